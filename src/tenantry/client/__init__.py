@@ -1,0 +1,1 @@
+"""The Python SDK: speaks HTTP, imports nothing of the server."""

@@ -1,0 +1,1 @@
+"""The processes one can start; they compose, nothing else lives here."""

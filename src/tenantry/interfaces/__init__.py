@@ -1,0 +1,1 @@
+"""Translations of a transport to a capability call."""
