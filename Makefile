@@ -1,0 +1,43 @@
+# The verbs of the project; `.ci/run` uses the same. Each makes the environment it needs.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check format bench
+
+BIN := .venv/bin
+READY := .venv/.ready
+WORKERS ?= 2
+ARGS ?=
+
+$(READY): uv.lock pyproject.toml scripts/environment.sh scripts/uv.sh
+	@scripts/environment.sh
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## create .venv with tenantry and everything the tests use
+
+demo: $(READY) ## play the scenes on a server of its own and leave it running; EXIT=1 stops it and reports by exit code
+	@$(BIN)/tenantry demo $(if $(EXIT),--exit)
+
+up: $(READY) ## run the server in the foreground
+	@$(BIN)/tenantry up
+
+test: $(READY) ## run all tests, installing the Debian packages they need where it may; ARGS=... goes to pytest
+	@scripts/packages.sh
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+check: $(READY) ## lint, format, types, contracts, architecture, lock
+	@scripts/uv.sh lock --quiet --check
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest --quiet tests/architecture
+
+format: $(READY) ## format, and mend what ruff can
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+bench: $(READY) ## measure, interleaved with the baselines, and write bench/results
+	@$(BIN)/python -m bench

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Sees to the programs the tests run for real. Installs what is missing where it may (root on a Debian), else names it.
+set -euo pipefail
+
+missing=()
+[ -x /usr/bin/python3 ] || missing+=(python3-minimal) # what runs inside sandboxes, which see /usr and not .venv
+command -v bwrap >/dev/null || missing+=(bubblewrap)
+command -v redis-server >/dev/null || missing+=(redis-server)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+install=(apt-get install --yes --no-install-recommends "${missing[@]}")
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "The tests need: ${missing[*]} (Debian's names). As root: ${install[*]}" >&2
+    exit 1
+fi
+echo "Installing the Debian packages the tests need: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${install[@]}" >/dev/null 2>&1 </dev/null || {
+    apt-get update --quiet=2 </dev/null # fresh images come without lists
+    "${install[@]}" >/dev/null </dev/null
+}

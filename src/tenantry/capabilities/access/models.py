@@ -1,0 +1,15 @@
+"""Tables of access; the revision 0004 makes them."""
+
+from sqlalchemy import Column, DateTime, Table, Text, Uuid
+
+from tenantry.foundation.database.tables import CELL
+
+bindings = Table(
+    "bindings",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("binding_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid),
+    *(Column(name, Text, nullable=False) for name in ("principal_type", "principal_id", "role", "created_by")),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)

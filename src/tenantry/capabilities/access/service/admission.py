@@ -1,0 +1,228 @@
+"""Admission: from the text of a credential to a caller with compiled access.
+
+A caller is cached by the digest of its credential, and the cache counts only while the cell's link is fresh: a
+revocation reaches every process within a second, and a process cut off from news asks the database each time.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from datetime import datetime
+from ipaddress import ip_address, ip_network
+from typing import Final
+from uuid import UUID
+
+from tenantry.capabilities.access import repository
+from tenantry.capabilities.access.service.decide import compile_access
+from tenantry.capabilities.access.types import BUILT_IN_ROLES, Caller, Permission
+from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.identity.errors import credential_malformed, credential_refused
+from tenantry.capabilities.identity.service import IdentityService, KeyHasher
+from tenantry.capabilities.identity.types import (
+    ApiKey,
+    Credential,
+    KeyStatus,
+    PrincipalStatus,
+    PrincipalType,
+    ScopeKind,
+    read_credential,
+)
+from tenantry.capabilities.tenants.service import (
+    Directory,
+    TenantService,
+    WorkspaceService,
+    refuse_unless_active,
+)
+from tenantry.capabilities.tenants.types import PLATFORM_TENANT, REVOCATIONS, WorkspaceStatus
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.cells import Cells
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.foundation.scope import SYSTEM, Actor, ActorType, TenantScope
+
+_CACHED_CALLERS: Final = 20_000
+_CACHED_STATES: Final = 50_000
+
+
+class Admission:
+    """Authenticates credentials and knows the states of workspaces; one for each process."""
+
+    def __init__(self, *, cells: Cells, directory: Directory, hasher: KeyHasher, clock: Clock) -> None:
+        self._cells = cells
+        self._directory = directory
+        self._hasher = hasher
+        self._clock = clock
+        self._callers: OrderedDict[bytes, Caller] = OrderedDict()
+        self._states: OrderedDict[tuple[UUID, UUID], WorkspaceStatus] = OrderedDict()
+        # Counts revocations heard: what was read while one arrived is not cached.
+        self._generation = 0
+        self._used: dict[str, dict[UUID, dict[UUID, datetime]]] = {}
+        for cell in cells:
+            cell.link.subscribe(REVOCATIONS, self._forget)
+            cell.link.on_reconnect(self._forget_all)
+
+    async def authenticate(self, text: str, *, ip: str | None) -> Caller:
+        """Admit a credential; raises Unauthenticated, WrongRegion, or Denied for a suspended tenant.
+
+        Unknown, wrong, revoked and expired read the same.
+        """
+        digest = hashlib.sha256(text.encode()).digest()
+        caller = self._callers.get(digest)
+        now = self._clock.now()
+        if caller is None or not self._cells.get(caller.region).link.fresh:
+            credential = read_credential(text)
+            if credential is None:
+                raise credential_malformed()
+            generation = self._generation
+            caller = await self._admit(credential)
+            if generation == self._generation:
+                self._callers[digest] = caller
+            if len(self._callers) > _CACHED_CALLERS:
+                self._callers.popitem(last=False)
+        if caller.expires_at is not None and caller.expires_at <= now:
+            raise credential_refused()
+        if caller.allowed_networks and not _inside(ip, caller.allowed_networks):
+            raise credential_refused()
+        self._used.setdefault(caller.region, {}).setdefault(caller.tenant_id, {})[caller.key_id] = now
+        return caller
+
+    async def workspace_status(self, caller: Caller, workspace_id: UUID) -> WorkspaceStatus | None:
+        """Tell a workspace's state, None when the caller's tenant has none of that id."""
+        cell = self._cells.get(caller.region)
+        known = self._states.get((caller.tenant_id, workspace_id))
+        if known is not None and cell.link.fresh:
+            return known
+        scope = TenantScope(tenant_id=caller.tenant_id, region=caller.region, actor=caller.actor)
+        generation = self._generation
+        async with cell.session(scope) as session:
+            status = await self._workspaces(session).find_status(workspace_id)
+        if status is not None and generation == self._generation:
+            self._states[caller.tenant_id, workspace_id] = status
+            if len(self._states) > _CACHED_STATES:
+                self._states.popitem(last=False)
+        return status
+
+    async def is_elsewhere(self, caller: Caller, workspace_id: UUID) -> str | None:
+        """Tell the other region an id belongs to, for the event `region.blocked` only, never for an answer."""
+        placement = await self._directory.find_by_workspace(workspace_id)
+        return placement.region if placement and placement.region != caller.region else None
+
+    async def note_uses(self) -> None:
+        """Write when keys were last used: one statement for each tenant; called every few seconds."""
+        used, self._used = self._used, {}
+        for region, tenants in used.items():
+            for tenant_id, keys in tenants.items():
+                scope = TenantScope(tenant_id=tenant_id, region=region, actor=SYSTEM)
+                async with self._cells.get(region).session(scope, lifecycle=True) as session:
+                    await self._identity(session).touch_keys(keys)
+
+    async def _admit(self, credential: Credential) -> Caller:
+        cell = self._cells.get(credential.region)
+        tenant_id = await self._candidate(credential)
+        scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM)
+        # A lifecycle session reads the key of a suspended tenant, so that only its holder learns of the suspension.
+        async with cell.session(scope, lifecycle=True) as session:
+            key = await self._identity(session).find_key_of(credential)
+            if key is None or not self._usable(key, credential):
+                raise credential_refused()
+            tenant = await TenantService(session=session, audit=self._audit(session), clock=self._clock).get()
+            refuse_unless_active(tenant.status)
+            sources = [source async for source in self._sources(session, key)]
+        return Caller(
+            actor=_actor(key),
+            tenant_id=tenant_id,
+            tenant_slug=tenant.slug,
+            region=cell.region,
+            workspace_id=key.workspace_id,
+            access=compile_access(sources),
+            key_id=key.key_id,
+            expires_at=key.expires_at,
+            allowed_networks=key.allowed_networks,
+            principal=key.principal_id,
+            roles=key.roles,
+        )
+
+    async def _candidate(self, credential: Credential) -> UUID:
+        if credential.kind is ScopeKind.PLATFORM:
+            return PLATFORM_TENANT
+        if credential.scope_id is None:
+            raise credential_refused()
+        find = self._directory.find if credential.kind is ScopeKind.TENANT else self._directory.find_by_workspace
+        placement = await find(credential.scope_id)
+        if placement is None or placement.region != credential.region:
+            raise credential_refused()
+        return placement.tenant_id
+
+    def _usable(self, key: ApiKey, credential: Credential) -> bool:
+        if key.status not in (KeyStatus.ACTIVE, KeyStatus.GRACE):
+            return False
+        if key.expires_at is not None and key.expires_at <= self._clock.now():
+            return False
+        return key.workspace_id == (credential.scope_id if credential.kind is ScopeKind.WORKSPACE else None)
+
+    async def _sources(
+        self, session: TenantSession, key: ApiKey
+    ) -> AsyncIterator[tuple[UUID | None, str, frozenset[Permission]]]:
+        """Say what the key may do: its own roles and permissions, or without any what its principal is bound to."""
+        await self._refuse_disabled(session, key)
+        name = format_id(Prefix.KEY, key.key_id)
+        if key.roles or key.permissions:
+            for role in key.roles:
+                yield key.workspace_id, f"role {role} of {name}", BUILT_IN_ROLES.get(role, frozenset())
+            yield key.workspace_id, f"permission of {name}", frozenset(Permission(p) for p in key.permissions)
+            return
+        for binding in await repository.list_bindings_of(session, key.principal_id):
+            if key.workspace_id is None or binding.workspace_id in (None, key.workspace_id):
+                held = BUILT_IN_ROLES.get(binding.role, frozenset())
+                reason = f"role {binding.role} by {format_id(Prefix.BINDING, binding.binding_id)}"
+                yield key.workspace_id or binding.workspace_id, reason, held
+
+    async def _refuse_disabled(self, session: TenantSession, key: ApiKey) -> None:
+        identity = self._identity(session)
+        status = PrincipalStatus.ACTIVE
+        if key.principal_type is PrincipalType.USER:
+            user = await identity.find_user(parse_id(Prefix.USER, key.principal_id))
+            status = user.status if user else PrincipalStatus.DISABLED
+        elif key.principal_type is PrincipalType.SERVICE_ACCOUNT:
+            account = await identity.get_service_account(parse_id(Prefix.SERVICE_ACCOUNT, key.principal_id))
+            status = account.status
+        if status is not PrincipalStatus.ACTIVE:
+            raise credential_refused()
+
+    def _forget(self, payload: str) -> None:
+        self._generation += 1
+        for digest in [d for d, caller in self._callers.items() if caller.tenant_id.hex == payload]:
+            del self._callers[digest]
+        for place in [p for p in self._states if p[0].hex == payload]:
+            del self._states[place]
+
+    def _forget_all(self) -> None:
+        self._generation += 1
+        self._callers.clear()
+        self._states.clear()
+
+    def _audit(self, session: TenantSession) -> AuditService:
+        return AuditService(session=session, clock=self._clock)
+
+    def _identity(self, session: TenantSession) -> IdentityService:
+        return IdentityService(session=session, audit=self._audit(session), hasher=self._hasher, clock=self._clock)
+
+    def _workspaces(self, session: TenantSession) -> WorkspaceService:
+        return WorkspaceService(
+            session=session, directory=self._directory, audit=self._audit(session), clock=self._clock
+        )
+
+
+def _actor(key: ApiKey) -> Actor:
+    chain = () if key.principal_type is PrincipalType.SYSTEM else (key.principal_id,)
+    return Actor(ActorType.API_KEY, format_id(Prefix.KEY, key.key_id), chain)
+
+
+def _inside(ip: str | None, networks: tuple[str, ...]) -> bool:
+    if ip is None:
+        return False
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        return False
+    return any(address in ip_network(network) for network in networks)

@@ -1,0 +1,162 @@
+"""All SQL of the audit trail."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome, canonical_bytes, leaf_hash
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.scope import Actor, ActorType
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+# Event and waiting row in one statement: one round trip.
+_INSERT: Final = """
+    with event as (
+        insert into audit_events (tenant_id, event_id, workspace_id, occurred_at, actor_type, actor_id, action,
+                                  resource_type, resource_id, outcome, canonical, leaf)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    )
+    insert into audit_unsealed (tenant_id, event_id) values ($1, $2)
+"""
+_INSERT_MANY: Final = """
+    with event as (
+        insert into audit_events (tenant_id, event_id, workspace_id, occurred_at, actor_type, actor_id, action,
+                                  resource_type, resource_id, outcome, canonical, leaf)
+        select $1, * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
+                                 $8::text[], $9::text[], $10::text[], $11::bytea[], $12::bytea[])
+    )
+    insert into audit_unsealed (tenant_id, event_id) select $1, unnest($2::uuid[])
+"""
+_LIST: Final = """
+    select e.event_id, e.workspace_id, e.canonical, s.sequence
+    from audit_events e left join audit_sequence s on s.tenant_id = e.tenant_id and s.event_id = e.event_id
+    where e.tenant_id = $1
+      and ($2::uuid is null or e.event_id < $2)
+      and ($3::text is null or e.actor_id = $3)
+      and ($4::text is null or e.action ^@ $4)
+      and ($5::text is null or e.resource_id = $5 or e.resource_type = $5)
+      and ($6::text is null or e.outcome = $6)
+      and ($7::timestamptz is null or e.occurred_at >= $7)
+      and ($8::timestamptz is null or e.occurred_at < $8)
+      and ($9::uuid is null or e.workspace_id = $9)
+    order by e.event_id desc limit $10
+"""
+
+
+async def insert_event(session: TenantSession, event: AuditEvent) -> None:
+    await session.execute(_INSERT, event.tenant_id, *_columns(event))
+
+
+async def insert_events(session: TenantSession, events: Sequence[AuditEvent]) -> None:
+    """Insert events of one tenant in one statement."""
+    columns = zip(*(_columns(event) for event in events), strict=True)
+    await session.execute(_INSERT_MANY, session.scope.tenant_id, *(list(column) for column in columns))
+
+
+async def list_events(
+    session: TenantSession, query: AuditFilter, *, before: UUID | None, limit: int
+) -> list[AuditEvent]:
+    """Newest first."""
+    rows = await session.fetch(
+        _LIST,
+        session.scope.tenant_id,
+        before,
+        query.actor,
+        query.action,
+        query.resource,
+        query.outcome.value if query.outcome else None,
+        query.since,
+        query.until,
+        query.workspace_id,
+        limit,
+    )
+    return [_event(session.scope.tenant_id, row) for row in rows]
+
+
+async def find_event(session: TenantSession, event_id: UUID) -> AuditEvent | None:
+    row = await session.fetchrow(
+        """select e.event_id, e.workspace_id, e.canonical, s.sequence
+           from audit_events e left join audit_sequence s on s.tenant_id = e.tenant_id and s.event_id = e.event_id
+           where e.tenant_id = $1 and e.event_id = $2""",
+        session.scope.tenant_id,
+        event_id,
+    )
+    return _event(session.scope.tenant_id, row) if row else None
+
+
+async def seal_waiting(connection: "PoolConnectionProxy[asyncpg.Record]", *, limit: int) -> int:
+    """Give waiting events their place, in the order of their ids, one sealer at a time (the gate row). Tells how many.
+
+    Runs as `tenantry_sealer` inside a transaction. An event whose transaction is still open is sealed by a later call;
+    it then stands behind younger ones, which is what its commit order says.
+    """
+    await connection.execute("select epoch from fence.sealer_gate where gate_id = 1 for update")
+    result = await connection.fetchval(
+        """
+        with waiting as (
+            delete from tenantry.audit_unsealed u using (
+                select tenant_id, event_id from tenantry.audit_unsealed order by event_id limit $1
+            ) w where u.tenant_id = w.tenant_id and u.event_id = w.event_id
+            returning u.tenant_id, u.event_id
+        ), grown as (
+            insert into tenantry.audit_heads as h (tenant_id, size)
+            select tenant_id, count(*) from waiting group by tenant_id
+            on conflict (tenant_id) do update set size = h.size + excluded.size
+            returning h.tenant_id, h.size
+        ), placed as (
+            insert into tenantry.audit_sequence (tenant_id, sequence, event_id)
+            select w.tenant_id,
+                   g.size - count(*) over (partition by w.tenant_id)
+                          + row_number() over (partition by w.tenant_id order by w.event_id),
+                   w.event_id
+            from waiting w join grown g on g.tenant_id = w.tenant_id
+            returning 1
+        )
+        select count(*) from placed
+        """,
+        limit,
+    )
+    return int(result)
+
+
+def _columns(event: AuditEvent) -> tuple[object, ...]:
+    canonical = canonical_bytes(event)
+    return (
+        event.event_id,
+        event.workspace_id,
+        event.occurred_at,
+        event.actor.type.value,
+        event.actor.id,
+        event.action,
+        event.resource_type,
+        event.resource_id,
+        event.outcome.value,
+        canonical,
+        leaf_hash(canonical),
+    )
+
+
+def _event(tenant_id: UUID, row: "asyncpg.Record") -> AuditEvent:
+    form = json.loads(row["canonical"])
+    actor = form["actor"]
+    return AuditEvent(
+        tenant_id=tenant_id,
+        event_id=row["event_id"],
+        occurred_at=datetime.fromisoformat(form["occurred_at"]),
+        actor=Actor(ActorType(actor["type"]), actor["id"], tuple(actor["chain"])),
+        action=form["action"],
+        resource_type=form["resource"]["type"],
+        resource_id=form["resource"]["id"],
+        outcome=Outcome(form["outcome"]),
+        workspace_id=row["workspace_id"],
+        reason=form["reason"],
+        ip=form["ip"],
+        trace_id=form["trace_id"],
+        details=form["details"],
+        sequence=row["sequence"],
+    )

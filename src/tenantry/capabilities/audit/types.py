@@ -1,0 +1,86 @@
+"""The audit event and its canonical form (ADR 0006)."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+import rfc8785
+
+from tenantry.foundation.ids import Prefix, format_id
+from tenantry.foundation.scope import Actor
+
+FORM_VERSION: Final = 1
+_LEAF: Final = b"\x00"
+
+
+class Outcome(StrEnum):
+    SUCCESS = "success"
+    DENIED = "denied"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One event. `sequence` counts from 1 within the tenant and is None until the sealer has given it."""
+
+    tenant_id: UUID
+    event_id: UUID
+    occurred_at: datetime
+    actor: Actor
+    action: str
+    resource_type: str
+    resource_id: str
+    outcome: Outcome
+    workspace_id: UUID | None = None
+    reason: str | None = None
+    ip: str | None = None
+    trace_id: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What a query asks for; None means any. `since` is inclusive, `until` exclusive."""
+
+    actor: str | None = None
+    action: str | None = None
+    resource: str | None = None
+    outcome: Outcome | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    workspace_id: UUID | None = None
+
+
+def canonical_bytes(event: AuditEvent) -> bytes:
+    """Write the event in the JSON Canonicalization Scheme (RFC 8785).
+
+    These bytes are what is hashed, exported and verified, for ever: a member is only ever added, with a higher `form`.
+    `sequence` is not among them: the sealer gives it later, the tree binds it.
+    """
+    return rfc8785.dumps(
+        {
+            "form": FORM_VERSION,
+            "id": format_id(Prefix.AUDIT_EVENT, event.event_id),
+            "tenant": format_id(Prefix.TENANT, event.tenant_id),
+            "workspace": format_id(Prefix.WORKSPACE, event.workspace_id) if event.workspace_id else None,
+            "occurred_at": event.occurred_at.isoformat(timespec="microseconds"),
+            "actor": {"type": event.actor.type.value, "id": event.actor.id, "chain": list(event.actor.chain)},
+            "action": event.action,
+            "resource": {"type": event.resource_type, "id": event.resource_id},
+            "outcome": event.outcome.value,
+            "reason": event.reason,
+            "ip": event.ip,
+            "trace_id": event.trace_id,
+            "details": dict(event.details),
+        }
+    )
+
+
+def leaf_hash(canonical: bytes) -> bytes:
+    """Hash a leaf as Certificate Transparency does (RFC 9162 §2.1.1): SHA-256(0x00 ‖ bytes)."""
+    return hashlib.sha256(_LEAF + canonical).digest()

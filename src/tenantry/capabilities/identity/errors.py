@@ -1,0 +1,34 @@
+"""What identity refuses."""
+
+from tenantry.foundation.errors import Conflict, Invalid, NotFound, Unauthenticated
+
+
+def credential_refused() -> Unauthenticated:
+    """Say the same for unknown, wrong, revoked and expired: the difference is in the tenant's audit trail."""
+    return Unauthenticated(
+        "credential_refused", "the credential is unknown, revoked or expired: create a new key", layer="identity"
+    )
+
+
+def credential_malformed() -> Unauthenticated:
+    return Unauthenticated(
+        "credential_malformed",
+        "not a Tenantry key: it is tenantry_<region>_<scope>_<secret>_<checksum>, as shown once at its creation",
+        layer="identity",
+    )
+
+
+def service_account_not_found() -> NotFound:
+    return NotFound("not_found", "no such service account", layer="identity")
+
+
+def key_not_found() -> NotFound:
+    return NotFound("not_found", "no such key", layer="identity")
+
+
+def name_taken(name: str) -> Conflict:
+    return Conflict("name_taken", f"a service account named {name!r} exists here", layer="identity", field="name")
+
+
+def expiry_in_the_past() -> Invalid:
+    return Invalid("expiry_past", "expires_at: must lie in the future", layer="identity", field="expires_at")

@@ -1,0 +1,42 @@
+"""Tables of identity; the revision 0004 makes them."""
+
+from sqlalchemy import ARRAY, BigInteger, Column, DateTime, LargeBinary, Table, Text, Uuid
+
+from tenantry.foundation.database.tables import CELL
+
+_MOMENT = DateTime(timezone=True)
+
+users = Table(
+    "users",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("issuer", "subject", "email", "name", "status")),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+)
+service_accounts = Table(
+    "service_accounts",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("service_account_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+)
+api_keys = Table(
+    "api_keys",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("key_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid),
+    *(Column(name, Text, nullable=False) for name in ("principal_type", "principal_id", "name", "scheme", "status")),
+    Column("lookup", LargeBinary, nullable=False),
+    Column("verifier", LargeBinary, nullable=False),
+    *(Column(name, ARRAY(Text), nullable=False) for name in ("roles", "permissions", "allowed_networks")),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("created_by", Text, nullable=False),
+    *(Column(name, _MOMENT) for name in ("expires_at", "last_used_at", "revoked_at")),
+)

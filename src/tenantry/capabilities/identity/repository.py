@@ -1,0 +1,201 @@
+"""All SQL of identity."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from tenantry.capabilities.identity.types import (
+    ApiKey,
+    KeyStatus,
+    PrincipalStatus,
+    PrincipalType,
+    ServiceAccount,
+    User,
+)
+from tenantry.foundation.database.session import TenantSession
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_USER: Final = "user_id, issuer, subject, email, name, status, version, created_at"
+_ACCOUNT: Final = "service_account_id, workspace_id, name, status, version, created_at"
+_KEY: Final = (
+    "key_id, workspace_id, principal_type, principal_id, name, roles, permissions, allowed_networks, status, "
+    "created_at, created_by, expires_at, last_used_at, revoked_at"
+)
+
+
+async def insert_user(session: TenantSession, user: User) -> None:
+    await session.execute(
+        f"insert into users (tenant_id, {_USER}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        session.scope.tenant_id,
+        user.user_id,
+        user.issuer,
+        user.subject,
+        user.email,
+        user.name,
+        user.status.value,
+        user.version,
+        user.created_at,
+    )
+
+
+async def list_users(session: TenantSession, *, after: UUID | None, limit: int) -> list[User]:
+    rows = await session.fetch(
+        f"""select {_USER} from users where tenant_id = $1 and ($2::uuid is null or user_id > $2)
+            order by user_id limit $3""",
+        session.scope.tenant_id,
+        after,
+        limit,
+    )
+    return [_user(row) for row in rows]
+
+
+async def find_user(session: TenantSession, user_id: UUID) -> User | None:
+    row = await session.fetchrow(
+        f"select {_USER} from users where tenant_id = $1 and user_id = $2", session.scope.tenant_id, user_id
+    )
+    return _user(row) if row else None
+
+
+async def insert_service_account(session: TenantSession, account: ServiceAccount) -> bool:
+    """Insert, or tell False when the name is taken in the workspace."""
+    row = await session.fetchrow(
+        f"""insert into service_accounts (tenant_id, {_ACCOUNT}) values ($1, $2, $3, $4, $5, $6, $7)
+            on conflict (tenant_id, workspace_id, name) do nothing returning service_account_id""",
+        session.scope.tenant_id,
+        account.service_account_id,
+        account.workspace_id,
+        account.name,
+        account.status.value,
+        account.version,
+        account.created_at,
+    )
+    return row is not None
+
+
+async def find_service_account(session: TenantSession, account_id: UUID) -> ServiceAccount | None:
+    row = await session.fetchrow(
+        f"select {_ACCOUNT} from service_accounts where tenant_id = $1 and service_account_id = $2",
+        session.scope.tenant_id,
+        account_id,
+    )
+    return _account(row) if row else None
+
+
+async def list_service_accounts(
+    session: TenantSession, *, workspace_id: UUID, after: UUID | None, limit: int
+) -> list[ServiceAccount]:
+    rows = await session.fetch(
+        f"""select {_ACCOUNT} from service_accounts
+            where tenant_id = $1 and workspace_id = $2 and ($3::uuid is null or service_account_id > $3)
+            order by service_account_id limit $4""",
+        session.scope.tenant_id,
+        workspace_id,
+        after,
+        limit,
+    )
+    return [_account(row) for row in rows]
+
+
+async def insert_key(session: TenantSession, key: ApiKey, *, lookup: bytes, scheme: str, verifier: bytes) -> None:
+    await session.execute(
+        """insert into api_keys (tenant_id, key_id, workspace_id, principal_type, principal_id, name, lookup, scheme,
+               verifier, roles, permissions, allowed_networks, status, created_at, created_by, expires_at)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)""",
+        session.scope.tenant_id,
+        key.key_id,
+        key.workspace_id,
+        key.principal_type.value,
+        key.principal_id,
+        key.name,
+        lookup,
+        scheme,
+        verifier,
+        list(key.roles),
+        list(key.permissions),
+        list(key.allowed_networks),
+        key.status.value,
+        key.created_at,
+        key.created_by,
+        key.expires_at,
+    )
+
+
+async def find_key_by_lookup(session: TenantSession, lookup: bytes) -> tuple[ApiKey, bytes] | None:
+    """Find a key and its verifier."""
+    row = await session.fetchrow(
+        f"select {_KEY}, verifier from api_keys where tenant_id = $1 and lookup = $2", session.scope.tenant_id, lookup
+    )
+    return (_key(row), row["verifier"]) if row else None
+
+
+async def find_key(session: TenantSession, key_id: UUID, *, workspace_id: UUID | None) -> ApiKey | None:
+    row = await session.fetchrow(
+        f"""select {_KEY} from api_keys
+            where tenant_id = $1 and key_id = $2 and workspace_id is not distinct from $3""",
+        session.scope.tenant_id,
+        key_id,
+        workspace_id,
+    )
+    return _key(row) if row else None
+
+
+async def list_keys(
+    session: TenantSession, *, workspace_id: UUID | None, after: UUID | None, limit: int
+) -> list[ApiKey]:
+    rows = await session.fetch(
+        f"""select {_KEY} from api_keys
+            where tenant_id = $1 and workspace_id is not distinct from $2 and ($3::uuid is null or key_id > $3)
+            order by key_id limit $4""",
+        session.scope.tenant_id,
+        workspace_id,
+        after,
+        limit,
+    )
+    return [_key(row) for row in rows]
+
+
+async def revoke_key(session: TenantSession, key_id: UUID, *, now: datetime) -> None:
+    await session.execute(
+        """update api_keys set status = 'revoked', revoked_at = $3
+           where tenant_id = $1 and key_id = $2 and status <> 'revoked'""",
+        session.scope.tenant_id,
+        key_id,
+        now,
+    )
+
+
+async def touch_keys(session: TenantSession, used: dict[UUID, datetime]) -> None:
+    """Note when keys were last used; never moves backwards."""
+    await session.execute(
+        """update api_keys k set last_used_at = u.used_at
+           from unnest($2::uuid[], $3::timestamptz[]) as u (key_id, used_at)
+           where k.tenant_id = $1 and k.key_id = u.key_id
+             and (k.last_used_at is null or k.last_used_at < u.used_at)""",
+        session.scope.tenant_id,
+        list(used),
+        list(used.values()),
+    )
+
+
+def _user(row: "asyncpg.Record") -> User:
+    values = dict(row)
+    values["status"] = PrincipalStatus(values["status"])
+    return User(**values)
+
+
+def _account(row: "asyncpg.Record") -> ServiceAccount:
+    values = dict(row)
+    values["status"] = PrincipalStatus(values["status"])
+    return ServiceAccount(**values)
+
+
+def _key(row: "asyncpg.Record") -> ApiKey:
+    values = dict(row)
+    values.pop("verifier", None)
+    values["principal_type"] = PrincipalType(values["principal_type"])
+    values["status"] = KeyStatus(values["status"])
+    for name in ("roles", "permissions", "allowed_networks"):
+        values[name] = tuple(values[name])
+    return ApiKey(**values)

@@ -1,0 +1,228 @@
+"""Users, service accounts and API keys of one tenant."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.identity import repository
+from tenantry.capabilities.identity.errors import (
+    expiry_in_the_past,
+    key_not_found,
+    name_taken,
+    service_account_not_found,
+)
+from tenantry.capabilities.identity.ports import KeyScopes
+from tenantry.capabilities.identity.types import (
+    LOCAL_ISSUER,
+    ApiKey,
+    Credential,
+    KeyStatus,
+    PrincipalStatus,
+    PrincipalType,
+    ScopeKind,
+    ServiceAccount,
+    User,
+    make_credential,
+)
+from tenantry.capabilities.tenants.service import announce_revocation
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.ids import Prefix, format_id, new_id
+
+_SCHEME: Final = "hmac-sha256"
+_LOOKUP_LENGTH: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """`service_account_id` None: the key acts for whoever creates it. `expires_at` None: until revoked."""
+
+    name: str
+    roles: tuple[str, ...]
+    permissions: tuple[str, ...] = ()
+    workspace_id: UUID | None = None
+    service_account_id: UUID | None = None
+    expires_at: datetime | None = None
+    allowed_networks: tuple[str, ...] = ()
+
+
+class KeyHasher:
+    """Turns the text of a key into what is stored: HMAC-SHA-256 under the pepper, a part of it for look-up."""
+
+    def __init__(self, pepper: bytes) -> None:
+        self._pepper = pepper
+
+    def lookup(self, text: str) -> bytes:
+        return self._mac(b"lookup", text)[:_LOOKUP_LENGTH]
+
+    def verifier(self, text: str) -> bytes:
+        return self._mac(b"verify", text)
+
+    def matches(self, text: str, verifier: bytes) -> bool:
+        return hmac.compare_digest(self.verifier(text), verifier)
+
+    def _mac(self, purpose: bytes, text: str) -> bytes:
+        return hmac.new(self._pepper, purpose + b"/" + text.encode(), hashlib.sha256).digest()
+
+
+class IdentityService:
+    """Users, service accounts and keys, in the session's tenant."""
+
+    def __init__(self, *, session: TenantSession, audit: AuditService, hasher: KeyHasher, clock: Clock) -> None:
+        self._session = session
+        self._audit = audit
+        self._hasher = hasher
+        self._clock = clock
+
+    async def create_user(self, *, email: str, name: str, subject: str | None = None) -> User:
+        """Make a user whom no identity provider vouches for yet."""
+        user_id = new_id()
+        user = User(
+            user_id=user_id,
+            issuer=LOCAL_ISSUER,
+            subject=subject or format_id(Prefix.USER, user_id),
+            email=email,
+            name=name,
+            status=PrincipalStatus.ACTIVE,
+            version=1,
+            created_at=self._clock.now(),
+        )
+        await repository.insert_user(self._session, user)
+        await self._audit.record(
+            "user.created", resource_type="user", resource_id=format_id(Prefix.USER, user_id), details={}
+        )
+        return user
+
+    async def list_users(self, *, after: UUID | None = None, limit: int = 50) -> list[User]:
+        return await repository.list_users(self._session, after=after, limit=limit)
+
+    async def find_user(self, user_id: UUID) -> User | None:
+        return await repository.find_user(self._session, user_id)
+
+    async def create_service_account(self, *, workspace_id: UUID, name: str) -> ServiceAccount:
+        """Make a service account; raises Conflict `name_taken`."""
+        account = ServiceAccount(
+            service_account_id=new_id(),
+            workspace_id=workspace_id,
+            name=name,
+            status=PrincipalStatus.ACTIVE,
+            version=1,
+            created_at=self._clock.now(),
+        )
+        if not await repository.insert_service_account(self._session, account):
+            raise name_taken(name)
+        await self._audit.record(
+            "service_account.created",
+            resource_type="service_account",
+            resource_id=format_id(Prefix.SERVICE_ACCOUNT, account.service_account_id),
+        )
+        return account
+
+    async def get_service_account(self, account_id: UUID, *, workspace_id: UUID | None = None) -> ServiceAccount:
+        account = await repository.find_service_account(self._session, account_id)
+        if account is None or workspace_id not in (None, account.workspace_id):
+            raise service_account_not_found()
+        return account
+
+    async def list_service_accounts(
+        self, *, workspace_id: UUID, after: UUID | None = None, limit: int = 50
+    ) -> list[ServiceAccount]:
+        return await repository.list_service_accounts(
+            self._session, workspace_id=workspace_id, after=after, limit=limit
+        )
+
+    async def create_key(self, new: NewKey, *, scopes: KeyScopes) -> tuple[ApiKey, str]:
+        """Make a key; gives it and its secret text, which nobody can read again.
+
+        Without roles and permissions it may do what its principal is bound to, now and later.
+        Raises Invalid `expiry_past`, `role_unknown`; Denied `grant_exceeds_own`; NotFound for a
+        service account of another workspace.
+        """
+        now = self._clock.now()
+        if new.expires_at is not None and new.expires_at <= now:
+            raise expiry_in_the_past()
+        scopes.require_grantable(roles=new.roles, permissions=new.permissions, workspace_id=new.workspace_id)
+        actor = self._session.scope.actor
+        principal_type, principal_id = _principal_of(actor.chain[0] if actor.chain else actor.id)
+        if new.service_account_id is not None:
+            account = await self.get_service_account(new.service_account_id, workspace_id=new.workspace_id)
+            principal_type = PrincipalType.SERVICE_ACCOUNT
+            principal_id = format_id(Prefix.SERVICE_ACCOUNT, account.service_account_id)
+        kind = ScopeKind.WORKSPACE if new.workspace_id else ScopeKind.TENANT
+        credential = make_credential(
+            region=self._session.scope.region, kind=kind, scope_id=new.workspace_id or self._session.scope.tenant_id
+        )
+        key = ApiKey(
+            key_id=new_id(),
+            workspace_id=new.workspace_id,
+            principal_type=principal_type,
+            principal_id=principal_id,
+            name=new.name,
+            roles=new.roles,
+            permissions=new.permissions,
+            allowed_networks=new.allowed_networks,
+            status=KeyStatus.ACTIVE,
+            created_at=now,
+            created_by=actor.id,
+            expires_at=new.expires_at,
+            last_used_at=None,
+            revoked_at=None,
+        )
+        await self.store_key(key, credential)
+        return key, credential.text
+
+    async def store_key(self, key: ApiKey, credential: Credential) -> None:
+        """Store a key whose text was drawn by the caller: `create_key`, the bootstrap of a tenant, the first start."""
+        await repository.insert_key(
+            self._session,
+            key,
+            lookup=self._hasher.lookup(credential.text),
+            scheme=_SCHEME,
+            verifier=self._hasher.verifier(credential.text),
+        )
+        await self._audit.record(
+            "key.created",
+            resource_type="key",
+            resource_id=format_id(Prefix.KEY, key.key_id),
+            details={"roles": list(key.roles), "principal": key.principal_id},
+        )
+
+    async def get_key(self, key_id: UUID, *, workspace_id: UUID | None) -> ApiKey:
+        key = await repository.find_key(self._session, key_id, workspace_id=workspace_id)
+        if key is None:
+            raise key_not_found()
+        return key
+
+    async def list_keys(self, *, workspace_id: UUID | None, after: UUID | None = None, limit: int = 50) -> list[ApiKey]:
+        """List the keys of one workspace, or with None those of the tenant itself."""
+        return await repository.list_keys(self._session, workspace_id=workspace_id, after=after, limit=limit)
+
+    async def revoke_key(self, key_id: UUID, *, workspace_id: UUID | None) -> ApiKey:
+        """Revoke for good, everywhere within a second. Revoking twice changes nothing."""
+        await self.get_key(key_id, workspace_id=workspace_id)
+        await repository.revoke_key(self._session, key_id, now=self._clock.now())
+        await announce_revocation(self._session)
+        await self._audit.record("key.revoked", resource_type="key", resource_id=format_id(Prefix.KEY, key_id))
+        return await self.get_key(key_id, workspace_id=workspace_id)
+
+    async def find_key_of(self, credential: Credential) -> ApiKey | None:
+        """Find the key of a text, in whatever state; None when there is none or its secret is wrong."""
+        found = await repository.find_key_by_lookup(self._session, self._hasher.lookup(credential.text))
+        if found is None:
+            return None
+        key, verifier = found
+        return key if self._hasher.matches(credential.text, verifier) else None
+
+    async def touch_keys(self, used: dict[UUID, datetime]) -> None:
+        """Note last uses, in one statement."""
+        await repository.touch_keys(self._session, used)
+
+
+def _principal_of(principal_id: str) -> tuple[PrincipalType, str]:
+    prefix = principal_id.partition("_")[0]
+    known = {Prefix.USER: PrincipalType.USER, Prefix.SERVICE_ACCOUNT: PrincipalType.SERVICE_ACCOUNT}
+    return known.get(Prefix(prefix) if prefix in set(Prefix) else Prefix.KEY, PrincipalType.SYSTEM), principal_id

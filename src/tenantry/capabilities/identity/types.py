@@ -1,0 +1,136 @@
+"""Users, service accounts, API keys and the text of a key."""
+
+import secrets
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from tenantry.foundation.errors import Invalid
+from tenantry.foundation.ids import parse_suffix, suffix_of
+
+LOCAL_ISSUER: Final = "tenantry"
+"""Issuer of users that no identity provider vouches for: a tenant's owner, until one is configured."""
+
+_BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SECRET_LENGTH: Final = 32
+_CHECKSUM_LENGTH: Final = 6
+_MAX_KEY_LENGTH: Final = 128
+
+
+class PrincipalStatus(StrEnum):
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class PrincipalType(StrEnum):
+    USER = "user"
+    SERVICE_ACCOUNT = "service_account"
+    SYSTEM = "system"
+    """The installation itself, for the platform key of the first start."""
+
+
+class KeyStatus(StrEnum):
+    ACTIVE = "active"
+    GRACE = "grace"
+    RETIRED = "retired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    user_id: UUID
+    issuer: str
+    subject: str
+    email: str
+    name: str
+    status: PrincipalStatus
+    version: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    service_account_id: UUID
+    workspace_id: UUID
+    name: str
+    status: PrincipalStatus
+    version: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key without its secret. `workspace_id` None: a key of the whole tenant."""
+
+    key_id: UUID
+    workspace_id: UUID | None
+    principal_type: PrincipalType
+    principal_id: str
+    name: str
+    roles: tuple[str, ...]
+    permissions: tuple[str, ...]
+    allowed_networks: tuple[str, ...]
+    status: KeyStatus
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class ScopeKind(StrEnum):
+    WORKSPACE = "ws"
+    TENANT = "ten"
+    PLATFORM = "platform"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credential:
+    """The text of a key, read: `tenantry_<region>_<scope>_<32 base62>_<6 checksum>`."""
+
+    text: str
+    region: str
+    kind: ScopeKind
+    scope_id: UUID | None
+
+
+def make_credential(*, region: str, kind: ScopeKind, scope_id: UUID | None) -> Credential:
+    """Draw a new secret: 32 base62 characters, 190 bits."""
+    scope = kind.value + (suffix_of(scope_id) if scope_id else "")
+    secret = "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
+    body = f"tenantry_{region}_{scope}_{secret}"
+    return Credential(text=f"{body}_{checksum(body)}", region=region, kind=kind, scope_id=scope_id)
+
+
+def read_credential(text: str) -> Credential | None:
+    """Read a key, or None when it is not one; the checksum spares a look-up for a typo, it protects nothing."""
+    if len(text) > _MAX_KEY_LENGTH or not text.isascii():
+        return None
+    body, _, check = text.rpartition("_")
+    parts = body.split("_")
+    if len(parts) != 4 or parts[0] != "tenantry" or check != checksum(body):  # noqa: PLR2004 - the format above
+        return None
+    _, region, scope, _secret = parts
+    try:
+        if scope == ScopeKind.PLATFORM:
+            return Credential(text=text, region=region, kind=ScopeKind.PLATFORM, scope_id=None)
+        for kind in (ScopeKind.TENANT, ScopeKind.WORKSPACE):
+            if scope.startswith(kind.value):
+                scope_id = parse_suffix(scope.removeprefix(kind.value))
+                return Credential(text=text, region=region, kind=kind, scope_id=scope_id)
+    except Invalid:
+        return None
+    return None
+
+
+def checksum(body: str) -> str:
+    """CRC-32 in six base62 characters."""
+    number = zlib.crc32(body.encode())
+    digits = []
+    for _ in range(_CHECKSUM_LENGTH):
+        number, digit = divmod(number, 62)
+        digits.append(_BASE62[digit])
+    return "".join(reversed(digits))

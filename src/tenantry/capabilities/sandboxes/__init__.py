@@ -1,0 +1,12 @@
+"""Jobs in sandboxes: one command in a fresh jail, with inputs, live logs, artifacts and a receipt from the kernel.
+
+Tables: `jobs`, `job_logs`, `artifacts`, `images`; in the schema `queue` what the fair queue keeps, and `purges`.
+
+Invariants:
+- A job row, its audit event and its queue entry commit together; a result commits with the end of its queue entry,
+  fenced by the attempt, so a job is never lost and never finished twice.
+- A job that was running when its worker died is reported `failed`, reason `worker_lost`: never run again silently.
+- Content (inputs, environment, logs, artifacts) is sealed under a key of the job before it is written anywhere; in mode
+  `metadata_only` it goes `content_grace_seconds` after the end, and the key with it.
+- No downgrade of isolation: a job whose workspace asks for more than the worker has is not run.
+"""

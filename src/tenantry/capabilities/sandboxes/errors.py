@@ -1,0 +1,55 @@
+"""What jobs and images refuse."""
+
+from tenantry.foundation.errors import Conflict, Denied, Gone, Invalid, NotFound
+
+
+def job_not_found() -> NotFound:
+    return NotFound("not_found", "no such job", layer="sandboxes")
+
+
+def artifact_not_found() -> NotFound:
+    return NotFound("not_found", "no such artifact", layer="sandboxes")
+
+
+def image_not_found() -> NotFound:
+    return NotFound("not_found", "no such image", layer="sandboxes")
+
+
+def image_unknown(name: str) -> Invalid:
+    return Invalid(
+        "image_unknown",
+        f"image: {name!r} is not in this workspace: import it, or use host",
+        layer="sandboxes",
+        field="image",
+    )
+
+
+def image_not_allowed(name: str, rule: str) -> Denied:
+    return Denied(
+        "image_not_allowed", f"image: {name!r} is refused by the workspace's {rule}", layer="sandboxes", rule=rule
+    )
+
+
+def image_name_taken(name: str) -> Conflict:
+    return Conflict("name_taken", f"name: an image {name!r} exists here: remove it first", layer="sandboxes")
+
+
+def limit_exceeded(name: str, *, limit: float, wanted: float) -> Invalid:
+    return Invalid(
+        "limit_exceeded",
+        f"limits.{name}: {wanted:g} is more than the {limit:g} that this workspace allows",
+        layer="sandboxes",
+        field=f"limits.{name}",
+        limit=limit,
+        current=wanted,
+    )
+
+
+def content_gone(*, size_bytes: int, sha256: str | None) -> Gone:
+    return Gone(
+        "content_gone",
+        "this content is no longer kept (persistence_mode of the workspace): its size and digest remain",
+        layer="sandboxes",
+        size_bytes=size_bytes,
+        sha256=sha256,
+    )

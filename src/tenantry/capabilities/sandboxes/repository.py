@@ -1,0 +1,332 @@
+"""All SQL of jobs, logs, artifacts and images."""
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from tenantry.capabilities.sandboxes.types import (
+    JOB_NEWS,
+    QUEUE_NEWS,
+    Artifact,
+    Image,
+    Job,
+    JobEnd,
+    JobLimits,
+    JobStatus,
+    SealedLine,
+)
+from tenantry.foundation.database.session import TenantSession
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from tenantry.foundation.database.pool import Pool
+
+_JOB: Final = (
+    "job_id, workspace_id, principal_id, status, reason, detail, exit_code, command, image, image_digest, labels, "
+    "limits, artifact_globs, persistence_mode, content_key, inputs, attempt, log_bytes, log_sha256, usage, receipt, "
+    "queued_at, started_at, finished_at, content_until, content_purged_at"
+)
+_ARTIFACT: Final = "artifact_id, job_id, path, size_bytes, sha256, created_at"
+_IMAGE: Final = "image_id, name, digest, size_bytes, source, created_at, created_by"
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+async def insert_job(session: TenantSession, job: Job, *, environment: bytes | None) -> None:
+    """Insert a queued job and wake the cell's workers at commit."""
+    await session.execute(
+        f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
+            insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
+                labels, limits, artifact_globs, persistence_mode, content_key, inputs, environment, usage, queued_at)
+            select $1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15 from woken""",
+        session.scope.tenant_id,
+        job.job_id,
+        job.workspace_id,
+        job.principal_id,
+        list(job.command),
+        job.image,
+        job.image_digest,
+        dict(job.labels),
+        dataclasses.asdict(job.limits),
+        list(job.artifact_globs),
+        job.persistence_mode,
+        job.content_key,
+        [dict(item) for item in job.inputs],
+        environment,
+        job.queued_at,
+    )
+
+
+async def find_job(session: TenantSession, job_id: UUID, *, lock: bool = False) -> Job | None:
+    row = await session.fetchrow(
+        f"select {_JOB} from jobs where tenant_id = $1 and job_id = $2 {'for update' if lock else ''}",
+        session.scope.tenant_id,
+        job_id,
+    )
+    return _job(row) if row else None
+
+
+async def list_jobs(
+    session: TenantSession, *, workspace_id: UUID, before: UUID | None, limit: int, status: JobStatus | None
+) -> list[Job]:
+    """Newest first."""
+    rows = await session.fetch(
+        f"""select {_JOB} from jobs
+            where tenant_id = $1 and workspace_id = $2 and ($3::uuid is null or job_id < $3)
+              and ($4::text is null or status = $4)
+            order by job_id desc limit $5""",
+        session.scope.tenant_id,
+        workspace_id,
+        before,
+        status.value if status else None,
+        limit,
+    )
+    return [_job(row) for row in rows]
+
+
+async def list_open_jobs(session: TenantSession, *, workspace_id: UUID | None) -> list[Job]:
+    rows = await session.fetch(
+        f"""select {_JOB} from jobs
+            where tenant_id = $1 and status in ('queued', 'running') and ($2::uuid is null or workspace_id = $2)""",
+        session.scope.tenant_id,
+        workspace_id,
+    )
+    return [_job(row) for row in rows]
+
+
+async def start_job(
+    session: TenantSession, job_id: UUID, *, attempt: int, now: datetime
+) -> tuple[Job, bytes | None] | None:
+    """Take a queued job of an open workspace for one attempt; None when there is nothing to start (any more)."""
+    row = await session.fetchrow(
+        f"""update jobs j set status = 'running', attempt = $3, started_at = $4
+            from workspaces w
+            where j.tenant_id = $1 and j.job_id = $2 and j.status = 'queued'
+              and w.tenant_id = j.tenant_id and w.workspace_id = j.workspace_id and w.status = 'active'
+            returning {", ".join(f"j.{column.strip()}" for column in _JOB.split(","))}, j.environment""",
+        session.scope.tenant_id,
+        job_id,
+        attempt,
+        now,
+    )
+    if row is None:
+        return None
+    return _job(row), row["environment"]
+
+
+async def end_job(session: TenantSession, job_id: UUID, end: JobEnd, *, now: datetime, content_until: datetime) -> None:
+    """Write the end and tell who waits, at commit."""
+    await session.execute(
+        f"""with told as (select pg_notify('{JOB_NEWS}', $14))
+            update jobs set status = $3, reason = $4, detail = $5, exit_code = $6, usage = $7, receipt = $8,
+                log_bytes = $9, log_sha256 = $10, finished_at = $11, content_until = $12, environment = null,
+                image_digest = coalesce($13, image_digest)
+            from told where tenant_id = $1 and job_id = $2""",
+        session.scope.tenant_id,
+        job_id,
+        end.status.value,
+        end.reason,
+        end.detail,
+        end.exit_code,
+        dict(end.usage),
+        dict(end.receipt) if end.receipt is not None else None,
+        end.log_bytes,
+        end.log_sha256,
+        now,
+        content_until,
+        end.receipt.get("image_digest") if end.receipt else None,
+        job_id.hex,
+    )
+    await session.execute(
+        "insert into queue.purges (tenant_id, job_id, due_at) values ($1, $2, $3) on conflict do nothing",
+        session.scope.tenant_id,
+        job_id,
+        content_until,
+    )
+
+
+async def wake_workers(session: TenantSession) -> None:
+    await session.execute(f"notify {QUEUE_NEWS}")
+
+
+# --- content ---------------------------------------------------------------------------------------------------------
+
+
+async def insert_lines(
+    session: TenantSession, job_id: UUID, *, workspace_id: UUID, lines: Sequence[SealedLine]
+) -> None:
+    """Append output and tell who follows, at commit; a line that is there already stays."""
+    await session.execute(
+        f"""with told as (select pg_notify('{JOB_NEWS}', $8))
+            insert into job_logs (tenant_id, job_id, workspace_id, seq, stream, at, sealed)
+            select $1, $2, $3, l.* from told,
+                   unnest($4::bigint[], $5::text[], $6::timestamptz[], $7::bytea[]) as l (seq, stream, at, sealed)
+            on conflict do nothing""",
+        session.scope.tenant_id,
+        job_id,
+        workspace_id,
+        [line.seq for line in lines],
+        [line.stream for line in lines],
+        [line.at for line in lines],
+        [line.sealed for line in lines],
+        job_id.hex,
+    )
+
+
+async def list_lines(session: TenantSession, job_id: UUID, *, after: int, limit: int) -> list[SealedLine]:
+    rows = await session.fetch(
+        """select seq, stream, at, sealed from job_logs
+           where tenant_id = $1 and job_id = $2 and seq > $3 order by seq limit $4""",
+        session.scope.tenant_id,
+        job_id,
+        after,
+        limit,
+    )
+    return [SealedLine(**row) for row in rows]
+
+
+async def insert_artifact(session: TenantSession, artifact: Artifact, *, workspace_id: UUID) -> None:
+    await session.execute(
+        f"""insert into artifacts (tenant_id, workspace_id, {_ARTIFACT}) values ($1, $2, $3, $4, $5, $6, $7, $8)""",
+        session.scope.tenant_id,
+        workspace_id,
+        artifact.artifact_id,
+        artifact.job_id,
+        artifact.path,
+        artifact.size_bytes,
+        artifact.sha256,
+        artifact.created_at,
+    )
+
+
+async def list_artifacts(session: TenantSession, job_id: UUID, *, after: UUID | None, limit: int) -> list[Artifact]:
+    rows = await session.fetch(
+        f"""select {_ARTIFACT} from artifacts
+            where tenant_id = $1 and job_id = $2 and ($3::uuid is null or artifact_id > $3)
+            order by artifact_id limit $4""",
+        session.scope.tenant_id,
+        job_id,
+        after,
+        limit,
+    )
+    return [Artifact(**row) for row in rows]
+
+
+async def find_artifact(session: TenantSession, job_id: UUID, artifact_id: UUID) -> Artifact | None:
+    row = await session.fetchrow(
+        f"select {_ARTIFACT} from artifacts where tenant_id = $1 and job_id = $2 and artifact_id = $3",
+        session.scope.tenant_id,
+        job_id,
+        artifact_id,
+    )
+    return Artifact(**row) if row else None
+
+
+async def purge_content(session: TenantSession, job_id: UUID, *, now: datetime) -> None:
+    """Forget output and the key of everything else; sizes and digests remain."""
+    await session.execute("delete from job_logs where tenant_id = $1 and job_id = $2", session.scope.tenant_id, job_id)
+    await session.execute(
+        """update jobs set content_key = null, environment = null, content_purged_at = $3
+           where tenant_id = $1 and job_id = $2""",
+        session.scope.tenant_id,
+        job_id,
+        now,
+    )
+    await session.execute(
+        "delete from queue.purges where tenant_id = $1 and job_id = $2", session.scope.tenant_id, job_id
+    )
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+async def insert_image(session: TenantSession, image: Image, *, workspace_id: UUID) -> bool:
+    """Insert, or tell False when the name is taken in the workspace."""
+    row = await session.fetchrow(
+        f"""insert into images (tenant_id, workspace_id, {_IMAGE}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            on conflict (tenant_id, workspace_id, name) do nothing returning image_id""",
+        session.scope.tenant_id,
+        workspace_id,
+        image.image_id,
+        image.name,
+        image.digest,
+        image.size_bytes,
+        image.source,
+        image.created_at,
+        image.created_by,
+    )
+    return row is not None
+
+
+async def find_image(
+    session: TenantSession, *, workspace_id: UUID, image_id: UUID | None = None, name: str | None = None
+) -> Image | None:
+    row = await session.fetchrow(
+        f"""select {_IMAGE} from images
+            where tenant_id = $1 and workspace_id = $2 and (image_id = $3 or name = $4)""",
+        session.scope.tenant_id,
+        workspace_id,
+        image_id,
+        name,
+    )
+    return Image(**row) if row else None
+
+
+async def list_images(session: TenantSession, *, workspace_id: UUID, after: UUID | None, limit: int) -> list[Image]:
+    rows = await session.fetch(
+        f"""select {_IMAGE} from images
+            where tenant_id = $1 and workspace_id = $2 and ($3::uuid is null or image_id > $3)
+            order by image_id limit $4""",
+        session.scope.tenant_id,
+        workspace_id,
+        after,
+        limit,
+    )
+    return [Image(**row) for row in rows]
+
+
+async def delete_image(session: TenantSession, image_id: UUID) -> None:
+    await session.execute(
+        "delete from images where tenant_id = $1 and image_id = $2", session.scope.tenant_id, image_id
+    )
+
+
+async def image_is_used(session: TenantSession, digest: str) -> bool:
+    """Whether any image of the tenant still has this digest."""
+    return bool(
+        await session.fetchval(
+            "select exists (select from images where tenant_id = $1 and digest = $2)", session.scope.tenant_id, digest
+        )
+    )
+
+
+def _job(row: "asyncpg.Record") -> Job:
+    values: dict[str, Any] = dict(row)
+    values.pop("environment", None)
+    values["status"] = JobStatus(values["status"])
+    values["limits"] = JobLimits(**values["limits"])
+    for name in ("command", "artifact_globs", "inputs"):
+        values[name] = tuple(values[name])
+    return Job(**values)
+
+
+async def note_cancellation(session: TenantSession, job_id: UUID, *, reason: str) -> None:
+    """Say why a running job is being killed, for its worker to report."""
+    await session.execute(
+        "update jobs set reason = $3 where tenant_id = $1 and job_id = $2 and status = 'running'",
+        session.scope.tenant_id,
+        job_id,
+        reason,
+    )
+
+
+async def list_due_purges(pool: "Pool", *, now: datetime, limit: int = 100) -> list[tuple[UUID, UUID]]:
+    """List (tenant, job) whose content is to go, as the dispatcher."""
+    rows = await pool.fetch(
+        "select tenant_id, job_id from queue.purges where due_at <= $1 order by due_at limit $2", now, limit
+    )
+    return [(row["tenant_id"], row["job_id"]) for row in rows]

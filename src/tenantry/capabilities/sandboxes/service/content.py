@@ -1,0 +1,120 @@
+"""The content of jobs: sealed under a key of the job, which is wrapped by the tenant's, before it is written anywhere.
+
+Small content (environment, pieces of output) lies in rows, large content (inputs, artifacts) in the object store.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import BinaryIO, Final
+from uuid import UUID
+
+from tenantry.capabilities.sandboxes.errors import content_gone
+from tenantry.capabilities.sandboxes.types import Job, JobInput, LogLine, SealedLine
+from tenantry.engines.envelope.keyring import Keyring
+from tenantry.engines.envelope.keyset import Keyset
+from tenantry.engines.envelope.keyset_wrapper import KeysetWrapper
+from tenantry.engines.envelope.streams import open_stream, seal_stream
+from tenantry.foundation.objects.ports import ObjectStore
+
+_CHUNK: Final = 256 << 10
+
+
+class JobContent:
+    """Seals and opens; one for each cell."""
+
+    def __init__(self, *, keyring: Keyring, objects: ObjectStore) -> None:
+        self._keyring = keyring
+        self._objects = objects
+
+    async def make_key(self, *, tenant_id: UUID, job_id: UUID) -> tuple[Keyset, bytes]:
+        """Make the job's key; gives it and its wrapped form."""
+        keyset = Keyset.create()
+        wrapper = KeysetWrapper(await self._keyring.keyset(tenant_id))
+        return keyset, await keyset.wrapped(wrapper=wrapper, context=_context(tenant_id, job_id))
+
+    async def open_key(self, *, tenant_id: UUID, job: Job) -> Keyset:
+        """Open the job's key; raises Gone `content_gone` when it is no longer kept."""
+        if job.content_key is None:
+            digest = job.log_sha256.hex() if job.log_sha256 else None
+            raise content_gone(size_bytes=job.log_bytes, sha256=digest)
+        wrapper = KeysetWrapper(await self._keyring.keyset(tenant_id))
+        return await Keyset.unwrap(job.content_key, wrapper=wrapper, context=_context(tenant_id, job.job_id))
+
+    def seal_environment(self, key: Keyset, environment: Mapping[str, str], *, job_id: UUID) -> bytes | None:
+        if not environment:
+            return None
+        return key.seal(json.dumps(dict(environment)).encode(), b"environment/" + job_id.bytes)
+
+    def open_environment(self, key: Keyset, sealed: bytes | None, *, job_id: UUID) -> dict[str, str]:
+        if sealed is None:
+            return {}
+        environment: dict[str, str] = json.loads(key.open(sealed, b"environment/" + job_id.bytes))
+        return environment
+
+    async def put_inputs(self, key: Keyset, inputs: Sequence[JobInput], *, tenant_id: UUID, job_id: UUID) -> None:
+        for number, item in enumerate(inputs):
+            sealed = seal_stream(_once(item.content), keyset=key, associated=b"input/%d/" % number + job_id.bytes)
+            await self._objects.put(tenant_id, f"jobs/{job_id.hex}/inputs/{number}", sealed)
+
+    async def get_inputs(self, key: Keyset, job: Job, *, tenant_id: UUID) -> list[JobInput]:
+        inputs = []
+        for number, item in enumerate(job.inputs):
+            stored = self._objects.get(tenant_id, f"jobs/{job.job_id.hex}/inputs/{number}")
+            opened = open_stream(stored, keyset=key, associated=b"input/%d/" % number + job.job_id.bytes)
+            inputs.append(JobInput(item["path"], b"".join([part async for part in opened])))
+        return inputs
+
+    async def put_artifact(
+        self, key: Keyset, source: BinaryIO, *, tenant_id: UUID, job_id: UUID, artifact_id: UUID, limit: int
+    ) -> tuple[int, bytes]:
+        """Store at most `limit` bytes of an open file; gives size and SHA-256 of what it held."""
+        digest = hashlib.sha256()
+        size = 0
+
+        async def chunks() -> AsyncIterator[bytes]:
+            nonlocal size
+            while size < limit and (chunk := source.read(min(_CHUNK, limit - size))):
+                size += len(chunk)
+                digest.update(chunk)
+                yield chunk
+
+        sealed = seal_stream(chunks(), keyset=key, associated=b"artifact/" + artifact_id.bytes)
+        await self._objects.put(tenant_id, _artifact_key(job_id, artifact_id), sealed)
+        return size, digest.digest()
+
+    def get_artifact(
+        self, key: Keyset, *, tenant_id: UUID, job_id: UUID, artifact_id: UUID
+    ) -> AsyncGenerator[bytes, None]:
+        stored = self._objects.get(tenant_id, _artifact_key(job_id, artifact_id))
+        return open_stream(stored, keyset=key, associated=b"artifact/" + artifact_id.bytes)
+
+    def seal_line(self, key: Keyset, line: LogLine, *, job_id: UUID) -> SealedLine:
+        sealed = key.seal(line.text.encode(), _line_place(line.seq, line.stream, job_id))
+        return SealedLine(line.seq, line.stream, line.at, sealed)
+
+    def open_line(self, key: Keyset, line: SealedLine, *, job_id: UUID) -> LogLine:
+        text = key.open(line.sealed, _line_place(line.seq, line.stream, job_id)).decode()
+        return LogLine(line.seq, line.stream, line.at, text)
+
+    async def purge(self, *, tenant_id: UUID, job_id: UUID) -> None:
+        """Delete the job's objects; idempotent."""
+        keys = [entry.key async for entry in self._objects.list_objects(tenant_id, f"jobs/{job_id.hex}")]
+        for key in keys:
+            await self._objects.delete(tenant_id, key)
+
+
+def _context(tenant_id: UUID, job_id: UUID) -> bytes:
+    return b"tenantry/job/" + tenant_id.bytes + job_id.bytes
+
+
+def _artifact_key(job_id: UUID, artifact_id: UUID) -> str:
+    return f"jobs/{job_id.hex}/artifacts/{artifact_id.hex}"
+
+
+def _line_place(seq: int, stream: str, job_id: UUID) -> bytes:
+    return b"line/%d/%s/" % (seq, stream.encode()) + job_id.bytes
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content

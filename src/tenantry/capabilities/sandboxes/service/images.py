@@ -1,0 +1,100 @@
+"""Images of a workspace: read-only root file systems, imported once, named by their digest."""
+
+import asyncio
+from pathlib import Path
+from uuid import UUID
+
+from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.errors import image_name_taken, image_not_found
+from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Image
+from tenantry.engines.jail.images import ImageStore
+from tenantry.engines.jail.types import ImageRoot
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.ids import Prefix, format_id, new_id
+
+
+class ImageLibrary:
+    """The roots of one cell on this machine: a store for each tenant, one for the machine's own `host` image."""
+
+    def __init__(self, *, home: Path, region: str) -> None:
+        self._home = home
+        self._region = region
+        self._host: ImageRoot | None = None
+        self._stores: dict[UUID, ImageStore] = {}
+
+    def directory(self, tenant_id: UUID) -> Path:
+        return self._home / self._region / format_id(Prefix.TENANT, tenant_id) / "images"
+
+    async def store(self, tenant_id: UUID) -> ImageStore:
+        known = self._stores.get(tenant_id)
+        if known is None:
+            known = self._stores[tenant_id] = await asyncio.to_thread(ImageStore, self.directory(tenant_id))
+        return known
+
+    async def root(self, *, tenant_id: UUID, digest: str | None) -> ImageRoot:
+        """Find a root by digest, None is the host's; raises NotFound `image_not_found` for one not on this machine."""
+        if digest is None:
+            if self._host is None:
+                self._host = await asyncio.to_thread(lambda: ImageStore(self._home / "images").host())
+            return self._host
+        store = await self.store(tenant_id)
+        return await asyncio.to_thread(store.resolve, digest)
+
+
+class ImageService:
+    """Import, list, remove, in the session's workspace."""
+
+    def __init__(self, *, session: TenantSession, audit: AuditService, library: ImageLibrary, clock: Clock) -> None:
+        self._session = session
+        self._audit = audit
+        self._library = library
+        self._clock = clock
+
+    async def import_archive(self, *, workspace_id: UUID, name: str, source: str, archive: Path) -> Image:
+        """Import a tar of `docker save` or of a directory; raises Conflict `name_taken`, Invalid for a hostile one."""
+        if name == HOST_IMAGE or await repository.find_image(self._session, workspace_id=workspace_id, name=name):
+            raise image_name_taken(name)
+        # Extraction takes seconds: no transaction stays open meanwhile.
+        await self._session.rollback()
+        store = await self._library.store(self._session.scope.tenant_id)
+        extract = store.import_docker_archive if source == "docker_archive" else store.import_directory_archive
+        root = await asyncio.to_thread(extract, archive)
+        size = await asyncio.to_thread(archive.stat)
+        image = Image(
+            image_id=new_id(),
+            name=name,
+            digest=root.digest,
+            size_bytes=size.st_size,
+            source=source,
+            created_at=self._clock.now(),
+            created_by=self._session.scope.actor.id,
+        )
+        if not await repository.insert_image(self._session, image, workspace_id=workspace_id):
+            raise image_name_taken(name)
+        await self._record("image.imported", image)
+        return image
+
+    async def get(self, image_id: UUID, *, workspace_id: UUID) -> Image:
+        image = await repository.find_image(self._session, workspace_id=workspace_id, image_id=image_id)
+        if image is None:
+            raise image_not_found()
+        return image
+
+    async def list_images(self, *, workspace_id: UUID, after: UUID | None = None, limit: int = 50) -> list[Image]:
+        return await repository.list_images(self._session, workspace_id=workspace_id, after=after, limit=limit)
+
+    async def remove(self, image_id: UUID, *, workspace_id: UUID) -> None:
+        """Forget an image; running sandboxes keep theirs until they end."""
+        image = await self.get(image_id, workspace_id=workspace_id)
+        await repository.delete_image(self._session, image_id)
+        await self._record("image.removed", image)
+
+    async def _record(self, action: str, image: Image) -> None:
+        await self._audit.record(
+            action,
+            resource_type="image",
+            resource_id=format_id(Prefix.IMAGE, image.image_id),
+            details={"name": image.name, "digest": image.digest},
+        )

@@ -1,0 +1,231 @@
+"""Jobs as their callers see them: create, get, list, cancel, read output, artifacts, receipt."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Any, Final
+from uuid import UUID
+
+from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.errors import (
+    artifact_not_found,
+    image_not_allowed,
+    image_unknown,
+    job_not_found,
+    limit_exceeded,
+)
+from tenantry.capabilities.sandboxes.service.content import JobContent
+from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.types import (
+    HOST_IMAGE,
+    MOST,
+    Artifact,
+    Job,
+    JobEnd,
+    JobLimits,
+    JobStatus,
+    LogLine,
+    NewJob,
+)
+from tenantry.capabilities.tenants.service import TenantService, WorkspaceService
+from tenantry.capabilities.tenants.types import Workspace, WorkspaceSettings
+from tenantry.engines.envelope.keyset import Keyset
+from tenantry.engines.fairqueue.types import Cancellation
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.ids import Prefix, format_id, new_id, parse_suffix
+from tenantry.foundation.settings import JobSettings
+
+_ESTIMATE_SECONDS: Final = 10.0
+"""What a claim charges before the real time is known; corrected at the end."""
+
+
+class JobService:
+    """Jobs of the session's tenant."""
+
+    def __init__(
+        self,
+        *,
+        session: TenantSession,
+        audit: AuditService,
+        content: JobContent,
+        tenants: TenantService,
+        workspaces: WorkspaceService,
+        settings: JobSettings,
+        clock: Clock,
+    ) -> None:
+        self._session = session
+        self._audit = audit
+        self._content = content
+        self._tenants = tenants
+        self._workspaces = workspaces
+        self._settings = settings
+        self._clock = clock
+
+    async def create(self, new: NewJob, *, workspace_id: UUID, principal: str) -> Job:
+        """Queue a job; it, its audit event and its queue entry commit together.
+
+        Raises Invalid `limit_exceeded` or `image_unknown`, Denied `image_not_allowed`.
+        """
+        workspace = await self._workspaces.get(workspace_id)
+        limits = _limits_of(new.limits, workspace.settings)
+        _check_image(new.image, workspace.settings)
+        digest = await self._digest_of(new.image, workspace_id)
+        tenant_id = self._session.scope.tenant_id
+        job_id = new_id()
+        key, wrapped = await self._content.make_key(tenant_id=tenant_id, job_id=job_id)
+        if new.inputs:
+            await self._content.put_inputs(key, new.inputs, tenant_id=tenant_id, job_id=job_id)
+        job = Job(
+            job_id=job_id,
+            workspace_id=workspace_id,
+            principal_id=principal,
+            status=JobStatus.QUEUED,
+            reason=None,
+            detail=None,
+            exit_code=None,
+            command=new.command,
+            image=new.image,
+            image_digest=digest,
+            labels=new.labels,
+            limits=limits,
+            artifact_globs=new.artifacts,
+            persistence_mode=await self._persistence_mode(workspace),
+            content_key=wrapped,
+            inputs=tuple(_described(item.path, item.content) for item in new.inputs),
+            attempt=0,
+            log_bytes=0,
+            log_sha256=None,
+            usage={},
+            receipt=None,
+            queued_at=self._clock.now(),
+            started_at=None,
+            finished_at=None,
+            content_until=None,
+            content_purged_at=None,
+        )
+        environment = self._content.seal_environment(key, new.env, job_id=job_id)
+        await repository.insert_job(self._session, job, environment=environment)
+        await QUEUE.enqueue(
+            await self._session.connection(),
+            levels=(tenant_id, workspace_id, parse_suffix(principal.rpartition("_")[2])),
+            entry=job_id,
+            estimate_seconds=min(_ESTIMATE_SECONDS, limits.timeout_seconds),
+        )
+        await self._record("job.created", job_id, details={"image": new.image, "inputs": len(new.inputs)})
+        return job
+
+    async def get(self, job_id: UUID, *, workspace_id: UUID) -> Job:
+        job = await repository.find_job(self._session, job_id)
+        if job is None or job.workspace_id != workspace_id:
+            raise job_not_found()
+        return job
+
+    async def list_jobs(
+        self, *, workspace_id: UUID, before: UUID | None = None, limit: int = 50, status: JobStatus | None = None
+    ) -> list[Job]:
+        return await repository.list_jobs(
+            self._session, workspace_id=workspace_id, before=before, limit=limit, status=status
+        )
+
+    async def cancel(self, job_id: UUID, *, workspace_id: UUID, reason: str = "cancelled") -> Job:
+        """End a waiting job at once, have a running one killed by its worker. Cancelling twice changes nothing."""
+        job = await repository.find_job(self._session, job_id, lock=True)
+        if job is None or job.workspace_id != workspace_id:
+            raise job_not_found()
+        if not job.status.ended:
+            await self._cancel(job, reason)
+        return await self.get(job_id, workspace_id=workspace_id)
+
+    async def cancel_all(self, *, workspace_id: UUID | None, reason: str) -> int:
+        """Cancel every open job of a workspace, or with None of the tenant; tells how many."""
+        jobs = await repository.list_open_jobs(self._session, workspace_id=workspace_id)
+        for job in jobs:
+            await self._cancel(job, reason)
+        return len(jobs)
+
+    async def read_log(
+        self, job_id: UUID, *, workspace_id: UUID, after: int = 0, limit: int = 500
+    ) -> tuple[Job, list[LogLine]]:
+        """Read output after piece `after`; raises Gone `content_gone` when it is no longer kept."""
+        job = await self.get(job_id, workspace_id=workspace_id)
+        key = await self._key(job)
+        lines = await repository.list_lines(self._session, job_id, after=after, limit=limit)
+        return job, [self._content.open_line(key, line, job_id=job_id) for line in lines]
+
+    async def list_artifacts(
+        self, job_id: UUID, *, workspace_id: UUID, after: UUID | None = None, limit: int = 50
+    ) -> list[Artifact]:
+        await self.get(job_id, workspace_id=workspace_id)
+        return await repository.list_artifacts(self._session, job_id, after=after, limit=limit)
+
+    async def get_artifact(self, job_id: UUID, artifact_id: UUID, *, workspace_id: UUID) -> tuple[Artifact, Keyset]:
+        """Find an artifact and the key that opens it; raises Gone with size and digest when it is no longer kept."""
+        job = await self.get(job_id, workspace_id=workspace_id)
+        artifact = await repository.find_artifact(self._session, job_id, artifact_id)
+        if artifact is None:
+            raise artifact_not_found()
+        return artifact, await self._key(job)
+
+    async def _cancel(self, job: Job, reason: str) -> None:
+        connection = await self._session.connection()
+        answer = await QUEUE.cancel(connection, first=self._session.scope.tenant_id, entry=job.job_id)
+        if answer is Cancellation.REQUESTED:
+            await repository.note_cancellation(self._session, job.job_id, reason=reason)
+            await repository.wake_workers(self._session)
+        elif job.status is JobStatus.QUEUED:
+            now = self._clock.now()
+            end = JobEnd(JobStatus.CANCELLED, reason, "it had not started", None, {}, None, 0, None)
+            until = now + timedelta(seconds=self._settings.content_grace_seconds)
+            await repository.end_job(self._session, job.job_id, end, now=now, content_until=until)
+        await self._record("job.cancelled", job.job_id, reason=reason)
+
+    async def _key(self, job: Job) -> Keyset:
+        return await self._content.open_key(tenant_id=self._session.scope.tenant_id, job=job)
+
+    async def _digest_of(self, image: str, workspace_id: UUID) -> str | None:
+        if image == HOST_IMAGE:
+            return None
+        found = await repository.find_image(self._session, workspace_id=workspace_id, name=image)
+        if found is None:
+            raise image_unknown(image)
+        return found.digest
+
+    async def _persistence_mode(self, workspace: Workspace) -> str:
+        if workspace.settings.persistence_mode is not None:
+            return workspace.settings.persistence_mode
+        tenant = await self._tenants.get()
+        return str(tenant.settings.get("persistence_mode", "metadata_only"))
+
+    async def _record(
+        self, action: str, job_id: UUID, *, reason: str | None = None, details: Mapping[str, Any] | None = None
+    ) -> None:
+        await self._audit.record(
+            action, resource_type="job", resource_id=format_id(Prefix.JOB, job_id), reason=reason, details=details
+        )
+
+
+def _limits_of(wanted: Mapping[str, float], settings: WorkspaceSettings) -> JobLimits:
+    """Complete what is asked by the defaults; the workspace's time bounds both, but only what is asked is refused."""
+    longest = float(settings.max_job_timeout_seconds)
+    ceilings = dataclasses.asdict(MOST) | {"timeout_seconds": longest}
+    for name, value in wanted.items():
+        if value > ceilings[name]:
+            raise limit_exceeded(name, limit=ceilings[name], wanted=value)
+    values = {"timeout_seconds": min(JobLimits().timeout_seconds, longest), **wanted}
+    return JobLimits(**values)  # type: ignore[arg-type]  # whole numbers where the edge asks for them
+
+
+def _check_image(name: str, settings: WorkspaceSettings) -> None:
+    for pattern in settings.blocked_images:
+        if fnmatchcase(name, pattern):
+            raise image_not_allowed(name, f"blocked_images: {pattern}")
+    if settings.allowed_images and not any(fnmatchcase(name, pattern) for pattern in settings.allowed_images):
+        raise image_not_allowed(name, "allowed_images")
+
+
+def _described(path: str, content: bytes) -> dict[str, Any]:
+    return {"path": path, "size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -1,0 +1,148 @@
+"""Jobs, images, artifacts and log lines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+JOB_NEWS: Final = "tenantry_jobs"
+"""NOTIFY channel of a cell; the payload is the job whose state or log has grown."""
+QUEUE_NEWS: Final = "tenantry_queue"
+"""NOTIFY channel of a cell for its workers: something was enqueued or is to be cancelled."""
+HOST_IMAGE: Final = "host"
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    DENIED = "denied"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """What a job may use; the defaults are a small job's. `output_bytes` is stdout and stderr together."""
+
+    cpus: float = 1.0
+    memory_mib: int = 512
+    pids: int = 128
+    timeout_seconds: float = 600.0
+    output_bytes: int = 1 << 20
+
+
+MOST: Final = JobLimits(cpus=4.0, memory_mib=8192, pids=4096, timeout_seconds=7 * 86400.0, output_bytes=64 << 20)
+"""Seed's ceilings (4 cores, 8192 MB); a workspace's `max_job_timeout_seconds` lies below the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobInput:
+    path: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    command: tuple[str, ...]
+    image: str = HOST_IMAGE
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    inputs: tuple[JobInput, ...] = field(default=(), repr=False)
+    artifacts: tuple[str, ...] = ()
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """By the names of JobLimits; what is not named takes the default."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`inputs` lists path, size and digest of what was given; the content is apart."""
+
+    job_id: UUID
+    workspace_id: UUID
+    principal_id: str
+    status: JobStatus
+    reason: str | None
+    detail: str | None
+    exit_code: int | None
+    command: tuple[str, ...]
+    image: str
+    image_digest: str | None
+    labels: Mapping[str, str]
+    limits: JobLimits
+    artifact_globs: tuple[str, ...]
+    persistence_mode: str
+    content_key: bytes | None = field(repr=False)
+    inputs: tuple[Mapping[str, Any], ...]
+    attempt: int
+    log_bytes: int
+    log_sha256: bytes | None
+    usage: Mapping[str, Any]
+    receipt: Mapping[str, Any] | None
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    content_until: datetime | None
+    content_purged_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A piece of output as it came; `seq` counts from 1 within the job."""
+
+    seq: int
+    stream: str
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SealedLine:
+    """A piece of output as it is stored."""
+
+    seq: int
+    stream: str
+    at: datetime
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    artifact_id: UUID
+    job_id: UUID
+    path: str
+    size_bytes: int
+    sha256: bytes
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    image_id: UUID
+    name: str
+    digest: str
+    size_bytes: int
+    source: str
+    created_at: datetime
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """What a worker says of a job that ended."""
+
+    status: JobStatus
+    reason: str
+    detail: str
+    exit_code: int | None
+    usage: Mapping[str, Any]
+    receipt: Mapping[str, Any] | None
+    log_bytes: int
+    log_sha256: bytes | None

@@ -1,0 +1,69 @@
+"""Tables of tenants; revisions `cell` 0003 and `directory` 0001 make them."""
+
+from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from tenantry.foundation.database.tables import CELL, DIRECTORY
+
+_MOMENT = DateTime(timezone=True)
+
+tenants = Table(
+    "tenants",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("slug", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Text),
+    Column("plan", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("isolation", Text, nullable=False),
+    *(
+        Column(name, JSONB, nullable=False)
+        for name in ("owner", "settings", "quotas", "limits", "billing", "contacts", "metadata")
+    ),
+    Column("clock_skew_ms", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("updated_at", _MOMENT, nullable=False),
+    Column("suspended_at", _MOMENT),
+    Column("deleted_at", _MOMENT),
+    Column("erase_after", _MOMENT),
+)
+workspaces = Table(
+    "workspaces",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("name", "path", "region", "owner_type", "owner_id")),
+    Column("settings", JSONB, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Text),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("updated_at", _MOMENT, nullable=False),
+    Column("archived_at", _MOMENT),
+)
+keysets = Table(
+    "keysets",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("keyset_id", Uuid, primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+)
+directory_tenants = Table(
+    "tenants",
+    DIRECTORY,
+    Column("tenant_id", Uuid, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("slug", "region", "isolation", "placement", "status")),
+    Column("created_at", _MOMENT, nullable=False),
+)
+directory_workspaces = Table(
+    "workspaces",
+    DIRECTORY,
+    Column("workspace_id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+)

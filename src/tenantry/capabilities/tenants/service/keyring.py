@@ -1,0 +1,58 @@
+"""A tenant's data keys, opened by the KMS and held in memory only."""
+
+from uuid import UUID
+
+from tenantry.capabilities.tenants import repository
+from tenantry.engines.envelope.keyset import Keyset
+from tenantry.engines.envelope.keyset_cache import KeysetCache
+from tenantry.engines.envelope.wrapping import KeyWrapper
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.cells import Cell
+from tenantry.foundation.errors import Gone
+from tenantry.foundation.ids import new_id
+from tenantry.foundation.scope import SYSTEM, TenantScope
+
+
+class TenantKeyring:
+    """The Keyring port for the tenants of one cell."""
+
+    def __init__(self, *, cell: Cell, wrapper: KeyWrapper, clock: Clock) -> None:
+        self._cell = cell
+        self._cache = KeysetCache(wrapper, clock)
+        self._wrapped: dict[UUID, tuple[UUID, bytes]] = {}
+
+    async def keyset(self, owner: UUID) -> Keyset:
+        """Open the tenant's keyset; read once, then from memory. Raises Gone `key_destroyed` when it has none."""
+        found = self._wrapped.get(owner)
+        if found is None:
+            scope = TenantScope(tenant_id=owner, region=self._cell.region, actor=SYSTEM)
+            async with self._cell.session(scope, lifecycle=True) as session:
+                found = await repository.find_keyset(session)
+            if found is None:
+                raise Gone("key_destroyed", "this tenant's keys are no more", layer="tenants")
+            self._wrapped[owner] = found
+        keyset_id, wrapped = found
+        return await self._cache.get(wrapped, context=keyset_context(owner, keyset_id))
+
+    def forget(self, owner: UUID) -> None:
+        """Drop what is in memory: the tenant is gone, moved, or has new keys."""
+        if found := self._wrapped.pop(owner, None):
+            self._cache.forget(keyset_context(owner, found[0]))
+
+
+class TenantKeys:
+    """Makes the keys of a new tenant."""
+
+    def __init__(self, wrapper: KeyWrapper) -> None:
+        self._wrapper = wrapper
+
+    async def make(self, owner: UUID) -> tuple[UUID, bytes]:
+        """Create a keyset; gives its id and its wrapped form, the only one that is stored."""
+        keyset_id = new_id()
+        wrapped = await Keyset.create().wrapped(wrapper=self._wrapper, context=keyset_context(owner, keyset_id))
+        return keyset_id, wrapped
+
+
+def keyset_context(owner: UUID, keyset_id: UUID) -> bytes:
+    """Name what a wrapped keyset is bound to: moved to another tenant or row, it does not open."""
+    return b"tenantry/keyset/" + owner.bytes + keyset_id.bytes

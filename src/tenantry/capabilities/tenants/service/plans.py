@@ -1,0 +1,48 @@
+"""The plan catalogue: the operator's file, else the one shipped."""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from tenantry.capabilities.tenants.errors import unknown_plan
+from tenantry.capabilities.tenants.types import Plan
+from tenantry.foundation.errors import Invalid, NotFound
+
+
+class PlanCatalogue:
+    """Plans by slug; immutable."""
+
+    def __init__(self, plans: Mapping[str, Plan]) -> None:
+        self._plans = dict(plans)
+
+    def items(self) -> list[tuple[str, Plan]]:
+        return list(self._plans.items())
+
+    def get(self, slug: str) -> Plan:
+        """Find a plan; raises NotFound."""
+        plan = self._plans.get(slug)
+        if plan is None:
+            raise NotFound("not_found", "no such plan", layer="tenants")
+        return plan
+
+    def require(self, slug: str) -> Plan:
+        """Find the plan that a request names; raises Invalid `plan_unknown` that lists the known ones."""
+        plan = self._plans.get(slug)
+        if plan is None:
+            raise unknown_plan(slug, tuple(self._plans))
+        return plan
+
+
+def load_plans(file: Path | None = None) -> PlanCatalogue:
+    """Read a catalogue; raises Invalid `plans_invalid` naming file, plan and rule."""
+    name = str(file) if file else "the shipped plans.yaml"
+    try:
+        source = file or resources.files("tenantry.capabilities.tenants").joinpath("plans.yaml")
+        document = yaml.safe_load(source.read_text(encoding="utf-8"))
+        plans = {slug: Plan.model_validate(entry) for slug, entry in document["plans"].items()}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise Invalid("plans_invalid", f"{name}: {error}", layer="tenants", field="plans_file") from error
+    return PlanCatalogue(plans)

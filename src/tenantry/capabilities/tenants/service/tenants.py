@@ -1,0 +1,272 @@
+"""Tenants: made by the platform, changed by their administrators, suspended, deleted, restored."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.tenants import repository
+from tenantry.capabilities.tenants.errors import (
+    slug_taken,
+    state_conflict,
+    tenant_not_found,
+    unknown_region,
+    version_mismatch,
+)
+from tenantry.capabilities.tenants.ports import OwnerAdmission
+from tenantry.capabilities.tenants.service.directory import Directory
+from tenantry.capabilities.tenants.service.keyring import TenantKeys
+from tenantry.capabilities.tenants.service.plans import PlanCatalogue
+from tenantry.capabilities.tenants.types import (
+    PLATFORM_SLUG,
+    PLATFORM_TENANT,
+    REVOCATIONS,
+    BootstrapKey,
+    Isolation,
+    NewTenant,
+    Placement,
+    Plan,
+    Tenant,
+    TenantStatus,
+)
+from tenantry.foundation import outbox
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.cells import Cell, Cells
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.errors import Denied
+from tenantry.foundation.ids import Prefix, format_id, new_id
+from tenantry.foundation.scope import SYSTEM, Actor, TenantScope
+
+RETENTION: Final = timedelta(days=30)
+TENANT_SUSPENDED: Final = "tenant.suspended"
+"""Outbox topic; payload {"reason": …}: whatever runs for the tenant stops."""
+
+
+class TenantService:
+    """The session's own tenant."""
+
+    def __init__(self, *, session: TenantSession, audit: AuditService, clock: Clock) -> None:
+        self._session = session
+        self._audit = audit
+        self._clock = clock
+
+    async def get(self) -> Tenant:
+        tenant = await repository.find_tenant(self._session)
+        if tenant is None:
+            raise tenant_not_found()
+        return tenant
+
+    async def update(self, changes: dict[str, Any], *, if_version: int | None) -> Tenant:
+        """Change the named fields; raises Precondition when `if_version` is not the present one."""
+        await self._locked(if_version)
+        tenant = await repository.update_tenant(self._session, changes, now=self._clock.now())
+        await self._record("tenant.updated", details={"fields": sorted(changes)})
+        return tenant
+
+    async def suspend(self, *, reason: str) -> Tenant:
+        """Refuse everything of the tenant from this commit on, and stop what runs. Suspending twice changes nothing."""
+        tenant = await self._locked(None)
+        if tenant.status is TenantStatus.SUSPENDED:
+            return tenant
+        return await self._enter(tenant, TenantStatus.SUSPENDED, reason=reason)
+
+    async def resume(self) -> Tenant:
+        """Let a suspended tenant work again. Resuming an active one changes nothing."""
+        tenant = await self._locked(None)
+        if tenant.status is TenantStatus.ACTIVE:
+            return tenant
+        if tenant.status is not TenantStatus.SUSPENDED:
+            raise state_conflict("tenant", tenant.status, "resumed")
+        return await self._enter(tenant, TenantStatus.ACTIVE)
+
+    async def delete(self, *, if_version: int | None) -> Tenant:
+        """Delete softly: refused like a suspended one, restorable until `erase_after`."""
+        tenant = await self._locked(if_version)
+        if tenant.status is TenantStatus.DELETED:
+            return tenant
+        return await self._enter(tenant, TenantStatus.DELETED, reason="deleted")
+
+    async def restore(self) -> Tenant:
+        """Take a deletion back before `erase_after`."""
+        tenant = await self._locked(None)
+        if tenant.status is not TenantStatus.DELETED:
+            raise state_conflict("tenant", tenant.status, "restored")
+        return await self._enter(tenant, TenantStatus.ACTIVE)
+
+    async def _locked(self, if_version: int | None) -> Tenant:
+        tenant = await repository.find_tenant(self._session, lock=True)
+        if tenant is None:
+            raise tenant_not_found()
+        if if_version is not None and tenant.version != if_version:
+            raise version_mismatch(tenant.version)
+        return tenant
+
+    async def _enter(self, tenant: Tenant, status: TenantStatus, *, reason: str | None = None) -> Tenant:
+        now = self._clock.now()
+        deleted = status is TenantStatus.DELETED
+        changes = {
+            "status": status.value,
+            "status_reason": reason,
+            "suspended_at": now if status is TenantStatus.SUSPENDED else None,
+            "deleted_at": now if deleted else None,
+            "erase_after": now + RETENTION if deleted else None,
+        }
+        await repository.set_tenant_state(self._session, status.value)
+        changed = await repository.update_tenant(self._session, changes, now=now)
+        if status is not TenantStatus.ACTIVE:
+            await outbox.publish(self._session, topic=TENANT_SUSPENDED, payload={"reason": reason})
+        await announce_revocation(self._session)
+        verb = {"active": "resumed", "suspended": "suspended", "deleted": "deleted"}[status.value]
+        if tenant.status is TenantStatus.DELETED:
+            verb = "restored"
+        await self._record(f"tenant.{verb}", reason=reason)
+        return changed
+
+    async def _record(self, action: str, *, reason: str | None = None, details: dict[str, Any] | None = None) -> None:
+        await self._audit.record(
+            action,
+            resource_type="tenant",
+            resource_id=format_id(Prefix.TENANT, self._session.scope.tenant_id),
+            reason=reason,
+            details=details,
+        )
+
+
+class TenantRegistry:
+    """Makes tenants: a place in the directory, then rows in the cell, then `active`."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        cells: Cells,
+        plans: PlanCatalogue,
+        keys: TenantKeys,
+        admission: OwnerAdmission,
+        regions: tuple[str, ...],
+        clock: Clock,
+    ) -> None:
+        self._directory = directory
+        self._cells = cells
+        self._plans = plans
+        self._keys = keys
+        self._admission = admission
+        self._regions = regions
+        self._clock = clock
+
+    async def create(self, new: NewTenant, *, actor: Actor, trace_id: str = "") -> tuple[Tenant, BootstrapKey]:
+        """Make the tenant; gives it and its owner's bootstrap key, whose secret nobody can read again.
+
+        Crash-safe: a place reserved without rows is taken over by the next call with the same slug. Raises Conflict
+        `slug_taken`, Invalid `plan_unknown` or `region_unknown`, WrongRegion when another process must be asked.
+        """
+        plan = self._plans.require(new.plan)
+        if new.region not in self._regions:
+            raise unknown_region(new.region, self._regions)
+        if new.slug == PLATFORM_SLUG:
+            raise slug_taken(new.slug)
+        self._cells.get(new.region)
+        now = self._clock.now()
+        isolation = new.isolation or Isolation(plan.isolation)
+        wanted = Placement(new_id(), new.slug, new.region, isolation, TenantStatus.PENDING, now)
+        placement = await self._directory.reserve(wanted)
+        scope = TenantScope(tenant_id=placement.tenant_id, region=placement.region, actor=actor, trace_id=trace_id)
+        tenant = self._record_of(new, plan, placement)
+        async with self._cells.session(scope, lifecycle=True) as session:
+            if await repository.find_tenant(session):
+                # An earlier call got this far and lost the directory; its key was never shown.
+                raise slug_taken(new.slug)
+            key = await self._settle(session, tenant, new)
+        await self._directory.set_status(placement.tenant_id, TenantStatus.ACTIVE)
+        return tenant, key
+
+    async def _settle(self, session: TenantSession, tenant: Tenant, new: NewTenant) -> BootstrapKey:
+        keyset_id, wrapped = await self._keys.make(tenant.tenant_id)
+        await repository.set_tenant_state(session, "active")
+        await repository.insert_tenant(session, tenant)
+        await repository.insert_keyset(session, keyset_id=keyset_id, wrapped=wrapped, now=tenant.created_at)
+        await AuditService(session=session, clock=self._clock).record(
+            "tenant.created",
+            resource_type="tenant",
+            resource_id=format_id(Prefix.TENANT, tenant.tenant_id),
+            details={"plan": tenant.plan, "region": tenant.region, "isolation": tenant.isolation.value},
+        )
+        return await self._admission.admit(session, owner=new.owner)
+
+    def _record_of(self, new: NewTenant, plan: Plan, placement: Placement) -> Tenant:
+        now = self._clock.now()
+        return Tenant(
+            tenant_id=placement.tenant_id,
+            slug=new.slug,
+            name=new.name,
+            status=TenantStatus.ACTIVE,
+            status_reason=None,
+            plan=new.plan,
+            region=placement.region,
+            isolation=placement.isolation,
+            owner=new.owner.model_dump(),
+            settings=new.settings.model_dump(),
+            quotas=dict(plan.quotas) | (new.quotas or {}),
+            limits=new.limits or {},
+            billing=new.billing or {},
+            contacts=new.contacts or {},
+            metadata=new.metadata or {},
+            clock_skew_ms=new.clock_skew_ms,
+            version=1,
+            created_at=now,
+            updated_at=now,
+            suspended_at=None,
+            deleted_at=None,
+            erase_after=None,
+        )
+
+
+async def announce_revocation(session: TenantSession) -> None:
+    """Tell every process, at commit, to forget what it cached of this tenant: keys, permissions, states."""
+    await session.execute(f"select pg_notify('{REVOCATIONS}', $1)", session.scope.tenant_id.hex)
+
+
+def refuse_unless_active(status: TenantStatus) -> None:
+    """Raise Denied for a tenant that may not work; the fence says the same, later and whatever was cached."""
+    if status is not TenantStatus.ACTIVE:
+        raise Denied(
+            "tenant_suspended",
+            f"this tenant is {status}: its administrator or the operator can tell why",
+            layer="tenants",
+        )
+
+
+async def ensure_platform_tenant(*, cell: Cell, keys: TenantKeys, clock: Clock) -> None:
+    """Make the installation's own tenant in a cell; idempotent. It holds the platform's keys and its trail."""
+    scope = TenantScope(tenant_id=PLATFORM_TENANT, region=cell.region, actor=SYSTEM)
+    async with cell.session(scope, lifecycle=True) as session:
+        if await repository.find_tenant(session):
+            return
+        now = clock.now()
+        await repository.set_tenant_state(session, "active")
+        tenant = Tenant(
+            tenant_id=PLATFORM_TENANT,
+            slug=PLATFORM_SLUG,
+            name="The installation",
+            status=TenantStatus.ACTIVE,
+            status_reason=None,
+            plan="enterprise",
+            region=cell.region,
+            isolation=Isolation.ROW_LEVEL,
+            owner={},
+            settings={},
+            quotas={},
+            limits={},
+            billing={},
+            contacts={},
+            metadata={},
+            clock_skew_ms=0,
+            version=1,
+            created_at=now,
+            updated_at=now,
+            suspended_at=None,
+            deleted_at=None,
+            erase_after=None,
+        )
+        await repository.insert_tenant(session, tenant)
+        keyset_id, wrapped = await keys.make(PLATFORM_TENANT)
+        await repository.insert_keyset(session, keyset_id=keyset_id, wrapped=wrapped, now=now)

@@ -1,0 +1,198 @@
+"""Tenants, plans, placements, workspaces."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+PLATFORM_TENANT: Final = UUID("00000000-0000-7000-8000-000000000001")
+PLATFORM_SLUG: Final = "platform"
+REVOCATIONS: Final = "tenantry_revocations"
+"""NOTIFY channel; the payload is the tenant whose keys, permissions or states changed."""
+
+SLUG_PATTERN: Final = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])$"
+# RFC 5321 lengths; whether an address exists only its mail server knows.
+EMAIL_PATTERN: Final = r"^[^@\s\x00-\x1f]{1,64}@[A-Za-z0-9.-]{1,189}\.[A-Za-z0-9-]{2,63}$"
+_SEGMENT: Final = r"[a-z0-9][a-z0-9._-]{0,62}"
+PATH_PATTERN: Final = rf"^(personal/{_SEGMENT}|teams/{_SEGMENT}(/{_SEGMENT})?|agents/{_SEGMENT})$"
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("must be printable, without space at its ends")
+    return text
+
+
+DisplayName = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_printable)]
+Email = Annotated[str, Field(pattern=EMAIL_PATTERN)]
+
+
+class TenantStatus(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DELETED = "deleted"
+
+
+class Isolation(StrEnum):
+    ROW_LEVEL = "row_level"
+    SCHEMA_LEVEL = "schema_level"
+    DATABASE_LEVEL = "database_level"
+
+
+class WorkspaceStatus(StrEnum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    ARCHIVED = "archived"
+
+
+class _Value(BaseModel):
+    """What comes from outside: frozen, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Owner(_Value):
+    """The human who answers for a tenant."""
+
+    email: Email
+    name: DisplayName
+    user_id: str | None = Field(default=None, max_length=200)
+
+
+class TenantSettings(_Value):
+    """What a tenant sets for all of its workspaces."""
+
+    default_model: str | None = Field(default=None, max_length=200)
+    allowed_models: list[str] | None = Field(default=None, max_length=100)
+    compliance_frameworks: list[str] = Field(default=[], max_length=50)
+    persistence_mode: Literal["metadata_only", "full"] = "metadata_only"
+
+
+class WorkspaceSettings(_Value):
+    """What a workspace sets for its jobs and sandboxes."""
+
+    persistence_mode: Literal["metadata_only", "full"] | None = None
+    """None takes the tenant's."""
+    cleanup_policy: Literal["always", "on_success", "never"] = "always"
+    allowed_images: list[str] = Field(default=[], max_length=200)
+    blocked_images: list[str] = Field(default=[], max_length=200)
+    max_job_timeout_seconds: int = Field(default=3600, ge=1, le=7 * 86400)
+    retention_days: int = Field(default=30, ge=1, le=3650)
+    min_isolation: Literal["cgroup", "rlimit"] | None = None
+    """None takes the installation's; a workspace can only ask for more, never for less."""
+    on_limit: Literal["reject", "queue"] = "reject"
+
+
+class WorkspaceOwner(_Value):
+    type: Literal["user", "team", "ai-agent"]
+    id: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")
+
+
+class RateLimitSpec(_Value):
+    """`max_requests` in each `window_ms`, with as much burst."""
+
+    max_requests: int = Field(alias="maxRequests", ge=1)
+    window_ms: int = Field(alias="windowMs", ge=1)
+
+
+_Quota = Annotated[int, Field(ge=0)] | Literal["unlimited"]
+
+
+class Plan(_Value):
+    """One entry of the plan catalogue, in the catalogue's own spelling."""
+
+    name: DisplayName
+    price: float | int | Literal["custom"]
+    quotas: dict[Literal["maxUsers", "maxProjects", "maxTokensPerMonth", "maxStorageGB", "maxConcurrentAgents"], _Quota]
+    features: list[str]
+    rate_limits: dict[Annotated[str, Field(pattern="^[a-z_]{1,40}$")], RateLimitSpec]
+    isolation: Literal["row_level", "schema_level", "database_level"] = "row_level"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a tenant lives; all that the directory knows."""
+
+    tenant_id: UUID
+    slug: str
+    region: str
+    isolation: Isolation
+    status: TenantStatus
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A tenant's record in its cell. Dicts are as validated at the edge."""
+
+    tenant_id: UUID
+    slug: str
+    name: str
+    status: TenantStatus
+    status_reason: str | None
+    plan: str
+    region: str
+    isolation: Isolation
+    owner: dict[str, Any]
+    settings: dict[str, Any]
+    quotas: dict[str, Any]
+    limits: dict[str, Any]
+    billing: dict[str, Any]
+    contacts: dict[str, Any]
+    metadata: dict[str, Any]
+    clock_skew_ms: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    suspended_at: datetime | None
+    deleted_at: datetime | None
+    erase_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTenant:
+    """What a platform administrator says of a tenant to be made."""
+
+    name: str
+    slug: str
+    plan: str
+    region: str
+    owner: Owner
+    isolation: Isolation | None = None
+    settings: TenantSettings = field(default_factory=TenantSettings)
+    quotas: dict[str, Any] | None = None
+    limits: dict[str, Any] | None = None
+    billing: dict[str, Any] | None = None
+    contacts: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    clock_skew_ms: int = 5000
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class BootstrapKey:
+    """The owner's way in; `secret` is shown once."""
+
+    id: str
+    secret: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    workspace_id: UUID
+    name: str
+    path: str
+    region: str
+    owner_type: str
+    owner_id: str
+    settings: WorkspaceSettings
+    status: WorkspaceStatus
+    status_reason: str | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    archived_at: datetime | None

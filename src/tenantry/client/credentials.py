@@ -1,0 +1,121 @@
+"""Where the address and the key come from.
+
+Explicit arguments, then `TENANTRY_URL` and `TENANTRY_KEY`, then `$TENANTRY_HOME/credentials.json`. A stored key goes to
+the address it was stored with and to no other: a URL from somewhere else needs a key from somewhere else.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tenantry.client.errors import CredentialsError
+from tenantry.client.private import read_private_json, write_private_json
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+FILE_NAME = "credentials.json"
+_LOGIN = "run `tenantry login`, or set TENANTRY_URL and TENANTRY_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An address without trailing slash, and a key that never shows in `repr`."""
+
+    url: str
+    key: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.key.isascii() or not self.key.isprintable() or " " in self.key or not self.key:
+            raise CredentialsError("key_malformed", "an API key is printable ASCII without spaces", remedy=_LOGIN)
+
+
+def home_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """`TENANTRY_HOME`, else `/var/lib/tenantry` as root, else `~/.tenantry`."""
+    if named := environment.get("TENANTRY_HOME"):
+        return Path(named)
+    return Path("/var/lib/tenantry") if os.geteuid() == 0 else Path.home() / ".tenantry"
+
+
+def load(
+    *,
+    url: str | None = None,
+    key: str | None = None,
+    home: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Credentials:
+    """Raise CredentialsError when there are none, when they are unsafe, or when the key would leave in clear text."""
+    url = url or environment.get("TENANTRY_URL") or None
+    key = key or environment.get("TENANTRY_KEY") or None
+    allow_http = environment.get("TENANTRY_ALLOW_HTTP") == "1"
+    wanted = checked_url(url, allow_http=allow_http) if url else None
+    if key:
+        return Credentials(wanted or stored_url(home=home, environment=environment) or DEFAULT_URL, key)
+    stored = _stored(home or home_directory(environment), allow_http=allow_http)
+    if stored is None:
+        raise CredentialsError("credentials_missing", "no API key is known", remedy=_LOGIN)
+    if wanted and wanted != stored.url:
+        raise CredentialsError(
+            "credentials_of_another_server",
+            f"the stored key belongs to {stored.url} and is not sent to {wanted}",
+            remedy=f"tenantry login --url {wanted}",
+        )
+    return stored
+
+
+def save(credentials: Credentials, *, home: Path | None = None) -> Path:
+    """Store for later commands (0600); returns the file."""
+    path = (home or home_directory()) / FILE_NAME
+    write_private_json(path, {"url": credentials.url, "key": credentials.key})
+    return path
+
+
+def stored_url(*, home: Path | None = None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Find the address of the stored credentials, None without any."""
+    stored = _stored(home or home_directory(environment), allow_http=environment.get("TENANTRY_ALLOW_HTTP") == "1")
+    return stored.url if stored else None
+
+
+def _stored(home: Path, *, allow_http: bool) -> Credentials | None:
+    path = home / FILE_NAME
+    content = read_private_json(path)
+    if content is None:
+        return None
+    url, key = content.get("url"), content.get("key")
+    if not isinstance(url, str) or not isinstance(key, str):
+        raise CredentialsError("file_malformed", f"{path} needs the members url and key", remedy=_LOGIN)
+    return Credentials(checked_url(url, allow_http=allow_http), key)
+
+
+def checked_url(url: str, *, allow_http: bool = False) -> str:
+    """Normalise an address.
+
+    Plain http is for this machine; elsewhere it shows the key to the network and needs TENANTRY_ALLOW_HTTP=1.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise CredentialsError("url_malformed", "the server's address is not a URL") from error
+    if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment or "@" in parts.netloc:
+        raise CredentialsError(
+            "url_malformed", "the server's address must read http(s)://host[:port][/path], without user or query"
+        )
+    if parts.scheme == "http" and not is_loopback(host) and not allow_http:
+        raise CredentialsError(
+            "url_in_clear_text",
+            f"http to {host} would show the key to the network",
+            remedy="use https, or set TENANTRY_ALLOW_HTTP=1 where the network in between is yours",
+        )
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,40 @@
+from typing import TypeVar
+
+from tenantry.client.calls import get
+from tenantry.client.operations import Listing, Resource
+from tenantry.client.pages import Plan
+from tenantry.client.types import AuditEvent
+
+T = TypeVar("T")
+
+
+class Audit(Resource[T]):
+    """Who did what to which resource, with which outcome."""
+
+    @Listing
+    def query(
+        self,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        resource: str | None = None,
+        outcome: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        workspace: str | None = None,
+        tenant: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Plan[AuditEvent]:
+        """`since` (inclusive) and `until` (exclusive) are RFC 3339; `outcome` is `success`, `denied` or `error`."""
+        query = {
+            "actor": actor,
+            "action": action,
+            "resource": resource,
+            "outcome": outcome,
+            "since": since,
+            "until": until,
+            "workspace": workspace,
+            "tenant": tenant,
+        }
+        return Plan(call=get("audit", query=query), limit=limit, cursor=cursor)

@@ -1,0 +1,102 @@
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import Any, TypeVar
+
+import httpx
+
+from tenantry.client.calls import Call
+from tenantry.client.credentials import Credentials
+from tenantry.client.following import Follower
+from tenantry.client.logs import LogEvent
+from tenantry.client.pages import Pages, Plan
+from tenantry.client.retries import RetryPolicy, Trial
+from tenantry.client.saving import Saving
+from tenantry.client.wire import client_options, refusal, request_options, result_of
+
+R = TypeVar("R")
+
+
+class SyncTransport:
+    """Sends calls and waits for their answers. One per thread: httpx allows more, an iterated stream does not."""
+
+    def __init__(
+        self, credentials: Credentials, *, policy: RetryPolicy, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
+        self.url = credentials.url
+        self._policy = policy
+        self._sleep = sleep
+        self._http = httpx.Client(**client_options(credentials))
+
+    def send(self, call: Call[R]) -> R:
+        return result_of(call, self._answered(call, self._trial(call), stream=False))
+
+    def pages(self, plan: Plan[R]) -> Pages[R]:
+        return Pages(plan, self.send)
+
+    def follow(self, call: Call[Any], *, after_seq: int | None) -> Generator[LogEvent]:
+        follower = Follower(call=call, policy=self._policy, url=self.url, after_seq=after_seq)
+        while not follower.is_over():
+            delay: float | None
+            try:
+                with closing(self._opened(call, follower.headers())) as response:
+                    if follower.opened(response):
+                        for portion in response.iter_bytes():
+                            yield from follower.feed(portion)
+                            if follower.is_over():
+                                return
+                        delay = follower.delay_after_break(None)
+                    elif follower.is_over():
+                        return
+                    else:
+                        response.read()
+                        delay = follower.delay_after_refusal(response)
+                        if delay is None:
+                            raise refusal(response)
+            except httpx.RequestError as error:
+                delay = follower.delay_after_break(error)
+            self._sleep(delay)
+
+    def save(self, saving: Saving) -> int:
+        """Download to a file, from its start again when the connection breaks; returns its bytes."""
+        trial = self._trial(saving.call)
+        while True:
+            try:
+                with closing(self._answered(saving.call, trial, stream=True)) as response:
+                    if not response.is_success:
+                        response.read()
+                        raise refusal(response)
+                    with saving.opened() as sink:
+                        for portion in response.iter_bytes():
+                            sink.write(portion)
+                        return sink.finish()
+            except httpx.RequestError as error:
+                delay = trial.delay_after_error(error)
+            self._sleep(delay)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _trial(self, call: Call[Any]) -> Trial:
+        return Trial(call=call, policy=self._policy, url=self.url)
+
+    def _answered(self, call: Call[Any], trial: Trial, *, stream: bool) -> httpx.Response:
+        while True:
+            try:
+                response = self._http.send(self._request(call), stream=stream)
+            except httpx.RequestError as error:
+                delay = trial.delay_after_error(error)
+            else:
+                again = trial.delay_after(response)
+                if again is None:
+                    return response
+                response.close()
+                delay = again
+            self._sleep(delay)
+
+    def _opened(self, call: Call[Any], headers: dict[str, str]) -> httpx.Response:
+        return self._http.send(self._http.build_request(**request_options(call, extra=headers)), stream=True)
+
+    def _request(self, call: Call[Any]) -> httpx.Request:
+        content = call.upload.chunks() if call.upload is not None else None
+        return self._http.build_request(content=content, **request_options(call))

@@ -1,0 +1,150 @@
+"""Shapes of answers: the members programs rely on. Answers hold more, and no member is missing by accident: what is
+not known yet is null.
+"""
+
+from typing import Any, TypedDict
+
+
+class BootstrapKey(TypedDict):
+    id: str
+    secret: str
+    expires_at: str
+
+
+class Tenant(TypedDict, total=False):
+    id: str
+    slug: str
+    name: str
+    status: str
+    region: str
+    plan: str
+    isolation: str
+    bootstrap_key: BootstrapKey  # only in the answer to its creation
+
+
+class Owner(TypedDict, total=False):
+    """`user_id` is the one the identity provider uses, when known."""
+
+    email: str
+    name: str
+    user_id: str
+
+
+class Workspace(TypedDict, total=False):
+    id: str
+    tenant: str
+    name: str
+    path: str
+    region: str
+    status: str
+    settings: dict[str, Any]
+
+
+class ServiceAccount(TypedDict, total=False):
+    id: str
+    name: str
+    status: str
+
+
+class Key(TypedDict, total=False):
+    """`secret` only in the answer to its creation."""
+
+    id: str
+    name: str
+    status: str
+    roles: list[str]
+    permissions: list[str]
+    expires_at: str | None
+    secret: str
+
+
+class Role(TypedDict, total=False):
+    slug: str
+    name: str
+    permissions: list[str]
+
+
+class Binding(TypedDict, total=False):
+    id: str
+    principal: dict[str, str]
+    role: str
+
+
+class Member(TypedDict, total=False):
+    id: str
+    email: str
+    name: str
+    roles: list[str]
+
+
+class JobInput(TypedDict):
+    """A file the job finds at `path`, relative to its working directory."""
+
+    path: str
+    content_base64: str
+
+
+class JobLimits(TypedDict, total=False):
+    """All of them lower the workspace's limits, none raises them."""
+
+    cpus: float
+    memory_mib: int
+    pids: int
+    timeout_seconds: float
+    output_bytes: int
+
+
+class Job(TypedDict, total=False):
+    id: str
+    status: str
+    exit_code: int | None
+    reason: str | None
+    queued_at: str
+    started_at: str | None
+    finished_at: str | None
+    usage: dict[str, Any]
+    labels: dict[str, str]
+
+
+class Artifact(TypedDict, total=False):
+    id: str
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class Image(TypedDict, total=False):
+    id: str
+    name: str
+    digest: str
+    size_bytes: int
+
+
+class AuditEvent(TypedDict, total=False):
+    id: str
+    sequence: int
+    occurred_at: str
+    tenant: str
+    workspace: str | None
+    actor: dict[str, Any]
+    action: str
+    resource: dict[str, Any]
+    outcome: str
+    reason: str | None
+    ip: str | None
+    details: dict[str, Any]
+
+
+class WorkspaceAccess(TypedDict, total=False):
+    id: str
+    roles: list[str]
+    permissions: list[str]
+
+
+class Me(TypedDict, total=False):
+    """`permissions` are those held in the whole tenant."""
+
+    principal: dict[str, Any]
+    tenant: dict[str, str]
+    permissions: list[str]
+    workspaces: list[WorkspaceAccess]

@@ -1,0 +1,26 @@
+-- Adds to the accounts of a leaf and of all above it. The gate must be held.
+-- The cost counts in every lane of a node: what it used elsewhere is still its use. A refund may put a node below the
+-- least virtual time kept above it, which is then lowered: no waiting node may be less than that.
+CREATE FUNCTION __schema__.settle(
+    p_leaf bigint, p_lane integer, p_cost double precision, p_queued integer, p_running integer
+) RETURNS void LANGUAGE plpgsql
+AS $$
+DECLARE
+    way bigint[];
+BEGIN
+    SELECT n.above || n.id INTO way FROM __schema__.nodes n WHERE n.id = p_leaf;
+    UPDATE __schema__.fronts f
+       SET vt = f.vt + p_cost / n.weight,
+           queued = CASE WHEN f.lane = p_lane THEN greatest(f.queued + p_queued, 0) ELSE f.queued END,
+           running = CASE WHEN f.lane = p_lane THEN greatest(f.running + p_running, 0) ELSE f.running END,
+           touched_at = now()
+      FROM __schema__.nodes n
+     WHERE f.node = ANY (way) AND n.id = f.node;
+    IF p_cost < 0 THEN
+        UPDATE __schema__.fronts f SET least_vt = c.vt FROM __schema__.fronts c
+         WHERE c.node = ANY (way) AND f.node = c.parent AND f.lane = c.lane AND f.least_vt > c.vt;
+        UPDATE __schema__.lanes l SET least_vt = c.vt FROM __schema__.fronts c
+         WHERE c.node = way[1] AND l.id = c.lane AND l.least_vt > c.vt;
+    END IF;
+END
+$$;

@@ -1,0 +1,59 @@
+"""Taking a directory on this machine as an image: copied through the same writer, named by what was copied."""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tenantry.engines.jail.errors import ImageInvalid
+from tenantry.engines.jail.skeleton import MOUNTED, OUTPUTS
+from tenantry.engines.jail.tree import TreeWriter
+
+_RESERVED: Final = frozenset((*MOUNTED, OUTPUTS[0]))
+
+
+def copy_directory(source: Path, *, writer: TreeWriter) -> None:
+    """Copy directories, regular files and links; devices, pipes and sockets are left out."""
+    for parts, path in _walk(source, ()):
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            writer.directory(parts, status.st_mode)
+        elif stat.S_ISLNK(status.st_mode):
+            writer.symlink(parts, os.readlink(path))
+        elif stat.S_ISREG(status.st_mode):
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as content:
+                writer.file(
+                    parts, source=content, size=status.st_size, mode=status.st_mode, mtime=float(int(status.st_mtime))
+                )
+
+
+def tree_digest(root: Path) -> str:
+    """SHA-256 of the sorted list of paths with kind, permissions, and content hash or link target."""
+    whole = hashlib.sha256()
+    for parts, path in _walk(root, ()):
+        status = path.lstat()
+        entry: list[object] = ["/".join(parts), stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)]
+        if stat.S_ISLNK(status.st_mode):
+            entry.append(os.readlink(path))
+        elif stat.S_ISREG(status.st_mode):
+            with path.open("rb") as content:
+                entry.append(hashlib.file_digest(content, "sha256").hexdigest())
+        whole.update(json.dumps(entry).encode() + b"\n")
+    return f"sha256:{whole.hexdigest()}"
+
+
+def _walk(directory: Path, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Path]]:
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ImageInvalid("image_unreadable", f"cannot read {directory}: {error.strerror}") from error
+    for entry in entries:
+        parts = (*above, entry.name)
+        if parts[0] in _RESERVED:
+            continue
+        yield parts, Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path), parts)

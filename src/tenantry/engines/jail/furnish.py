@@ -1,0 +1,237 @@
+"""From a forked bwrap to a running program: open its door only when the room is ready and has been looked at.
+
+bwrap is held at a barrier, a full pipe it has to drain (see bubblewrap.build_arguments). There the supervisor takes hold
+of /workspace by descriptor, which outlives the sandbox's mount namespace and is how artifacts are read after death, and
+writes /inputs as the sandbox's uid. Then the program is let go while bwrap's monitor is stopped: process 1 cannot be
+reaped, so its last credentials can be read even when the program lasts a millisecond.
+"""
+
+import asyncio
+import fcntl
+import os
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tenantry.engines.jail import kernel
+from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion
+from tenantry.engines.jail.identity import filesystem_identity
+from tenantry.engines.jail.launch import Death, LauncherClient
+from tenantry.engines.jail.output import readable, writable
+from tenantry.engines.jail.receipt import IsolationLevel, Receipt
+from tenantry.engines.jail.sandbox import Parts, Sandbox, read_lines
+from tenantry.engines.jail.seccomp import filter_sha256
+from tenantry.engines.jail.types import Ending, InputFile
+
+_SMALLEST_PIPE: Final = 4096
+_SETUP_SECONDS: Final = 60.0
+_FILTERED: Final = "2"
+_CAPABILITIES: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+
+
+@dataclass(slots=True)
+class Pipes:
+    """Both ends of everything between a sandbox and its supervisor; the inner ends are the launcher's to hold."""
+
+    status: tuple[int, int]
+    barrier: tuple[int, int]
+    out: tuple[int, int]
+    err: tuple[int, int]
+
+    @classmethod
+    def open(cls) -> "Pipes":
+        made: list[tuple[int, int]] = []
+        try:
+            for _ in range(4):
+                made.append(os.pipe2(os.O_CLOEXEC))
+        except OSError:
+            for pair in made:
+                _close(pair)
+            raise
+        pipes = cls(*made)
+        for reader in (pipes.status[0], pipes.out[0], pipes.err[0]):
+            os.set_blocking(reader, False)
+        os.set_blocking(pipes.barrier[1], False)
+        size = fcntl.fcntl(pipes.barrier[1], fcntl.F_SETPIPE_SZ, _SMALLEST_PIPE)
+        os.write(pipes.barrier[1], bytes(size))  # full: it takes more only once bwrap has begun to read
+        return pipes
+
+    def close_inner(self) -> None:
+        _close((self.status[1], self.barrier[0], self.out[1], self.err[1]))
+
+    def close_all(self) -> None:
+        for pair in (self.status, self.barrier, self.out, self.err):
+            _close(pair)
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class Furnisher:
+    def __init__(self, *, launcher: LauncherClient, backend_version: str) -> None:
+        self._launcher = launcher
+        self._backend_version = backend_version
+
+    async def bring_up(self, sandbox: Sandbox, parts: Parts, death: asyncio.Future[Death]) -> None:
+        """Furnish the sandbox, start its program and admit it by its receipt.
+
+        What goes wrong inside ends the sandbox `not_started`; it raises only what the supervisor itself cannot do.
+        """
+        if not await self._at_barrier(parts, death):
+            return
+        await self._enter(parts)
+        facts = _Facts.read(parts)
+        os.close(parts.barrier)
+        parts.barrier = -1
+        sandbox.start_clock()
+        self._launcher.release(sandbox.id, init=parts.init_pid)
+        status = await _settled_status(parts, death)
+        if status is None:
+            return
+        receipt = self._receipt(parts, facts.refreshed(parts.init_pid), status)
+        sandbox.admit(receipt)
+        if status.get("Seccomp") != _FILTERED and status.get("State", "Z").startswith("Z"):
+            self._launcher.resume(sandbox.id)  # it never reached its program: bwrap has said why
+            return
+        faults = receipt.faults(supervisor_uid=os.geteuid())
+        if faults:
+            sandbox.end(Ending.NOT_STARTED, "this is no sandbox: " + "; ".join(faults))
+            return
+        sandbox.verified = True
+        self._launcher.resume(sandbox.id)
+
+    async def _at_barrier(self, parts: Parts, death: asyncio.Future[Death]) -> bool:
+        ready = asyncio.ensure_future(writable(asyncio.get_running_loop(), parts.barrier))
+        try:
+            await asyncio.wait([ready, death], timeout=_SETUP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            reached = ready.done()
+            ready.cancel()
+        if reached:
+            try:
+                os.write(parts.barrier, b"\0")
+            except (BrokenPipeError, BlockingIOError):
+                reached = False
+        for line in read_lines(parts.status_pipe):
+            parts.init_report |= line
+        return reached and "child-pid" in parts.init_report
+
+    async def _enter(self, parts: Parts) -> None:
+        pid = parts.init_report["child-pid"]
+        if not isinstance(pid, int):
+            raise TypeError("bwrap names its child by number")
+        parts.init_pid = pid
+        parts.init = os.pidfd_open(pid)
+        inside = f"/proc/{pid}/root/newroot"
+        parts.workspace = os.open(f"{inside}/workspace", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if parts.uid is None:
+            # Counted in the sandbox's own user namespace, where the supervisor's other processes are not.
+            tasks = parts.spec.limits.pids + OVERHEAD_PIDS
+            resource.prlimit(pid, resource.RLIMIT_NPROC, (tasks, tasks))
+        if parts.spec.inputs:
+            inputs = os.open(f"{inside}/inputs", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(parts.threads, _write_inputs, inputs, parts.spec.inputs, parts.uid)
+
+    def _receipt(self, parts: Parts, facts: "_Facts", status: dict[str, str]) -> Receipt:
+        image, version = parts.spec.image, parts.cgroup.version
+        return Receipt(
+            backend="bubblewrap",
+            backend_version=self._backend_version,
+            isolation=IsolationLevel.RLIMIT if version is CgroupVersion.NONE else IsolationLevel.CGROUP,
+            uid=int(status["Uid"].split()[0]),
+            gid=int(status["Gid"].split()[0]),
+            uid_map=facts.uid_map,
+            namespaces=facts.namespaces,
+            unshared=tuple(sorted(k for k, inode in facts.namespaces.items() if inode != _OWN_NAMESPACES.get(k))),
+            capabilities={name: status[name] for name in _CAPABILITIES},
+            no_new_privs=status.get("NoNewPrivs") == "1",
+            seccomp_mode=status.get("Seccomp", ""),
+            seccomp_filters=int(status.get("Seccomp_filters", "0")),
+            seccomp_sha256=filter_sha256(),
+            cgroup_version=version.value,
+            cgroup_paths=facts.cgroups,
+            cgroup_values=facts.cgroup_values,
+            rlimits=facts.rlimits,
+            image_digest=image.digest,
+            image_name=image.name,
+            network="none",
+            interfaces=facts.interfaces,
+        )
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What a zombie no longer tells, so it is read at the barrier."""
+
+    namespaces: dict[str, int]
+    uid_map: str
+    rlimits: dict[str, str]
+    cgroups: tuple[str, ...]
+    cgroup_values: dict[str, str]
+    interfaces: tuple[str, ...]
+
+    @classmethod
+    def read(cls, parts: Parts) -> "_Facts":
+        pid = parts.init_pid
+        members = {path.name for path in parts.cgroup.directories}
+        return cls(
+            namespaces=kernel.read_namespaces(pid),
+            uid_map=kernel.read_uid_map(pid),
+            rlimits=kernel.read_limits(pid),
+            cgroups=tuple(line for line in kernel.read_cgroups(pid) if line.rpartition("/")[2] in members),
+            cgroup_values=parts.cgroup.values(),
+            interfaces=kernel.read_interfaces(pid),
+        )
+
+    def refreshed(self, pid: int) -> "_Facts":
+        """Read the namespaces again if it lives: bwrap enters one more user namespace after the barrier."""
+        try:
+            self.namespaces = kernel.read_namespaces(pid)
+        except OSError:
+            return self
+        return self
+
+
+_OWN_NAMESPACES: Final = kernel.read_namespaces(os.getpid())
+
+
+async def _settled_status(parts: Parts, death: asyncio.Future[Death]) -> dict[str, str] | None:
+    """Wait until process 1 runs under the filter or has ended, which the stopped monitor cannot hide."""
+    ended = asyncio.ensure_future(readable(asyncio.get_running_loop(), parts.init))
+    pause = 0.002
+    try:
+        while not death.done():
+            try:
+                status = kernel.read_status(parts.init_pid)
+            except OSError:
+                return None
+            if status.get("Seccomp") == _FILTERED or status["State"].startswith("Z"):
+                return status
+            await asyncio.wait([ended, death], timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            pause = min(pause * 1.3, 0.02)
+    finally:
+        ended.cancel()
+    return None
+
+
+def _write_inputs(directory: int, inputs: Sequence[InputFile], uid: int | None) -> None:
+    try:
+        with filesystem_identity(uid):
+            made: set[str] = set()
+            for item in inputs:
+                parents = item.path.split("/")[:-1]
+                for depth in range(1, len(parents) + 1):
+                    above = "/".join(parents[:depth])
+                    if above not in made:
+                        made.add(above)
+                        os.mkdir(above, 0o755, dir_fd=directory)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                mode = 0o555 if item.executable else 0o444
+                with os.fdopen(os.open(item.path, flags, mode, dir_fd=directory), "wb") as target:
+                    target.write(item.content)
+    finally:
+        os.close(directory)

@@ -1,0 +1,171 @@
+"""A store of read-only root file systems, each in a directory named by its digest.
+
+<root>/sha256/<hex>/image.json      name, env, workdir
+<root>/sha256/<hex>/rootfs/         what a sandbox sees as /
+<root>/.incoming/<random>/          being imported; renamed into place whole or not at all
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from tenantry.engines.jail import host_image
+from tenantry.engines.jail.directory_image import copy_directory, tree_digest
+from tenantry.engines.jail.docker_archive import read_docker_archive
+from tenantry.engines.jail.errors import ImageNotFound
+from tenantry.engines.jail.skeleton import furnish_root
+from tenantry.engines.jail.tree import Caps, TreeWriter
+from tenantry.engines.jail.types import ImageRoot
+
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class ImageStore:
+    """Blocking: call it in a thread. Several processes may share one root."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._images = root / "sha256"
+        self._incoming = root / ".incoming"
+        for directory in (root, self._images, self._incoming):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._sweep()
+
+    def host(self) -> ImageRoot:
+        """Make, if need be, and return the image of this machine's own programs."""
+        manifest = host_image.host_manifest()
+        digest = host_image.manifest_digest(manifest)
+        if not self._place(digest).is_dir():
+            with self._staging() as staging:
+                host_image.build_host_root(staging / "rootfs", manifest)
+                self._admit(staging, digest, name=host_image.NAME)
+        return self.resolve(digest)
+
+    def import_docker_archive(self, source: Path | BinaryIO, *, caps: Caps | None = None) -> ImageRoot:
+        """Import what `docker save` wrote, from a path or a file that can be read and sought in.
+
+        Raises ImageInvalid when it breaks a rule; then, as after a crash, nothing of it is kept. Retry is safe.
+        """
+        bounds = caps or Caps()
+        with self._staging() as staging:
+            with _writer(staging / "rootfs", bounds) as writer:
+                if isinstance(source, Path):
+                    with source.open("rb") as opened:
+                        image = read_docker_archive(opened, writer=writer, caps=bounds)
+                else:
+                    image = read_docker_archive(source, writer=writer, caps=bounds)
+            furnish_root(staging / "rootfs")
+            self._admit(staging, image.digest, name=_tag(image.name), env=image.env, workdir=image.workdir)
+        return self.resolve(image.digest)
+
+    def import_directory(self, path: Path, *, name: str = "", caps: Caps | None = None) -> ImageRoot:
+        """Copy a root file system from this machine; its digest is that of the copy. Raises as above."""
+        with self._staging() as staging:
+            with _writer(staging / "rootfs", caps or Caps()) as writer:
+                copy_directory(path, writer=writer)
+            furnish_root(staging / "rootfs")
+            digest = tree_digest(staging / "rootfs")
+            self._admit(staging, digest, name=_tag(name))
+        return self.resolve(digest)
+
+    def resolve(self, digest: str) -> ImageRoot:
+        """Return the image of that digest; raises ImageNotFound, for a malformed one too."""
+        place = self._place(digest)
+        try:
+            record = json.loads((place / "image.json").read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise ImageNotFound(digest) from None
+        return _image(place, digest, record)
+
+    def list(self) -> tuple[ImageRoot, ...]:
+        """Return every image, by digest."""
+        found = []
+        for entry in sorted(self._images.iterdir()):
+            with contextlib.suppress(ImageNotFound):
+                found.append(self.resolve(f"sha256:{entry.name}"))
+        return tuple(found)
+
+    def remove(self, digest: str) -> None:
+        """Remove an image; raises ImageNotFound. Sandboxes that run from it lose their files, so stop them first."""
+        place = self._place(digest)
+        if not place.is_dir():
+            raise ImageNotFound(digest)
+        with self._staging() as staging:
+            with contextlib.suppress(FileNotFoundError):
+                place.rename(staging / "removed")
+
+    def _place(self, digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise ImageNotFound(digest[:80])
+        return self._images / digest.removeprefix("sha256:")
+
+    def _admit(
+        self, staging: Path, digest: str, *, name: str, env: Mapping[str, str] | None = None, workdir: str = "/"
+    ) -> None:
+        record = {"name": name, "env": dict(env or {}), "workdir": workdir}
+        (staging / "image.json").write_text(json.dumps(record))
+        with contextlib.suppress(FileExistsError, OSError):  # somebody else was first: theirs has the same content
+            staging.rename(self._place(digest))
+        if not self._place(digest).is_dir():
+            raise ImageNotFound(digest)
+
+    @contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """Give an empty directory that is deleted afterwards if it is still there, or by the next process if we die."""
+        staging = self._incoming / secrets.token_hex(8)
+        staging.mkdir(mode=0o700)
+        lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (staging / "rootfs").mkdir(mode=0o755)
+            yield staging
+        finally:
+            os.close(lock)
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Delete what imports that died left behind."""
+        for entry in list(self._incoming.iterdir()):
+            with contextlib.suppress(OSError):
+                lock = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(entry, ignore_errors=True)
+                finally:
+                    os.close(lock)
+
+
+@contextmanager
+def _writer(root: Path, caps: Caps) -> Iterator[TreeWriter]:
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield TreeWriter(descriptor, caps)
+    finally:
+        os.close(descriptor)
+
+
+def _tag(name: str) -> str:
+    """Keep a name for people; `host` is not to be had, it is what the store itself makes."""
+    return f"imported:{host_image.NAME}" if name == host_image.NAME else name[:256]
+
+
+def _image(place: Path, digest: str, record: Mapping[str, object]) -> ImageRoot:
+    env = record.get("env")
+    name = str(record.get("name", ""))
+    binds = host_image.host_binds(host_image.host_manifest()) if name == host_image.NAME else ()
+    return ImageRoot(
+        path=place / "rootfs",
+        digest=digest,
+        name=name,
+        env={str(key): str(value) for key, value in env.items()} if isinstance(env, dict) else {},
+        workdir=str(record.get("workdir", "/")),
+        binds=binds,
+    )

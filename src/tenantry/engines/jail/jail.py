@@ -1,0 +1,279 @@
+"""The jail: starts sandboxes, keeps what they share, and clears away what dead supervisors left."""
+
+import asyncio
+import json
+import math
+import os
+import resource
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from tenantry.engines.jail import uids
+from tenantry.engines.jail.bubblewrap import Bubblewrap, build_arguments, find_bubblewrap, is_reachable
+from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, Cgroup, CgroupVersion, Hierarchy, find_hierarchy
+from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.furnish import Furnisher, Pipes
+from tenantry.engines.jail.images import ImageStore
+from tenantry.engines.jail.launch import LauncherClient
+from tenantry.engines.jail.output import OutputPump
+from tenantry.engines.jail.owners import Owner, reclaim_orphans
+from tenantry.engines.jail.receipt import IsolationLevel, Receipt
+from tenantry.engines.jail.sandbox import Parts, Sandbox
+from tenantry.engines.jail.seats import Seat, Seats
+from tenantry.engines.jail.types import MIB, Ending, ImageRoot, Limits, OnOutput, Outcome, Spec, Stream
+from tenantry.foundation.clock import Clock, SystemClock
+
+_THREADS: Final = 8
+_MEMLOCK_BYTES: Final = 64 << 10
+
+
+class Jail:
+    """Long-lived, one a process is enough; made by `open`, ended by `close`, bound to the event loop it was opened on."""
+
+    def __init__(
+        self,
+        *,
+        owner: Owner,
+        pool: uids.UidPool | None,
+        bubblewrap: Bubblewrap,
+        hierarchy: Hierarchy,
+        launcher: LauncherClient,
+        clock: Clock,
+        spare: int,
+    ) -> None:
+        self._owner = owner
+        self._pool = pool
+        self._bubblewrap = bubblewrap
+        self._hierarchy = hierarchy
+        self._launcher = launcher
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="jail")
+        self._launcher_lock = asyncio.Lock()
+        self._exposed: dict[tuple[Path, int, int], Path] = {}
+        self._sandboxes: dict[str, Sandbox] = {}
+        self._seats = Seats(
+            hierarchy=hierarchy, instance=owner.instance, launcher=launcher, threads=self._threads, spare=spare
+        )
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        home: Path,
+        *,
+        bubblewrap: Path | None = None,
+        hierarchy: Hierarchy | None = None,
+        first_uid: int = uids.FIRST,
+        uid_count: int = uids.COUNT,
+        clock: Clock | None = None,
+        spare: int = 2,
+        trial: bool = True,
+    ) -> "Jail":
+        """Open the jail whose records lie in `home`/jail, reclaim what the dead left, and try one sandbox.
+
+        As root every sandbox gets a host uid of its own from the pool, shared with whoever opens the same home. Pass
+        `hierarchy` to use that instead of looking for cgroups; `spare` is how many processes wait in a fresh cgroup for
+        the next sandbox, each for one only. Raises JailUnavailable with a code and a remedy when the
+        machine cannot hold a sandbox.
+        """
+        found = await asyncio.to_thread(find_bubblewrap, bubblewrap)
+        directory = home / "jail"
+        groups = hierarchy if hierarchy is not None else await asyncio.to_thread(find_hierarchy)
+        await asyncio.to_thread(directory.mkdir, 0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(reclaim_orphans, directory / "owners", groups)
+        is_root = os.geteuid() == 0
+        pool = uids.UidPool(directory=directory / "uids", first=first_uid, count=uid_count) if is_root else None
+        launcher = await LauncherClient.start(found, private=is_root)
+        jail = cls(
+            owner=Owner(directory / "owners"),
+            pool=pool,
+            bubblewrap=found,
+            hierarchy=groups,
+            launcher=launcher,
+            clock=clock or SystemClock(),
+            spare=spare,
+        )
+        if trial:
+            try:
+                await jail.try_one(await asyncio.to_thread(ImageStore(home / "images").host))
+            except BaseException:
+                await jail.close()
+                raise
+        return jail
+
+    @property
+    def isolation(self) -> IsolationLevel:
+        return IsolationLevel.RLIMIT if self._hierarchy.version is CgroupVersion.NONE else IsolationLevel.CGROUP
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        return self._hierarchy
+
+    @property
+    def bubblewrap(self) -> Bubblewrap:
+        return self._bubblewrap
+
+    async def start(self, spec: Spec, on_output: OnOutput) -> Sandbox:
+        """Start a program; returns when it runs, or has failed to, which `wait` then tells.
+
+        `on_output(stream, data)` is called on the event loop, in order within a stream; when it returns an awaitable,
+        that stream waits for it. Raises JailUnavailable when nothing can be started now (retry is safe).
+        """
+        if self._closed:
+            raise JailUnavailable("jail_closed", "this jail is closed", remedy="open another")
+        exposed = await self._expose(spec.image)
+        seat = await self._seats.take(spec.limits)
+        parts = self._take_parts(spec, seat)
+        sandbox = Sandbox(seat.name, parts=parts, launcher=self._launcher)
+        self._sandboxes[seat.name] = sandbox
+        try:
+            await self._bring_up(sandbox, parts, build_arguments(spec, exposed=exposed), on_output)
+        except BaseException:
+            await sandbox.close()
+            raise
+        return sandbox
+
+    async def run(self, spec: Spec, on_output: OnOutput) -> tuple[Outcome, Receipt | None]:
+        """Start, wait and close; for programs whose files nobody wants."""
+        async with await self.start(spec, on_output) as sandbox:
+            return await sandbox.wait(), sandbox.receipt
+
+    async def try_one(self, image: ImageRoot) -> Receipt:
+        """Run `true` and check its receipt; raises JailUnavailable `sandbox_refused` with what the chain said."""
+        said: list[bytes] = []
+        limits = Limits(memory_mib=64, pids=8, timeout_seconds=30, disk_mib=1, tmp_mib=1, shm_mib=1)
+        outcome, receipt = await self.run(
+            Spec(image=image, command=("true",), limits=limits), lambda _, data: said.append(data)
+        )
+        if outcome.ending is Ending.EXITED and outcome.exit_code == 0 and receipt is not None:
+            return receipt
+        words = b"".join(said).decode("utf-8", "replace").strip()
+        raise JailUnavailable(
+            "sandbox_refused",
+            f"a sandbox of `true` ended {outcome.ending} ({outcome.detail or words or outcome.exit_code})",
+            remedy="run the probe: it tells each fault with its remedy",
+        )
+
+    async def close(self) -> None:
+        """Kill and clear away every sandbox, then end the launcher; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.gather(*(sandbox.close() for sandbox in list(self._sandboxes.values())), return_exceptions=True)
+        await self._launcher.close()
+        await self._seats.close()
+        if self._pool:
+            self._pool.close()
+        self._owner.close()
+        self._threads.shutdown(wait=False)
+
+    async def __aenter__(self) -> "Jail":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _take_parts(self, spec: Spec, seat: Seat) -> Parts:
+        uid = self._pool.acquire() if self._pool else None
+
+        def give_back() -> None:
+            self._sandboxes.pop(seat.name, None)
+            if self._pool and uid is not None:
+                self._pool.release(uid)
+
+        return Parts(
+            spec=spec, uid=uid, cgroup=seat.cgroup, threads=self._threads, clock=self._clock, give_back=give_back
+        )
+
+    async def _bring_up(self, sandbox: Sandbox, parts: Parts, arguments: bytes, on_output: OnOutput) -> None:
+        pipes = Pipes.open()
+        parts.status_pipe, parts.barrier = pipes.status[0], pipes.barrier[1]
+        command, options = -1, -1
+        try:
+            command = _memory_file(json.dumps(parts.spec.command).encode())
+            options = _memory_file(arguments)
+            inner = (command, options, pipes.status[1], pipes.barrier[0], pipes.barrier[1], pipes.out[1], pipes.err[1])
+            death = await self._launcher.launch(
+                sandbox.id,
+                uid=parts.uid,
+                join=parts.cgroup.join_files,
+                rlimits=self._rlimits(parts),
+                descriptors=inner,
+            )
+        except BaseException:
+            os.close(pipes.out[0])
+            os.close(pipes.err[0])
+            raise
+        finally:
+            pipes.close_inner()
+            for descriptor in (command, options):
+                if descriptor >= 0:
+                    os.close(descriptor)
+        pump = OutputPump(
+            on_output=on_output,
+            limit=parts.spec.limits.output_bytes,
+            on_excess=lambda: sandbox.end(Ending.OUTPUT_LIMIT, f"more than {parts.spec.limits.output_bytes} bytes"),
+            on_error=sandbox.fail_output,
+        )
+        carried = asyncio.gather(pump.carry(Stream.STDOUT, pipes.out[0]), pump.carry(Stream.STDERR, pipes.err[0]))
+        sandbox.live(death=death, carried=carried, pump=pump)
+        furnisher = Furnisher(launcher=self._launcher, backend_version=self._bubblewrap.version_text)
+        await furnisher.bring_up(sandbox, parts, death)
+
+    def _rlimits(self, parts: Parts) -> list[tuple[int, int]]:
+        """Limits of each process; without a cgroup they are all there is, so memory and tasks are bounded here too."""
+        limits = parts.spec.limits
+        seconds = math.ceil(limits.timeout_seconds * max(1.0, limits.cpus)) + 5
+        bounds = [
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_NOFILE, limits.open_files),
+            (resource.RLIMIT_FSIZE, max(limits.disk_mib, limits.tmp_mib, limits.shm_mib) * MIB),
+            (resource.RLIMIT_CPU, seconds),
+            (resource.RLIMIT_MEMLOCK, _MEMLOCK_BYTES),
+            (resource.RLIMIT_MSGQUEUE, 0),
+        ]
+        if parts.uid is not None:  # otherwise the furnisher's to set: this uid is the supervisor's too
+            bounds.append((resource.RLIMIT_NPROC, limits.pids + OVERHEAD_PIDS))
+        if self.isolation is IsolationLevel.RLIMIT:
+            bounds.append((resource.RLIMIT_AS, limits.memory_mib * MIB))
+        return bounds
+
+    async def _expose(self, image: ImageRoot) -> dict[Path, Path]:
+        """Say by which paths the launcher reaches the image: as root, some lie below directories no other uid enters."""
+        async with self._launcher_lock:
+            if not self._launcher.alive:
+                await self._launcher.close()
+                self._launcher = await LauncherClient.start(self._bubblewrap, private=self._pool is not None)
+                await self._seats.move_to(self._launcher)
+                self._exposed.clear()
+            if self._pool is None:
+                return {}
+            reached: dict[Path, Path] = {}
+            for path in (image.path, *(bind.source for bind in image.binds)):
+                try:
+                    status = os.stat(path)
+                    key = (path, status.st_dev, status.st_ino)
+                    if key not in self._exposed:
+                        self._exposed[key] = path if is_reachable(path) else await self._launcher.expose(path)
+                except OSError as error:
+                    raise JailUnavailable(
+                        "image_unreachable",
+                        f"cannot reach {path} of the image: {error.strerror}",
+                        remedy="import it again",
+                    ) from error
+                reached[path] = self._exposed[key]
+            return reached
+
+
+def _memory_file(content: bytes) -> int:
+    """A file in memory, read from its start by whoever gets the descriptor; nothing of it is on a command line."""
+    descriptor = os.memfd_create("tenantry", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as target:
+            target.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,215 @@
+"""The supervisor's end of the launcher (launcher.py): an asyncio client of its socket."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tenantry.engines.jail.bubblewrap import Bubblewrap
+from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.seccomp import build_filter
+
+_PROGRAM: Final = Path(__file__).with_name("launcher.py")
+_MESSAGE_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """`status` is wait(2)'s of bwrap's monitor, None when the launcher died first and took the sandbox with it."""
+
+    status: int | None
+    cpu_seconds: float = 0.0
+    peak_memory_mib: float = 0.0
+
+
+class LauncherClient:
+    """One launcher process; made by `start`, ended by `close`. Bound to the event loop it was started on."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
+        self._process = process
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
+        self._configured: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._exposed: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._deaths: dict[str, asyncio.Future[Death]] = {}
+        self._outbox: deque[tuple[bytes, Sequence[int], asyncio.Future[None] | None]] = deque()
+        self._tokens = 0
+        self.alive = True
+        self._loop.add_reader(channel.fileno(), self._receive)
+
+    @classmethod
+    async def start(cls, bubblewrap: Bubblewrap, *, private: bool) -> "LauncherClient":
+        """Start the process; `private` gives it a mount namespace, which needs root.
+
+        Raises JailUnavailable `launcher_failed` when the kernel refuses what it needs.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        process = await asyncio.to_thread(_spawn, theirs)
+        client = cls(process, ours)
+        answer = await client._configure(bubblewrap, private=private)
+        if "configured" not in answer:
+            await client.close()
+            raise JailUnavailable(
+                "launcher_failed",
+                f"the sandbox launcher could not prepare itself: {answer.get('error', 'it ended at once')}",
+                remedy="as root it needs CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID and CAP_SETPCAP; or run as ordinary user",
+            )
+        return client
+
+    async def _configure(self, bubblewrap: Bubblewrap, *, private: bool) -> dict[str, Any]:
+        self._post(
+            op="configure",
+            seccomp=base64.b64encode(build_filter()).decode(),
+            bwrap=str(bubblewrap.path),
+            libraries=str(bubblewrap.libraries) if bubblewrap.libraries else None,
+            private=private,
+        )
+        return await self._configured
+
+    async def expose(self, path: Path) -> Path:
+        """Bind `path` read-only where any uid can reach it, for as long as the launcher lives; raises OSError."""
+        self._tokens += 1
+        token = self._tokens
+        answer = self._exposed[token] = self._loop.create_future()
+        self._post(op="expose", token=token, path=str(path))
+        answered = await answer
+        if "path" not in answered:
+            number = answered.get("errno") or 0
+            raise OSError(number, os.strerror(number), str(path))
+        return Path(answered["path"])
+
+    def prepare(self, sandbox_id: str, *, join: Sequence[str]) -> None:
+        """Fork ahead of time what `launch` will want: one seat for one sandbox, never used twice."""
+        self._post(op="prepare", id=sandbox_id, join=list(join))
+
+    async def launch(
+        self,
+        sandbox_id: str,
+        *,
+        uid: int | None,
+        join: Sequence[str],
+        rlimits: Sequence[tuple[int, int]],
+        descriptors: Sequence[int],
+    ) -> asyncio.Future[Death]:
+        """Fork a sandbox; returns once the descriptors are handed over, with the future of its death."""
+        death = self._deaths[sandbox_id] = self._loop.create_future()
+        sent = self._loop.create_future()
+        body = {"op": "launch", "id": sandbox_id, "uid": uid, "join": list(join), "rlimits": list(rlimits)}
+        self._put(json.dumps(body).encode(), descriptors, sent)
+        await sent
+        return death
+
+    def release(self, sandbox_id: str, *, init: int) -> None:
+        self._post(op="release", id=sandbox_id, init=init)
+
+    def resume(self, sandbox_id: str) -> None:
+        self._post(op="resume", id=sandbox_id)
+
+    def kill(self, sandbox_id: str) -> None:
+        self._post(op="kill", id=sandbox_id)
+
+    async def close(self) -> None:
+        """End the process, and with it whatever sandboxes are left."""
+        self._gone()
+        self._channel.close()
+        await asyncio.to_thread(self._process.wait)
+
+    def _post(self, **message: object) -> None:
+        self._put(json.dumps(message).encode(), (), None)
+
+    def _put(self, body: bytes, descriptors: Sequence[int], sent: asyncio.Future[None] | None) -> None:
+        if not self.alive:
+            if sent:
+                sent.set_exception(JailUnavailable("launcher_gone", "the sandbox launcher has ended", remedy="retry"))
+            return
+        self._outbox.append((body, descriptors, sent))
+        if len(self._outbox) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._outbox:
+            body, descriptors, sent = self._outbox[0]
+            try:
+                socket.send_fds(self._channel, [body], descriptors)
+            except BlockingIOError:
+                self._loop.add_writer(self._channel.fileno(), self._flush)
+                return
+            except OSError:
+                self._gone()
+                return
+            self._outbox.popleft()
+            if sent and not sent.done():
+                sent.set_result(None)
+        self._loop.remove_writer(self._channel.fileno())
+
+    def _receive(self) -> None:
+        while self.alive:
+            try:
+                body = self._channel.recv(_MESSAGE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                body = b""
+            if not body:
+                self._gone()
+                return
+            self._dispatch(json.loads(body))
+
+    def _dispatch(self, answer: dict[str, Any]) -> None:
+        if "ended" in answer:
+            future = self._deaths.pop(answer["ended"], None)
+            death = Death(answer["status"], answer["cpu_us"] / 1e6, answer["peak_kib"] / 1024)
+            if future and not future.done():
+                future.set_result(death)
+        elif "exposed" in answer:
+            waiting = self._exposed.pop(answer["exposed"])
+            if not waiting.done():
+                waiting.set_result(answer)
+        elif not self._configured.done():
+            self._configured.set_result(answer)
+
+    def _gone(self) -> None:
+        """Tell everyone who waits: a launcher that died took its sandboxes along."""
+        if not self.alive:
+            return
+        self.alive = False
+        with contextlib.suppress(ValueError, OSError):
+            self._loop.remove_reader(self._channel.fileno())
+            self._loop.remove_writer(self._channel.fileno())
+        for death in self._deaths.values():
+            if not death.done():
+                death.set_result(Death(None))
+        for waiting in (*self._exposed.values(), self._configured):
+            if not waiting.done():
+                waiting.set_result({})
+        for _, _, sent in self._outbox:
+            if sent and not sent.done():
+                sent.set_exception(JailUnavailable("launcher_gone", "the sandbox launcher has ended", remedy="retry"))
+        self._outbox.clear()
+        self._deaths.clear()
+        self._exposed.clear()
+
+
+def _spawn(channel: socket.socket) -> subprocess.Popen[bytes]:
+    """Start the launcher in a session of its own, so that a terminal's Ctrl-C is the supervisor's to judge."""
+    with channel:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", str(_PROGRAM), str(channel.fileno())],
+            pass_fds=(channel.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={},
+            start_new_session=True,
+        )

@@ -1,0 +1,374 @@
+"""The small process every sandbox is a child of; run as a program (`python -I -S launcher.py FD`), never imported.
+
+Why it exists: bubblewrap's --die-with-parent follows the thread that started it, so that thread must live as long as the
+sandboxes, which this single-threaded process is all about; forking it costs half a millisecond whatever the size of the
+supervisor; and it may hold a mount namespace of its own, where directories below private ones are bound at a place any
+uid can reach. It needs the standard library alone.
+
+It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
+    → {op: configure, seccomp, bwrap, libraries, private}    ← {configured: true} or {error, errno}
+    → {op: expose, token, path}                              ← {exposed: token, path} or {exposed: token, errno}
+    → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take the kernel 10 ms, and waits to be launched
+    → {op: launch, id, uid, join, rlimits} and seven descriptors: command, args, status, barrier r, barrier w, out, err
+    → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
+    → {op: resume, id}          lets the monitor go on
+    → {op: kill, id}
+                                                             ← {ended: id, status, cpu_us, peak_kib}
+`ended` comes when the monitor and process 1 are both gone, which means every process of the sandbox is. When the
+supervisor goes, by whatever death, this process goes, and with it every sandbox.
+"""
+
+import base64
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import stat
+import sys
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 36, 38, 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CLONE_NEWNS = 0x00020000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
+_CAPABILITY_VERSION_3 = 0x20080522
+_LAST_CAPABILITY = 63
+_HIGH_FD = 64
+_FIRST_OWN_FD = 3
+_MOST_FDS = 1 << 20  # close_range(2) does not mind
+_MESSAGE_BYTES = 1 << 16
+_PLACES = ("/mnt", "/srv", "/media", "/tmp", "/opt")  # noqa: S108 - shadowed in our own namespace only
+_NOT_LAUNCHED = 125
+
+
+@dataclass
+class _Sandbox:
+    monitor: int
+    barrier: int
+    init: int = 0
+    status: int | None = None
+    cpu: float = 0.0
+    peak_kib: int = 0
+
+
+def _checked(result: int, path: str = "") -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
+def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    made = _LIBC.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    _checked(made, target)
+
+
+class Launcher:
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._parent = os.getppid()
+        self._sandboxes: dict[str, _Sandbox] = {}
+        self._by_pid: dict[int, str] = {}
+        self._seats: dict[str, tuple[int, socket.socket]] = {}
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._filter = b""
+        self._bwrap = ""
+        self._environment: dict[str, str] = {}
+        self._place = ""
+        self._exposures = 0
+
+    def serve(self) -> None:
+        """Answer until the supervisor is gone."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        parent = os.pidfd_open(self._parent)
+        for source in (self._channel.fileno(), reader.fileno(), parent):
+            poll.register(source, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if reader.fileno() in ready:
+                with contextlib.suppress(BlockingIOError):
+                    reader.recv(4096)
+                self._reap()
+            if parent in ready or (self._channel.fileno() in ready and not self._receive()):
+                break
+        for sandbox in self._sandboxes.values():
+            if sandbox.status is None:
+                os.kill(sandbox.monitor, signal.SIGKILL)
+
+    def _receive(self) -> bool:
+        body, descriptors = _receive_with_descriptors(self._channel)
+        if not body:
+            return False
+        message: dict[str, Any] = json.loads(body)
+        operation = message["op"]
+        if operation == "launch":
+            self._launch(message, body, descriptors)
+        elif operation == "prepare":
+            self._prepare(message)
+        elif operation == "configure":
+            self._configure(message)
+        elif operation == "expose":
+            self._expose(message)
+        else:
+            self._steer(operation, message)
+        return True
+
+    def _tell(self, **answer: object) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._channel.send(json.dumps(answer).encode())
+
+    # What every sandbox inherits
+
+    def _configure(self, message: dict[str, Any]) -> None:
+        self._filter = base64.b64decode(message["seccomp"])
+        self._bwrap = message["bwrap"]
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            _checked(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+            _checked(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+            _checked(_LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+            for capability in range(_LAST_CAPABILITY + 1):
+                _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # EINVAL past the last; without CAP_SETPCAP none go
+            libraries = message["libraries"]
+            if message["private"]:
+                self._make_private([message["bwrap"], libraries or ""])
+                self._bwrap = self._bind(self._bwrap)
+                libraries = self._bind(libraries) if libraries else libraries
+            self._environment = {"LD_LIBRARY_PATH": libraries} if libraries else {}
+        except OSError as error:
+            self._tell(error=str(error), errno=error.errno)
+        else:
+            self._tell(configured=True)
+
+    def _make_private(self, needed: list[str]) -> None:
+        """Take a mount namespace of our own, with a place in it any uid can walk to."""
+        _checked(_LIBC.unshare(_CLONE_NEWNS))
+        _mount("none", "/", "", _MS_REC | _MS_SLAVE)
+        for place in _PLACES:
+            above = any(path.startswith(place + "/") for path in needed)
+            if os.path.isdir(place) and not os.path.islink(place) and not above:  # noqa: PTH112, PTH114
+                self._shelf = place
+                break
+        else:
+            raise FileNotFoundError(2, f"none of {' '.join(_PLACES)} is a directory we may shadow")
+
+    def _bind(self, path: str) -> str:
+        """Bind `path` read-only below the shelf; a source the shelf would hide is taken before it is covered."""
+        source = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not self._place:
+                _mount("tmpfs", self._shelf, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
+                self._place = self._shelf
+            self._exposures += 1
+            above = f"{self._place}/{self._exposures}"
+            os.mkdir(above, 0o711)  # noqa: PTH102
+            target = f"{above}/{os.path.basename(path)}"  # noqa: PTH119
+            if stat.S_ISDIR(os.fstat(source).st_mode):
+                os.mkdir(target, 0o755)  # noqa: PTH102
+            else:
+                os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            _mount(f"/proc/self/fd/{source}", target, "", _MS_BIND)
+            _mount("none", target, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+        finally:
+            os.close(source)
+        return target
+
+    def _expose(self, message: dict[str, Any]) -> None:
+        try:
+            self._tell(exposed=message["token"], path=self._bind(message["path"]))
+        except OSError as error:
+            self._tell(exposed=message["token"], errno=error.errno)
+
+    # One sandbox
+
+    def _prepare(self, message: dict[str, Any]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self._wait_seated(message, theirs)
+        theirs.close()
+        self._seats[message["id"]] = (pid, ours)
+
+    def _wait_seated(self, message: dict[str, Any], channel: socket.socket) -> NoReturn:
+        try:
+            signal.set_wakeup_fd(-1)
+            _close_all_but(self._null, channel.fileno())  # barriers above all: a copy of one would hold it closed
+            _join(message["join"])
+            body, descriptors = _receive_with_descriptors(channel)
+            if body:
+                self._become(json.loads(body), descriptors, joined=True)
+        finally:
+            os._exit(_NOT_LAUNCHED)
+
+    def _launch(self, message: dict[str, Any], body: bytes, descriptors: list[int]) -> None:
+        sandbox_id = message["id"]
+        pid, seat = self._seats.pop(sandbox_id, (0, None))
+        if seat is not None:
+            with seat:
+                try:
+                    socket.send_fds(seat, [body], descriptors)
+                except OSError:
+                    pid = 0  # it could not join: try again where the failure is told
+        if pid == 0:
+            pid = os.fork()
+            if pid == 0:
+                self._become(message, descriptors, joined=False)
+        barrier = descriptors[4]
+        for descriptor in descriptors:
+            if descriptor != barrier:
+                os.close(descriptor)
+        self._sandboxes[sandbox_id] = _Sandbox(monitor=pid, barrier=barrier)
+        self._by_pid[pid] = sandbox_id
+
+    def _become(self, message: dict[str, Any], descriptors: list[int], *, joined: bool) -> NoReturn:
+        """Turn this fork into bwrap: cgroup, limits, identity, descriptors, in the order in which rights are lost."""
+        command, args, status, barrier, _, out, err = descriptors
+        try:
+            if not joined:
+                _join(message["join"])
+            _limit(message["rlimits"])
+            if message["uid"] is not None:
+                _drop_to(message["uid"])
+            _checked(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+            if os.getppid() == 1:
+                os._exit(_NOT_LAUNCHED)
+            with os.fdopen(command, "rb") as source:
+                words = [os.fsencode(word) for word in json.load(source)]
+            program, filter_end = os.pipe()
+            os.write(filter_end, self._filter)
+            os.close(filter_end)
+            for number in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGXFSZ):
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            os.umask(0o022)
+            os.chdir("/")
+            _arrange([self._null, out, err, args, program, status, barrier])
+            os.execve(self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment)
+        except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
+            number = error.errno if isinstance(error, OSError) else 0
+            os.write(status, json.dumps({"launch-error": repr(error), "errno": number}).encode() + b"\n")
+        os._exit(_NOT_LAUNCHED)
+
+    def _steer(self, operation: str, message: dict[str, Any]) -> None:
+        sandbox = self._sandboxes.get(message["id"])
+        if sandbox is None:
+            return
+        alive = sandbox.status is None  # not reaped, so its pid is still its own
+        if operation == "release":
+            sandbox.init = message["init"]
+            self._by_pid[sandbox.init] = message["id"]
+            if alive:
+                os.kill(sandbox.monitor, signal.SIGSTOP)
+            self._open_barrier(sandbox)
+            return
+        if alive:
+            os.kill(sandbox.monitor, signal.SIGCONT if operation == "resume" else signal.SIGKILL)
+
+    def _open_barrier(self, sandbox: _Sandbox) -> None:
+        if sandbox.barrier >= 0:
+            os.close(sandbox.barrier)
+            sandbox.barrier = -1
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            sandbox_id = self._by_pid.pop(pid, "")
+            sandbox = self._sandboxes.get(sandbox_id)
+            if sandbox is None:
+                continue
+            sandbox.cpu += used.ru_utime + used.ru_stime
+            sandbox.peak_kib = max(sandbox.peak_kib, used.ru_maxrss)
+            if pid == sandbox.monitor:
+                sandbox.status = status
+                self._open_barrier(sandbox)
+            if sandbox.status is not None and not self._is_ours(sandbox.init):
+                self._forget(sandbox_id, sandbox)
+
+    def _is_ours(self, init: int) -> bool:
+        """Say whether process 1 of a sandbox is still to be reaped: when its monitor dies first, it becomes our child."""
+        if init not in self._by_pid:
+            return False
+        try:
+            os.waitid(os.P_PID, init, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
+
+    def _forget(self, sandbox_id: str, sandbox: _Sandbox) -> None:
+        del self._sandboxes[sandbox_id]
+        if self._by_pid.get(sandbox.init) == sandbox_id:
+            del self._by_pid[sandbox.init]
+        self._tell(ended=sandbox_id, status=sandbox.status, cpu_us=round(sandbox.cpu * 1e6), peak_kib=sandbox.peak_kib)
+
+
+def _receive_with_descriptors(channel: socket.socket) -> tuple[bytes, list[int]]:
+    body, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 16)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # recv_fds of Python 3.11 drops its flags, MSG_CMSG_CLOEXEC too
+    return body, descriptors
+
+
+def _close_all_but(*kept: int) -> None:
+    lowest = _FIRST_OWN_FD
+    for descriptor in sorted(kept):
+        os.closerange(lowest, descriptor)
+        lowest = descriptor + 1
+    os.closerange(lowest, _MOST_FDS)
+
+
+def _join(paths: list[str]) -> None:
+    for path in paths:
+        group = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        os.write(group, b"0")
+        os.close(group)
+
+
+def _limit(limits: list[list[int]]) -> None:
+    """Set soft and hard alike, never above the hard limit we have: not every root may raise one."""
+    for number, value in limits:
+        _, hard = resource.getrlimit(number)
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (bound, bound))
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+def _drop_to(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    _checked(_LIBC.capset(ctypes.byref(header), (ctypes.c_uint32 * 6)()))
+
+
+def _arrange(wanted: list[int]) -> None:
+    """Number the descriptors from 0 in this order; everything else is close-on-exec."""
+    lifted = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for descriptor in wanted]
+    for number, descriptor in enumerate(lifted):
+        os.dup2(descriptor, number, inheritable=True)
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as _channel:
+        _channel.set_inheritable(False)
+        Launcher(_channel).serve()

@@ -1,0 +1,187 @@
+"""Writing an untrusted tree below one directory: by descriptor, component by component, through no link."""
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import BinaryIO, Final
+
+from tenantry.engines.jail.errors import ImageInvalid
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_KEPT_MODE: Final = 0o1777  # set-user-id and set-group-id are dropped
+_MAX_PATH: Final = 4096
+_MAX_DEPTH: Final = 128
+_CHUNK: Final = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What one image may amount to. `bytes` counts unpacked file content of all layers, removed files included."""
+
+    bytes: int = 16 << 30
+    files: int = 500_000
+    file_bytes: int = 8 << 30
+
+
+def split_path(text: str) -> tuple[str, ...]:
+    """Split an archive's path into components; raises ImageInvalid `image_path_unsafe` for `..`, absolute, NUL, depth."""
+    parts = tuple(part for part in text.split("/") if part not in {"", "."})
+    if text.startswith("/") or "\0" in text or ".." in parts or len(text) > _MAX_PATH or len(parts) > _MAX_DEPTH:
+        raise ImageInvalid("image_path_unsafe", f"unsafe path in the image: {text[:200]!r}")
+    return parts
+
+
+def check_link_target(parts: Sequence[str], target: str) -> None:
+    """Refuse a symbolic link that climbs above the root; absolute ones mean the image's own root and stay."""
+    if not target or "\0" in target or len(target) > _MAX_PATH:
+        raise ImageInvalid("image_link_unsafe", f"unsafe link in the image: {'/'.join(parts)[:200]!r}")
+    depth = 0 if target.startswith("/") else len(parts) - 1
+    for part in PurePosixPath(target).parts:
+        depth += {"..": -1, "/": 0}.get(part, 1)
+        if depth < 0:
+            raise ImageInvalid("image_link_unsafe", f"link leaves the image: {'/'.join(parts)[:200]!r}")
+
+
+class TreeWriter:
+    """Writes below `root`, an open directory, within `caps`; whatever it writes replaces what was there."""
+
+    def __init__(self, root: int, caps: Caps) -> None:
+        self._root = root
+        self._caps = caps
+        self._bytes = 0
+        self._files = 0
+
+    def directory(self, parts: Sequence[str], mode: int) -> None:
+        self._count()
+        if not parts:
+            return
+        parent = self._parent(parts)
+        try:
+            self._clear(parent, parts[-1], keep_directory=True)
+            try:
+                os.mkdir(parts[-1], 0o700, dir_fd=parent)
+            except FileExistsError:
+                pass
+            place = os.open(parts[-1], _DIRECTORY, dir_fd=parent)
+            os.fchmod(place, (mode & _KEPT_MODE) | 0o700)
+            os.close(place)
+        finally:
+            os.close(parent)
+
+    def file(self, parts: Sequence[str], *, source: BinaryIO, size: int, mode: int, mtime: float) -> None:
+        self._count()
+        if size > self._caps.file_bytes or self._bytes + size > self._caps.bytes:
+            raise ImageInvalid("image_too_large", f"more than {self._caps.bytes} bytes, or a file above the cap")
+        self._bytes += size
+        parent = self._parent(parts)
+        try:
+            self._clear(parent, parts[-1])
+            with os.fdopen(os.open(parts[-1], _CREATE, 0o600, dir_fd=parent), "wb") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+                os.fchmod(target.fileno(), (mode & _KEPT_MODE) | 0o400)
+                os.utime(target.fileno(), (mtime, mtime))
+        finally:
+            os.close(parent)
+
+    def symlink(self, parts: Sequence[str], target: str) -> None:
+        self._count()
+        check_link_target(parts, target)
+        parent = self._parent(parts)
+        try:
+            self._clear(parent, parts[-1])
+            os.symlink(target, parts[-1], dir_fd=parent)
+        finally:
+            os.close(parent)
+
+    def hardlink(self, parts: Sequence[str], target: Sequence[str]) -> None:
+        """Link to a regular file already written; anything else is `image_link_unsafe`."""
+        self._count()
+        if not target or tuple(parts) == tuple(target):
+            raise ImageInvalid("image_link_unsafe", f"link to nothing: {'/'.join(parts)[:200]!r}")
+        source = self._parent(target, make=False)
+        try:
+            status = os.stat(target[-1], dir_fd=source, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageInvalid("image_link_unsafe", f"hard link to no regular file: {'/'.join(parts)[:200]!r}")
+            parent = self._parent(parts)
+            try:
+                self._clear(parent, parts[-1])
+                os.link(target[-1], parts[-1], src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+            finally:
+                os.close(parent)
+        except FileNotFoundError:
+            raise ImageInvalid("image_link_unsafe", f"hard link to nothing: {'/'.join(parts)[:200]!r}") from None
+        finally:
+            os.close(source)
+
+    def remove(self, parts: Sequence[str]) -> None:
+        """Remove what lies there, if anything does (an overlay's whiteout)."""
+        try:
+            parent = self._parent(parts, make=False)
+        except ImageInvalid:
+            return
+        try:
+            self._clear(parent, parts[-1])
+        finally:
+            os.close(parent)
+
+    def empty(self, parts: Sequence[str], *, keep: frozenset[tuple[str, ...]]) -> None:
+        """Remove what lower layers put into a directory; `keep` holds the paths the present layer wrote."""
+        try:
+            place = self._open(parts)
+        except ImageInvalid:
+            return
+        try:
+            for name in os.listdir(place):
+                below = (*parts, name)
+                if below not in keep:
+                    self._clear(place, name)
+                elif stat.S_ISDIR(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode):
+                    self.empty(below, keep=keep)
+        finally:
+            os.close(place)
+
+    def _count(self) -> None:
+        self._files += 1
+        if self._files > self._caps.files:
+            raise ImageInvalid("image_too_many_files", f"more than {self._caps.files} entries")
+
+    def _parent(self, parts: Sequence[str], *, make: bool = True) -> int:
+        if not parts:
+            raise ImageInvalid("image_path_unsafe", "an entry of the image has no name")
+        return self._open(parts[:-1], make=make)
+
+    def _open(self, parts: Sequence[str], *, make: bool = False) -> int:
+        """Open a directory below the root; a link on the way is refused, a missing one made if asked."""
+        current = os.open(".", _DIRECTORY, dir_fd=self._root)
+        for part in parts:
+            above = current
+            try:
+                try:
+                    current = os.open(part, _DIRECTORY, dir_fd=above)
+                except FileNotFoundError:
+                    if not make:
+                        raise
+                    os.mkdir(part, 0o755, dir_fd=above)
+                    current = os.open(part, _DIRECTORY, dir_fd=above)
+            except OSError:
+                raise ImageInvalid(
+                    "image_path_unsafe", f"no directory, or a link, on the way to {'/'.join(parts)[:200]!r}"
+                ) from None
+            finally:
+                os.close(above)
+        return current
+
+    def _clear(self, parent: int, name: str, *, keep_directory: bool = False) -> None:
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            os.unlink(name, dir_fd=parent)
+        elif not keep_directory:
+            shutil.rmtree(name, dir_fd=parent)

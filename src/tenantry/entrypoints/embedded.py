@@ -1,0 +1,128 @@
+"""What `tenantry up` holds around the server: PostgreSQL, the preparation, one worker process for each cell."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from tenantry.foundation.database.embedded import EmbeddedPostgres
+from tenantry.foundation.errors import Fault, TenantryError
+from tenantry.foundation.settings import Settings
+
+_RESTART_SECONDS: Final = 1.0
+CREDENTIALS: Final = "credentials.json"
+
+_log = structlog.get_logger(__name__)
+
+
+class Embedded:
+    """Starts the parts, all faults at once; stops them again. With regions configured it only listens and prepares."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._postgres = EmbeddedPostgres(settings.home)
+        self._workers: dict[str, asyncio.subprocess.Process] = {}
+        self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.listener.close()
+        if self._settings.embedded:
+            self._postgres.stop()
+
+    def start(self) -> None:
+        """Raise Fault `start_faults` with every fault found, each with its remedy; nothing is left half started."""
+        ensure_home(self._settings.home)
+        faults = [fault for fault in (self._listen(), *machine_faults(self._settings)) if fault]
+        if faults:
+            raise Fault("start_faults", "; ".join(faults), layer="start", faults=faults)
+        if self._settings.embedded:
+            self._postgres.start()
+        made = self._prepare()
+        host, port = self.listener.getsockname()[:2]
+        url = f"http://{host}:{port}"
+        if made is not None:
+            write_credentials(self._settings.home / CREDENTIALS, url=url, key=made)
+            print(f"platform key (shown once): {made}", flush=True)
+        print(f"tenantry listens on {url}, home {self._settings.home}", flush=True)
+
+    async def watch_workers(self) -> None:
+        """Keep one worker for each cell: one that dies is started again."""
+        await asyncio.gather(*(self._keep(region) for region in self._settings.region_names))
+
+    async def _keep(self, region: str) -> None:
+        command = [sys.executable, "-m", "tenantry.entrypoints.worker", str(self._settings.home), region]
+        while True:
+            worker = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL)
+            self._workers[region] = worker
+            try:
+                code = await worker.wait()
+            except asyncio.CancelledError:
+                worker.terminate()
+                await worker.wait()
+                raise
+            _log.warning("worker.ended", region=region, code=code)
+            await asyncio.sleep(_RESTART_SECONDS)
+
+    def _listen(self) -> str | None:
+        host, port = self._settings.server.host, self._settings.server.port
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self.listener.bind((host, port))
+            self.listener.listen(2048)
+        except OSError as error:
+            return f"port_taken: {host}:{port} cannot be listened on ({error.strerror}): choose another with --port"
+        return None
+
+    def _prepare(self) -> str | None:
+        """Run the preparation in a process of its own; gives the platform key when it was made."""
+        command = [sys.executable, "-m", "tenantry.entrypoints.prepare", str(self._settings.home)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            raise Fault("prepare_failed", "the databases could not be prepared: the lines above say why", layer="start")
+        key: str | None = json.loads(done.stdout)["platform_key"]
+        return key
+
+
+def ensure_home(home: Path) -> None:
+    """Make the home; as root others may pass through it (0711) to what is theirs, tenants' directories are 0700."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+    except OSError as error:
+        raise Fault("home_unusable", f"{home}: {error.strerror}: choose another with --home", layer="start") from error
+
+
+def machine_faults(settings: Settings) -> list[str]:
+    """Ask the doctor, in a process of its own, what sandboxes miss on this machine."""
+    command = [sys.executable, "-m", "tenantry.entrypoints.doctor", str(settings.home)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode not in (0, 1):
+        return ["doctor_failed: the machine could not be examined: the lines above say why"]
+    report = json.loads(done.stdout)
+    return [f"{check['code']}: {check['detail']}: {check['remedy']}" for check in report["checks"] if check["fault"]]
+
+
+def write_credentials(file: Path, *, url: str, key: str) -> None:
+    """Write where the server is and the key of it, for CLI and SDK; 0600 from the first byte."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as opened:
+        os.fchmod(descriptor, 0o600)
+        json.dump({"url": url, "key": key}, opened)
+
+
+def print_faults(error: TenantryError) -> None:
+    """Print every fault of a start that did not succeed, a line each."""
+    faults = error.fields.get("faults")
+    for line in faults if isinstance(faults, list) else [error.message]:
+        print(f"tenantry: {error.code}: {line}", file=sys.stderr)

@@ -1,0 +1,216 @@
+"""The server process: HTTP, and the loops that belong to it (group commit, sealer, relay of news).
+
+`python -m tenantry.entrypoints.server HOME PORT`; `tenantry up` starts it so.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import structlog
+import uvicorn
+
+from tenantry.capabilities.audit.service import seal
+from tenantry.capabilities.tenants.service import TENANT_SUSPENDED, WORKSPACE_SUSPENDED
+from tenantry.entrypoints.embedded import Embedded, print_faults
+from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
+from tenantry.foundation import outbox
+from tenantry.foundation.database.platform_session import platform_session
+from tenantry.foundation.database.pool import open_pool
+from tenantry.foundation.errors import TenantryError, Unavailable
+from tenantry.foundation.outbox import OutboxEvent
+from tenantry.foundation.scope import SYSTEM, TenantScope
+from tenantry.foundation.settings import Settings, load_settings
+from tenantry.foundation.telemetry import configure_logging
+from tenantry.interfaces.api.app import create_app
+from tenantry.interfaces.api.runtime import Runtime
+
+if TYPE_CHECKING:
+    from tenantry.foundation.database.pool import Pool
+
+_SEAL_SECONDS: Final = 0.25
+_NOTE_SECONDS: Final = 5.0
+_TOPICS: Final = (TENANT_SUSPENDED, WORKSPACE_SUSPENDED)
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    async with contextlib.AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(open_parts(settings))
+        runtime = make_runtime(parts)
+        await stack.enter_async_context(_background(parts, runtime))
+        config = uvicorn.Config(
+            create_app(runtime),
+            loop="uvloop",
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=5,
+        )
+        server = uvicorn.Server(config)
+        stack.enter_context(_announced(settings, listener))
+        # A collected and frozen heap keeps the collector out of requests (p99 38 → 6 ms where it was measured).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        await server.serve(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _announced(settings: Settings, listener: socket.socket) -> Iterator[None]:
+    """Tell where the server is, for `tenantry down` and whoever waits for the start."""
+    host, port = listener.getsockname()[:2]
+    file = settings.home / "server.json"
+    file.write_text(json.dumps({"pid": os.getpid(), "url": f"http://{host}:{port}"}))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
+    tasks: list[asyncio.Task[None]] = []
+    pools: list[Pool] = []
+    for cell in parts.cells:
+        addresses = parts.addresses.cells[cell.region]
+        sealer = await open_pool(addresses.sealer, search_path="tenantry", max_size=1)
+        dispatcher = await open_pool(addresses.dispatcher, search_path="tenantry", max_size=1)
+        pools += [sealer, dispatcher]
+        relay = _Relay(parts, cell.region, dispatcher)
+        cell.link.subscribe(outbox.CHANNEL, relay.wake)
+        cell.link.on_reconnect(relay.wake)
+        await cell.link.start()
+        runtime.trails[cell.region].start()
+        tasks.append(asyncio.create_task(_forever("seal", _SEAL_SECONDS, partial(_seal, sealer))))
+        tasks.append(asyncio.create_task(relay.run()))
+    tasks.append(asyncio.create_task(_forever("note-uses", _NOTE_SECONDS, runtime.admission.note_uses)))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(TenantryError):
+            await runtime.admission.note_uses()
+        for trail in runtime.trails.values():
+            await trail.stop()
+        for pool in pools:
+            await pool.close()
+
+
+async def _forever(name: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await work()
+        except TenantryError as error:
+            _log.warning("loop.interrupted", loop=name, code=error.code)
+        except Exception as error:  # noqa: BLE001 - a loop goes on
+            _log.exception("loop.fault", loop=name, kind=type(error).__name__)
+        await asyncio.sleep(seconds)
+
+
+async def _seal(pool: "Pool") -> None:
+    if not await pool.fetchval("select exists (select from tenantry.audit_unsealed)"):
+        return
+    sealed = 1
+    while sealed:
+        async with platform_session(pool) as connection:
+            sealed = await seal(connection)
+
+
+class _Relay:
+    """Hands news of a cell to whoever is subscribed, at least once."""
+
+    def __init__(self, parts: Parts, region: str, pool: "Pool") -> None:
+        self._parts = parts
+        self._region = region
+        self._pool = pool
+        self._wake = asyncio.Event()
+        self._wake.set()
+
+    def wake(self, _payload: str = "") -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout=5)
+            self._wake.clear()
+            try:
+                await self._deliver()
+            except Unavailable as error:
+                _log.warning("relay.unavailable", code=error.code)
+            except Exception as error:  # noqa: BLE001 - a loop goes on
+                _log.exception("relay.fault", kind=type(error).__name__)
+
+    async def _deliver(self) -> None:
+        while True:
+            async with platform_session(self._pool) as connection:
+                events = await outbox.take(connection, topics=_TOPICS)
+                for event in events:
+                    await self._stop_what_runs(event)
+                    await outbox.settle(connection, event)
+            if not events:
+                return
+
+    async def _stop_what_runs(self, event: OutboxEvent) -> None:
+        """Cancel every open job of a closed tenant or workspace."""
+        scope = TenantScope(tenant_id=event.tenant_id, region=self._region, actor=SYSTEM)
+        workspace = event.payload.get("workspace_id")
+        workspace_id = UUID(hex=workspace) if workspace else None
+        async with self._parts.cells.session(scope, lifecycle=True) as session:
+            reason = "workspace_suspended" if workspace_id else "tenant_suspended"
+            await self._parts.jobs(session).cancel_all(workspace_id=workspace_id, reason=reason)
+
+
+def main(home: Path, port: int | None) -> int:
+    """Run the whole embedded installation, or a bare server where regions are configured; gives the exit code."""
+    settings = load_settings(home=home, port=port)
+    configure_logging(settings.log_level)
+    with Embedded(settings) as embedded:
+        embedded.start()
+        uvicorn_loop = asyncio.Runner(loop_factory=_loop)
+        with uvicorn_loop as runner:
+            runner.run(_with_workers(settings, embedded))
+    return 0
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+async def _with_workers(settings: Settings, embedded: Embedded) -> None:
+    watch = asyncio.create_task(embedded.watch_workers())
+    try:
+        await serve(settings, embedded.listener)
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    _, home_text, *port_text = sys.argv
+    try:
+        sys.exit(main(Path(home_text), int(port_text[0]) if port_text else None))
+    except TenantryError as fault:
+        print_faults(fault)
+        sys.exit(1)

@@ -1,0 +1,111 @@
+"""The worker process: runs the jobs of exactly one cell. `python -m tenantry.entrypoints.worker HOME REGION`."""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from tenantry.capabilities.sandboxes.service import Dispatcher, JobRunner, purge_due
+from tenantry.capabilities.sandboxes.types import QUEUE_NEWS
+from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.receipt import IsolationLevel
+from tenantry.entrypoints.runtime import open_parts
+from tenantry.foundation.database.pool import open_pool
+from tenantry.foundation.errors import Fault, TenantryError
+from tenantry.foundation.settings import Settings, load_settings
+from tenantry.foundation.telemetry import configure_logging
+
+_PURGE_SECONDS: Final = 5.0
+_PR_SET_PDEATHSIG: Final = 1
+
+_log = structlog.get_logger(__name__)
+
+
+async def work(settings: Settings, region: str) -> None:
+    """Run jobs until SIGTERM or SIGINT; what runs then is killed and reported."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(open_parts(settings, regions=(region,)))
+        cell = parts.cells.get(region)
+        jail = await stack.enter_async_context(await Jail.open(settings.home))
+        _require_isolation(jail, settings)
+        pool = await open_pool(parts.addresses.cells[region].dispatcher, search_path="queue", max_size=2)
+        stack.push_async_callback(pool.close)
+        content = parts.content[region]
+        runner = JobRunner(
+            cell=cell,
+            jail=jail,
+            content=content,
+            library=parts.libraries[region],
+            settings=settings.jobs,
+            clock=parts.clock,
+        )
+        dispatcher = Dispatcher(pool=pool, runner=runner, settings=settings.jobs, clock=parts.clock)
+        cell.link.subscribe(QUEUE_NEWS, dispatcher.wake)
+        cell.link.on_reconnect(dispatcher.wake)
+        await cell.link.start()
+        await dispatcher.start()
+        stack.push_async_callback(dispatcher.stop)
+        purges = asyncio.create_task(
+            _purge_forever(partial(purge_due, pool, cell=cell, content=content, clock=parts.clock))
+        )
+        gc.collect()
+        gc.freeze()
+        _log.info("worker.ready", region=region, slots=settings.jobs.slots)
+        await stop.wait()
+        purges.cancel()
+        await asyncio.gather(purges, return_exceptions=True)
+
+
+def _require_isolation(jail: Jail, settings: Settings) -> None:
+    """Refuse to work below the isolation asked for: there is no silent downgrade."""
+    if jail.isolation is IsolationLevel.RLIMIT and settings.jobs.min_isolation != IsolationLevel.RLIMIT.value:
+        raise Fault(
+            "isolation_too_low",
+            "this machine offers no cgroups, so memory and processes of a sandbox are not bounded: delegate cgroups, "
+            "or set jobs.min_isolation = 'rlimit' where all tenants trust each other",
+            layer="jail",
+        )
+
+
+async def _purge_forever(purge: Callable[[], Awaitable[int]]) -> None:
+    while True:
+        try:
+            await purge()
+        except TenantryError as error:
+            _log.warning("purge.interrupted", code=error.code)
+        await asyncio.sleep(_PURGE_SECONDS)
+
+
+def main(home: Path, region: str) -> None:
+    # A worker of an embedded server ends with it: its sandboxes die with the worker, its leases lapse.
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    settings = load_settings(home=home)
+    configure_logging(settings.log_level)
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        runner.run(work(settings, region))
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]), sys.argv[2])
+    except TenantryError as fault:
+        _log.error("worker.fault", code=fault.code, detail=fault.message)
+        sys.exit(1)

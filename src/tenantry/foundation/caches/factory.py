@@ -1,0 +1,55 @@
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tenantry.foundation.caches.embedded_etags import EmbeddedEtagStore
+from tenantry.foundation.caches.embedded_limiter import EmbeddedRateLimiter
+from tenantry.foundation.caches.embedded_replays import EmbeddedReplayGuard
+from tenantry.foundation.caches.ports import Caches
+from tenantry.foundation.clock import Clock
+
+if TYPE_CHECKING:
+    from tenantry.foundation.caches.redis_adapters import RedisEtagStore, RedisRateLimiter, RedisReplayGuard
+    from tenantry.foundation.caches.redis_link import RedisLink
+
+
+def open_caches(url: str | None, clock: Clock) -> Caches:
+    """Open a cell's caches: Redis or Valkey at `url`, else plain Python for exactly one server process.
+
+    Connects at the first use; `ready()` at start tells whether it answers. Raises Invalid for an unknown scheme.
+    """
+    if url is None:
+        return _EmbeddedCaches(EmbeddedRateLimiter(clock), EmbeddedEtagStore(clock), EmbeddedReplayGuard(clock))
+    # The client costs 32 MiB and 0.3 s: only a server that is pointed at Redis pays for it.
+    from tenantry.foundation.caches.redis_adapters import RedisEtagStore, RedisRateLimiter, RedisReplayGuard
+    from tenantry.foundation.caches.redis_link import RedisLink
+
+    link = RedisLink(url)
+    return _RedisCaches(RedisRateLimiter(link), RedisEtagStore(link), RedisReplayGuard(link), link)
+
+
+@dataclass(frozen=True, slots=True)
+class _EmbeddedCaches:
+    limiter: EmbeddedRateLimiter
+    etags: EmbeddedEtagStore
+    replays: EmbeddedReplayGuard
+
+    async def ready(self) -> None:
+        """Return at once: there is nobody to ask."""
+
+    async def close(self) -> None:
+        """Keep nothing open."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RedisCaches:
+    limiter: "RedisRateLimiter"
+    etags: "RedisEtagStore"
+    replays: "RedisReplayGuard"
+    link: "RedisLink"
+
+    async def ready(self) -> None:
+        await self.link.ready()
+        await self.replays.look_back()
+
+    async def close(self) -> None:
+        await self.link.close()

@@ -1,0 +1,168 @@
+"""What callers may rely on, whichever adapter is behind it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, Self
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """`max_requests` per `window_ms`, with `burst` at once (default: `max_requests`), of which this call takes `cost`.
+
+    So the 101st immediate call of 100 a minute is refused, and one more is admitted every 600 ms. Over any span the
+    admitted cost never passes rate · span + burst. `name` is one of `[A-Za-z0-9._-]`, up to 128 characters; limits
+    that differ in window need different names.
+    """
+
+    tenant: UUID
+    name: str
+    max_requests: int
+    window_ms: int
+    burst: int | None = None
+    cost: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Truth value: admitted or not.
+
+    `retry_after_ms` is 0 when admitted, else the wait after which the same call would pass. `limiting` indexes the
+    limit that decided: the longest wait when refused, the least `remaining` (in units of cost) when admitted.
+    """
+
+    allowed: bool
+    retry_after_ms: int
+    remaining: int
+    limiting: int
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+class RateLimiter(Protocol):
+    async def admit(self, limits: Sequence[RateLimit]) -> Verdict:
+        """Charge all limits or none, in one round trip (GCRA, integer microseconds).
+
+        All limits of a call belong to one tenant and differ in name. Raises Invalid for numbers out of range and for a
+        cost no wait would admit, Unavailable when the store cannot tell. A retry after Unavailable may charge twice.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EtagEntry:
+    """`etag` is 32 hexadecimal characters of the value's SHA-256, unquoted."""
+
+    etag: str
+    value: bytes
+
+
+class CasOutcome(StrEnum):
+    STORED = "stored"
+    CHANGED = "changed"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class CasResult:
+    """Truth value: stored or not. `etag` is the one now in force, None when there is none."""
+
+    outcome: CasOutcome
+    etag: str | None
+
+    def __bool__(self) -> bool:
+        return self.outcome is CasOutcome.STORED
+
+
+class EtagStore(Protocol):
+    """A cache: an entry may go before its time, never stay after it, and never be seen by another tenant.
+
+    Methods take the tenant of the call, else the one the store was made for (`for_tenant`), else raise Invalid
+    `tenant_missing`. `resource` is one of `[A-Za-z0-9._/=-]`, up to 256 characters; a value up to 1 MiB. A foreign
+    entry is exactly an absent one. All raise Unavailable when the store cannot tell; retries are safe, except that a
+    repeated `compare_and_set` whose first answer was lost reports CHANGED.
+    """
+
+    def for_tenant(self, tenant: UUID) -> Self:
+        """Share the store, with `tenant` as the default."""
+        ...
+
+    async def find(self, resource: str, *, tenant: UUID | None = None) -> EtagEntry | None: ...
+
+    async def put(self, resource: str, value: bytes, *, tenant: UUID | None = None, ttl_ms: int | None = None) -> str:
+        """Store and return the new ETag."""
+        ...
+
+    async def compare_and_set(
+        self, resource: str, *, expected: str, value: bytes, tenant: UUID | None = None, ttl_ms: int | None = None
+    ) -> CasResult: ...
+
+    async def delete(self, resource: str, *, tenant: UUID | None = None) -> None: ...
+
+
+class ReplayOutcome(StrEnum):
+    ALLOWED = "allowed"
+    REPLAYED = "replayed"
+    TOO_OLD = "too_old"
+    IN_FUTURE = "in_future"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayVerdict:
+    """Truth value: allowed or not."""
+
+    outcome: ReplayOutcome
+
+    def __bool__(self) -> bool:
+        return self.outcome is ReplayOutcome.ALLOWED
+
+
+class ReplayGuard(Protocol):
+    """Each nonce of a tenant passes once. Ask only after the signature was verified.
+
+    What the guard has forgotten (restart, flush, fail-over, eviction, a clock set back) it refuses as TOO_OLD: calls
+    dated before that moment do not pass. What remains is a call its signer dated ahead of the moment, by at most
+    `clock_skew_ms`: keep that small.
+    """
+
+    def for_tenant(self, tenant: UUID) -> Self:
+        """Share the guard, with `tenant` as the default."""
+        ...
+
+    async def allow_once(
+        self,
+        nonce: str,
+        timestamp_ms: int,
+        *,
+        tenant: UUID | None = None,
+        window_ms: int | None = None,
+        clock_skew_ms: int = 5_000,
+    ) -> ReplayVerdict:
+        """Allow a nonce signed at `timestamp_ms` (Unix) within the last `window_ms`, at most `clock_skew_ms` ahead.
+
+        `window_ms` may narrow the guard's own window, never widen it: nonces are remembered no longer than that.
+        `nonce` is one of `[A-Za-z0-9._~+/=-]`, up to 128 characters. Raises Unavailable when the store cannot tell; a
+        retry may then find its own nonce REPLAYED.
+        """
+        ...
+
+
+class Caches(Protocol):
+    """The three ports of one cell. `ready` is called once at start, `close` at the end."""
+
+    @property
+    def limiter(self) -> RateLimiter: ...
+
+    @property
+    def etags(self) -> EtagStore: ...
+
+    @property
+    def replays(self) -> ReplayGuard: ...
+
+    async def ready(self) -> None:
+        """Raise Unavailable when the store does not answer, Fault when its configuration would forget nonces."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,98 @@
+"""Tenants, their workspaces and keysets; the outbox and the idempotency records of every later capability."""
+
+from tenantry.foundation.database.migrations.fencing import drop, fence, open_to, run
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    run(
+        """create table tenantry.tenants (
+            tenant_id uuid primary key,
+            slug text not null,
+            name text not null,
+            status text not null check (status in ('pending', 'active', 'suspended', 'deleted')),
+            status_reason text,
+            plan text not null,
+            region text not null,
+            isolation text not null check (isolation in ('row_level', 'schema_level', 'database_level')),
+            owner jsonb not null,
+            settings jsonb not null,
+            quotas jsonb not null,
+            limits jsonb not null,
+            billing jsonb not null,
+            contacts jsonb not null,
+            metadata jsonb not null,
+            clock_skew_ms integer not null check (clock_skew_ms between 0 and 300000),
+            version bigint not null default 1,
+            created_at timestamptz not null,
+            updated_at timestamptz not null,
+            suspended_at timestamptz,
+            deleted_at timestamptz,
+            erase_after timestamptz
+        )""",
+        """create table tenantry.workspaces (
+            tenant_id uuid not null references tenantry.tenants on delete cascade,
+            workspace_id uuid not null,
+            name text not null,
+            path text not null,
+            region text not null,
+            owner_type text not null check (owner_type in ('user', 'team', 'ai-agent')),
+            owner_id text not null,
+            settings jsonb not null,
+            status text not null check (status in ('active', 'suspended', 'archived')),
+            status_reason text,
+            version bigint not null default 1,
+            created_at timestamptz not null,
+            updated_at timestamptz not null,
+            archived_at timestamptz,
+            primary key (tenant_id, workspace_id)
+        )""",
+        # An archived workspace frees its path.
+        "create unique index workspaces_path on tenantry.workspaces (tenant_id, path) where status <> 'archived'",
+        """create table tenantry.keysets (
+            tenant_id uuid not null references tenantry.tenants on delete cascade,
+            keyset_id uuid not null,
+            wrapped bytea not null,
+            created_at timestamptz not null,
+            primary key (tenant_id, keyset_id)
+        )""",
+        """create table tenantry.outbox (
+            tenant_id uuid not null,
+            event_id uuid not null,
+            topic text not null,
+            payload jsonb not null,
+            created_at timestamptz not null default now(),
+            primary key (tenant_id, event_id)
+        )""",
+        """create table tenantry.idempotency_records (
+            tenant_id uuid not null,
+            principal_id text not null,
+            key text not null,
+            request_digest bytea not null,
+            status_code integer not null,
+            resource_id text not null,
+            created_at timestamptz not null default now(),
+            primary key (tenant_id, principal_id, key)
+        )""",
+    )
+    fence("tenantry.tenants", workspace=False)
+    fence("tenantry.workspaces")
+    fence("tenantry.keysets", workspace=False)
+    fence("tenantry.outbox", grants="select, insert", workspace=False)
+    fence("tenantry.idempotency_records", workspace=False)
+    # Locking a row (for update) needs the right to update some column of it.
+    open_to("tenantry.outbox", role="tenantry_dispatcher", grants="select, update (topic), delete", name="relay")
+
+
+def downgrade() -> None:
+    drop(
+        (
+            "tenantry.idempotency_records",
+            "tenantry.outbox",
+            "tenantry.keysets",
+            "tenantry.workspaces",
+            "tenantry.tenants",
+        )
+    )

@@ -1,0 +1,196 @@
+"""The boot self-test: a server whose fence has a hole refuses to start, and says every hole at once.
+
+Each finding names the fault and its remedy. The probes run as the very role that serves requests.
+"""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import asyncpg
+
+from tenantry.foundation.database.context import ContextSigner
+from tenantry.foundation.database.pool import database_errors
+
+if TYPE_CHECKING:
+    from tenantry.foundation.database.pool import Connection
+
+MINIMUM_VERSION: Final = 150014
+CANARY_TENANTS: Final = (UUID(int=0xCA), UUID(int=0xCB))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    code: str
+    detail: str
+    remedy: str
+
+
+_ROLE_FAULTS: Final = """
+    select r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb,
+           exists (select from pg_auth_members m where m.member = r.oid) as member,
+           exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                   where c.relowner = r.oid and n.nspname not like 'pg\\_%') as owner,
+           has_database_privilege(current_user, current_database(), 'TEMPORARY') as temporary,
+           has_database_privilege(current_user, current_database(), 'CREATE')
+             or exists (select from pg_namespace n where n.nspname not like 'pg\\_%'
+                        and has_schema_privilege(current_user, n.oid, 'CREATE')) as creates,
+           current_setting('track_activities') = 'on' as tracked,
+           split_part(current_setting('search_path'), ',', -1) !~ 'pg_temp' as temp_first
+    from pg_roles r where r.rolname = current_user
+"""
+_ROLE_REMEDIES: Final = {
+    "rolsuper": ("is a superuser", "alter role {role} nosuperuser"),
+    "rolbypassrls": ("bypasses row level security", "alter role {role} nobypassrls"),
+    "rolcreaterole": ("may create roles", "alter role {role} nocreaterole"),
+    "rolcreatedb": ("may create databases", "alter role {role} nocreatedb"),
+    "member": ("is a member of another role", "revoke that membership"),
+    "owner": ("owns relations", "alter their owner to tenantry_owner"),
+    "temporary": ("may make temporary tables", "revoke temporary on this database from public and from {role}"),
+    "creates": ("may create schemas or tables", "revoke create on the database and its schemas from public and {role}"),
+    "tracked": ("shows its query text to siblings", "alter role {role} set track_activities = off"),
+    "temp_first": ("has temporary tables first in its search_path", "let the product set search_path"),
+}
+
+# Tables that the application role can reach and that carry a tenant, with what the fence demands of each.
+_TABLE_FAULTS: Final = """
+    with reachable as (
+        select c.oid, n.nspname || '.' || c.relname as name, c.relrowsecurity, c.relforcerowsecurity, c.relkind,
+               c.reloptions
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not in ('pg_catalog', 'information_schema')
+          and has_schema_privilege('tenantry_app', n.oid, 'USAGE')
+          and (has_table_privilege('tenantry_app', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES')
+               or has_any_column_privilege('tenantry_app', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
+    )
+    select name, fault from reachable r, lateral (values
+        ('has no tenant_id', r.relkind in ('r', 'p') and not exists (
+            select from pg_attribute a where a.attrelid = r.oid and a.attname = 'tenant_id' and a.attnotnull)),
+        ('has no forced row level security', r.relkind in ('r', 'p')
+            and not (r.relrowsecurity and r.relforcerowsecurity)),
+        ('lacks a restrictive tenant policy', r.relkind in ('r', 'p') and (
+            select count(distinct p.polcmd) from pg_policy p where p.polrelid = r.oid and not p.polpermissive
+              and pg_get_expr(coalesce(p.polqual, p.polwithcheck), p.polrelid) ~ 'tenant_id = \\( SELECT fence\\.'
+        ) < 4),
+        ('lets the application truncate or reference it',
+            has_table_privilege('tenantry_app', r.oid, 'TRUNCATE, REFERENCES')),
+        ('is a view that does not run as its invoker', r.relkind = 'v'
+            and not coalesce('security_invoker=true' = any (r.reloptions), false)),
+        ('is a materialised view or foreign table', r.relkind in ('m', 'f')),
+        ('has a key that does not start with tenant_id', exists (
+            select from pg_index i join pg_attribute a on a.attrelid = r.oid and a.attnum = i.indkey[0]
+            where i.indrelid = r.oid and i.indisunique and a.attname <> 'tenant_id')),
+        ('has a foreign key that does not start with tenant_id', exists (
+            select from pg_constraint k join pg_attribute a on a.attrelid = r.oid and a.attnum = k.conkey[1]
+            where k.conrelid = r.oid and k.contype = 'f' and a.attname <> 'tenant_id'))
+    ) as checks (fault, broken)
+    where broken
+"""
+
+
+async def examine_cell(dsn: str, *, signer: ContextSigner) -> list[Finding]:
+    """Examine one cell's database as the role of `dsn`; an empty list means the fence stands."""
+    with database_errors():
+        connection = await asyncpg.connect(
+            dsn, server_settings={"search_path": "tenantry, pg_temp", "timezone": "UTC"}, timeout=10
+        )
+        try:
+            findings = await _version(connection)
+            findings += await _role(connection)
+            findings += await _tables(connection)
+            findings += await _definers(connection)
+            findings += await _siblings(connection, dsn)
+            findings += await _canary(connection, signer)
+        finally:
+            await connection.close()
+    return findings
+
+
+async def _version(connection: "Connection") -> list[Finding]:
+    number = int(await connection.fetchval("select current_setting('server_version_num')"))
+    if number >= MINIMUM_VERSION:
+        return []
+    text = await connection.fetchval("select current_setting('server_version')")
+    return [Finding("postgres_too_old", f"PostgreSQL {text} is older than 15.14", "upgrade PostgreSQL")]
+
+
+async def _role(connection: "Connection") -> list[Finding]:
+    row = await connection.fetchrow(_ROLE_FAULTS)
+    role = await connection.fetchval("select current_user")
+    return [
+        Finding(f"role_{column}", f"the application role {role} {fault}", remedy.format(role=role))
+        for column, (fault, remedy) in _ROLE_REMEDIES.items()
+        if row is None or row[column]
+    ]
+
+
+async def _tables(connection: "Connection") -> list[Finding]:
+    rows = await connection.fetch(_TABLE_FAULTS)
+    remedy = "put it behind the fence with migrations.fencing.fence()"
+    return [Finding("table_unfenced", f"{row['name']} {row['fault']}", remedy) for row in rows]
+
+
+async def _definers(connection: "Connection") -> list[Finding]:
+    """Only the fence's own definer functions may be callable: any other runs with its owner's eyes."""
+    rows = await connection.fetch(
+        """select n.nspname || '.' || p.proname as name from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+           where p.prosecdef and has_function_privilege(p.oid, 'EXECUTE') and n.nspname <> 'fence'"""
+    )
+    remedy = "revoke execute on it from public and tenantry_app"
+    return [Finding("definer_callable", f"{row['name']} is a callable definer function", remedy) for row in rows]
+
+
+async def _siblings(connection: "Connection", dsn: str) -> list[Finding]:
+    """Try the theft itself: read a marker from the query text of another session of the same role."""
+    marker = secrets.token_hex(8)
+    sibling = await asyncpg.connect(dsn, timeout=10)
+    try:
+        running = asyncio.ensure_future(sibling.execute(f"select pg_sleep(0.2) /* {marker} */"))
+        await asyncio.sleep(0.1)
+        seen = await connection.fetchval(
+            "select count(*) from pg_stat_activity where query like '%' || $1 || '%' and pid <> pg_backend_pid()",
+            marker,
+        )
+        await running
+    finally:
+        await sibling.close()
+    if not seen:
+        return []
+    return [
+        Finding(
+            "sibling_query_visible",
+            "a session can read the query text, and so the signed context, of another",
+            "alter role tenantry_app set track_activities = off (and reload)",
+        )
+    ]
+
+
+async def _canary(connection: "Connection", signer: ContextSigner) -> list[Finding]:
+    """Write a row as one tenant, look for it as another and as nobody; all of it is rolled back."""
+    mine, other = CANARY_TENANTS
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await _bind(connection, signer, mine)
+        await connection.execute(
+            "insert into tenantry.outbox (tenant_id, event_id, topic, payload) values ($1, $1, 'canary', '{}')", mine
+        )
+        count = "select count(*) from tenantry.outbox where topic = 'canary'"
+        kept = await connection.fetchval(count)
+        await _bind(connection, signer, other)
+        leaked = await connection.fetchval(count)
+        await connection.execute("set local app.ctx = ''")
+        unbound = await connection.fetchval(count)
+    finally:
+        await transaction.rollback()
+    if kept == 1 and leaked == 0 and unbound == 0:
+        return []
+    detail = f"a canary row was seen {kept} times by its tenant, {leaked} by another, {unbound} without context"
+    return [Finding("canary_leaked", detail, "run `tenantry migrate`; if it stays, do not serve and report it")]
+
+
+async def _bind(connection: "Connection", signer: ContextSigner, tenant_id: UUID) -> None:
+    context = signer.sign(tenant_id=tenant_id, workspace_id=None, lifecycle=True)
+    await connection.execute(f"set local app.ctx = '{context}'")

@@ -1,0 +1,62 @@
+"""The installation's own secrets, in `secrets.json` of the home (0600): made once, at the first start.
+
+Every process of the installation needs the same file; an operator of several machines distributes it as any secret.
+Nothing in here is ever logged, sent, or put into an environment or an argument.
+"""
+
+import json
+import os
+import secrets as random
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenantry.foundation.errors import Fault
+
+_NAMES = ("pepper", "context_key", "cursor_key")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secrets:
+    """`pepper` hashes API keys, `context_key` signs tenant contexts, `cursor_key` signs cursors; 32 bytes each.
+
+    `passwords` are those of the embedded server's roles.
+    """
+
+    pepper: bytes
+    context_key: bytes
+    cursor_key: bytes
+    passwords: dict[str, str]
+
+
+def load_secrets(home: Path, *, roles: tuple[str, ...] = (), create: bool = False) -> Secrets:
+    """Read the secrets; with `create`, make what is missing. Raises Fault for a missing, open or foreign file."""
+    path = home / "secrets.json"
+    if not path.exists():
+        if not create:
+            raise Fault("secrets_missing", f"{path} is missing: start the server once, or copy it from its machine")
+        _write(path, {name: random.token_hex(32) for name in _NAMES} | {"passwords": {}})
+    status = path.stat()
+    if status.st_mode & 0o077 or status.st_uid != os.geteuid():
+        raise Fault("secrets_open", f"{path} must belong to this user alone: chown it and chmod 0600")
+    values = json.loads(path.read_text())
+    passwords: dict[str, str] = values["passwords"]
+    if create and (missing := [role for role in roles if role not in passwords]):
+        passwords |= {role: random.token_urlsafe(32) for role in missing}
+        _write(path, values)
+    return Secrets(
+        pepper=bytes.fromhex(values["pepper"]),
+        context_key=bytes.fromhex(values["context_key"]),
+        cursor_key=bytes.fromhex(values["cursor_key"]),
+        passwords=passwords,
+    )
+
+
+def _write(path: Path, values: dict[str, object]) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(values, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)

@@ -1,0 +1,181 @@
+"""Every setting, one frozen tree. Sources, first wins: environment `TENANTRY_…` (nested by `__`), then `tenantry.toml`
+of the home, then the defaults here. Built once in `entrypoints` and handed down; nothing below reads the environment.
+
+With no region configured the installation is *embedded*: PostgreSQL, objects, caches and keys live in the home and
+serve the regions `us` and `eu`. With regions configured nothing is embedded and each needs its own addresses.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tenantry.foundation.errors import Invalid
+
+EMBEDDED_REGIONS: Final = ("us", "eu")
+_ROOT_HOME: Final = Path("/var/lib/tenantry")
+
+
+def default_home() -> Path:
+    """`/var/lib/tenantry` for root, `~/.tenantry` for anybody else."""
+    return _ROOT_HOME if os.geteuid() == 0 else Path.home() / ".tenantry"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(_Frozen):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; put a TLS proxy before anything but loopback."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port; 0 takes a free one and prints it."""
+    base_domain: str | None = None
+    """With `tenants.example.com`, `acme.tenants.example.com` names the tenant `acme`; none: Host names no tenant."""
+    max_body_bytes: int = Field(default=1 << 20, ge=1024)
+    """Largest JSON body; larger ones are 413."""
+    max_upload_bytes: int = Field(default=2 << 30, ge=1024)
+    """Largest streamed upload (an image archive)."""
+
+
+class DatabaseSettings(_Frozen):
+    """The directory and the pools."""
+
+    directory_url: SecretStr | None = None
+    """`postgresql://tenantry_directory:…@host/tenantry_directory`; required when regions are configured."""
+    directory_owner_url: SecretStr | None = None
+    """The directory as its owner, for migrations."""
+    pool_size: int = Field(default=10, ge=1, le=200)
+    """Connections of one server process to one cell."""
+
+
+class BucketSettings(_Frozen):
+    """An S3-compatible bucket of one region. Without keys the machine's own identity is used."""
+
+    name: str
+    region: str | None = None
+    prefix: str = ""
+    endpoint_url: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+
+
+class RegionSettings(_Frozen):
+    """One cell: its own database, key-value store and objects."""
+
+    app_url: SecretStr
+    """As `tenantry_app`: a direct address (LISTEN does not pass a transaction pooler)."""
+    dispatcher_url: SecretStr
+    """As `tenantry_dispatcher`."""
+    sealer_url: SecretStr
+    """As `tenantry_sealer`."""
+    owner_url: SecretStr | None = None
+    """As `tenantry_owner`, for migrations; leave out where the process may not migrate."""
+    redis_url: SecretStr | None = None
+    """Key-value store; none: plain Python, which is right for a single server process only."""
+    bucket: BucketSettings | None = None
+    """S3-compatible bucket; none: a directory in the home."""
+
+
+class JobSettings(_Frozen):
+    """Jobs and the workers that run them."""
+
+    slots: int = Field(default=8, ge=1, le=1000)
+    """Jobs that one worker runs at once."""
+    lease_seconds: float = Field(default=15.0, ge=2.0, le=600.0)
+    """How long a claim holds without renewal; after it the job counts as lost."""
+    content_grace_seconds: int = Field(default=900, ge=0)
+    """How long logs, artifacts and inputs stay after the end of a job in mode `metadata_only`."""
+    retention_days: int = Field(default=30, ge=1)
+    """How long they stay in mode `full`."""
+    min_isolation: str = Field(default="cgroup", pattern="^(cgroup|rlimit)$")
+    """A sandbox that cannot have at least this is refused: `cgroup` bounds memory, pids and cpu; `rlimit` does not."""
+    labels: tuple[str, ...] = ()
+    """What this worker serves besides unlabelled jobs."""
+
+
+class AuditSettings(_Frozen):
+    """The audit trail."""
+
+    sample_reads: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of allowed reads that is recorded; below 1 is this installation's explicit choice. Writes: always all."""
+    flush_seconds: float = Field(default=0.02, ge=0.0, le=1.0)
+    """Group commit of reads and refusals; a crash loses at most this much of them, never of an effect."""
+    buffer_events: int = Field(default=20_000, ge=100)
+    """Events of one tenant that may wait; beyond it its requests are refused with 503 rather than go unrecorded."""
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="TENANTRY_", env_nested_delimiter="__", case_sensitive=False
+    )
+
+    home: Annotated[Path, AfterValidator(_absolute)] = Field(default_factory=default_home)
+    """Where state lives."""
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    regions: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9-]{1,15}$")], RegionSettings] = {}
+    """Cells that this process serves; none means embedded."""
+    jobs: JobSettings = JobSettings()
+    audit: AuditSettings = AuditSettings()
+    plans_file: Path | None = None
+    """The operator's plan catalogue; none: the one shipped."""
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @model_validator(mode="after")
+    def _regions_need_a_directory(self) -> Self:
+        if self.regions and self.database.directory_url is None:
+            raise ValueError("database.directory_url is required when regions are configured")
+        return self
+
+    @property
+    def embedded(self) -> bool:
+        return not self.regions
+
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        return tuple(self.regions) or EMBEDDED_REGIONS
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (env_settings, init_settings)
+
+
+def load_settings(*, home: Path | None = None, port: int | None = None) -> Settings:
+    """Read the settings; raises Invalid `settings_invalid` that lists every fault with its key and rule."""
+    folder = _absolute(home or Path(os.environ.get("TENANTRY_HOME") or default_home()))
+    file = folder / "tenantry.toml"
+    try:
+        values = tomllib.loads(file.read_text()) if file.is_file() else {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise Invalid("settings_invalid", f"{file}: {error}", layer="settings", faults=[str(error)]) from error
+    # TENANTRY_URL, _KEY and _WORKSPACE belong to the client; pydantic ignores what names no field.
+    values["home"] = folder
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        faults = [f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise Invalid("settings_invalid", "; ".join(faults), layer="settings", faults=faults) from None
+    if home is not None:
+        settings = settings.model_copy(update={"home": folder})
+    if port is not None:
+        settings = settings.model_copy(update={"server": settings.server.model_copy(update={"port": port})})
+    return settings

@@ -1,0 +1,84 @@
+"""Logs as JSON lines (structlog), metrics (Prometheus), trace ids (W3C Trace Context).
+
+A log line carries ids, never content: no command, no body, no header. Values are escaped by JSON, so no line can be
+forged by CR or LF; keys that look like secrets are masked whatever they hold.
+"""
+
+import logging
+import re
+import secrets
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from tenantry.foundation.scope import current_scope
+
+_SECRET_NAMES: Final = re.compile(r"(secret|password|token|authorization|api_?key|credential|cookie)", re.IGNORECASE)
+_KEY_FORMAT: Final = re.compile(r"tenantry_[a-z0-9-]+_[a-z0-9]+_[0-9A-Za-z]{20,}")
+_TRACEPARENT: Final = re.compile(r"^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
+
+REGISTRY: Final = CollectorRegistry()
+REQUESTS: Final = Counter(
+    "tenantry_requests_total", "Requests by route, method and status.", ("route", "method", "status"), registry=REGISTRY
+)
+REQUEST_SECONDS: Final = Histogram(
+    "tenantry_request_seconds",
+    "Time to answer, without streams.",
+    ("route",),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+REFUSALS: Final = Counter(
+    "tenantry_refusals_total", "Refusals by layer and code.", ("layer", "code"), registry=REGISTRY
+)
+AUDIT_WAITING: Final = Gauge(
+    "tenantry_audit_waiting",
+    "Events of reads and refusals waiting for their group commit.",
+    ("region",),
+    registry=REGISTRY,
+)
+JOBS_RUNNING: Final = Gauge("tenantry_jobs_running", "Jobs running in this worker.", registry=REGISTRY)
+
+
+def configure_logging(level: str = "info") -> None:
+    """Write JSON lines to standard error; the standard library's loggers join them."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _add_scope,
+            mask_secrets,
+            structlog.processors.JSONRenderer(sort_keys=True),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, format='{"level": "%(levelname)s", "event": "%(name)s"}', force=True)
+
+
+def trace_id_of(traceparent: str | None) -> str:
+    """Take the caller's trace id (32 hex) when it is well formed, else make one."""
+    if traceparent and (match := _TRACEPARENT.match(traceparent)):
+        return match.group(1)
+    return secrets.token_hex(16)
+
+
+def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if _SECRET_NAMES.search(name):
+            event[name] = "***"
+        elif isinstance(value, str) and "tenantry_" in value:
+            event[name] = _KEY_FORMAT.sub("***", value)
+    return event
+
+
+def _add_scope(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if scope := current_scope():
+        event.setdefault("tenant", str(scope.tenant_id))
+        event.setdefault("trace_id", scope.trace_id)
+    return event

@@ -1,0 +1,104 @@
+"""Builds the application from the registries of its rooms."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from tenantry import __version__
+from tenantry.foundation.telemetry import trace_id_of
+from tenantry.interfaces.api import problems
+from tenantry.interfaces.api.guard import Handler, guard
+from tenantry.interfaces.api.routes import ALL_ROUTES
+from tenantry.interfaces.api.routing import PREFIX, Mark, RouteSpec
+from tenantry.interfaces.api.runtime import Runtime
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+
+_OUTSIDE: Final = ("/health", "/readiness", "/readyz", "/metrics")
+
+
+class GuardedRoute(APIRoute):
+    """A route whose handler only the guard calls."""
+
+    spec: RouteSpec
+    runtime: Runtime
+
+    def get_route_handler(self) -> Handler:  # type: ignore[override]
+        return guard(self.spec, super().get_route_handler(), self.runtime)
+
+
+def create_app(runtime: Runtime, *, lifespan: Lifespan | None = None) -> FastAPI:
+    """Make the ASGI application; every route of the registry stands behind the guard."""
+    app = FastAPI(
+        title="Tenantry",
+        version=__version__,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _http_problem},
+    )
+    for spec in ALL_ROUTES:
+        _add(app, spec, runtime)
+    return app
+
+
+def _add(app: FastAPI, spec: RouteSpec, runtime: Runtime) -> None:
+    route_class = type("Route", (GuardedRoute,), {"spec": spec, "runtime": runtime})
+    options: dict[str, Any] = {"response_class": JSONResponse}
+    if spec.media_type is not None:
+        options = {"response_class": Response, "response_model": None}
+    path = spec.path if spec.path in _OUTSIDE else f"{PREFIX}{spec.path}"
+    app.router.add_api_route(
+        path,
+        spec.endpoint,
+        methods=[spec.method],
+        status_code=spec.status,
+        route_class_override=route_class,
+        operation_id=f"{spec.endpoint.__module__.rpartition('.')[2]}_{spec.endpoint.__name__}",
+        tags=[spec.endpoint.__module__.rpartition(".")[2]],
+        openapi_extra={
+            "x-permission": spec.needs.value,
+            "security": [] if spec.needs is Mark.PUBLIC else [{"apiKey": []}],
+        },
+        responses={"default": {"description": "A problem document (RFC 9457)", "content": _PROBLEM}},
+        **options,
+    )
+
+
+_PROBLEM: Final = {
+    "application/problem+json": {
+        "schema": {
+            "type": "object",
+            "required": ["type", "title", "status", "detail", "code", "layer", "trace_id"],
+            "properties": {
+                "type": {"type": "string"},
+                "title": {"type": "string"},
+                "status": {"type": "integer"},
+                "detail": {"type": "string"},
+                "code": {"type": "string"},
+                "layer": {"type": "string"},
+                "trace_id": {"type": "string"},
+            },
+        }
+    }
+}
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    """Answer what no route answered: unknown paths and methods."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code, detail = {
+        404: ("not_found", "there is nothing at this address"),
+        405: ("method_not_allowed", "this address does not know the method"),
+    }.get(status, ("refused", "the request cannot be served"))
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    trace_id = trace_id_of(request.headers.get("traceparent"))
+    return problems.problem(status, code=code, detail=detail, layer="api", trace_id=trace_id, headers=headers)

@@ -1,0 +1,49 @@
+"""Reads a request's body: bounded, strict JSON, no surprises."""
+
+from typing import Any
+
+from starlette.requests import Request
+
+from tenantry.foundation.errors import Invalid
+from tenantry.kit.strict_json import NotStrictError, parse_json
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read by the strict parser, once."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            try:
+                self._json = parse_json(await self.body())
+            except NotStrictError as error:
+                raise Invalid("body_unreadable", f"body: {error}", layer="api") from None
+        return self._json
+
+
+async def read_body(request: StrictRequest, *, limit: int) -> bytes:
+    """Read the body, at most `limit` bytes; raises Invalid `body_too_large` before more is kept in memory.
+
+    A body that is not announced as JSON is refused here, so that nothing below guesses.
+    """
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+    body = b"".join(parts)
+    request._body = body  # noqa: SLF001 - Starlette's own cache of the body, which `body()` reads
+    if body:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Invalid("content_type_unsupported", "Content-Type: send application/json", layer="api")
+        await request.json()
+    return body
+
+
+def _too_large(limit: int) -> Invalid:
+    return Invalid("body_too_large", f"body: larger than {limit} bytes", layer="api", limit=limit)

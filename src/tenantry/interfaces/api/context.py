@@ -1,0 +1,102 @@
+"""Which tenant and workspace a request is about: the credential says it, everything else must agree.
+
+A tenant can be named by path, `X-Tenant-Id`, `?tenant=` and subdomain; a workspace by path and `X-Workspace-Id`.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from starlette.requests import Request
+
+from tenantry.capabilities.access.types import Caller, Permission
+from tenantry.capabilities.tenants.types import PLATFORM_TENANT
+from tenantry.foundation.errors import Denied, Invalid, NotFound
+from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.interfaces.api.routing import RouteSpec
+from tenantry.interfaces.api.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request acts. `lifecycle`: the platform works on a tenant that is not its own."""
+
+    tenant_id: UUID
+    region: str
+    workspace_id: UUID | None
+    lifecycle: bool = False
+
+
+def tenant_mismatch() -> Denied:
+    """Say the same for a foreign tenant and for one that never was."""
+    return Denied("tenant_mismatch", "the request names a tenant that is not this credential's", layer="guard")
+
+
+def not_found() -> NotFound:
+    return NotFound("not_found", "no such workspace", layer="tenants")
+
+
+async def place_of(request: Request, *, spec: RouteSpec, caller: Caller, runtime: Runtime) -> Place:
+    """Settle tenant and workspace, or refuse: 400 unclear, 403 another tenant, 404 another workspace."""
+    names = _tenant_names(request, base_domain=runtime.settings.server.base_domain)
+    workspace_id = _workspace_name(request) or caller.workspace_id
+    if caller.workspace_id not in (None, workspace_id):
+        raise not_found()
+    if caller.tenant_id == PLATFORM_TENANT:
+        return await _place_of_platform(names, spec=spec, caller=caller, runtime=runtime)
+    own = {caller.tenant_slug, format_id(Prefix.TENANT, caller.tenant_id)}
+    if names - own:
+        raise tenant_mismatch()
+    return Place(tenant_id=caller.tenant_id, region=caller.region, workspace_id=workspace_id)
+
+
+async def _place_of_platform(names: set[str], *, spec: RouteSpec, caller: Caller, runtime: Runtime) -> Place:
+    own = Place(tenant_id=caller.tenant_id, region=caller.region, workspace_id=None)
+    for_platform = spec.platform or spec.needs is Permission.PLATFORM_ADMIN
+    if len(names) > 1:
+        raise tenant_mismatch()
+    if not names:
+        if for_platform or not isinstance(spec.needs, Permission):
+            return own
+        raise Invalid("tenant_required", "name the tenant: X-Tenant-Id, or ?tenant=", layer="guard")
+    name = names.pop()
+    if name in (caller.tenant_slug, format_id(Prefix.TENANT, caller.tenant_id)):
+        return own
+    if not for_platform:
+        raise Denied(
+            "platform_no_content",
+            "a platform credential opens no tenant's content: use a key of that tenant",
+            layer="guard",
+        )
+    try:
+        placement = await runtime.directory.get(parse_id(Prefix.TENANT, name) if name.startswith("ten_") else name)
+    except Invalid:
+        raise NotFound("tenant_not_found", "no such tenant", layer="tenants") from None
+    return Place(tenant_id=placement.tenant_id, region=placement.region, workspace_id=None, lifecycle=True)
+
+
+def _tenant_names(request: Request, *, base_domain: str | None) -> set[str]:
+    names = {name for name in (request.path_params.get("tenant"), *request.query_params.getlist("tenant")) if name}
+    if header := _single_header(request, "x-tenant-id"):
+        names.add(header)
+    host = (request.headers.get("host") or "").partition(":")[0].lower()
+    if base_domain and host.endswith(f".{base_domain}"):
+        names.add(host.removesuffix(f".{base_domain}"))
+    return names
+
+
+def _workspace_name(request: Request) -> UUID | None:
+    named = {name for name in (request.path_params.get("ws"), _single_header(request, "x-workspace-id")) if name}
+    if not named:
+        return None
+    if len(named) > 1:
+        raise Invalid("header_ambiguous", "X-Workspace-Id: differs from the workspace in the path", layer="guard")
+    return parse_id(Prefix.WORKSPACE, named.pop())
+
+
+def _single_header(request: Request, name: str) -> str | None:
+    values = request.headers.getlist(name)
+    if not values:
+        return None
+    if len(values) > 1 or "," in values[0] or not values[0]:
+        raise Invalid("header_ambiguous", f"{name}: must stand once, with one value", layer="guard")
+    return values[0]

@@ -1,0 +1,277 @@
+"""The guard: one function before every route. authenticate → bind → decide → work → commit, in that order.
+
+It is one function on purpose: a chain of dependencies with `yield` costs half of the throughput (ADR 0005).
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+from uuid import UUID
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tenantry.capabilities.access.errors import permission_missing
+from tenantry.capabilities.access.service import decide
+from tenantry.capabilities.access.types import Caller, Permission
+from tenantry.capabilities.audit.types import Outcome
+from tenantry.capabilities.tenants.errors import workspace_closed
+from tenantry.capabilities.tenants.types import WorkspaceStatus
+from tenantry.foundation import idempotency
+from tenantry.foundation.errors import ErrorKind, Invalid, TenantryError, Unauthenticated
+from tenantry.foundation.ids import Prefix, format_id
+from tenantry.foundation.scope import TenantScope, scoped
+from tenantry.foundation.telemetry import REQUEST_SECONDS, REQUESTS, trace_id_of
+from tenantry.interfaces.api import problems
+from tenantry.interfaces.api.bodies import StrictRequest, read_body
+from tenantry.interfaces.api.context import Place, not_found, place_of
+from tenantry.interfaces.api.routing import Mark, RouteSpec
+from tenantry.interfaces.api.runtime import Runtime
+from tenantry.interfaces.api.unit import Unit
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_IDEMPOTENCY_KEY: Final = re.compile(r"^[\x21-\x7e]{1,200}$")
+_log = structlog.get_logger(__name__)
+
+
+def guard(spec: RouteSpec, handler: Handler, runtime: Runtime) -> Handler:
+    """Put the guard before a route's handler."""
+    count = REQUESTS.labels
+    observe = REQUEST_SECONDS.labels(spec.path).observe
+
+    async def guarded(plain: Request) -> Response:
+        started = time.perf_counter()
+        request = StrictRequest(plain.scope, plain.receive)
+        trace_id = trace_id_of(request.headers.get("traceparent"))
+        request.state.trace_id = trace_id
+        try:
+            response = await _serve(request, spec=spec, handler=handler, runtime=runtime, trace_id=trace_id)
+        except TenantryError as error:
+            response = problems.problem_of(error, trace_id=trace_id)
+            if error.kind is ErrorKind.FAULT:
+                _log.error("api.fault", code=error.code, route=spec.path, trace_id=trace_id)
+        except RequestValidationError as error:
+            response = problems.problem_of_validation(error, trace_id=trace_id)
+        except HTTPException:
+            raise
+        except Exception as error:  # noqa: BLE001 - nothing of an error of ours may reach a caller
+            _log.exception("api.unexpected", route=spec.path, trace_id=trace_id, kind=type(error).__name__)
+            response = problems.problem(
+                500,
+                code="internal",
+                detail="an error of ours; the log knows it by the trace id",
+                layer="api",
+                trace_id=trace_id,
+            )
+        count(spec.path, spec.method, response.status_code).inc()
+        observe(time.perf_counter() - started)
+        return response
+
+    return guarded
+
+
+async def _serve(
+    request: StrictRequest, *, spec: RouteSpec, handler: Handler, runtime: Runtime, trace_id: str
+) -> Response:
+    if spec.needs is Mark.PUBLIC:
+        request.state.runtime = runtime
+        return await handler(request)
+    ip = request.client.host if request.client else None
+    caller = await runtime.admission.authenticate(_credential(request), ip=ip)
+    own = TenantScope(
+        tenant_id=caller.tenant_id,
+        region=caller.region,
+        actor=caller.actor,
+        workspace_id=caller.workspace_id,
+        ip=ip,
+        trace_id=trace_id,
+    )
+    try:
+        place = await place_of(request, spec=spec, caller=caller, runtime=runtime)
+        await _decide(request, spec=spec, caller=caller, place=place, runtime=runtime)
+    except TenantryError as error:
+        _note_refusal(own, spec=spec, request=request, error=error, runtime=runtime)
+        raise
+    scope = TenantScope(
+        tenant_id=place.tenant_id,
+        region=place.region,
+        actor=caller.actor,
+        workspace_id=place.workspace_id,
+        ip=ip,
+        trace_id=trace_id,
+    )
+    limit = runtime.settings.server.max_body_bytes
+    body = b"" if spec.raw_body or spec.method == "GET" else await read_body(request, limit=limit)
+    unit = Unit(runtime=runtime, request=request, caller=caller, scope=scope, lifecycle=place.lifecycle)
+    request.state.unit = unit
+    with scoped(scope):
+        try:
+            response = await _work(unit, spec=spec, handler=handler, body=body)
+        except TenantryError as error:
+            await unit.session.rollback()
+            if error.kind in (ErrorKind.DENIED, ErrorKind.NOT_FOUND):
+                _note_refusal(scope, spec=spec, request=request, error=error, runtime=runtime)
+            raise
+        except BaseException:
+            await unit.session.rollback()
+            raise
+    if spec.method == "GET" and isinstance(spec.needs, Permission):
+        runtime.trails[scope.region].read(
+            scope,
+            action=_action(spec.needs),
+            resource_type=spec.needs.partition(":")[0],
+            resource_id=_resource_id(request, scope),
+        )
+    return _finish(unit, spec, response)
+
+
+async def _decide(request: Request, *, spec: RouteSpec, caller: Caller, place: Place, runtime: Runtime) -> None:
+    """Refuse what is not allowed there. A workspace the caller has no say in reads as absent."""
+    if not isinstance(spec.needs, Permission):
+        return
+    if place.lifecycle:
+        decision = decide(caller.access, Permission.PLATFORM_ADMIN)
+        if not decision.allowed:
+            raise permission_missing(Permission.PLATFORM_ADMIN, decision)
+        return
+    workspace_id = place.workspace_id
+    if workspace_id is None:
+        decision = decide(caller.access, spec.needs)
+        if not decision.allowed:
+            raise permission_missing(spec.needs, decision)
+        return
+    status = await runtime.admission.workspace_status(caller, workspace_id)
+    if status is None or not caller.access.knows(workspace_id):
+        await _note_blocked_region(request, caller=caller, workspace_id=workspace_id, runtime=runtime)
+        raise not_found()
+    decision = decide(caller.access, spec.needs, workspace_id)
+    if not decision.allowed:
+        raise permission_missing(spec.needs, decision)
+    if status is not WorkspaceStatus.ACTIVE and spec.method != "GET" and not spec.closed_too:
+        raise workspace_closed(status)
+
+
+async def _work(unit: Unit, *, spec: RouteSpec, handler: Handler, body: bytes) -> Response:
+    key = unit.request.headers.get("idempotency-key")
+    if spec.method != "POST" or spec.replay is None or key is None:
+        response = await handler(unit.request)
+        await _commit(unit)
+        return response
+    if not _IDEMPOTENCY_KEY.match(key):
+        raise Invalid("idempotency_key_invalid", "Idempotency-Key: 1 to 200 printable characters", layer="idempotency")
+    principal = unit.caller.principal
+    request_line = f"{spec.method} {unit.request.url.path}?{unit.request.url.query}\n".encode()
+    digest = hashlib.sha256(request_line + body).digest()
+    before = await idempotency.begin(unit.session, principal_id=principal, key=key, digest=digest)
+    if before is not None:
+        shown = await spec.replay(unit, before.resource_id)
+        await unit.session.commit()
+        content = shown.model_dump(mode="json", exclude_unset=True) if isinstance(shown, BaseModel) else shown
+        return JSONResponse(content, status_code=before.status_code, headers={"Idempotency-Replayed": "true"})
+
+    async def remember() -> None:
+        resource = unit.resource_id or _resource_id(unit.request, unit.scope)
+        await idempotency.remember(
+            unit.session, principal_id=principal, key=key, status_code=spec.status, resource_id=resource
+        )
+
+    unit.on_settle = remember
+    response = await handler(unit.request)
+    await _commit(unit)
+    return response
+
+
+async def _commit(unit: Unit) -> None:
+    await unit.settle()
+    for follow in unit.afterwards:
+        await follow()
+
+
+async def readmit(unit: Unit, needs: Permission) -> Unit:
+    """Admit, place and decide anew for the next batch of a stream; gives a unit of its own, to be used and left."""
+    runtime, request = unit.runtime, unit.request
+    caller = await runtime.admission.authenticate(_credential(request), ip=unit.scope.ip)
+    decision = decide(caller.access, needs, unit.scope.workspace_id)
+    if caller.tenant_id != unit.scope.tenant_id or not decision.allowed:
+        raise permission_missing(needs, decision)
+    return Unit(runtime=runtime, request=request, caller=caller, scope=unit.scope, lifecycle=False)
+
+
+def _finish(unit: Unit, spec: RouteSpec, response: Response) -> Response:
+    response.headers.update(problems.HEADERS)
+    response.headers["X-Trace-Id"] = unit.scope.trace_id
+    if unit.etag is not None:
+        response.headers["ETag"] = unit.etag
+        if spec.method == "GET" and unit.request.headers.get("if-none-match") == unit.etag:
+            return Response(status_code=304, headers={"ETag": unit.etag, "X-Trace-Id": unit.scope.trace_id})
+    return response
+
+
+def _credential(request: Request) -> str:
+    """Take the one credential; raises Unauthenticated without one, Invalid where two could disagree."""
+    if any(name in request.query_params for name in ("key", "api_key", "access_token", "token")):
+        raise Invalid("credential_in_query", "a credential in an address ends up in logs: send a header", layer="guard")
+    values = request.headers.getlist("authorization")
+    if len(values) > 1:
+        raise Invalid("header_ambiguous", "Authorization: must stand once", layer="guard")
+    scheme, _, text = (values[0] if values else "").partition(" ")
+    if scheme.lower() != "bearer" or not text.strip():
+        raise Unauthenticated(
+            "credential_missing", "send Authorization: Bearer and an API key", layer="guard", allow_with=("an API key",)
+        )
+    return text.strip()
+
+
+def _note_refusal(
+    scope: TenantScope, *, spec: RouteSpec, request: Request, error: TenantryError, runtime: Runtime
+) -> None:
+    if not isinstance(spec.needs, Permission):
+        return
+    runtime.trails[scope.region].note(
+        scope,
+        action=_action(spec.needs),
+        resource_type=spec.needs.partition(":")[0],
+        resource_id=_resource_id(request, scope),
+        outcome=Outcome.DENIED,
+        reason=error.code,
+        details={"method": spec.method, "route": spec.path},
+    )
+
+
+async def _note_blocked_region(request: Request, *, caller: Caller, workspace_id: UUID, runtime: Runtime) -> None:
+    """Record a reach into another region, which the answer does not tell from an absent id."""
+    other = await runtime.admission.is_elsewhere(caller, workspace_id)
+    if other is None:
+        return
+    scope = TenantScope(tenant_id=caller.tenant_id, region=caller.region, actor=caller.actor)
+    runtime.trails[caller.region].note(
+        scope,
+        action="region.blocked",
+        resource_type="workspace",
+        resource_id=format_id(Prefix.WORKSPACE, workspace_id),
+        outcome=Outcome.DENIED,
+        reason="wrong_region",
+        details={"region": other, "route": request.url.path[:200]},
+    )
+    _log.warning("region.blocked", region=other)
+
+
+def _action(permission: Permission) -> str:
+    return permission.replace(":", ".")
+
+
+def _resource_id(request: Request, scope: TenantScope) -> str:
+    """Name the innermost thing of the path, else the workspace, else the tenant."""
+    named = [value for name, value in request.path_params.items() if name not in ("tenant", "ws")]
+    if named:
+        return str(named[-1])[:120]
+    if scope.workspace_id is not None:
+        return format_id(Prefix.WORKSPACE, scope.workspace_id)
+    return format_id(Prefix.TENANT, scope.tenant_id)

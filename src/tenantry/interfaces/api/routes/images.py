@@ -1,0 +1,113 @@
+"""Images of a workspace."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import Query, Request
+from starlette.responses import Response
+
+from tenantry.capabilities.access.types import Permission
+from tenantry.capabilities.sandboxes.types import Image
+from tenantry.foundation.errors import Invalid
+from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.interfaces.api.routing import RouteRegistry
+from tenantry.interfaces.api.schema import Answer, CursorText, Limit, Moment, Page, after, page
+from tenantry.interfaces.api.unit import Unit, unit_of
+
+routes = RouteRegistry()
+
+_NAME = r"^[a-z0-9]+(?:[._/-][a-z0-9]+)*(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$"
+_SOURCES = {"docker": "docker_archive", "directory": "directory"}
+
+
+class ImageAnswer(Answer):
+    id: str
+    name: str
+    digest: str
+    size_bytes: int
+    source: str
+    created_at: Moment
+    created_by: str
+
+
+async def _again(unit: Unit, resource_id: str) -> ImageAnswer:
+    return render(await unit.images.get(parse_id(Prefix.IMAGE, resource_id), workspace_id=unit.workspace_id))
+
+
+@routes.post("/workspaces/{ws}/images", needs=Permission.IMAGE_ADMIN, replay=_again, status=201, raw_body=True)
+async def import_image(
+    request: Request,
+    ws: str,
+    name: Annotated[str, Query(pattern=_NAME, max_length=200)],
+    format: Annotated[Literal["docker", "directory"], Query()] = "docker",  # noqa: A002 - the parameter's public name
+) -> ImageAnswer:
+    """Import a tar (the body): of `docker save`, or of a directory that is to be the root."""
+    unit = unit_of(request)
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-tar":
+        raise Invalid("content_type_unsupported", "Content-Type: send application/x-tar", layer="api")
+    with tempfile.TemporaryDirectory(prefix="import-", dir=await _incoming(unit)) as folder:
+        archive = Path(folder) / "archive.tar"
+        await _receive(request, archive, limit=unit.runtime.settings.server.max_upload_bytes)
+        image = await unit.images.import_archive(
+            workspace_id=unit.workspace_id, name=name, source=_SOURCES[format], archive=archive
+        )
+    unit.resource_id = format_id(Prefix.IMAGE, image.image_id)
+    return render(image)
+
+
+@routes.get("/workspaces/{ws}/images", needs=Permission.IMAGE_READ)
+async def list_images(
+    request: Request,
+    ws: str,
+    limit: Limit = 50,
+    cursor: CursorText = None,
+) -> Page[ImageAnswer]:
+    """The images of the workspace; `host` is always there besides them."""
+    unit = unit_of(request)
+    found = await unit.images.list_images(workspace_id=unit.workspace_id, after=after(unit, cursor), limit=limit + 1)
+    items = [render(image) for image in found]
+    return Page[ImageAnswer](**page(unit, items, ids=[i.image_id for i in found], limit=limit))
+
+
+@routes.get("/workspaces/{ws}/images/{image}", needs=Permission.IMAGE_READ)
+async def get_image(request: Request, ws: str, image: str) -> ImageAnswer:
+    """One image."""
+    return await _again(unit_of(request), image)
+
+
+@routes.delete("/workspaces/{ws}/images/{image}", needs=Permission.IMAGE_ADMIN, status=204, media_type="")
+async def remove_image(request: Request, ws: str, image: str) -> Response:
+    """Forget an image; jobs that name it are refused from now on."""
+    unit = unit_of(request)
+    await unit.images.remove(parse_id(Prefix.IMAGE, image), workspace_id=unit.workspace_id)
+    return Response(status_code=204)
+
+
+async def _incoming(unit: Unit) -> Path:
+    folder = unit.runtime.libraries[unit.scope.region].directory(unit.scope.tenant_id) / "uploads"
+    await asyncio.to_thread(lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
+    return folder
+
+
+async def _receive(request: Request, archive: Path, *, limit: int) -> None:
+    size = 0
+    with await asyncio.to_thread(archive.open, "xb") as file:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise Invalid("body_too_large", f"body: larger than {limit} bytes", layer="api", limit=limit)
+            await asyncio.to_thread(file.write, part)
+
+
+def render(image: Image) -> ImageAnswer:
+    return ImageAnswer(
+        id=format_id(Prefix.IMAGE, image.image_id),
+        name=image.name,
+        digest=image.digest,
+        size_bytes=image.size_bytes,
+        source=image.source,
+        created_at=image.created_at,
+        created_by=image.created_by,
+    )

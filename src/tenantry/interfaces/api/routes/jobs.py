@@ -1,0 +1,286 @@
+"""Jobs of a workspace."""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+from pydantic import AfterValidator, BeforeValidator, Field
+from starlette.responses import Response, StreamingResponse
+
+from tenantry.capabilities.access.types import Permission
+from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobInput, JobStatus, LogLine, NewJob
+from tenantry.foundation.errors import Invalid, NotFound, TenantryError
+from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.interfaces.api.guard import readmit
+from tenantry.interfaces.api.routing import RouteRegistry
+from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, page
+from tenantry.interfaces.api.unit import Unit, unit_of
+
+routes = RouteRegistry()
+
+_PAGE_OF_LOG = 500
+_KEEPALIVE_SECONDS = 15.0
+_MAX_NAME = 200
+
+
+def _number(value: object) -> object:
+    """Whole numbers are fine where seconds or cores are asked for; booleans are not."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _relative(path: str) -> str:
+    parts = path.split("/")
+    if path.startswith("/") or "\0" in path or any(part in ("", ".", "..") or len(part) > _MAX_NAME for part in parts):
+        raise ValueError("a relative path without empty, `.` or `..` parts")
+    return path
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not hold NUL")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_no_nul), Field(max_length=100_000)]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
+Decimal = Annotated[float, BeforeValidator(_number)]
+
+
+class InputBody(Body):
+    path: Annotated[str, AfterValidator(_relative)] = Field(max_length=1000)
+    content_base64: str
+
+
+class LimitsBody(Body):
+    cpus: Annotated[Decimal, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
+    memory_mib: int | None = Field(default=None, ge=16, le=1 << 24)
+    pids: int | None = Field(default=None, ge=1, le=1 << 20)
+    timeout_seconds: Annotated[Decimal, Field(gt=0, le=30 * 86400, allow_inf_nan=False)] | None = None
+    output_bytes: int | None = Field(default=None, ge=0, le=1 << 30)
+
+
+class JobBody(Body):
+    command: list[Text] = Field(min_length=1, max_length=1000)
+    image: str = Field(default=HOST_IMAGE, min_length=1, max_length=300)
+    env: dict[VariableName, Text] = Field(default={}, max_length=200)
+    inputs: list[InputBody] = Field(default=[], max_length=200)
+    artifacts: list[Annotated[str, Field(min_length=1, max_length=500)]] = Field(default=[], max_length=50)
+    limits: LimitsBody = LimitsBody()
+    labels: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,62}$")], Annotated[str, Field(max_length=200)]] = (
+        Field(default={}, max_length=50)
+    )
+
+
+class JobAnswer(Answer):
+    id: str
+    workspace: str
+    status: str
+    reason: str | None
+    detail: str | None
+    exit_code: int | None
+    command: list[str]
+    image: str
+    image_digest: str | None
+    labels: dict[str, str]
+    limits: dict[str, float | int]
+    inputs: list[dict[str, Any]]
+    persistence_mode: str
+    attempt: int
+    created_by: str
+    queued_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    usage: dict[str, Any]
+    log: dict[str, Any] = Field(description="size and digest of the output, which remain when the content is gone")
+    content_until: Moment | None
+
+
+async def _again(unit: Unit, resource_id: str) -> JobAnswer:
+    return render(await unit.jobs.get(parse_id(Prefix.JOB, resource_id), workspace_id=unit.workspace_id))
+
+
+@routes.post("/workspaces/{ws}/jobs", needs=Permission.JOB_CREATE, replay=_again, status=202)
+async def create_job(
+    request: Request,
+    ws: str,
+    body: JobBody,
+    wait: Annotated[float, Query(ge=0, le=300, description="seconds to hold the answer until the job ends")] = 0,
+) -> JobAnswer:
+    """Run one command in a fresh sandbox."""
+    unit = unit_of(request)
+    new = NewJob(
+        command=tuple(body.command),
+        image=body.image,
+        env=body.env,
+        inputs=tuple(JobInput(item.path, _decoded(item)) for item in body.inputs),
+        artifacts=tuple(body.artifacts),
+        limits=body.limits.model_dump(exclude_none=True),
+        labels=body.labels,
+    )
+    job = await unit.jobs.create(new, workspace_id=unit.workspace_id, principal=unit.caller.principal)
+    unit.resource_id = format_id(Prefix.JOB, job.job_id)
+    if wait > 0:
+        job = await _wait(unit, job, seconds=wait)
+    return render(job)
+
+
+@routes.get("/workspaces/{ws}/jobs", needs=Permission.JOB_READ)
+async def list_jobs(
+    request: Request,
+    ws: str,
+    status: JobStatus | None = None,
+    limit: Limit = 50,
+    cursor: CursorText = None,
+) -> Page[JobAnswer]:
+    """Jobs of the workspace, newest first."""
+    unit = unit_of(request)
+    before = after(unit, cursor, filters=str(status))
+    found = await unit.jobs.list_jobs(workspace_id=unit.workspace_id, before=before, limit=limit + 1, status=status)
+    items = [render(job) for job in found]
+    return Page[JobAnswer](**page(unit, items, ids=[j.job_id for j in found], limit=limit, filters=str(status)))
+
+
+@routes.get("/workspaces/{ws}/jobs/{job}", needs=Permission.JOB_READ)
+async def get_job(request: Request, ws: str, job: str) -> JobAnswer:
+    """One job."""
+    return await _again(unit_of(request), job)
+
+
+@routes.post("/workspaces/{ws}/jobs/{job}/cancel", needs=Permission.JOB_CANCEL, replay=_again, closed_too=True)
+async def cancel_job(request: Request, ws: str, job: str) -> JobAnswer:
+    """End a waiting job at once, kill a running one. Cancelling an ended one changes nothing."""
+    unit = unit_of(request)
+    return render(await unit.jobs.cancel(parse_id(Prefix.JOB, job), workspace_id=unit.workspace_id))
+
+
+@routes.get("/workspaces/{ws}/jobs/{job}/receipt", needs=Permission.JOB_READ)
+async def get_receipt(request: Request, ws: str, job: str) -> dict[str, Any]:
+    """The isolation that the sandbox really had, read back from the kernel."""
+    unit = unit_of(request)
+    found = await unit.jobs.get(parse_id(Prefix.JOB, job), workspace_id=unit.workspace_id)
+    if found.receipt is None:
+        raise NotFound("receipt_absent", "this job has no receipt (yet): nothing of it has run", layer="sandboxes")
+    return {"job": format_id(Prefix.JOB, found.job_id), **found.receipt}
+
+
+@routes.get("/workspaces/{ws}/jobs/{job}/logs", needs=Permission.JOB_READ, media_type="text/event-stream")
+async def get_logs(
+    request: Request,
+    ws: str,
+    job: str,
+    follow: bool = True,
+    cursor: Annotated[str | None, Query(max_length=20, description="`next_cursor` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = _PAGE_OF_LOG,
+) -> Response:
+    """Output as server-sent events, resumed after `Last-Event-ID`; with `follow=false` a page of it as JSON."""
+    unit = unit_of(request)
+    job_id = parse_id(Prefix.JOB, job)
+    start = _sequence(request.headers.get("last-event-id") if follow else cursor)
+    found, lines = await unit.jobs.read_log(job_id, workspace_id=unit.workspace_id, after=start, limit=limit)
+    if follow:
+        return StreamingResponse(_events(unit, found, lines, start), media_type="text/event-stream")
+    more = len(lines) == limit
+    content = {"items": [render_line(line) for line in lines], "next_cursor": str(lines[-1].seq) if more else None}
+    return Response(json.dumps(content), media_type="application/json")
+
+
+async def _events(unit: Unit, job: Job, lines: list[LogLine], start: int) -> AsyncIterator[str]:
+    """Stream until the job ends. Each batch is admitted, decided and bound anew; in between no connection is held."""
+    last = start
+    async with unit.runtime.news.following(job.job_id) as news:
+        while True:
+            for line in lines:
+                last = line.seq
+                yield f"event: log\nid: {line.seq}\ndata: {json.dumps(render_line(line))}\n\n"
+            if job.status.ended and not lines:
+                end = {"status": job.status, "exit_code": job.exit_code, "reason": job.reason}
+                yield f"event: end\ndata: {json.dumps(end)}\n\n"
+                return
+            if not lines:
+                try:
+                    await asyncio.wait_for(news.wait(), timeout=_KEEPALIVE_SECONDS)
+                except TimeoutError:
+                    yield ": still here\n\n"
+            news.clear()
+            try:
+                batch = await readmit(unit, Permission.JOB_READ)
+                async with batch.session:
+                    job, lines = await batch.jobs.read_log(
+                        job.job_id, workspace_id=batch.workspace_id, after=last, limit=_PAGE_OF_LOG
+                    )
+            except TenantryError as error:
+                yield f"event: refused\ndata: {json.dumps({'code': error.code, 'detail': error.message})}\n\n"
+                return
+
+
+async def _wait(unit: Unit, job: Job, *, seconds: float) -> Job:
+    """Commit, then hold the answer until the job ends or the time is over; no connection is held meanwhile."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    async with unit.runtime.news.following(job.job_id) as news:
+        await unit.settle()
+        while not job.status.ended and (left := deadline - loop.time()) > 0:
+            # Sweeps of the queue mend lost news; so does a look each second.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), timeout=min(left, 1.0))
+            news.clear()
+            job = await unit.jobs.get(job.job_id, workspace_id=unit.workspace_id)
+            await unit.session.commit()
+    return job
+
+
+def _decoded(item: InputBody) -> bytes:
+    try:
+        return base64.b64decode(item.content_base64, validate=True)
+    except (binascii.Error, ValueError):
+        raise Invalid("base64_invalid", "inputs: content_base64 is not base64", layer="api", field="inputs") from None
+
+
+def _sequence(text: str | None) -> int:
+    if text is None:
+        return 0
+    if not text.isdecimal() or len(text) > 18:  # noqa: PLR2004 - bigint
+        raise Invalid("cursor_invalid", "cursor: not one of this log", layer="api", field="cursor")
+    return int(text)
+
+
+def render_line(line: LogLine) -> dict[str, Any]:
+    at = line.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return {"seq": line.seq, "stream": line.stream, "at": at, "text": line.text}
+
+
+def render(job: Job) -> JobAnswer:
+    return JobAnswer(
+        id=format_id(Prefix.JOB, job.job_id),
+        workspace=format_id(Prefix.WORKSPACE, job.workspace_id),
+        status=job.status,
+        reason=job.reason,
+        detail=job.detail,
+        exit_code=job.exit_code,
+        command=list(job.command),
+        image=job.image,
+        image_digest=job.image_digest,
+        labels=dict(job.labels),
+        limits={
+            "cpus": job.limits.cpus,
+            "memory_mib": job.limits.memory_mib,
+            "pids": job.limits.pids,
+            "timeout_seconds": job.limits.timeout_seconds,
+            "output_bytes": job.limits.output_bytes,
+        },
+        inputs=[dict(item) for item in job.inputs],
+        persistence_mode=job.persistence_mode,
+        attempt=job.attempt,
+        created_by=job.principal_id,
+        queued_at=job.queued_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        usage=dict(job.usage),
+        log={"size_bytes": job.log_bytes, "sha256": job.log_sha256.hex() if job.log_sha256 else None},
+        content_until=job.content_until,
+    )

@@ -1,0 +1,81 @@
+"""Who am I here, and what may I do."""
+
+from typing import Any
+
+from fastapi import Request
+from pydantic import Field
+
+from tenantry.capabilities.access.service import decide
+from tenantry.capabilities.access.types import Permission
+from tenantry.foundation.errors import Invalid
+from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.interfaces.api.routing import Mark, RouteRegistry
+from tenantry.interfaces.api.schema import Answer, Body
+from tenantry.interfaces.api.unit import unit_of
+
+routes = RouteRegistry()
+
+
+class WorkspaceAccess(Answer):
+    id: str
+    roles: list[str]
+    permissions: list[str]
+
+
+class Me(Answer):
+    principal: dict[str, Any]
+    tenant: dict[str, str]
+    permissions: list[str] = Field(description="held in the whole tenant")
+    workspaces: list[WorkspaceAccess]
+
+
+@routes.get("/me", needs=Mark.AUTHENTICATED)
+async def me(request: Request) -> Me:
+    """Tell the principal, its tenant, and what it may do where."""
+    unit = unit_of(request)
+    caller = unit.caller
+    return Me(
+        principal={
+            "type": caller.actor.type.value,
+            "id": caller.actor.id,
+            "acts_for": caller.principal,
+            "roles": list(caller.roles),
+        },
+        tenant={
+            "id": format_id(Prefix.TENANT, caller.tenant_id),
+            "slug": caller.tenant_slug,
+            "region": caller.region,
+        },
+        permissions=sorted(p.value for p in caller.access.tenant),
+        workspaces=[
+            WorkspaceAccess(
+                id=format_id(Prefix.WORKSPACE, workspace_id),
+                roles=list(caller.roles),
+                permissions=sorted(p.value for p in held),
+            )
+            for workspace_id, held in caller.access.workspaces.items()
+        ],
+    )
+
+
+class Question(Body):
+    permission: str
+    workspace: str | None = None
+
+
+class Explanation(Answer):
+    decision: str
+    reason: str
+    layer: str = "access"
+    allow_with: list[str] = Field(description="roles that hold what is missing, smallest first")
+
+
+@routes.post("/explain", needs=Mark.AUTHENTICATED, replay=None)
+async def explain(request: Request, body: Question) -> Explanation:
+    """Tell whether this credential may do something, by what, and what is missing; nothing is done."""
+    if body.permission not in Permission.__members__.values():
+        raise Invalid("permission_unknown", "permission: is not one of the catalogue", layer="access")
+    unit = unit_of(request)
+    workspace_id = parse_id(Prefix.WORKSPACE, body.workspace) if body.workspace else unit.caller.workspace_id
+    decision = decide(unit.caller.access, Permission(body.permission), workspace_id)
+    return Explanation(decision=decision.outcome, reason=decision.reason, allow_with=list(decision.allow_with))

@@ -1,0 +1,85 @@
+"""The registry of routes. Registering one without a permission or a mark is impossible: there is no default."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from tenantry.capabilities.access.types import Permission
+
+PREFIX: Final = "/api/v1"
+
+
+class Mark(StrEnum):
+    """Instead of a permission: `public` asks for no credential, `authenticated` for any valid one."""
+
+    PUBLIC = "public"
+    AUTHENTICATED = "authenticated"
+
+
+Replay = Callable[[Any, str], Awaitable[Any]]
+"""(unit, resource id) → what the first answer showed, less its secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """One route and what the guard must know of it.
+
+    `platform`: an administrator of the installation may call it for the tenant named in the path.
+    `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
+    """
+
+    method: str
+    path: str
+    endpoint: Callable[..., Awaitable[Any]]
+    needs: Permission | Mark
+    status: int = 200
+    replay: Replay | None = None
+    platform: bool = False
+    closed_too: bool = False
+    raw_body: bool = False
+    media_type: str | None = None
+    resource: str = ""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(re.findall(r"{(\w+)}", self.path))
+
+
+class RouteRegistry:
+    """Routes of one room, collected by decorators and served by `app`."""
+
+    def __init__(self) -> None:
+        self._specs: list[RouteSpec] = []
+
+    def __iter__(self) -> Iterator[RouteSpec]:
+        return iter(self._specs)
+
+    def get(self, path: str, *, needs: Permission | Mark, **options: Any) -> Callable[..., Any]:
+        return self._add("GET", path, needs, options)
+
+    def put(self, path: str, *, needs: Permission | Mark, **options: Any) -> Callable[..., Any]:
+        return self._add("PUT", path, needs, options)
+
+    def patch(self, path: str, *, needs: Permission | Mark, **options: Any) -> Callable[..., Any]:
+        return self._add("PATCH", path, needs, options)
+
+    def delete(self, path: str, *, needs: Permission | Mark, **options: Any) -> Callable[..., Any]:
+        return self._add("DELETE", path, needs, options)
+
+    def post(self, path: str, *, needs: Permission | Mark, replay: Replay | None, **options: Any) -> Callable[..., Any]:
+        """Register a POST; `replay` renders the answer again for a repeated Idempotency-Key, None only where nothing
+        is changed.
+        """
+        return self._add("POST", path, needs, {"replay": replay, **options})
+
+    def _add(self, method: str, path: str, needs: Permission | Mark, options: dict[str, Any]) -> Callable[..., Any]:
+        if not isinstance(needs, Permission | Mark):
+            raise TypeError(f"{method} {path}: a route needs a permission, or the mark public or authenticated")
+
+        def register(endpoint: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            self._specs.append(RouteSpec(method=method, path=path, endpoint=endpoint, needs=needs, **options))
+            return endpoint
+
+        return register

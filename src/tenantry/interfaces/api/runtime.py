@@ -1,0 +1,32 @@
+"""What a server process is made of; `entrypoints` assembles it, routes reach it through their unit of work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tenantry.capabilities.access.service import Admission
+from tenantry.capabilities.audit.service import AuditTrail
+from tenantry.capabilities.identity.service import KeyHasher
+from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews
+from tenantry.capabilities.tenants.service import Directory, PlanCatalogue, TenantRegistry
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.cells import Cells
+from tenantry.foundation.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One for each process. Mappings are by region."""
+
+    settings: Settings
+    clock: Clock
+    cursor_key: bytes
+    cells: Cells
+    directory: Directory
+    admission: Admission
+    registry: TenantRegistry
+    plans: PlanCatalogue
+    hasher: KeyHasher
+    trails: Mapping[str, AuditTrail]
+    content: Mapping[str, JobContent]
+    libraries: Mapping[str, ImageLibrary]
+    news: JobNews

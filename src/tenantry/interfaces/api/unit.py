@@ -1,0 +1,147 @@
+"""The unit of work of one request: its scope, its transaction, and the services built on them."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from starlette.requests import Request
+
+from tenantry.capabilities.access.service import AccessService, Grantor
+from tenantry.capabilities.access.types import Caller
+from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.identity.service import IdentityService
+from tenantry.capabilities.sandboxes.service import ImageService, JobService
+from tenantry.capabilities.tenants.service import TenantService, WorkspaceService
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.errors import Fault, Invalid, Precondition
+from tenantry.foundation.scope import TenantScope
+from tenantry.kit.cursors import decode_cursor, encode_cursor
+
+if TYPE_CHECKING:
+    from tenantry.interfaces.api.runtime import Runtime
+
+
+class Unit:
+    """One request inside one tenant. Services share its session; the guard commits it."""
+
+    def __init__(
+        self, *, runtime: "Runtime", request: Request, caller: Caller, scope: TenantScope, lifecycle: bool
+    ) -> None:
+        self.runtime = runtime
+        self.request = request
+        self.caller = caller
+        self.scope = scope
+        self.session: TenantSession = runtime.cells.session(scope, lifecycle=lifecycle)
+        self.etag: str | None = None
+        self.resource_id: str | None = None
+        self.on_settle: Callable[[], Awaitable[None]] | None = None
+        """What belongs into the transaction of the effect: the idempotency record."""
+        self.afterwards: list[Callable[[], Awaitable[None]]] = []
+        """What follows the commit, before the answer; a crash in between must be harmless."""
+
+    async def settle(self) -> None:
+        """Commit before the handler is done, for one that then waits: what the guard would do after it."""
+        if self.on_settle is not None:
+            await self.on_settle()
+            self.on_settle = None
+        await self.session.commit()
+
+    @property
+    def workspace_id(self) -> UUID:
+        """The workspace that the route names; the guard has checked it."""
+        if self.scope.workspace_id is None:
+            raise Fault("workspace_missing", "this route is not bound to a workspace", layer="api")
+        return self.scope.workspace_id
+
+    @property
+    def audit(self) -> AuditService:
+        return AuditService(session=self.session, clock=self.runtime.clock)
+
+    @property
+    def tenants(self) -> TenantService:
+        return TenantService(session=self.session, audit=self.audit, clock=self.runtime.clock)
+
+    @property
+    def workspaces(self) -> WorkspaceService:
+        return WorkspaceService(
+            session=self.session, directory=self.runtime.directory, audit=self.audit, clock=self.runtime.clock
+        )
+
+    @property
+    def identity(self) -> IdentityService:
+        return IdentityService(
+            session=self.session, audit=self.audit, hasher=self.runtime.hasher, clock=self.runtime.clock
+        )
+
+    @property
+    def access(self) -> AccessService:
+        return AccessService(session=self.session, identity=self.identity, audit=self.audit, clock=self.runtime.clock)
+
+    @property
+    def grantor(self) -> Grantor:
+        return Grantor(self.caller.access)
+
+    @property
+    def jobs(self) -> JobService:
+        return JobService(
+            session=self.session,
+            audit=self.audit,
+            content=self.runtime.content[self.scope.region],
+            tenants=self.tenants,
+            workspaces=self.workspaces,
+            settings=self.runtime.settings.jobs,
+            clock=self.runtime.clock,
+        )
+
+    @property
+    def images(self) -> ImageService:
+        return ImageService(
+            session=self.session,
+            audit=self.audit,
+            library=self.runtime.libraries[self.scope.region],
+            clock=self.runtime.clock,
+        )
+
+    @property
+    def if_version(self) -> int | None:
+        """The version that If-Match names, None when it names none; raises Precondition for anything unreadable."""
+        text = self.request.headers.get("if-match")
+        if text is None or text == "*":
+            return None
+        number = text.strip('"')
+        if not number.isdecimal() or len(number) > 18:  # noqa: PLR2004 - bigint
+            raise Precondition("version_mismatch", "If-Match: names no version of this resource", layer="api")
+        return int(number)
+
+    def show_version(self, version: int) -> None:
+        """Answer with this ETag."""
+        self.etag = f'"{version}"'
+
+    def read_cursor(self, cursor: str | None, *, filters: str = "") -> str | None:
+        """Open the cursor of this very list; raises Invalid `cursor_invalid` for any other."""
+        if cursor is None:
+            return None
+        position = decode_cursor(
+            key=self.runtime.cursor_key, binding=self._binding(filters), cursor=cursor, now=self._now()
+        )
+        if position is None:
+            raise Invalid("cursor_invalid", "cursor: not one of this list, or too old: begin anew", layer="api")
+        return position
+
+    def make_cursor(self, position: str, *, filters: str = "") -> str:
+        return encode_cursor(
+            key=self.runtime.cursor_key, binding=self._binding(filters), position=position, now=self._now()
+        )
+
+    def _binding(self, filters: str) -> str:
+        workspace = self.scope.workspace_id.hex if self.scope.workspace_id else "*"
+        return f"{self.scope.tenant_id.hex}/{workspace}/{self.request.url.path}?{filters}"
+
+    def _now(self) -> int:
+        return int(self.runtime.clock.now().timestamp())
+
+
+def unit_of(request: Request) -> Unit:
+    """Give the unit that the guard made for this request."""
+    unit: Unit = request.state.unit
+    return unit

@@ -1,0 +1,1 @@
+"""One module a noun; `register` adds its commands to the application."""

@@ -1,0 +1,168 @@
+"""`job run`: as if the command ran here."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tenantry.client.errors import ApiError, BadAnswer, BadRequest, ConnectionFailed
+from tenantry.client.logs import JobEnd
+from tenantry.client.resources.jobs import job_input
+from tenantry.client.types import Job, JobInput, JobLimits
+from tenantry.interfaces.cli.commands.assignments import pairs
+from tenantry.interfaces.cli.commands.downloads import fetch
+from tenantry.interfaces.cli.commands.job_output import JobOutput
+from tenantry.interfaces.cli.exits import exit_for_job
+from tenantry.interfaces.cli.invocation import Invocation
+from tenantry.interfaces.cli.output import Format, say
+from tenantry.interfaces.cli.terminal import is_terminal, one_line
+
+_GONE = 410
+_ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "denied"})
+
+
+def run(
+    cli: Invocation,
+    words: Annotated[list[str], typer.Argument(metavar="CMD", help="the command and its arguments, after --")],
+    *,
+    image: Annotated[str, typer.Option("--image", help="what the sandbox starts from")] = "host",
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", metavar="PATH[:NAME]", help="a file the job finds as NAME")
+    ] = None,
+    artifacts: Annotated[list[str] | None, typer.Option("--artifact", metavar="GLOB", help="files to keep")] = None,
+    download: Annotated[
+        Path | None, typer.Option("--download", metavar="DIR", help="fetch the artifacts into DIR at the end")
+    ] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE")] = None,
+    cpus: Annotated[float | None, typer.Option("--cpus")] = None,
+    memory_mib: Annotated[int | None, typer.Option("--memory-mib", min=1)] = None,
+    pids: Annotated[int | None, typer.Option("--pids", min=1, help="processes and threads at once")] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", metavar="SECONDS")] = None,
+    labels: Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE")] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="print the job and leave it running")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="let the job's control characters reach the terminal")] = False,
+) -> None:
+    """Run a command in a fresh sandbox: its output streams here, its exit code is ours.
+
+    124 tells that it timed out, 130 that it was cancelled; an interrupt here cancels it. With --output json standard
+    output is the job at its end, and what the job wrote goes to standard error.
+    """
+    if detach and download is not None:
+        raise BadRequest("options_conflict", "--download waits for the end, --detach does not")
+    job = cli.client.jobs.create(
+        cli.workspace,
+        command=words,
+        image=image,
+        env=pairs(env, option="--env") or None,
+        inputs=[_input(text) for text in inputs or ()] or None,
+        artifacts=artifacts,
+        limits=_limits(cpus=cpus, memory_mib=memory_mib, pids=pids, timeout_seconds=timeout),
+        labels=pairs(labels, option="--label") or None,
+    )
+    if detach:
+        cli.show(job)
+        return
+    end = _watch(cli, job["id"], JobOutput(raw=raw, to_stderr=cli.output is Format.JSON))
+    if download is not None:
+        kept = list(cli.client.jobs.artifacts(cli.workspace, job["id"]))
+        fetch(cli, job=job["id"], artifacts=kept, directory=download)
+    if cli.output is Format.JSON:
+        cli.show(cli.client.jobs.get(cli.workspace, job["id"]))
+    raise typer.Exit(exit_for_job(status=end.status, exit_code=end.exit_code))
+
+
+def _watch(cli: Invocation, job: str, output: JobOutput) -> JobEnd:
+    """Show the output until the end; an interrupt cancels the job on its way out."""
+    try:
+        with _terminated_as_interrupted():
+            end = _follow(cli, job, output)
+    except KeyboardInterrupt:
+        say(f"cancelling {job}")
+        cli.client.jobs.cancel(cli.workspace, job)
+        raise
+    except ConnectionFailed:
+        say(f"{job} goes on without us: tenantry job logs --follow {job}")
+        raise
+    if is_terminal(sys.stderr):
+        say(f"{job} {end.status}")
+    return end
+
+
+def _follow(cli: Invocation, job: str, output: JobOutput) -> JobEnd:
+    events = cli.client.jobs.follow(cli.workspace, job)
+    try:
+        with closing(events), _spinner(f"{job} waits for its turn") as stop_spinner:
+            for event in events:
+                stop_spinner()
+                if isinstance(event, JobEnd):
+                    return event
+                output.show(event)
+    except ApiError as error:
+        if error.status != _GONE:
+            raise
+        say(f"what {job} wrote is no longer kept: {error.detail}")
+    return _end_of(cli.client.jobs.get(cli.workspace, job))
+
+
+def _end_of(job: Job) -> JobEnd:
+    """Where the stream did not tell; raises BadAnswer for a job that still runs."""
+    if job["status"] not in _ENDED:
+        raise BadAnswer("log_ended_early", f"the log of {job['id']} ended and the job is {job['status']}")
+    return JobEnd(status=job["status"], exit_code=job.get("exit_code"))
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Generator[None]:
+    """CI systems end a step with SIGTERM; the job should end with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _spinner(text: str) -> Generator[Callable[[], None]]:
+    """On a terminal until the function it gives is called."""
+    if not is_terminal(sys.stderr):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text(one_line(text))) as status:
+        yield status.stop
+
+
+def _input(text: str) -> JobInput:
+    """Read `PATH[:NAME]`; a path that holds a colon and exists is a path."""
+    path, name = Path(text), ""
+    if not path.is_file():
+        before, _, name = text.rpartition(":")
+        path = Path(before)
+    if not path.is_file():
+        raise BadRequest("input_unreadable", f"--input {text} is no file", remedy="PATH or PATH:NAME")
+    return job_input(path=name or path.name, content=path.read_bytes())
+
+
+def _limits(
+    *, cpus: float | None, memory_mib: int | None, pids: int | None, timeout_seconds: float | None
+) -> JobLimits | None:
+    limits = JobLimits()
+    if cpus is not None:
+        limits["cpus"] = cpus
+    if memory_mib is not None:
+        limits["memory_mib"] = memory_mib
+    if pids is not None:
+        limits["pids"] = pids
+    if timeout_seconds is not None:
+        limits["timeout_seconds"] = timeout_seconds
+    return limits or None

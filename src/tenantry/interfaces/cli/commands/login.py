@@ -1,0 +1,94 @@
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tenantry.client.credentials import DEFAULT_URL, Credentials, checked_url, save, stored_url
+from tenantry.client.errors import ApiError, BadRequest, CredentialsError
+from tenantry.interfaces.cli.choices import store_workspace, stored_workspace
+from tenantry.interfaces.cli.invocation import Invocation, command
+from tenantry.interfaces.cli.output import Format, cell, member, say, show_json, show_record, show_table
+from tenantry.interfaces.cli.terminal import is_terminal
+
+if TYPE_CHECKING:
+    from tenantry.client.surface import Client
+
+_LARGEST_KEY = 4096
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "login", example="tenantry login --url https://tenantry.example.com --key-file key.txt")(login)
+    command(app, "whoami", example="tenantry whoami --output json")(whoami)
+
+
+def login(
+    cli: Invocation,
+    *,
+    url: Annotated[str | None, typer.Option("--url", help="the server's address")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="file that holds the API key", exists=True, dir_okay=False)
+    ] = None,
+) -> None:
+    """Verify an API key and store it for later commands (0600).
+
+    The key is read from --key-file, else asked for on a terminal, else read from standard input; never from arguments,
+    which every user of this machine could see.
+    """
+    from tenantry.client.surface import Client
+
+    address = checked_url(url or _known_url(), allow_http=os.environ.get("TENANTRY_ALLOW_HTTP") == "1")
+    credentials = Credentials(address, _read_key(key_file))
+    with Client(url=credentials.url, key=credentials.key) as client:
+        me = client.me()
+        path = save(credentials)
+        _forget_foreign_workspace(client)
+    if cli.output is Format.JSON:
+        cli.show(me)
+    say(f"logged in at {address} as {cell(member(me, 'principal.id'))}; stored in {path}")
+    if os.environ.get("TENANTRY_KEY"):
+        say("note: TENANTRY_KEY is set and goes before what was stored")
+
+
+def whoami(cli: Invocation) -> None:
+    """Show who the credential is and what it may do where."""
+    me = cli.client.me()
+    if cli.output is Format.JSON:
+        show_json(me)
+        return
+    show_record({name: me.get(name) for name in ("principal", "tenant", "permissions")})
+    show_table(me.get("workspaces", []), (("WORKSPACE", "id"), ("ROLES", "roles"), ("PERMISSIONS", "permissions")))
+
+
+def _forget_foreign_workspace(client: "Client") -> None:
+    """Let what an earlier key chose count only while this one reaches it."""
+    url = client.transport.url
+    if chosen := stored_workspace(url):
+        try:
+            client.workspaces.get(chosen)
+        except ApiError:
+            store_workspace(url=url, workspace=None)
+
+
+def _known_url() -> str:
+    if named := os.environ.get("TENANTRY_URL"):
+        return named
+    # A credentials file that must not be used is what logging in replaces.
+    with contextlib.suppress(CredentialsError):
+        return stored_url() or DEFAULT_URL
+    return DEFAULT_URL
+
+
+def _read_key(key_file: Path | None) -> str:
+    if key_file is not None:
+        with key_file.open(encoding="utf-8") as file:
+            text = file.read(_LARGEST_KEY)
+    elif is_terminal(sys.stdin):
+        text = typer.prompt("API key", hide_input=True, err=True)
+    else:
+        text = sys.stdin.readline(_LARGEST_KEY)
+    if not (key := text.strip()):
+        raise BadRequest("key_missing", "no key was given", remedy="--key-file FILE, or on standard input")
+    return key

@@ -1,0 +1,216 @@
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.cli.conftest import Api, Run
+
+WS = "/workspaces/ws_1"
+TENANT = {"id": "ten_1", "slug": "acme", "status": "active", "region": "eu", "isolation": "row_level"}
+
+
+def test_lists_are_tab_separated_when_piped_and_the_answer_itself_as_json(api: "Api", tenantry: "Run") -> None:
+    api.lists("/tenants", TENANT, {**TENANT, "id": "ten_2", "isolation": None}, next_cursor="c1")
+    plain = tenantry("tenant", "list", "--limit", "2")
+    assert plain.stdout == "ten_1\tacme\tactive\teu\trow_level\nten_2\tacme\tactive\teu\t\n"
+    assert "--cursor c1" in plain.stderr
+    answer = json.loads(tenantry("tenant", "list", "--limit", "2", "--output", "json").stdout)
+    assert answer == {"items": [TENANT, {**TENANT, "id": "ten_2", "isolation": None}], "next_cursor": "c1"}
+
+
+def test_the_output_option_may_stand_before_the_command(api: "Api", tenantry: "Run") -> None:
+    api.on("GET", "/tenants/acme", TENANT)
+    assert json.loads(tenantry("--output", "json", "tenant", "get", "acme").stdout) == TENANT
+
+
+def test_a_record_is_shown_by_its_members(api: "Api", tenantry: "Run") -> None:
+    api.on("GET", "/tenants/acme", {"id": "ten_1", "settings": {"a": {"b": True}}, "tags": ["x", "y"], "n": None})
+    expected = "id\tten_1\nsettings.a.b\ttrue\ntags\tx,y\nn\t\n"
+    assert tenantry("tenant", "get", "acme").stdout == expected
+
+
+def test_a_tenant_is_created_and_its_first_key_shown_once(api: "Api", tenantry: "Run") -> None:
+    api.on("POST", "/tenants", {**TENANT, "bootstrap_key": {"id": "key_1", "secret": "s3", "expires_at": "x"}}, 201)
+    arguments = ["--plan", "free", "--region", "eu", "--owner-email", "a@b.c", "--set", "quotas.jobs=5"]
+    result = tenantry("tenant", "create", "acme", *arguments)
+    assert "bootstrap_key.secret\ts3\n" in result.stdout
+    assert "not shown again" in result.stderr
+    assert api.to("POST", "/tenants").json == {
+        "name": "acme",
+        "slug": "acme",
+        "plan": "free",
+        "region": "eu",
+        "owner": {"email": "a@b.c", "name": "a@b.c"},
+        "quotas": {"jobs": 5},
+    }
+
+
+def test_an_update_changes_only_the_version_it_has_seen(api: "Api", tenantry: "Run") -> None:
+    api.on("GET", "/tenants/acme", TENANT, headers={"ETag": '"v3"'})
+    api.on("PATCH", "/tenants/acme", TENANT)
+    assert tenantry("tenant", "update", "acme", "--set", "plan=free", "--set", "settings.a.b=1").exit_code == 0
+    asked = api.to("PATCH", "/tenants/acme")
+    assert asked.headers["if-match"] == '"v3"'
+    assert asked.json == {"plan": "free", "settings": {"a": {"b": 1}}}
+    assert tenantry("tenant", "update", "acme").exit_code == 2
+
+
+def test_deleting_asks_first(api: "Api", tenantry: "Run") -> None:
+    api.on("GET", "/tenants/acme", TENANT)
+    api.on("DELETE", "/tenants/acme", None)
+    assert tenantry("tenant", "delete", "acme", given="n\n").exit_code == 1
+    assert "DELETE" not in {each.method for each in api.asked}
+    assert tenantry("tenant", "delete", "acme", "--yes").stderr == "deleted acme\n"
+
+
+ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
+    (("tenant", "suspend", "acme", "--reason", "unpaid"), "POST", "/tenants/acme/suspend", {"reason": "unpaid"}),
+    (("tenant", "resume", "acme"), "POST", "/tenants/acme/resume", {}),
+    (("tenant", "restore", "acme"), "POST", "/tenants/acme/restore", {}),
+    (("workspace", "suspend", "ws_1", "--reason", "r"), "POST", f"{WS}/suspend", {"reason": "r"}),
+    (("workspace", "resume", "ws_1"), "POST", f"{WS}/resume", {}),
+    (("workspace", "archive", "ws_1", "--yes", "--if-match", '"v1"'), "DELETE", WS, None),
+    (("key", "revoke", "key_1"), "DELETE", f"{WS}/keys/key_1", None),
+    (("key", "revoke", "key_1", "--tenant", "acme"), "DELETE", "/tenants/acme/keys/key_1", None),
+    (("service-account", "create", "bot"), "POST", f"{WS}/service-accounts", {"name": "bot"}),
+    (
+        ("binding", "create", "svc_1", "operator"),
+        "POST",
+        f"{WS}/bindings",
+        {"principal": "svc_1", "role": "operator"},
+    ),
+    (("binding", "delete", "bnd_1"), "DELETE", f"{WS}/bindings/bnd_1", None),
+    (("job", "cancel", "job_1"), "POST", f"{WS}/jobs/job_1/cancel", {}),
+    (("job", "get", "job_1"), "GET", f"{WS}/jobs/job_1", None),
+    (("job", "receipt", "job_1"), "GET", f"{WS}/jobs/job_1/receipt", None),
+    (("job", "explain", "job_1"), "GET", f"{WS}/jobs/job_1/explain", None),
+    (("image", "remove", "img_1"), "DELETE", f"{WS}/images/img_1", None),
+    (
+        ("workspace", "create", "ci", "--path", "teams/a/b", "--owner", "team:a", "--setting", "retention_days=7"),
+        "POST",
+        "/workspaces",
+        {"name": "ci", "path": "teams/a/b", "owner": {"type": "team", "id": "a"}, "settings": {"retention_days": 7}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "method", "path", "body"), ANSWERS, ids=[" ".join(each[0]) for each in ANSWERS])
+def test_a_command_asks_what_the_api_names(
+    api: "Api", tenantry: "Run", arguments: tuple[str, ...], method: str, path: str, body: Any
+) -> None:
+    api.on(method, path, {"id": "x"})
+    result = tenantry(*arguments)
+    assert (result.exit_code, result.stdout) == (0, "id\tx\n")
+    asked = api.to(method, path)
+    assert (json.loads(asked.body) if asked.body else None) == body
+
+
+LISTS = [
+    (("workspace", "list", "--tenant", "acme"), "/workspaces"),
+    (("key", "list"), f"{WS}/keys"),
+    (("key", "list", "--tenant", "acme"), "/tenants/acme/keys"),
+    (("service-account", "list"), f"{WS}/service-accounts"),
+    (("role", "list"), f"{WS}/roles"),
+    (("binding", "list"), f"{WS}/bindings"),
+    (("member", "list", "--tenant", "acme"), "/tenants/acme/members"),
+    (("job", "list", "--status", "running"), f"{WS}/jobs"),
+    (("image", "list"), f"{WS}/images"),
+    (("audit", "query", "--outcome", "denied"), "/audit"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "path"), LISTS, ids=[" ".join(each[0]) for each in LISTS])
+def test_a_list_reads_the_path_of_its_noun(api: "Api", tenantry: "Run", arguments: tuple[str, ...], path: str) -> None:
+    api.lists(path, {"id": "x", "slug": "x", "occurred_at": "x"})
+    result = tenantry(*arguments)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("x\t")
+
+
+def test_a_workspace_belongs_to_whoever_makes_it_unless_said_otherwise(api: "Api", tenantry: "Run") -> None:
+    api.on("POST", "/workspaces", {"id": "ws_9"}, 201)
+    assert tenantry("workspace", "create", "ci").exit_code == 0
+    assert api.to("POST", "/workspaces").json == {"name": "ci", "owner": {"type": "user", "id": "usr_1"}}
+
+
+def test_a_new_keys_secret_is_shown_and_its_loss_told(api: "Api", tenantry: "Run") -> None:
+    api.on("POST", f"{WS}/keys", {"id": "key_1", "secret": "s3"}, 201)
+    shown = tenantry("key", "create", "build", "--role", "ci", "--allow-network", "10.0.0.0/8")
+    assert "secret\ts3\n" in shown.stdout
+    assert api.to("POST", f"{WS}/keys").json == {
+        "name": "build",
+        "roles": ["ci"],
+        "allowed_networks": ["10.0.0.0/8"],
+    }
+    api.on("POST", f"{WS}/keys", {"id": "key_1"}, 201)
+    assert "revoke key_1" in tenantry("key", "create", "build", "--role", "ci").stderr
+
+
+def test_an_image_is_uploaded_from_a_tar_or_a_directory(api: "Api", tenantry: "Run", tmp_path: "Path") -> None:
+    api.on("POST", f"{WS}/images", {"id": "img_1", "name": "tiny"}, 201)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "file").write_text("x")
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(b"tar")
+    assert tenantry("image", "import", str(archive), "--name", "tiny").exit_code == 0
+    assert tenantry("image", "import", str(tmp_path / "root"), "--name", "tiny").exit_code == 0
+    first, second = (each for each in api.asked if each.method == "POST")
+    assert (first.body, first.query) == (b"tar", {"name": "tiny", "format": "docker"})
+    assert second.query["format"] == "directory"
+    assert second.body[:4] == b"file"
+    conflict = tenantry("image", "import", str(tmp_path / "root"), "--name", "tiny", "--format", "docker")
+    assert conflict.exit_code == 2
+
+
+def test_the_audit_trail_is_read_to_its_end_with_limit_0(api: "Api", tenantry: "Run") -> None:
+    event = {"occurred_at": "t", "actor": {"id": "usr_1"}, "action": "job.create", "outcome": "success"}
+    api.lists("/audit", event)
+    assert (
+        tenantry("audit", "query", "--limit", "0", "--actor", "usr_1").stdout == "t\tusr_1\tjob.create\t\t\tsuccess\t\n"
+    )
+    assert api.to("GET", "/audit").query == {"actor": "usr_1", "limit": "100"}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, 2), (401, 3), (403, 3), (404, 4), (409, 5),
+        (410, 4), (412, 5), (413, 6), (421, 1), (422, 2), (429, 6), (500, 1),
+    ],
+)  # fmt: skip
+def test_a_refusal_has_the_exit_code_of_its_kind(api: "Api", tenantry: "Run", status: int, expected: int) -> None:
+    api.refuses("GET", "/tenants/acme", status, code="some_code", detail="why")
+    result = tenantry("tenant", "get", "acme")
+    assert result.exit_code == expected
+    assert result.stderr.startswith("error: some_code\n  what:   why\n")
+    assert result.stdout == ""
+
+
+def test_with_json_the_problem_itself_goes_to_stderr(api: "Api", tenantry: "Run") -> None:
+    api.refuses("GET", "/tenants/acme", 429, code="quota_exceeded", detail="why", limit=5, current=5, extra={"a": 1})
+    result = tenantry("tenant", "get", "acme", "-o", "json")
+    assert json.loads(result.stderr) == {
+        "status": 429, "code": "quota_exceeded", "detail": "why", "limit": 5, "current": 5, "extra": {"a": 1}
+    }  # fmt: skip
+    plain = tenantry("tenant", "get", "acme")
+    assert "  limit:  5, now 5\n" in plain.stderr
+
+
+def test_every_fault_of_a_form_is_told(api: "Api", tenantry: "Run") -> None:
+    errors = [{"field": "slug", "message": "too short"}, {"field": "plan", "message": "unknown"}]
+    api.refuses("GET", "/tenants/acme", 422, code="invalid_request", detail="slug: too short", errors=errors)
+    assert "  also:   plan: unknown\n" in tenantry("tenant", "get", "acme").stderr
+
+
+def test_a_server_that_is_away_is_told_with_its_remedy(
+    api: "Api", tenantry: "Run", environment: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    monkeypatch.setattr("tenantry.client.retries.RetryPolicy.backoff", lambda *_: 0)
+    environment["TENANTRY_URL"] = "http://127.0.0.1:1"
+    result = tenantry("whoami")
+    assert result.exit_code == 7
+    assert "tenantry up" in result.stderr

@@ -1,0 +1,93 @@
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+
+from tenantry import __version__
+from tenantry.foundation.errors import Conflict, TenantryError, Unavailable
+from tenantry.interfaces.cli.app import build_app
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Run
+
+ROOT = typer.main.get_command(build_app())
+
+
+def commands(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands(ROOT))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_teaches_by_an_example_that_parses(path: tuple[str, ...], tenantry: "Run") -> None:
+    command = COMMANDS[path]
+    assert command.help
+    example = command.epilog.splitlines()[-1]
+    words = shlex.split(example)
+    assert words[: len(path) + 1] == ["tenantry", *path]
+    arguments = words[len(path) + 1 :]
+    if path == ("image", "import") or "--key-file" in arguments:
+        arguments = [__file__ if word in {"python.tar", "key.txt"} else word for word in arguments]
+    command.make_context(path[-1], arguments)
+    shown = tenantry(*path, "--help")
+    assert shown.exit_code == 0
+    assert example in shown.stdout
+
+
+def test_every_command_speaks_json() -> None:
+    for path, command in COMMANDS.items():
+        assert "output" in {parameter.name for parameter in command.params}, path
+
+
+def test_the_surface_is_the_one_promised() -> None:
+    expected = """
+        login, whoami,
+        tenant create, tenant list, tenant get, tenant update, tenant suspend, tenant resume, tenant delete,
+        tenant restore, workspace create, workspace list, workspace get, workspace update, workspace archive,
+        workspace suspend, workspace resume, workspace use, key create, key list, key revoke,
+        service-account create, service-account list, role list, binding create, binding list, binding delete,
+        member list, job run, job list, job get, job logs, job cancel, job artifacts, job receipt, job explain,
+        image list, image import, image remove, audit query
+    """
+    assert {" ".join(path) for path in COMMANDS} == {" ".join(name.split()) for name in expected.split(",")}
+
+
+def test_help_loads_neither_the_http_library_nor_the_renderer() -> None:
+    program = (
+        "import sys; from tenantry.interfaces.cli.app import build_app\n"
+        "try: build_app()(['--help'], prog_name='tenantry')\n"
+        "except SystemExit: pass\n"
+        "print({name for name in ('httpx', 'rich', 'asyncio', 'pydantic') if name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"
+    assert "Exit codes" in done.stdout
+
+
+def test_the_version_is_told(tenantry: "Run") -> None:
+    assert tenantry("--version").stdout == f"{__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(Conflict("busy", "it runs"), 5), (Unavailable("database_down", "no answer"), 7)]
+)
+def test_commands_added_by_others_share_exit_codes(error: TenantryError, expected: int) -> None:
+    app = build_app()
+
+    @app.command("extra")
+    def extra() -> None:
+        raise error
+
+    result = typer.testing.CliRunner().invoke(app, ["extra"])
+    assert result.exit_code == expected
+    assert result.stderr == f"error: {error.code}\n  what:   {error.message}\n"

@@ -1,0 +1,168 @@
+"""What each method asks of the server, in the words of the API."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tenantry.client import ApiError, AsyncClient, BadAnswer, Client
+from tenantry.client.resources.jobs import job_input
+
+if TYPE_CHECKING:
+    from tests.unit.client.conftest import Server
+
+Ask = Callable[[Client], object]
+
+CALLS: list[tuple[str, str, object, Ask]] = [
+    ("POST", "/tenants/acme/suspend", {"reason": "unpaid"}, lambda c: c.tenants.suspend("acme", reason="unpaid")),
+    ("POST", "/tenants/acme/resume", {}, lambda c: c.tenants.resume("acme")),
+    ("POST", "/tenants/acme/restore", {}, lambda c: c.tenants.restore("acme")),
+    ("DELETE", "/tenants/acme", None, lambda c: c.tenants.delete("acme")),
+    ("PATCH", "/tenants/acme", {"name": "A"}, lambda c: c.tenants.update("acme", {"name": "A"})),
+    (
+        "POST",
+        "/workspaces",
+        {"name": "ci", "path": "teams/a/b"},
+        lambda c: c.workspaces.create(name="ci", path="teams/a/b"),
+    ),
+    ("DELETE", "/workspaces/ws_1", None, lambda c: c.workspaces.archive("ws_1")),
+    ("POST", "/workspaces/ws_1/suspend", {"reason": "r"}, lambda c: c.workspaces.suspend("ws_1", reason="r")),
+    ("POST", "/workspaces/ws_1/resume", {}, lambda c: c.workspaces.resume("ws_1")),
+    (
+        "POST",
+        "/workspaces/ws_1/service-accounts",
+        {"name": "bot"},
+        lambda c: c.service_accounts.create(name="bot", workspace="ws_1"),
+    ),
+    (
+        "POST",
+        "/workspaces/ws_1/keys",
+        {"name": "k", "roles": ["ci"]},
+        lambda c: c.keys.create(name="k", roles=["ci"], workspace="ws_1"),
+    ),
+    (
+        "POST",
+        "/tenants/acme/keys",
+        {"name": "k", "roles": []},
+        lambda c: c.keys.create(name="k", roles=[], tenant="acme"),
+    ),
+    ("DELETE", "/tenants/acme/keys/key_1", None, lambda c: c.keys.revoke("key_1", tenant="acme")),
+    (
+        "POST",
+        "/workspaces/ws_1/bindings",
+        {"principal": "usr_1", "role": "ci"},
+        lambda c: c.bindings.create(principal="usr_1", role="ci", workspace="ws_1"),
+    ),
+    ("DELETE", "/workspaces/ws_1/bindings/bnd_1", None, lambda c: c.bindings.delete("bnd_1", workspace="ws_1")),
+    ("POST", "/workspaces/ws_1/jobs/job_1/cancel", {}, lambda c: c.jobs.cancel("ws_1", "job_1")),
+    ("GET", "/workspaces/ws_1/jobs/job_1/receipt", None, lambda c: c.jobs.receipt("ws_1", "job_1")),
+    ("GET", "/workspaces/ws_1/jobs/job_1/explain", None, lambda c: c.jobs.explain("ws_1", "job_1")),
+    ("DELETE", "/workspaces/ws_1/images/img_1", None, lambda c: c.images.delete("ws_1", "img_1")),
+    ("POST", "/explain", {"permission": "job:create"}, lambda c: c.explain(permission="job:create")),
+    ("GET", "/me", None, lambda c: c.me()),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "ask"), CALLS, ids=[f"{each[0]} {each[1]}" for each in CALLS])
+def test_a_method_asks_what_the_api_names(
+    server: "Server", client: Client, method: str, path: str, body: object, ask: Ask
+) -> None:
+    ask(client)
+    received = server.received[0]
+    assert (received.method, received.path) == (method, f"/api/v1{path}")
+    assert (json.loads(received.body) if received.body else None) == body
+    assert ("idempotency-key" in received.headers) == (method == "POST")
+
+
+def test_a_tenant_is_created_with_what_was_said_and_nothing_else(server: "Server", client: Client) -> None:
+    server.answers(201, {"id": "ten_1", "bootstrap_key": {"id": "key_1", "secret": "s", "expires_at": "x"}})
+    tenant = client.tenants.create(
+        name="Acme", slug="acme", plan="free", region="eu", owner={"email": "a@b.c", "name": "A"}, quotas={"jobs": 1}
+    )
+    assert tenant["bootstrap_key"]["secret"] == "s"
+    assert server.received[0].json == {
+        "name": "Acme",
+        "slug": "acme",
+        "plan": "free",
+        "region": "eu",
+        "owner": {"email": "a@b.c", "name": "A"},
+        "quotas": {"jobs": 1},
+    }
+
+
+def test_a_job_carries_inputs_limits_and_how_long_to_wait(server: "Server", client: Client) -> None:
+    client.jobs.create(
+        "ws_1",
+        command=["cat", "a"],
+        inputs=[job_input(path="a", content=b"\xff\x00")],
+        limits={"memory_mib": 64},
+        wait_seconds=30,
+    )
+    received = server.received[0]
+    assert received.query == [("wait", "30")]
+    assert received.json == {
+        "command": ["cat", "a"],
+        "image": "host",
+        "inputs": [{"path": "a", "content_base64": "/wA="}],
+        "limits": {"memory_mib": 64},
+    }
+
+
+def test_a_change_names_the_version_it_was_made_for(server: "Server", client: Client) -> None:
+    server.answers(200, {"id": "ten_1"}, {"ETag": '"v7"'})
+    etag = client.tenants.etag("acme")
+    server.refuses(412, code="version_stale")
+    with pytest.raises(ApiError) as caught:
+        client.tenants.update("acme", {"name": "x"}, if_match=etag)
+    assert caught.value.status == 412
+    assert server.received[1].headers["if-match"] == '"v7"'
+
+
+def page(*numbers: int, cursor: str | None) -> dict[str, Any]:
+    return {"items": [{"id": f"evt_{number}"} for number in numbers], "next_cursor": cursor}
+
+
+def test_the_audit_trail_is_read_page_by_page(server: "Server", client: Client) -> None:
+    server.answers(200, page(1, 2, cursor="c1"))
+    server.answers(200, page(3, cursor=None))
+    events = client.audit.query(outcome="denied", workspace="ws_1")
+    assert [event["id"] for event in events] == ["evt_1", "evt_2", "evt_3"]
+    assert events.next_cursor is None
+    assert server.received[0].query == [("outcome", "denied"), ("workspace", "ws_1"), ("limit", "100")]
+    assert server.received[1].query[-1] == ("cursor", "c1")
+
+
+async def test_the_asynchronous_client_walks_the_same_pages(server: "Server", async_client: AsyncClient) -> None:
+    server.answers(200, page(1, cursor="c1"))
+    server.answers(200, page(2, cursor=None))
+    assert [event["id"] async for event in async_client.audit.query()] == ["evt_1", "evt_2"]
+
+
+def test_a_bounded_walk_ends_at_a_page_and_tells_where_to_go_on(server: "Server", client: Client) -> None:
+    server.answers(200, page(*range(100), cursor="c1"))
+    server.answers(200, page(*range(50), cursor="c2"))
+    events = client.audit.query(limit=150)
+    assert len(list(events)) == 150
+    assert events.next_cursor == "c2"
+    assert server.received[1].query[0] == ("limit", "50")
+
+
+def test_a_list_whose_cursor_does_not_move_ends_in_an_error(server: "Server", client: Client) -> None:
+    server.answers(200, page(1, cursor="c1"))
+    server.answers(200, page(1, cursor="c1"))
+    with pytest.raises(BadAnswer):
+        list(client.tenants.list())
+
+
+def test_not_being_ready_is_an_answer(server: "Server", client: Client) -> None:
+    server.answers(503, {"ready": False})
+    assert client.readiness() == {"ready": False}
+    server.answers(200, {"status": "ok"})
+    assert client.health() == {"status": "ok"}
+    assert [each.path for each in server.received] == ["/readiness", "/health"]
+
+
+def test_deleting_answers_nothing(server: "Server", client: Client) -> None:
+    server.sends(b"", media_type="application/json", status=204)
+    assert client.keys.revoke("key_1", workspace="ws_1") is None

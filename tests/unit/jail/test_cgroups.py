@@ -1,0 +1,95 @@
+"""The files of both versions, on directories laid out as the kernel lays them out; real groups are in integration."""
+
+from pathlib import Path
+
+import pytest
+
+from tenantry.engines.jail.cgroups import Cgroup, CgroupVersion, Hierarchy, find_hierarchy
+from tenantry.engines.jail.types import Limits
+
+
+def lay_out(tmp_path: Path, *, controllers: str) -> Path:
+    """A process in /app.service of a version 2 tree whose files are plain."""
+    place = tmp_path / "cgroup/app.service"
+    (place / "tenantry-jail").mkdir(parents=True)
+    (place / "cgroup.controllers").write_text(controllers)
+    (place / "cgroup.procs").write_text("")
+    for directory in (place, place / "tenantry-jail"):
+        (directory / "cgroup.subtree_control").write_text("")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cgroup").write_text("0::/app.service\n")
+    (tmp_path / "proc/mountinfo").write_text(f"30 23 0:26 / {tmp_path}/cgroup rw shared:4 - cgroup2 cgroup2 rw\n")
+    return place
+
+
+def test_a_delegated_version_2_subtree_is_divided(tmp_path: Path) -> None:
+    place = lay_out(tmp_path, controllers="cpuset cpu io memory pids\n")
+    found = find_hierarchy(proc=tmp_path / "proc")
+    assert found.version is CgroupVersion.V2
+    assert found.directories == (place / "tenantry-jail",)
+    assert (place / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
+
+
+def test_a_subtree_without_the_controllers_is_none_and_says_why(tmp_path: Path) -> None:
+    lay_out(tmp_path, controllers="hugetlb\n")
+    found = find_hierarchy(proc=tmp_path / "proc")
+    assert found.version is CgroupVersion.NONE
+    assert "cpu, memory, pids" in found.reason
+    assert "v1 has no memory" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("version", "files", "expected"),
+    [
+        (
+            CgroupVersion.V2,
+            ("memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max"),
+            {
+                "memory.max": str(64 << 20),
+                "memory.swap.max": "0",
+                "memory.oom.group": "1",
+                "pids.max": "13",
+                "cpu.max": "50000 100000",
+            },
+        ),
+        (
+            CgroupVersion.V1,
+            ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "pids.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
+            {
+                "memory.limit_in_bytes": str(64 << 20),
+                "memory.memsw.limit_in_bytes": str(64 << 20),
+                "pids.max": "13",
+                "cpu.cfs_quota_us": "50000",
+                "cpu.cfs_period_us": "100000",
+            },
+        ),
+    ],
+)
+def test_limits_are_written_and_read_back(
+    tmp_path: Path, version: CgroupVersion, files: tuple[str, ...], expected: dict[str, str]
+) -> None:
+    group = Cgroup(Hierarchy(version=version, parents=dict.fromkeys(("memory", "pids", "cpu"), tmp_path)), "one")
+    group.create()
+    for name in files:
+        (tmp_path / "one" / name).write_text("")
+    group.bound(Limits(memory_mib=64, pids=10, cpus=0.5))
+    assert group.values() == expected
+
+
+def test_what_version_2_counted_is_read(tmp_path: Path) -> None:
+    group = Cgroup(Hierarchy(version=CgroupVersion.V2, parents={"memory": tmp_path}), "one")
+    group.create()
+    (tmp_path / "one/memory.events").write_text("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\n")
+    (tmp_path / "one/memory.peak").write_text(str(3 << 20))
+    (tmp_path / "one/cpu.stat").write_text("usage_usec 1500000\nuser_usec 1\nsystem_usec 1\n")
+    reading = group.reading()
+    assert (reading.oom_kills, reading.peak_memory_mib, reading.cpu_seconds) == (1, 3.0, 1.5)
+
+
+def test_no_hierarchy_bounds_nothing_and_breaks_nothing() -> None:
+    group = Cgroup(Hierarchy(version=CgroupVersion.NONE), "one")
+    group.create()
+    group.bound(Limits())
+    group.kill()
+    group.remove()
+    assert (group.values(), group.join_files, group.reading().oom_kills) == ({}, (), 0)
