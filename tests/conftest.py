@@ -1,6 +1,172 @@
-"""What every test shares: an environment without the developer's own settings."""
+"""What all suites share: one real installation for each test process, and tenants to fill it with.
 
+`installation` is a whole embedded server with its workers and PostgreSQL in a directory of its own; tests that break or
+kill one start their own with `start_installation`.
+"""
+
+import json
 import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
+import httpx
+import pytest
+
+from tenantry.entrypoints.addresses import Addresses, addresses_of
+from tenantry.foundation.database.embedded import EmbeddedPostgres
+from tenantry.foundation.secrets import Secrets, load_secrets
+from tenantry.foundation.settings import Settings, load_settings
+
+START_SECONDS = 60
+
+# The developer's own settings do not reach a test.
 for name in [name for name in os.environ if name.startswith("TENANTRY_")]:
     del os.environ[name]
+
+
+@dataclass
+class Installation:
+    """A running installation."""
+
+    home: Path
+    process: "subprocess.Popen[str]"
+    url: str
+    platform_key: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def api(self) -> str:
+        return f"{self.url}/api/v1"
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(home=self.home)
+
+    @property
+    def secrets(self) -> Secrets:
+        return load_secrets(self.home)
+
+    @property
+    def addresses(self) -> Addresses:
+        return addresses_of(self.settings, self.secrets)
+
+    def client(self, key: str) -> httpx.Client:
+        return httpx.Client(base_url=self.api, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+
+    @property
+    def platform(self) -> httpx.Client:
+        return self.client(self.platform_key)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait(timeout=30)
+
+
+@dataclass
+class Tenant:
+    """A tenant with its owner's client, and keys of any role made on demand."""
+
+    installation: Installation
+    id: str
+    slug: str
+    region: str
+    bootstrap_key: str
+    clients: dict[tuple[str, str | None], httpx.Client] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> httpx.Client:
+        return self.as_key(self.bootstrap_key)
+
+    def as_key(self, key: str) -> httpx.Client:
+        return self.clients.setdefault((key, None), self.installation.client(key))
+
+    def workspace(self, name: str = "dev", **fields: object) -> str:
+        """Make a workspace, give its id."""
+        body = {"name": name, "owner": {"type": "team", "id": "core"}, **fields}
+        answer = self.owner.post("/workspaces", json=body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    def key(self, workspace: str | None, *roles: str, **fields: object) -> str:
+        """Make a key of a workspace, or with None of the tenant; give its secret."""
+        place = f"/workspaces/{workspace}" if workspace else f"/tenants/{self.id}"
+        body = {"name": "-".join(roles) or "bound", "roles": list(roles), **fields}
+        answer = self.owner.post(f"{place}/keys", json=body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["secret"])
+
+    def as_role(self, role: str, workspace: str | None) -> httpx.Client:
+        """A client whose key has one role, made once."""
+        place = (role, workspace or "")
+        if place not in self.clients:
+            self.clients[place] = self.installation.client(self.key(workspace, role))
+        return self.clients[place]
+
+
+def start_installation(home: Path, *, port: int = 0, **environment: str) -> Installation:
+    """Start a whole embedded installation and wait until it is ready; `stop` ends it."""
+    variables = os.environ | environment
+    log = (home.parent / f"{home.name}.log").open("a")
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tenantry.entrypoints.server", str(home), str(port)],
+        stdout=log,
+        stderr=log,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=variables,
+    )
+    log.close()
+    ready = home / "server.json"
+    while not _is_ready(ready, process.pid):
+        if process.poll() is not None or time.monotonic() - started > START_SECONDS:
+            process.kill()
+            pytest.fail(f"the server did not start:\n{Path(log.name).read_text()[-4000:]}")
+        time.sleep(0.05)
+    credentials = json.loads((home / "credentials.json").read_text())
+    url = json.loads(ready.read_text())["url"]
+    return Installation(home, process, url, credentials["key"], dict(environment))
+
+
+def _is_ready(file: Path, pid: int) -> bool:
+    try:
+        found = json.loads(file.read_text())
+        return found["pid"] == pid and httpx.get(f"{found['url']}/readyz", timeout=5).status_code == 200
+    except (OSError, ValueError, httpx.HTTPError):
+        return False
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One installation for all tests of this process."""
+    home = tmp_path_factory.mktemp("installation") / "home"
+    started = start_installation(home)
+    yield started
+    started.stop()
+    EmbeddedPostgres(home).purge()
+
+
+MakeTenant = Callable[..., Tenant]
+
+
+@pytest.fixture(scope="session")
+def make_tenant(installation: Installation) -> MakeTenant:
+    """Make tenants, each with a slug nobody has."""
+
+    def make(*, region: str = "us", plan: str = "enterprise", slug: str | None = None, **fields: object) -> Tenant:
+        slug = slug or f"t-{secrets.token_hex(5)}"
+        owner = {"email": f"owner@{slug}.example", "name": "Owner"}
+        body = {"name": slug, "slug": slug, "plan": plan, "region": region, "owner": owner, **fields}
+        answer = installation.platform.post("/tenants", json=body)
+        assert answer.status_code == 201, answer.text
+        made = answer.json()
+        return Tenant(installation, made["id"], slug, region, made["bootstrap_key"]["secret"])
+
+    return make

@@ -151,7 +151,7 @@ class Cgroup:
         return ()
 
 
-def find_hierarchy(*, proc: Path = Path("/proc/self"), sysfs: Path = Path("/sys/fs/cgroup")) -> Hierarchy:
+def find_hierarchy(*, proc: Path = Path("/proc/self")) -> Hierarchy:
     """Find where this process may make groups, and make the common parent there.
 
     Version 2 wins when all three controllers can be handed down; `reason` tells what stood in the way of each.
@@ -160,7 +160,7 @@ def find_hierarchy(*, proc: Path = Path("/proc/self"), sysfs: Path = Path("/sys/
     reasons: list[str] = []
     for attempt in (_version_2, _version_1):
         try:
-            return attempt(proc, sysfs, own)
+            return attempt(proc, own)
         except (OSError, LookupError) as error:
             reasons.append(str(error))
     return Hierarchy(version=CgroupVersion.NONE, reason="; ".join(reasons))
@@ -206,7 +206,7 @@ def _below(mount: Path, root: str, path: str) -> Path:
     return Path(os.path.normpath(mount / relative))
 
 
-def _version_2(proc: Path, sysfs: Path, own: dict[str, str]) -> Hierarchy:
+def _version_2(proc: Path, own: dict[str, str]) -> Hierarchy:
     mounts = _mounts(proc, "cgroup2")
     if not mounts or "" not in own:
         raise LookupError("cgroup v2 is not mounted")
@@ -214,22 +214,22 @@ def _version_2(proc: Path, sysfs: Path, own: dict[str, str]) -> Hierarchy:
     candidates = [_below(mount, root, own[""])]
     if os.geteuid() == 0 and mount not in candidates:
         candidates.append(mount)
-    reason = ""
+    reasons: list[str] = []
     for place in candidates:
-        missing = set(_CONTROLLERS) - set((place / "cgroup.controllers").read_text().split())
-        if missing:
-            reason = f"cgroup v2 at {place} has no {', '.join(sorted(missing))} controller"
-            continue
         try:
+            missing = set(_CONTROLLERS) - set((place / "cgroup.controllers").read_text().split())
+            if missing:
+                reasons.append(f"cgroup v2 at {place} has no {', '.join(sorted(missing))} controller")
+                continue
             parent = place / PARENT
             _hand_down(place)
             parent.mkdir(mode=0o755, exist_ok=True)
             _write(parent / "cgroup.subtree_control", " ".join(f"+{name}" for name in _CONTROLLERS))
         except OSError as error:
-            reason = f"cgroup v2 at {place} is not delegated to us ({error.strerror})"
+            reasons.append(f"cgroup v2 at {place} is not delegated to us ({error.strerror})")
             continue
         return Hierarchy(version=CgroupVersion.V2, parents=dict.fromkeys(_CONTROLLERS, parent))
-    raise LookupError(reason)
+    raise LookupError("; ".join(reasons))
 
 
 def _hand_down(place: Path) -> None:
@@ -251,7 +251,7 @@ def _hand_down(place: Path) -> None:
         _write(place / "cgroup.subtree_control", wanted)
 
 
-def _version_1(proc: Path, sysfs: Path, own: dict[str, str]) -> Hierarchy:
+def _version_1(proc: Path, own: dict[str, str]) -> Hierarchy:
     parents: dict[str, Path] = {}
     mounts = _mounts(proc, "cgroup")
     for controller in _CONTROLLERS:

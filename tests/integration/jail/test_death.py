@@ -1,0 +1,126 @@
+"""What happens when the one who watches dies."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenantry.engines.jail.cgroups import find_hierarchy
+from tenantry.engines.jail.images import ImageStore
+from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.types import Ending, Spec
+
+SUPERVISOR = """
+import asyncio, sys
+from pathlib import Path
+from tenantry.engines.jail.images import ImageStore
+from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.types import Spec
+
+async def main():
+    home = Path(sys.argv[1])
+    jail = await Jail.open(home)
+    image = ImageStore(home / "images").host()
+    for _ in range(3):
+        await jail.start(Spec(image=image, command=("sh", "-c", "setsid sleep 54321 & sleep 54321")), lambda *_: None)
+    print(jail._owner.instance, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def survivors() -> bytes:
+    return subprocess.run(["pgrep", "-f", "sleep 54321"], check=False, capture_output=True).stdout
+
+
+def leftovers(instance: str) -> list[Path]:
+    return [path for parent in find_hierarchy().directories for path in parent.glob(f"{instance}-*")]
+
+
+async def gone(attempts: int = 100) -> bool:
+    for _ in range(attempts):
+        if not survivors():
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def test_a_killed_supervisor_leaves_no_survivor_and_the_next_reclaims_its_orphans(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", SUPERVISOR, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        instance = await asyncio.to_thread(process.stdout.readline)
+        assert survivors()
+        process.send_signal(signal.SIGKILL)
+    assert await gone()
+    async with await Jail.open(tmp_path) as jail:
+        assert leftovers(instance.strip()) == []
+        assert not (tmp_path / "jail/owners" / instance.strip()).exists()
+        if os.geteuid() == 0:  # the dead one's uids can be had again
+            image = ImageStore(tmp_path / "images").host()
+            held = [await jail.start(Spec(image=image, command=("sleep", "9")), lambda *_: None) for _ in range(3)]
+            assert {sandbox.receipt.uid for sandbox in held if sandbox.receipt} & set(range(200_000, 200_004))
+            await asyncio.gather(*(sandbox.close() for sandbox in held))
+
+
+async def test_the_living_are_not_reclaimed(tmp_path: Path) -> None:
+    async with await Jail.open(tmp_path) as one:
+        image = ImageStore(tmp_path / "images").host()
+        async with await one.start(Spec(image=image, command=("sleep", "0.5")), lambda *_: None) as sandbox:
+            async with await Jail.open(tmp_path) as two:
+                async with await two.start(Spec(image=image, command=("sleep", "9")), lambda *_: None) as other:
+                    assert sandbox.receipt
+                    assert other.receipt
+                    assert os.geteuid() != 0 or sandbox.receipt.uid != other.receipt.uid
+            assert (await sandbox.wait()).ending is Ending.EXITED
+
+
+async def test_a_killed_launcher_takes_its_sandboxes_and_is_replaced(tmp_path: Path) -> None:
+    async with await Jail.open(tmp_path) as jail:
+        image = ImageStore(tmp_path / "images").host()
+        spec = Spec(image=image, command=("sh", "-c", "setsid sleep 54321 & sleep 54321"))
+        async with await jail.start(spec, lambda *_: None) as sandbox:
+            os.kill(jail._launcher._process.pid, signal.SIGKILL)
+            outcome = await asyncio.wait_for(sandbox.wait(), 20)
+            assert (outcome.ending, outcome.detail) == (Ending.KILLED, "the launcher died")
+        assert await gone()
+        again, _ = await jail.run(Spec(image=image, command=("true",)), lambda *_: None)
+        assert again.exit_code == 0
+
+
+@pytest.mark.parametrize("delay", [0.001, 0.004, 0.008, 0.012, 0.02])
+async def test_a_supervisor_killed_in_the_middle_of_a_start_leaves_no_survivor(tmp_path: Path, delay: float) -> None:
+    script = SUPERVISOR.replace("print(jail._owner.instance, flush=True)", "").replace(
+        "for _ in range(3):", 'print("ready", flush=True)\n    for _ in range(200):'
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        await asyncio.to_thread(process.stdout.readline)
+        await asyncio.sleep(0.05 + delay)
+        process.send_signal(signal.SIGKILL)
+    assert await gone()
+
+
+async def test_nothing_blocks_the_loop_for_long(prison: Any) -> None:
+    """The longest the loop was away while twenty sandboxes with work in them were started and cleared away."""
+    longest = 0.0
+    done = False
+
+    async def watch() -> None:
+        nonlocal longest
+        while not done:
+            began = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - began)
+
+    watcher = asyncio.create_task(watch())
+    await asyncio.gather(*(prison.sh("head -c 20m /dev/zero > /workspace/x") for _ in range(20)))
+    done = True
+    await watcher
+    assert longest < 1.0

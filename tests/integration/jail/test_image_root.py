@@ -1,0 +1,66 @@
+"""A sandbox from an imported image: it sees that root and no other."""
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenantry.engines.jail.images import ImageStore
+from tenantry.engines.jail.types import Ending, ImageRoot
+
+
+def programs_of_the_host(*names: str) -> dict[str, bytes]:
+    """The named programs and the libraries they are linked with, by path without links."""
+    found: dict[str, bytes] = {}
+    for name in names:
+        lines = subprocess.run(["ldd", name], capture_output=True, text=True, check=True).stdout.split()
+        for path in {name, *(word for word in lines if word.startswith("/"))}:
+            found[path.lstrip("/")] = Path(path).read_bytes()
+    return found
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> ImageRoot:
+    place = tmp_path_factory.mktemp("imported")
+    root = place / "source"
+    for path, content in programs_of_the_host("/bin/sh", "/bin/cat", "/bin/ls", "/usr/bin/id").items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        target.chmod(0o4755)
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/marker").write_text("imported\n")
+    return ImageStore(place / "images").import_directory(root, name="tool:1")
+
+
+async def test_the_image_is_the_root(prison: Any, image: ImageRoot) -> None:
+    ran = await prison.sh("cat /etc/marker; id -un; ls /usr/bin; : > /etc/x; : > /workspace/x && echo wrote", image=image)
+    assert (ran.outcome.ending, ran.err.count("ead-only")) == (Ending.EXITED, 1)
+    assert ran.out.split() == ["imported", "sandbox", "id", "wrote"]
+    assert ran.receipt.image_digest == image.digest
+
+
+async def test_a_removed_image_is_refused_at_start(prison: Any, tmp_path: Path) -> None:
+    store = ImageStore(tmp_path / "images")
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w"):
+        pass
+    (tmp_path / "root").mkdir()
+    gone = store.import_directory(tmp_path / "root")
+    store.remove(gone.digest)
+    try:
+        outcome = (await prison.run("true", image=gone)).outcome
+    except Exception as error:  # noqa: BLE001 - as root the supervisor notices first
+        assert getattr(error, "code", "") == "image_unreachable"
+    else:
+        assert outcome.ending is Ending.NOT_STARTED
+
+
+async def test_an_empty_image_runs_nothing(prison: Any, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    empty = ImageStore(tmp_path / "images").import_directory(tmp_path / "root")
+    outcome = (await prison.run("sh", image=empty)).outcome
+    assert (outcome.ending, outcome.exit_code) == (Ending.NOT_STARTED, 127)

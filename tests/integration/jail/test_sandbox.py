@@ -1,0 +1,283 @@
+import asyncio
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenantry.engines.jail.errors import JailUnavailable, SandboxBusy
+from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.types import Ending, InputFile, Limits, Stream
+
+SMALL = Limits(memory_mib=64, pids=16, timeout_seconds=30, disk_mib=8, tmp_mib=4, shm_mib=4)
+
+
+async def test_a_program_runs_and_its_end_is_told(prison: Any) -> None:
+    ran = await prison.sh("echo out; echo err >&2; exit 3")
+    assert (ran.outcome.ending, ran.outcome.exit_code) == (Ending.EXITED, 3)
+    assert (ran.out, ran.err) == ("out\n", "err\n")
+    usage = ran.outcome.usage
+    assert usage.output_bytes == 8
+    assert 0 < usage.wall_seconds < 30
+    assert usage.peak_memory_mib > 0
+
+
+async def test_a_signal_is_told_as_a_shell_would(prison: Any) -> None:
+    assert (await prison.sh("kill -TERM $$")).outcome.exit_code == 143
+
+
+async def test_output_comes_while_it_runs_and_waits_for_a_slow_receiver(prison: Any) -> None:
+    heard = asyncio.Event()
+    gate = asyncio.Event()
+    chunks: list[bytes] = []
+
+    async def hear(_: Stream, text: bytes) -> None:
+        heard.set()
+        await gate.wait()
+        chunks.append(text)
+
+    async with await prison.jail.start(prison.spec("sh", "-c", "echo first; sleep 0.2; echo second"), hear) as sandbox:
+        await asyncio.wait_for(heard.wait(), 10)
+        assert chunks == []
+        gate.set()
+        await sandbox.wait()
+    assert b"".join(chunks) == b"first\nsecond\n"
+
+
+async def test_a_receiver_that_fails_ends_the_sandbox_and_wait_raises_its_error(prison: Any) -> None:
+    def fail(_: Stream, __: bytes) -> None:
+        raise LookupError("mine")
+
+    async with await prison.jail.start(prison.spec("sh", "-c", "echo x; sleep 60"), fail) as sandbox:
+        with pytest.raises(LookupError, match="mine"):
+            await sandbox.wait()
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "word"),
+    [
+        (("no-such-program",), 127, "not found"),
+        (("/no/such/program",), 127, "not found"),
+        (("/etc/passwd",), 126, "cannot be executed"),
+        (("/usr",), 126, "cannot be executed"),
+    ],
+)
+async def test_a_program_that_cannot_start_says_so(prison: Any, command: tuple[str, ...], code: int, word: str) -> None:
+    outcome = (await prison.run(*command)).outcome
+    assert (outcome.ending, outcome.exit_code) == (Ending.NOT_STARTED, code)
+    assert word in outcome.detail
+    assert command[0] in outcome.detail
+
+
+async def test_a_program_that_says_what_bwrap_would_say_is_not_believed(prison: Any) -> None:
+    ran = await prison.sh("echo 'bwrap: execvp x: No such file or directory' >&2; exit 1")
+    assert (ran.outcome.ending, ran.outcome.exit_code) == (Ending.EXITED, 1)
+
+
+async def test_a_working_directory_that_is_absent_is_not_started(prison: Any) -> None:
+    outcome = (await prison.run("true", workdir="/absent")).outcome
+    assert outcome.ending is Ending.NOT_STARTED
+    assert "/absent" in outcome.detail
+
+
+async def test_time_runs_out(prison: Any) -> None:
+    ran = await prison.sh("trap '' TERM INT; setsid sleep 100 & sleep 100", limits=Limits(timeout_seconds=0.3))
+    assert (ran.outcome.ending, ran.outcome.exit_code) == (Ending.TIMED_OUT, None)
+    assert ran.outcome.usage.wall_seconds < 10
+
+
+async def test_output_is_cut_at_its_limit(prison: Any) -> None:
+    ran = await prison.run("cat", "/dev/zero", limits=Limits(output_bytes=100_000, timeout_seconds=30))
+    assert ran.outcome.ending is Ending.OUTPUT_LIMIT
+    assert len(ran.out) == ran.outcome.usage.output_bytes == 100_000
+
+
+async def test_output_of_exactly_the_limit_is_no_excess(prison: Any) -> None:
+    ran = await prison.sh("printf 1234567890", limits=Limits(output_bytes=10, timeout_seconds=30))
+    assert ran.outcome.ending is Ending.EXITED
+
+
+async def test_a_killed_child_behind_exit_0_is_still_out_of_memory(prison: Any) -> None:
+    if prison.jail.isolation != "cgroup":
+        pytest.skip("no cgroup here")
+    script = "(head -c 300m /dev/zero | tail -c 290m >/dev/null) 2>/dev/null; exit 0"
+    outcome = (await prison.sh(script, limits=SMALL)).outcome
+    assert outcome.ending is Ending.OUT_OF_MEMORY
+    assert outcome.usage.peak_memory_mib <= 64.1
+
+
+async def test_kill_ends_everything_and_tells_why(prison: Any) -> None:
+    async with await prison.jail.start(prison.spec("sh", "-c", "sleep 100 & setsid sleep 100"), lambda *_: None) as sandbox:
+        sandbox.kill("an operator said so")
+        sandbox.kill("twice")
+        outcome = await sandbox.wait()
+        assert (outcome.ending, outcome.detail) == (Ending.KILLED, "an operator said so")
+        assert await sandbox.wait() == outcome
+
+
+async def test_what_it_left_in_the_background_dies_with_it(prison: Any) -> None:
+    ran = await prison.sh("(setsid sleep 987 </dev/null >/dev/null 2>&1 &) ; exit 4")
+    assert ran.outcome.exit_code == 4
+    assert subprocess.run(["pgrep", "-f", "sleep 987"], check=False, capture_output=True).stdout == b""
+
+
+async def test_inputs_are_read_only_and_outputs_are_collected_after_death(prison: Any) -> None:
+    inputs = (InputFile("a/b/data", b"in"), InputFile("a/run.sh", b"#!/bin/sh\necho ran\n", executable=True))
+    script = "cat /inputs/a/b/data; /inputs/a/run.sh; echo x > /inputs/x; rm -f /inputs/a/run.sh; echo out > /outputs/o; echo w > w"
+    spec = prison.spec("sh", "-c", script, inputs=inputs)
+    heard = bytearray()
+    async with await prison.jail.start(spec, lambda s, t: heard.extend(t) if s is Stream.STDOUT else None) as sandbox:
+        with pytest.raises(SandboxBusy):
+            await sandbox.artifacts(["**"])
+        await sandbox.wait()
+        files = await sandbox.artifacts(["outputs/**", "w"])
+        assert {item.path: item.read() for item in files} == {"outputs/o": b"out\n", "w": b"w\n"}
+        assert await sandbox.artifacts(["absent"]) == []
+    assert heard == b"inran\n"
+
+
+async def test_hostile_artifacts_are_skipped(prison: Any) -> None:
+    script = (
+        "cd /outputs; echo ok > ok; ln -s /etc/passwd l; ln -s / d; mkfifo p; truncate -s 200M sparse 2>/dev/null;"
+        "mkdir -p t; cd t; i=0; while [ $i -lt 50 ]; do : > f$i; i=$((i+1)); done; rm -rf /workspace/x; ln -s /outputs /workspace/x"
+    )
+    async with await prison.jail.start(prison.spec("sh", "-c", script), lambda *_: None) as sandbox:
+        await sandbox.wait()
+        files = await sandbox.artifacts(["**"], max_files=11, max_bytes=1 << 20)
+        assert len(files) == 11
+        assert [item.path for item in files][0] == "outputs/ok"
+        skipped = {item.path: item.reason for item in files.skipped}
+        assert skipped["outputs/l"] == skipped["outputs/d"] == skipped["outputs/p"] == "not_regular"
+        assert skipped["outputs/sparse"] in {"too_large", "too_many"}
+
+
+async def test_artifacts_of_a_program_that_replaced_its_outputs_by_a_link_are_none(prison: Any) -> None:
+    script = "rmdir /workspace/outputs; ln -s /etc /workspace/outputs"
+    async with await prison.jail.start(prison.spec("sh", "-c", script), lambda *_: None) as sandbox:
+        await sandbox.wait()
+        assert await sandbox.artifacts(["outputs/**", "outputs/passwd"]) == []
+
+
+async def test_secrets_are_on_no_command_line(prison: Any) -> None:
+    canary = "canary-5f2c"
+    spec = prison.spec("sleep", "60", env={"TOKEN": canary}, inputs=(InputFile("t", canary.encode()),))
+    async with await prison.jail.start(spec, lambda *_: None) as sandbox:
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                assert canary.encode() not in process.read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        assert canary not in repr(sandbox.receipt)
+        assert canary not in str(sandbox.receipt.as_record())
+
+
+async def test_only_the_named_environment_and_three_descriptors_reach_it(prison: Any) -> None:
+    os.environ["HOST_CANARY"] = "leaked"
+    try:
+        ran = await prison.sh("env; for f in /proc/self/fd/*; do echo $f; done; read x; echo eof=$?", env={"A": "b c\nd"})
+    finally:
+        del os.environ["HOST_CANARY"]
+    assert "HOST_CANARY" not in ran.out
+    assert "A=b c\nd\n" in ran.out
+    assert "eof=1" in ran.out
+    descriptors = [line.rpartition("/")[2] for line in ran.out.splitlines() if line.startswith("/proc/self/fd/")]
+    assert set(descriptors) - {"3"} == {"0", "1", "2"}  # 3 is the directory being read
+
+
+async def test_the_receipt_is_what_the_kernel_says(prison: Any) -> None:
+    for command in (("true",), ("sleep", "0.2")):
+        receipt = (await prison.run(*command, limits=SMALL)).receipt
+        assert receipt.seccomp_mode == "2"
+        assert receipt.no_new_privs
+        assert receipt.uid != 0
+        assert int(receipt.capabilities["CapEff"], 16) == int(receipt.capabilities["CapPrm"], 16) == 0
+        assert {"mnt", "net", "pid", "user", "ipc", "uts"} <= set(receipt.unshared)
+        assert receipt.interfaces == ("lo",)
+        assert receipt.rlimits["core"] == "0"
+        assert receipt.image_digest == prison.host.digest
+        if prison.jail.isolation == "cgroup":
+            assert len(receipt.cgroup_paths) >= 1
+            assert str(64 << 20) in receipt.cgroup_values.values()
+        assert len(receipt.digest()) == 64
+
+
+async def test_limits_are_those_asked_for(prison: Any) -> None:
+    ran = await prison.sh("df -k /workspace /tmp /dev/shm | awk 'NR>1 {print $2}'; ulimit -n; ulimit -c", limits=SMALL)
+    assert ran.out.split() == ["8192", "4096", "4096", "1024", "0"]
+
+
+async def test_a_million_small_files_end_at_a_bound(prison: Any) -> None:
+    if prison.jail.isolation != "cgroup":
+        pytest.skip("inodes are counted to the cgroup's memory")
+    script = "cd /workspace; i=0; while [ $i -lt 200000 ]; do : > f$i || exit 5; i=$((i+1)); done"
+    outcome = (await prison.sh(script, limits=Limits(memory_mib=16, disk_mib=8, timeout_seconds=20))).outcome
+    assert outcome.ending in {Ending.OUT_OF_MEMORY, Ending.TIMED_OUT} or outcome.exit_code == 5
+
+
+async def test_a_neighbour_goes_on_beside_a_fork_bomb(prison: Any) -> None:
+    bomb = "f() { f | f & }; f; sleep 3"
+    limits = Limits(memory_mib=64, pids=32, timeout_seconds=3, cpus=0.5)
+    async with await prison.jail.start(prison.spec("sh", "-c", bomb, limits=limits), lambda *_: None) as sandbox:
+        started = time.monotonic()
+        assert (await prison.sh("exit 0")).outcome.exit_code == 0
+        assert time.monotonic() - started < 3
+        sandbox.kill()
+        assert (await sandbox.wait()).ending in {Ending.KILLED, Ending.OUT_OF_MEMORY}
+
+
+async def test_a_hundred_at_once(prison: Any) -> None:
+    rans = await asyncio.gather(*(prison.sh(f"echo {number}") for number in range(100)))
+    assert [ran.out for ran in rans] == [f"{number}\n" for number in range(100)]
+    assert {ran.outcome.ending for ran in rans} == {Ending.EXITED}
+
+
+async def test_sandboxes_that_live_together_have_different_uids_and_namespaces(prison: Any) -> None:
+    held = [await prison.jail.start(prison.spec("sleep", "60"), lambda *_: None) for _ in range(5)]
+    try:
+        for kind in ("pid", "net", "mnt", "user", "ipc", "uts"):
+            assert len({sandbox.receipt.namespaces[kind] for sandbox in held}) == 5
+        if os.geteuid() == 0:
+            assert len({sandbox.receipt.uid for sandbox in held}) == 5
+    finally:
+        await asyncio.gather(*(sandbox.close() for sandbox in held))
+
+
+async def test_closing_gives_everything_back(prison: Any) -> None:
+    def held() -> int:
+        return sum("uids" not in os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())  # noqa: PTH115
+
+    await prison.sh("true")
+    before = held()
+    for _ in range(5):
+        sandbox = await prison.jail.start(prison.spec("sh", "-c", "head -c 1m /dev/zero > x; sleep 60"), lambda *_: None)
+        await asyncio.gather(sandbox.close(), sandbox.close())
+        assert not any((parent / sandbox.id).exists() for parent in prison.jail.hierarchy.directories)
+        with pytest.raises(SandboxBusy):
+            await sandbox.artifacts(["**"])
+    assert held() <= before
+
+
+async def test_a_cancelled_start_leaves_nothing(prison: Any) -> None:
+    for delay in (0.0, 0.002, 0.005, 0.01):
+        task = asyncio.create_task(prison.jail.start(prison.spec("sleep", "876"), lambda *_: None))
+        await asyncio.sleep(delay)
+        task.cancel()
+        try:
+            sandbox = await task
+        except asyncio.CancelledError:
+            continue
+        await sandbox.close()
+    assert subprocess.run(["pgrep", "-f", "sleep 876"], check=False, capture_output=True).stdout == b""
+    assert prison.jail._sandboxes == {}
+
+
+async def test_a_closed_jail_starts_nothing(prison: Any, tmp_path: Path) -> None:
+    jail = await Jail.open(tmp_path, bubblewrap=prison.jail.bubblewrap.path, trial=False)
+    sandbox = await jail.start(prison.spec("sleep", "60"), lambda *_: None)
+    await jail.close()
+    await jail.close()
+    assert (await sandbox.wait()).ending is Ending.KILLED
+    with pytest.raises(JailUnavailable):
+        await jail.start(prison.spec("true"), lambda *_: None)
