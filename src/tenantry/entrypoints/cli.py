@@ -55,7 +55,10 @@ def down(_cli: Invocation, *, home: Home = None) -> None:
 
 @command(app, "worker", example="tenantry worker --region eu")
 def worker(
-    _cli: Invocation, *, region: Annotated[str, typer.Option("--region", help="the one cell it serves")], home: Home = None
+    _cli: Invocation,
+    *,
+    region: Annotated[str, typer.Option("--region", help="the one cell it serves")],
+    home: Home = None,
 ) -> None:
     """Run one more worker for a region, in the foreground."""
     arguments = [sys.executable, "-m", "tenantry.entrypoints.worker", str(_home(home)), region]
@@ -106,7 +109,7 @@ def selftest(cli: Invocation, *, home: Home = None) -> None:
 def demo(
     _cli: Invocation,
     *,
-    leave: Annotated[bool, typer.Option("--exit", help="stop at the end instead of leaving the server running")] = False,
+    leave: Annotated[bool, typer.Option("--exit", help="stop at the end, else it is left running")] = False,
     port: Port = None,
     home: Home = None,
 ) -> None:

@@ -72,7 +72,7 @@ def start_detached(home: Path, *, port: int | None = None) -> tuple[RunningServe
 
 
 def stop(home: Path) -> RunningServer:
-    """End the server of a home and wait until it is gone; raises NotFound `not_running`, Unavailable `still_running`."""
+    """End the server of a home, wait until it is gone; raises NotFound `not_running`, Unavailable `still_running`."""
     server = find_server(home)
     if server is None:
         raise NotFound("not_running", f"no server runs in {home}: nothing to stop")

@@ -174,7 +174,13 @@ class Access:
 
     def knows(self, workspace_id: UUID) -> bool:
         """Whether the credential has any say in that workspace; else it reads as absent."""
-        return bool(self.workspaces.get(workspace_id)) or Permission.WORKSPACE_READ in self.tenant
+        return bool(self.workspaces.get(workspace_id)) or bool(self.tenant)
+
+    def holds_anywhere(self, permission: Permission) -> bool:
+        return any(permission in held for held in self.workspaces.values())
+
+    def workspaces_with(self, permission: Permission) -> list[UUID]:
+        return [workspace_id for workspace_id, held in self.workspaces.items() if permission in held]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tenantry.capabilities.access.types import Caller, Permission
 from tenantry.capabilities.tenants.types import PLATFORM_TENANT
 from tenantry.foundation.errors import Denied, Invalid, NotFound
 from tenantry.foundation.ids import Prefix, format_id, parse_id
-from tenantry.interfaces.api.routing import RouteSpec
+from tenantry.interfaces.api.routing import Reach, RouteSpec
 from tenantry.interfaces.api.runtime import Runtime
 
 
@@ -46,6 +46,8 @@ async def place_of(request: Request, *, spec: RouteSpec, caller: Caller, runtime
     own = {caller.tenant_slug, format_id(Prefix.TENANT, caller.tenant_id)}
     if names - own:
         raise tenant_mismatch()
+    if spec.reach is Reach.TENANT and isinstance(spec.needs, Permission):
+        workspace_id = None
     return Place(tenant_id=caller.tenant_id, region=caller.region, workspace_id=workspace_id)
 
 

@@ -31,7 +31,7 @@ from tenantry.foundation.telemetry import REQUEST_SECONDS, REQUESTS, trace_id_of
 from tenantry.interfaces.api import problems
 from tenantry.interfaces.api.bodies import StrictRequest, read_body
 from tenantry.interfaces.api.context import Place, not_found, place_of
-from tenantry.interfaces.api.routing import Mark, RouteSpec
+from tenantry.interfaces.api.routing import Mark, Reach, RouteSpec
 from tenantry.interfaces.api.runtime import Runtime
 from tenantry.interfaces.api.unit import Unit
 
@@ -144,7 +144,8 @@ async def _decide(request: Request, *, spec: RouteSpec, caller: Caller, place: P
     workspace_id = place.workspace_id
     if workspace_id is None:
         decision = decide(caller.access, spec.needs)
-        if not decision.allowed:
+        anywhere = spec.reach is Reach.ANYWHERE and caller.access.holds_anywhere(spec.needs)
+        if not decision.allowed and not anywhere:
             raise permission_missing(spec.needs, decision)
         return
     status = await runtime.admission.workspace_status(caller, workspace_id)

@@ -18,6 +18,19 @@ class Mark(StrEnum):
     AUTHENTICATED = "authenticated"
 
 
+class Reach(StrEnum):
+    """In which place the permission must be held."""
+
+    WORKSPACE = "workspace"
+    """In the workspace that the path names."""
+    TENANT = "tenant"
+    """In the whole tenant; what is held in a workspace does not count."""
+    EITHER = "either"
+    """In the whole tenant, or in the one workspace that the credential or X-Workspace-Id names."""
+    ANYWHERE = "anywhere"
+    """In any workspace: the route shows those where it is held, and no others."""
+
+
 Replay = Callable[[Any, str], Awaitable[Any]]
 """(unit, resource id) → what the first answer showed, less its secrets."""
 
@@ -40,7 +53,14 @@ class RouteSpec:
     closed_too: bool = False
     raw_body: bool = False
     media_type: str | None = None
-    resource: str = ""
+    narrowed: Reach | None = None
+
+    @property
+    def reach(self) -> Reach:
+        """Where the permission must be held: told by the path, unless the route says otherwise."""
+        if self.narrowed is not None:
+            return self.narrowed
+        return Reach.WORKSPACE if "ws" in self.parameters else Reach.TENANT
 
     @property
     def parameters(self) -> tuple[str, ...]:

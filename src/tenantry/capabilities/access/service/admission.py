@@ -16,6 +16,7 @@ from tenantry.capabilities.access import repository
 from tenantry.capabilities.access.service.decide import compile_access
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, Caller, Permission
 from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.audit.types import Outcome as AuditOutcome
 from tenantry.capabilities.identity.errors import credential_malformed, credential_refused
 from tenantry.capabilities.identity.service import IdentityService, KeyHasher
 from tenantry.capabilities.identity.types import (
@@ -67,22 +68,18 @@ class Admission:
         Unknown, wrong, revoked and expired read the same.
         """
         digest = hashlib.sha256(text.encode()).digest()
-        caller = self._callers.get(digest)
         now = self._clock.now()
-        if caller is None or not self._cells.get(caller.region).link.fresh:
+        caller = self._callers.get(digest)
+        if caller is None or not self._cells.get(caller.region).link.fresh or not _open(caller, now=now, ip=ip):
             credential = read_credential(text)
             if credential is None:
                 raise credential_malformed()
             generation = self._generation
-            caller = await self._admit(credential)
+            caller = await self._admit(credential, ip=ip)
             if generation == self._generation:
                 self._callers[digest] = caller
             if len(self._callers) > _CACHED_CALLERS:
                 self._callers.popitem(last=False)
-        if caller.expires_at is not None and caller.expires_at <= now:
-            raise credential_refused()
-        if caller.allowed_networks and not _inside(ip, caller.allowed_networks):
-            raise credential_refused()
         self._used.setdefault(caller.region, {}).setdefault(caller.tenant_id, {})[caller.key_id] = now
         return caller
 
@@ -116,31 +113,58 @@ class Admission:
                 async with self._cells.get(region).session(scope, lifecycle=True) as session:
                     await self._identity(session).touch_keys(keys)
 
-    async def _admit(self, credential: Credential) -> Caller:
+    async def _admit(self, credential: Credential, *, ip: str | None) -> Caller:
         cell = self._cells.get(credential.region)
         tenant_id = await self._candidate(credential)
-        scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM)
+        scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM, ip=ip)
         # A lifecycle session reads the key of a suspended tenant, so that only its holder learns of the suspension.
         async with cell.session(scope, lifecycle=True) as session:
             key = await self._identity(session).find_key_of(credential)
-            if key is None or not self._usable(key, credential):
+            if key is None:
                 raise credential_refused()
             tenant = await TenantService(session=session, audit=self._audit(session), clock=self._clock).get()
-            refuse_unless_active(tenant.status)
             sources = [source async for source in self._sources(session, key)]
-        return Caller(
-            actor=_actor(key),
-            tenant_id=tenant_id,
-            tenant_slug=tenant.slug,
-            region=cell.region,
-            workspace_id=key.workspace_id,
-            access=compile_access(sources),
-            key_id=key.key_id,
-            expires_at=key.expires_at,
-            allowed_networks=key.allowed_networks,
-            principal=key.principal_id,
-            roles=key.roles,
+            caller = Caller(
+                actor=_actor(key),
+                tenant_id=tenant_id,
+                tenant_slug=tenant.slug,
+                region=cell.region,
+                workspace_id=key.workspace_id,
+                access=compile_access(sources),
+                key_id=key.key_id,
+                expires_at=key.expires_at,
+                allowed_networks=key.allowed_networks,
+                principal=key.principal_id,
+                roles=key.roles,
+            )
+            if (fault := await self._fault(session, key, credential, caller, ip=ip)) is not None:
+                await self._record_refusal(session, caller, fault)
+                raise credential_refused()
+            refuse_unless_active(tenant.status)
+        return caller
+
+    async def _fault(
+        self, session: TenantSession, key: ApiKey, credential: Credential, caller: Caller, *, ip: str | None
+    ) -> str | None:
+        """Name what is wrong with a key whose secret is right, for the trail; the answer does not tell."""
+        if key.status not in (KeyStatus.ACTIVE, KeyStatus.GRACE):
+            return f"key_{key.status}"
+        if key.workspace_id != (credential.scope_id if credential.kind is ScopeKind.WORKSPACE else None):
+            return "key_scope"
+        if not _open(caller, now=self._clock.now(), ip=ip):
+            return "key_expired" if caller.expires_at and caller.expires_at <= self._clock.now() else "network"
+        return None if await self._principal_is_active(session, key) else "principal_disabled"
+
+    async def _record_refusal(self, session: TenantSession, caller: Caller, reason: str) -> None:
+        """Record a refusal of a known key in its tenant's trail, in a commit of its own."""
+        await self._audit(session).record(
+            "credential.refused",
+            resource_type="key",
+            resource_id=format_id(Prefix.KEY, caller.key_id),
+            outcome=AuditOutcome.DENIED,
+            reason=reason,
         )
+        await session.commit()
 
     async def _candidate(self, credential: Credential) -> UUID:
         if credential.kind is ScopeKind.PLATFORM:
@@ -153,18 +177,10 @@ class Admission:
             raise credential_refused()
         return placement.tenant_id
 
-    def _usable(self, key: ApiKey, credential: Credential) -> bool:
-        if key.status not in (KeyStatus.ACTIVE, KeyStatus.GRACE):
-            return False
-        if key.expires_at is not None and key.expires_at <= self._clock.now():
-            return False
-        return key.workspace_id == (credential.scope_id if credential.kind is ScopeKind.WORKSPACE else None)
-
     async def _sources(
         self, session: TenantSession, key: ApiKey
     ) -> AsyncIterator[tuple[UUID | None, str, frozenset[Permission]]]:
         """Say what the key may do: its own roles and permissions, or without any what its principal is bound to."""
-        await self._refuse_disabled(session, key)
         name = format_id(Prefix.KEY, key.key_id)
         if key.roles or key.permissions:
             for role in key.roles:
@@ -177,17 +193,15 @@ class Admission:
                 reason = f"role {binding.role} by {format_id(Prefix.BINDING, binding.binding_id)}"
                 yield key.workspace_id or binding.workspace_id, reason, held
 
-    async def _refuse_disabled(self, session: TenantSession, key: ApiKey) -> None:
+    async def _principal_is_active(self, session: TenantSession, key: ApiKey) -> bool:
         identity = self._identity(session)
-        status = PrincipalStatus.ACTIVE
         if key.principal_type is PrincipalType.USER:
             user = await identity.find_user(parse_id(Prefix.USER, key.principal_id))
-            status = user.status if user else PrincipalStatus.DISABLED
-        elif key.principal_type is PrincipalType.SERVICE_ACCOUNT:
+            return user is not None and user.status is PrincipalStatus.ACTIVE
+        if key.principal_type is PrincipalType.SERVICE_ACCOUNT:
             account = await identity.get_service_account(parse_id(Prefix.SERVICE_ACCOUNT, key.principal_id))
-            status = account.status
-        if status is not PrincipalStatus.ACTIVE:
-            raise credential_refused()
+            return account.status is PrincipalStatus.ACTIVE
+        return True
 
     def _forget(self, payload: str) -> None:
         self._generation += 1
@@ -216,6 +230,13 @@ class Admission:
 def _actor(key: ApiKey) -> Actor:
     chain = () if key.principal_type is PrincipalType.SYSTEM else (key.principal_id,)
     return Actor(ActorType.API_KEY, format_id(Prefix.KEY, key.key_id), chain)
+
+
+def _open(caller: Caller, *, now: datetime, ip: str | None) -> bool:
+    """Say whether the key still holds at this moment, from this address."""
+    if caller.expires_at is not None and caller.expires_at <= now:
+        return False
+    return not caller.allowed_networks or _inside(ip, caller.allowed_networks)
 
 
 def _inside(ip: str | None, networks: tuple[str, ...]) -> bool:

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome
 from tenantry.foundation.ids import Prefix, format_id, parse_id
-from tenantry.interfaces.api.routing import RouteRegistry
+from tenantry.interfaces.api.routing import Reach, RouteRegistry
 from tenantry.interfaces.api.schema import Answer, CursorText, Limit, Moment, Page, after, named, page
 from tenantry.interfaces.api.unit import unit_of
 
@@ -31,7 +31,7 @@ class EventAnswer(Answer):
     details: dict[str, Any]
 
 
-@routes.get("/audit", needs=Permission.AUDIT_READ)
+@routes.get("/audit", needs=Permission.AUDIT_READ, narrowed=Reach.EITHER)
 async def query_audit(
     request: Request,
     actor: str | None = Query(default=None, max_length=60),

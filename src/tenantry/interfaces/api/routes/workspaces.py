@@ -10,7 +10,7 @@ from tenantry.capabilities.tenants.service import NewWorkspace
 from tenantry.capabilities.tenants.types import PATH_PATTERN, DisplayName, Workspace, WorkspaceOwner, WorkspaceSettings
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.context import tenant_mismatch
-from tenantry.interfaces.api.routing import RouteRegistry
+from tenantry.interfaces.api.routing import Reach, RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, page
 from tenantry.interfaces.api.unit import Unit, unit_of
 
@@ -22,7 +22,7 @@ class WorkspaceBody(Body):
     name: DisplayName
     path: str | None = Field(default=None, pattern=PATH_PATTERN)
     region: str | None = Field(default=None, max_length=16)
-    owner: WorkspaceOwner
+    owner: WorkspaceOwner | None = Field(default=None, description="whoever asks, when absent")
     settings: WorkspaceSettings | None = None
 
 
@@ -67,7 +67,7 @@ async def create_workspace(request: Request, body: WorkspaceBody) -> WorkspaceAn
     workspace = await unit.workspaces.create(
         NewWorkspace(
             name=body.name,
-            owner=body.owner,
+            owner=body.owner or WorkspaceOwner(type="user", id=unit.caller.principal),
             path=body.path,
             region=body.region,
             settings=body.settings or WorkspaceSettings(),
@@ -77,12 +77,12 @@ async def create_workspace(request: Request, body: WorkspaceBody) -> WorkspaceAn
     return _shown(unit, workspace)
 
 
-@routes.get("/workspaces", needs=Permission.WORKSPACE_READ)
+@routes.get("/workspaces", needs=Permission.WORKSPACE_READ, narrowed=Reach.ANYWHERE)
 async def list_workspaces(request: Request, limit: Limit = 50, cursor: CursorText = None) -> Page[WorkspaceAnswer]:
     """The workspaces that the credential may read."""
     unit = unit_of(request)
     access = unit.caller.access
-    only = None if Permission.WORKSPACE_READ in access.tenant else list(access.workspaces)
+    only = None if Permission.WORKSPACE_READ in access.tenant else access.workspaces_with(Permission.WORKSPACE_READ)
     found = await unit.workspaces.list_workspaces(after=after(unit, cursor), limit=limit + 1, only=only)
     items = [render(unit, workspace) for workspace in found]
     return Page[WorkspaceAnswer](**page(unit, items, ids=[w.workspace_id for w in found], limit=limit))
