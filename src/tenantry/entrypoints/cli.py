@@ -29,11 +29,16 @@ def up(
     home: Home = None,
 ) -> None:
     """Start everything: PostgreSQL, the server, a worker for each region."""
+    from tenantry.client.credentials import load
+    from tenantry.entrypoints.embedded import CREDENTIALS
     from tenantry.entrypoints.processes import server_command, start_detached
 
     folder = _home(home)
     if detach:
+        known = (folder / CREDENTIALS).exists()
         server, said = start_detached(folder, port=port)
+        if not known:
+            say(f"platform key (shown once): {load(home=folder).key}")
         for line in said.splitlines():
             if not line.startswith("{"):
                 say(line)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -52,9 +53,14 @@ class Embedded:
         made = self._prepare()
         host, port = self.listener.getsockname()[:2]
         url = f"http://{host}:{port}"
+        self._renew_address(url)
         if made is not None:
             write_credentials(self._settings.home / CREDENTIALS, url=url, key=made)
-            print(f"platform key (shown once): {made}", flush=True)
+            if sys.stdout.isatty():
+                print(f"platform key (shown once): {made}", flush=True)
+            else:
+                # Not into a log: whoever starts it in the background reads the file.
+                print(f"platform key written to {self._settings.home / CREDENTIALS}", flush=True)
         print(f"tenantry listens on {url}, home {self._settings.home}", flush=True)
 
     async def watch_workers(self) -> None:
@@ -84,6 +90,17 @@ class Embedded:
         except OSError as error:
             return f"port_taken: {host}:{port} cannot be listened on ({error.strerror}): choose another with --port"
         return None
+
+    def _renew_address(self, url: str) -> None:
+        """Keep the stored credentials pointing here when the port is another than last time."""
+        file = self._settings.home / CREDENTIALS
+        try:
+            stored = json.loads(file.read_text())
+            old, key = urlsplit(stored["url"]), str(stored["key"])
+        except (OSError, ValueError, KeyError):
+            return
+        if old.hostname == urlsplit(url).hostname and stored["url"] != url:
+            write_credentials(file, url=url, key=key)
 
     def _prepare(self) -> str | None:
         """Run the preparation in a process of its own; gives the platform key when it was made."""

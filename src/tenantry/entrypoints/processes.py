@@ -78,7 +78,7 @@ def stop(home: Path) -> RunningServer:
         raise NotFound("not_running", f"no server runs in {home}: nothing to stop")
     os.kill(server.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
-    while find_server(home) is not None:
+    while Path(f"/proc/{server.pid}").exists():
         if time.monotonic() > deadline:
             raise Unavailable("still_running", f"the server (pid {server.pid}) has not ended: look at its log")
         time.sleep(_LOOK_SECONDS)

@@ -24,7 +24,7 @@ from tenantry.capabilities.audit.service import seal
 from tenantry.capabilities.tenants.service import TENANT_SUSPENDED, WORKSPACE_SUSPENDED
 from tenantry.entrypoints.embedded import Embedded, print_faults
 from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
-from tenantry.foundation import outbox
+from tenantry.foundation import idempotency, outbox
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.errors import TenantryError, Unavailable
@@ -33,6 +33,7 @@ from tenantry.foundation.scope import SYSTEM, TenantScope
 from tenantry.foundation.settings import Settings, load_settings
 from tenantry.foundation.telemetry import configure_logging
 from tenantry.interfaces.api.app import create_app
+from tenantry.interfaces.api.protocol import BoundedProtocol
 from tenantry.interfaces.api.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _SEAL_SECONDS: Final = 0.25
 _NOTE_SECONDS: Final = 5.0
+_JANITOR_SECONDS: Final = 300.0
 _TOPICS: Final = (TENANT_SUSPENDED, WORKSPACE_SUSPENDED)
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +56,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         config = uvicorn.Config(
             create_app(runtime),
             loop="uvloop",
-            http="httptools",
+            http=BoundedProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -98,6 +100,7 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
         await cell.link.start()
         runtime.trails[cell.region].start()
         tasks.append(asyncio.create_task(_forever("seal", _SEAL_SECONDS, partial(_seal, sealer))))
+        tasks.append(asyncio.create_task(_forever("janitor", _JANITOR_SECONDS, partial(_forget_old_keys, dispatcher))))
         tasks.append(asyncio.create_task(relay.run()))
     tasks.append(asyncio.create_task(_forever("note-uses", _NOTE_SECONDS, runtime.admission.note_uses)))
     try:
@@ -132,6 +135,11 @@ async def _seal(pool: "Pool") -> None:
     while sealed:
         async with platform_session(pool) as connection:
             sealed = await seal(connection)
+
+
+async def _forget_old_keys(pool: "Pool") -> None:
+    async with platform_session(pool) as connection:
+        await idempotency.forget_old(connection)
 
 
 class _Relay:

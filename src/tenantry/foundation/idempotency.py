@@ -5,10 +5,14 @@ effect, so a repeated key then does the work. Records are kept for 24 hours.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Conflict, Invalid
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
 
 _WAIT: Final = "200ms"
 """How long to wait for the same key in flight before saying 409."""
@@ -73,3 +77,8 @@ async def remember(session: TenantSession, *, principal_id: str, key: str, statu
         status_code,
         resource_id,
     )
+
+
+async def forget_old(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+    """Forget records of all tenants older than 24 hours, as the dispatcher."""
+    await connection.execute("delete from tenantry.idempotency_records where created_at < now() - interval '24 hours'")

@@ -191,6 +191,12 @@ class AuditTrail:
             _log.warning("audit.flush_failed", code=error.code, events=len(events))
             self._waiting.setdefault(tenant_id, [])[:0] = events
             return
+        except Exception as error:  # noqa: BLE001 - one event that cannot be written must not take others with it
+            if len(events) > 1:
+                await self._write(tenant_id, events[: len(events) // 2])
+                await self._write(tenant_id, events[len(events) // 2 :])
+                return
+            _log.exception("audit.event_unwritable", action=events[0].action, kind=type(error).__name__)
         self._count -= len(events)
 
     async def _run(self) -> None:

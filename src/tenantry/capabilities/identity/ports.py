@@ -12,3 +12,7 @@ class KeyScopes(Protocol):
     ) -> None:
         """Raise Invalid for an unknown role or permission, Denied for more than the creator may do itself."""
         ...
+
+    async def require_bound_grantable(self, *, principal_id: str, workspace_id: UUID | None) -> None:
+        """Raise Denied when the principal is bound to more than the creator may do: a key without roles gets it all."""
+        ...

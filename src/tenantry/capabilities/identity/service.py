@@ -152,6 +152,8 @@ class IdentityService:
             account = await self.get_service_account(new.service_account_id, workspace_id=new.workspace_id)
             principal_type = PrincipalType.SERVICE_ACCOUNT
             principal_id = format_id(Prefix.SERVICE_ACCOUNT, account.service_account_id)
+        if not new.roles and not new.permissions:
+            await scopes.require_bound_grantable(principal_id=principal_id, workspace_id=new.workspace_id)
         kind = ScopeKind.WORKSPACE if new.workspace_id else ScopeKind.TENANT
         credential = make_credential(
             region=self._session.scope.region, kind=kind, scope_id=new.workspace_id or self._session.scope.tenant_id

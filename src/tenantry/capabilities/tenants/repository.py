@@ -37,12 +37,13 @@ _PLACEMENT: Final = "tenant_id, slug, region, isolation, status, created_at"
 
 
 async def insert_placement(directory: "Directory", placement: Placement) -> Placement | None:
-    """Reserve a slug; None when an active tenant holds it. A `pending` reservation of before is given again."""
+    """Reserve a slug; None when it is held. What stayed `pending` for 30 s is given again: a crash left it."""
     row = await directory.fetchrow(
         f"""insert into directory.tenants as t (tenant_id, slug, region, isolation, placement, status, created_at)
             values ($1, $2, $3, $4, 'cell', 'pending', $5)
-            on conflict (slug) do update set region = excluded.region, isolation = excluded.isolation
-            where t.status = 'pending'
+            on conflict (slug) do update set created_at = excluded.created_at
+            where t.status = 'pending' and t.region = excluded.region
+              and t.created_at < excluded.created_at - interval '30 seconds'
             returning {_PLACEMENT}""",
         placement.tenant_id,
         placement.slug,

@@ -1,11 +1,14 @@
 """Reads a request's body: bounded, strict JSON, no surprises."""
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 from starlette.requests import Request
 
 from tenantry.foundation.errors import Invalid
 from tenantry.kit.strict_json import NotStrictError, parse_json
+
+BODY_SECONDS: Final = 30.0
 
 
 class StrictRequest(Request):
@@ -25,6 +28,21 @@ async def read_body(request: StrictRequest, *, limit: int) -> bytes:
 
     A body that is not announced as JSON is refused here, so that nothing below guesses.
     """
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await _collected(request, limit=limit)
+    except TimeoutError:
+        raise Invalid("body_slow", f"body: did not arrive within {BODY_SECONDS:.0f} s", layer="api") from None
+    request._body = body  # noqa: SLF001 - Starlette's own cache of the body, which `body()` reads
+    if body:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Invalid("content_type_unsupported", "Content-Type: send application/json", layer="api")
+        await request.json()
+    return body
+
+
+async def _collected(request: Request, *, limit: int) -> bytes:
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(limit)
@@ -35,14 +53,7 @@ async def read_body(request: StrictRequest, *, limit: int) -> bytes:
         if size > limit:
             raise _too_large(limit)
         parts.append(part)
-    body = b"".join(parts)
-    request._body = body  # noqa: SLF001 - Starlette's own cache of the body, which `body()` reads
-    if body:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Invalid("content_type_unsupported", "Content-Type: send application/json", layer="api")
-        await request.json()
-    return body
+    return b"".join(parts)
 
 
 def _too_large(limit: int) -> Invalid:

@@ -38,6 +38,7 @@ from tenantry.interfaces.api.unit import Unit
 Handler = Callable[[Request], Awaitable[Response]]
 
 _IDEMPOTENCY_KEY: Final = re.compile(r"^[\x21-\x7e]{1,200}$")
+_PLAIN_ID: Final = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 _log = structlog.get_logger(__name__)
 
 
@@ -57,6 +58,9 @@ def guard(spec: RouteSpec, handler: Handler, runtime: Runtime) -> Handler:
             response = problems.problem_of(error, trace_id=trace_id)
             if error.kind is ErrorKind.FAULT:
                 _log.error("api.fault", code=error.code, route=spec.path, trace_id=trace_id)
+            elif error.kind is ErrorKind.UNAUTHENTICATED:
+                ip = request.client.host if request.client else None
+                _log.info("api.unauthenticated", code=error.code, route=spec.path, ip=ip, trace_id=trace_id)
         except RequestValidationError as error:
             response = problems.problem_of_validation(error, trace_id=trace_id)
         except HTTPException:
@@ -272,7 +276,7 @@ def _resource_id(request: Request, scope: TenantScope) -> str:
     """Name the innermost thing of the path, else the workspace, else the tenant."""
     named = [value for name, value in request.path_params.items() if name not in ("tenant", "ws")]
     if named:
-        return str(named[-1])[:120]
+        return named[-1] if _PLAIN_ID.match(named[-1]) else "malformed"
     if scope.workspace_id is not None:
         return format_id(Prefix.WORKSPACE, scope.workspace_id)
     return format_id(Prefix.TENANT, scope.tenant_id)

@@ -28,6 +28,7 @@ _STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "tenant_required": 400,
     "header_ambiguous": 400,
     "credential_in_query": 400,
+    "body_slow": 408,
     "body_too_large": 413,
     "content_type_unsupported": 415,
 }
@@ -37,6 +38,7 @@ _TITLES: Final[Mapping[int, str]] = {
     403: "Refused",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     410: "No longer kept",
     412: "Changed since it was read",

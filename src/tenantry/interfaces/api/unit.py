@@ -6,7 +6,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from tenantry.capabilities.access.service import AccessService, Grantor
+from tenantry.capabilities.access.service import AccessService, KeyGrantor
 from tenantry.capabilities.access.types import Caller
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService
@@ -78,8 +78,8 @@ class Unit:
         return AccessService(session=self.session, identity=self.identity, audit=self.audit, clock=self.runtime.clock)
 
     @property
-    def grantor(self) -> Grantor:
-        return Grantor(self.caller.access)
+    def grantor(self) -> KeyGrantor:
+        return KeyGrantor(self.caller.access, bindings_of=self.access.list_bindings_of)
 
     @property
     def jobs(self) -> JobService:

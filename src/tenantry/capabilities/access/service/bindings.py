@@ -1,5 +1,6 @@
 """Bindings of one tenant, and how the owner of a new tenant gets in."""
 
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 from tenantry.capabilities.access import repository
 from tenantry.capabilities.access.errors import binding_exists, binding_not_found, principal_not_found
 from tenantry.capabilities.access.service.decide import Grantor
-from tenantry.capabilities.access.types import Binding
+from tenantry.capabilities.access.types import BUILT_IN_ROLES, Access, Binding
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService, KeyHasher
 from tenantry.capabilities.identity.types import (
@@ -104,8 +105,26 @@ class AccessService:
         )
 
 
+class KeyGrantor(Grantor):
+    """Judges new keys as well. A key without roles does what its principal is bound to, so its maker must hold that."""
+
+    def __init__(self, access: Access, *, bindings_of: Callable[[str], Awaitable[Iterable[Binding]]]) -> None:
+        super().__init__(access)
+        self._bindings_of = bindings_of
+
+    async def require_bound_grantable(self, *, principal_id: str, workspace_id: UUID | None) -> None:
+        """Raise Denied `grant_exceeds_own`."""
+        for binding in await self._bindings_of(principal_id):
+            if workspace_id is None or binding.workspace_id in (None, workspace_id):
+                held = BUILT_IN_ROLES.get(binding.role, frozenset())
+                self.require_held(held, workspace_id or binding.workspace_id)
+
+
 class OwnerAdmissionByKey:
-    """Lets the owner of a new tenant in: a user, bound as `tenant-admin`, with a key for 24 hours."""
+    """Lets the owner of a new tenant in: a user, bound as `tenant-admin`, with a key for 24 hours.
+
+    Repeated for a tenant that has an owner, it makes a fresh key for that one.
+    """
 
     def __init__(self, *, hasher: KeyHasher, clock: Clock) -> None:
         self._hasher = hasher
@@ -116,12 +135,16 @@ class OwnerAdmissionByKey:
         identity = IdentityService(session=session, audit=audit, hasher=self._hasher, clock=self._clock)
         access = AccessService(session=session, identity=identity, audit=audit, clock=self._clock)
         now = self._clock.now()
-        user = await identity.create_user(email=owner.email, name=owner.name, subject=owner.user_id)
-        user_id = format_id(Prefix.USER, user.user_id)
         by = session.scope.actor.id
-        await access.store_binding(
-            Binding(new_id(), None, PrincipalType.USER.value, user_id, _OWNER_ROLE, created_at=now, created_by=by)
-        )
+        owners = [b for b in await access.list_bindings(workspace_id=None) if b.role == _OWNER_ROLE]
+        if owners:
+            user_id = owners[0].principal_id
+        else:
+            user = await identity.create_user(email=owner.email, name=owner.name, subject=owner.user_id)
+            user_id = format_id(Prefix.USER, user.user_id)
+            await access.store_binding(
+                Binding(new_id(), None, PrincipalType.USER.value, user_id, _OWNER_ROLE, created_at=now, created_by=by)
+            )
         credential = make_credential(
             region=session.scope.region, kind=ScopeKind.TENANT, scope_id=session.scope.tenant_id
         )

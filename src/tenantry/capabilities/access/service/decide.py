@@ -89,6 +89,10 @@ class Grantor:
             wanted |= {Permission(name), *INCLUDES.get(Permission(name), ())}
         if workspace_id is not None and (wide := TENANT_WIDE_ROLES.intersection(roles)):
             raise role_not_for_workspace(min(wide))
+        self.require_held(wanted, workspace_id)
+
+    def require_held(self, wanted: Iterable[Permission], workspace_id: UUID | None) -> None:
+        """Raise Denied `grant_exceeds_own`, naming what the caller itself does not hold in that place."""
         missing = [p for p in wanted if not decide(self._access, p, workspace_id).allowed]
         if missing:
             raise grant_exceeds_own(missing)

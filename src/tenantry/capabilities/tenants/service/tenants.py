@@ -23,6 +23,7 @@ from tenantry.capabilities.tenants.types import (
     BootstrapKey,
     Isolation,
     NewTenant,
+    Owner,
     Placement,
     Plan,
     Tenant,
@@ -172,10 +173,12 @@ class TenantRegistry:
         scope = TenantScope(tenant_id=placement.tenant_id, region=placement.region, actor=actor, trace_id=trace_id)
         tenant = self._record_of(new, plan, placement)
         async with self._cells.session(scope, lifecycle=True) as session:
-            if await repository.find_tenant(session):
-                # An earlier call got this far and lost the directory; its key was never shown.
-                raise slug_taken(new.slug)
-            key = await self._settle(session, tenant, new)
+            if (found := await repository.find_tenant(session)) is not None:
+                # An earlier call got this far and died before the directory knew: its key was never shown.
+                tenant = found
+                key = await self._admission.admit(session, owner=Owner.model_validate(found.owner))
+            else:
+                key = await self._settle(session, tenant, new)
         await self._directory.set_status(placement.tenant_id, TenantStatus.ACTIVE)
         return tenant, key
 

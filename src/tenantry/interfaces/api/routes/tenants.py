@@ -18,7 +18,7 @@ from tenantry.capabilities.tenants.types import (
     TenantSettings,
 )
 from tenantry.foundation.errors import Denied
-from tenantry.foundation.ids import Prefix, format_id
+from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, page
 from tenantry.interfaces.api.unit import Unit, unit_of
@@ -111,7 +111,7 @@ class PlacementAnswer(Answer):
 async def _again(unit: Unit, resource_id: str) -> TenantAnswer | PlacementAnswer:
     """Show a tenant again, less the key; one made from here lies in another cell: its placement says what it is."""
     if resource_id != format_id(Prefix.TENANT, unit.scope.tenant_id) and unit.scope.tenant_id == PLATFORM_TENANT:
-        placement = await unit.runtime.directory.get(resource_id)
+        placement = await unit.runtime.directory.get(parse_id(Prefix.TENANT, resource_id))
         return render_placement(placement)
     return render(await unit.tenants.get())
 

@@ -83,6 +83,9 @@ def upgrade() -> None:
     fence("tenantry.outbox", grants="select, insert", workspace=False)
     fence("tenantry.idempotency_records", workspace=False)
     # Locking a row (for update) needs the right to update some column of it.
+    open_to(
+        "tenantry.idempotency_records", role="tenantry_dispatcher", grants="select (created_at), delete", name="janitor"
+    )
     open_to("tenantry.outbox", role="tenantry_dispatcher", grants="select, update (topic), delete", name="relay")
 
 

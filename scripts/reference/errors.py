@@ -1,0 +1,189 @@
+import ast
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import walk_packages
+
+import tenantry
+from scripts.reference.markdown import code, page, table
+from scripts.reference.sources import calls, keyword, modules, name_of, text_of
+from tenantry.client.errors import ClientError
+from tenantry.foundation.errors import TenantryError
+from tenantry.interfaces.api.problems import STATUS, status_of
+
+_INTRODUCTION = """
+Every refusal carries a stable `code`: over HTTP in a problem document (RFC 9457,
+`type` is `urn:tenantry:problem:<code>`), on the command line as `error: <code>`. Programs branch on the code or the
+status, never on the message. `…` stands for what is filled in. Layer is who refused.
+"""
+_CLIENT = """
+Raised on the caller's side, before anything is sent or when an answer is none of this API's. A refusal by the server
+is an `ApiError` and carries the server's code.
+"""
+_BASES = {TenantryError.__name__, ClientError.__name__}
+
+
+@dataclass(frozen=True)
+class Coded:
+    """One place that raises a code."""
+
+    code: str
+    kind: str
+    status: int | None
+    layer: str
+    message: str
+    module: str
+
+
+def render() -> str:
+    _import_everything()
+    server, client = _classes(TenantryError), _classes(ClientError)
+    kinds = [[code(kind.value), str(status)] for kind, status in STATUS.items()]
+    return page(
+        "Error codes",
+        _INTRODUCTION,
+        "## Kinds",
+        table(["Kind", "HTTP"], kinds),
+        "## Codes of the server",
+        _table([*collect(server), *_answers_of_the_guard()]),
+        "## Codes of the SDK and the command line",
+        _CLIENT,
+        table(
+            ["Code", "Error", "Message"],
+            sorted({(code(each.code), each.kind, each.message) for each in collect(client)}),
+        ),
+    )
+
+
+def _table(found: Iterable[Coded]) -> str:
+    lines: dict[tuple[str, str, str, str], dict[str, None]] = {}
+    for each in sorted(found, key=lambda e: (e.code, e.kind, e.layer, e.message)):
+        status = str(each.status or "")
+        lines.setdefault((code(each.code), each.kind, status, each.layer), {})[each.message] = None
+    rows = [[*heads, " / ".join(messages)] for heads, messages in lines.items()]
+    return table(["Code", "Kind", "HTTP", "Layer", "Message"], rows)
+
+
+def _import_everything() -> None:
+    """Import every module that defines errors, so that the trees are whole."""
+    for found in walk_packages(tenantry.__path__, "tenantry."):
+        if found.name.rpartition(".")[2] == "errors":
+            import_module(found.name)
+
+
+def _classes(base: type[Exception]) -> dict[str, type[Exception]]:
+    """The tree below `base`, by name."""
+    found = {base.__name__: base}
+    for below in base.__subclasses__():
+        found |= _classes(below)
+    return found
+
+
+def collect(classes: dict[str, type[Exception]]) -> Iterator[Coded]:
+    """Every construction of one of the classes; raises ValueError for a code that cannot be read from the source."""
+    fixed = {name: _fixed_layer(name) for name in classes}
+    for module, tree in modules():
+        for holder, call in _held_calls(tree):
+            if _is_super_init(call) and holder in _BASES:
+                continue
+            name = holder if _is_super_init(call) and holder in classes else name_of(call.func)
+            if name not in classes or (name != holder and not _takes_code(classes[name])):
+                continue
+            first = call.args[0] if call.args else None
+            text = text_of(first)
+            if text is None:
+                if isinstance(first, ast.Name) and holder in classes:
+                    continue  # a constructor that passes on what its callers give, where it is read
+                raise ValueError(f"src/tenantry/{module}.py:{call.lineno}: the code of an error is a literal")
+            yield _coded(classes[name], text, call, module, layer=fixed[name])
+
+
+def _coded(kind: type[Exception], text: str, call: ast.Call, module: str, *, layer: str) -> Coded:
+    told = text_of(keyword(call, "layer")) or layer or _layer_of(module)
+    message = _message(call)
+    if not issubclass(kind, TenantryError):
+        return Coded(text, kind.__name__, None, told, message, module)
+    status = status_of(_instance(kind, text))
+    return Coded(text, kind.kind.value, status, told, message, module)
+
+
+def _instance(kind: type[TenantryError], text: str) -> TenantryError:
+    """An error of that kind and code, past whatever constructor its class has."""
+    error = kind.__new__(kind)
+    error.code = text
+    return error
+
+
+def _message(call: ast.Call) -> str:
+    if len(call.args) > 1 and (text := text_of(call.args[1])) is not None:
+        return text
+    given = call.args[1:2]
+    return "…" if given else ""
+
+
+def _layer_of(module: str) -> str:
+    """Who refuses where nothing else is said: the room the module is in."""
+    storey, room, *_ = (*module.split("/"), "")
+    return room if storey in {"engines", "foundation", "capabilities"} else storey
+
+
+def _takes_code(kind: type[Exception]) -> bool:
+    """Whether the constructor's first argument is the code."""
+    return list(inspect.signature(kind).parameters)[:1] == ["code"]
+
+
+def _held_calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    """Calls with the name of the class they stand in, empty outside of one."""
+    inside: set[ast.Call] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for call in calls(node):
+                inside.add(call)
+                yield node.name, call
+    yield from (("", call) for call in calls(tree) if call not in inside)
+
+
+def _is_super_init(call: ast.Call) -> bool:
+    match call.func:
+        case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
+            return True
+    return False
+
+
+def _fixed_layer(name: str) -> str:
+    """The layer that a class's own constructor sets."""
+    for _, tree in modules():
+        for holder, call in _held_calls(tree):
+            if holder == name and _is_super_init(call) and (layer := text_of(keyword(call, "layer"))):
+                return layer
+    return ""
+
+
+def _answers_of_the_guard() -> Iterator[Coded]:
+    """What is answered without an error: bodies that break their schema, unknown addresses, errors of ours."""
+    by_status = {status: kind.value for kind, status in STATUS.items()}
+    for module, tree in modules():
+        if not module.startswith("interfaces/api/"):
+            continue
+        for call in calls(tree):
+            status = call.args[0] if name_of(call.func) == "problem" and call.args else None
+            if isinstance(status, ast.Constant) and (text := text_of(keyword(call, "code"))):
+                detail = text_of(keyword(call, "detail")) or ""
+                layer = text_of(keyword(call, "layer")) or "api"
+                yield Coded(text, by_status.get(status.value, ""), status.value, layer, detail, module)
+        for node in ast.walk(tree):
+            yield from _by_status_table(node, by_status, module)
+
+
+def _by_status_table(node: ast.AST, by_status: dict[int, str], module: str) -> Iterator[Coded]:
+    """A literal {status: (code, detail)}."""
+    if not isinstance(node, ast.Dict):
+        return
+    for key, value in zip(node.keys, node.values, strict=True):
+        match key, value:
+            case ast.Constant(value=int(status)), ast.Tuple(elts=[name, detail]):
+                yield Coded(
+                    text_of(name) or "", by_status.get(status, ""), status, "api", text_of(detail) or "", module
+                )
+

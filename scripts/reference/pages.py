@@ -1,0 +1,16 @@
+"""The pages by file name; each is a function without arguments that gives its text."""
+
+from collections.abc import Callable
+from typing import Final
+
+from scripts.reference import actions, api, cli, errors, metrics, permissions, settings
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "api.md": api.render,
+    "audit-actions.md": actions.render,
+    "cli.md": cli.render,
+    "errors.md": errors.render,
+    "metrics.md": metrics.render,
+    "permissions.md": permissions.render,
+    "settings.md": settings.render,
+}
