@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format bench
+.PHONY: help setup demo up test check format docs bench
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -38,6 +38,9 @@ check: $(READY) ## lint, format, types, contracts, architecture, lock
 format: $(READY) ## format, and mend what ruff can
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
+
+docs: $(READY) ## write docs/reference from the code
+	@$(BIN)/python -m scripts.reference docs/reference
 
 bench: $(READY) ## measure, interleaved with the baselines, and write bench/results
 	@$(BIN)/python -m bench

@@ -39,6 +39,7 @@ class Installation:
     url: str
     platform_key: str
     environment: dict[str, str] = field(default_factory=dict)
+    clients: dict[str, httpx.Client] = field(default_factory=dict)
 
     @property
     def api(self) -> str:
@@ -57,13 +58,19 @@ class Installation:
         return addresses_of(self.settings, self.secrets)
 
     def client(self, key: str) -> httpx.Client:
-        return httpx.Client(base_url=self.api, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+        """A client of one key, kept and closed with the installation."""
+        if key not in self.clients:
+            headers = {"Authorization": f"Bearer {key}"}
+            self.clients[key] = httpx.Client(base_url=self.api, headers=headers, timeout=60)
+        return self.clients[key]
 
     @property
     def platform(self) -> httpx.Client:
         return self.client(self.platform_key)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
+        for client in self.clients.values():
+            client.close()
         if self.process.poll() is None:
             self.process.send_signal(number)
         self.process.wait(timeout=30)

@@ -1,13 +1,16 @@
 import ast
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from pkgutil import walk_packages
 
-import tenantry
 from scripts.reference.markdown import code, page, table
 from scripts.reference.sources import calls, keyword, modules, name_of, text_of
+
+import tenantry
+from tenantry.capabilities.tenants.types import WorkspaceStatus
 from tenantry.client.errors import ClientError
 from tenantry.foundation.errors import TenantryError
 from tenantry.interfaces.api.problems import STATUS, status_of
@@ -21,6 +24,7 @@ _CLIENT = """
 Raised on the caller's side, before anything is sent or when an answer is none of this API's. A refusal by the server
 is an `ApiError` and carries the server's code.
 """
+_SPELT_OUT = {"workspace_…": [f"workspace_{s}" for s in WorkspaceStatus if s is not WorkspaceStatus.ACTIVE]}
 _BASES = {TenantryError.__name__, ClientError.__name__}
 
 
@@ -58,7 +62,8 @@ def render() -> str:
 
 def _table(found: Iterable[Coded]) -> str:
     lines: dict[tuple[str, str, str, str], dict[str, None]] = {}
-    for each in sorted(found, key=lambda e: (e.code, e.kind, e.layer, e.message)):
+    spelt = (replace(each, code=name) for each in found for name in _SPELT_OUT.get(each.code, [each.code]))
+    for each in sorted(spelt, key=lambda e: (e.code, e.kind, e.layer, e.message)):
         status = str(each.status or "")
         lines.setdefault((code(each.code), each.kind, status, each.layer), {})[each.message] = None
     rows = [[*heads, " / ".join(messages)] for heads, messages in lines.items()]
@@ -73,7 +78,7 @@ def _import_everything() -> None:
 
 
 def _classes(base: type[Exception]) -> dict[str, type[Exception]]:
-    """The tree below `base`, by name."""
+    """Give the tree below `base`, by name."""
     found = {base.__name__: base}
     for below in base.__subclasses__():
         found |= _classes(below)
@@ -109,7 +114,7 @@ def _coded(kind: type[Exception], text: str, call: ast.Call, module: str, *, lay
 
 
 def _instance(kind: type[TenantryError], text: str) -> TenantryError:
-    """An error of that kind and code, past whatever constructor its class has."""
+    """Make an error of that kind and code, past whatever constructor its class has."""
     error = kind.__new__(kind)
     error.code = text
     return error
@@ -133,15 +138,15 @@ def _takes_code(kind: type[Exception]) -> bool:
     return list(inspect.signature(kind).parameters)[:1] == ["code"]
 
 
-def _held_calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
-    """Calls with the name of the class they stand in, empty outside of one."""
-    inside: set[ast.Call] = set()
+@cache
+def _held_calls(tree: ast.Module) -> tuple[tuple[str, ast.Call], ...]:
+    """Give calls with the name of the class they stand in, empty outside of one."""
+    found: list[tuple[str, ast.Call]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            for call in calls(node):
-                inside.add(call)
-                yield node.name, call
-    yield from (("", call) for call in calls(tree) if call not in inside)
+            found += [(node.name, call) for call in calls(node)]
+    inside = {call for _, call in found}
+    return (*found, *(("", call) for call in calls(tree) if call not in inside))
 
 
 def _is_super_init(call: ast.Call) -> bool:
@@ -152,7 +157,7 @@ def _is_super_init(call: ast.Call) -> bool:
 
 
 def _fixed_layer(name: str) -> str:
-    """The layer that a class's own constructor sets."""
+    """Find the layer that a class's own constructor sets."""
     for _, tree in modules():
         for holder, call in _held_calls(tree):
             if holder == name and _is_super_init(call) and (layer := text_of(keyword(call, "layer"))):
@@ -161,23 +166,24 @@ def _fixed_layer(name: str) -> str:
 
 
 def _answers_of_the_guard() -> Iterator[Coded]:
-    """What is answered without an error: bodies that break their schema, unknown addresses, errors of ours."""
+    """Find what is answered without an error: bodies that break their schema, unknown addresses, errors of ours."""
     by_status = {status: kind.value for kind, status in STATUS.items()}
     for module, tree in modules():
         if not module.startswith("interfaces/api/"):
             continue
         for call in calls(tree):
             status = call.args[0] if name_of(call.func) == "problem" and call.args else None
-            if isinstance(status, ast.Constant) and (text := text_of(keyword(call, "code"))):
-                detail = text_of(keyword(call, "detail")) or ""
-                layer = text_of(keyword(call, "layer")) or "api"
-                yield Coded(text, by_status.get(status.value, ""), status.value, layer, detail, module)
+            match status, text_of(keyword(call, "code")):
+                case ast.Constant(value=int(number)), str(text):
+                    detail = text_of(keyword(call, "detail")) or ""
+                    layer = text_of(keyword(call, "layer")) or "api"
+                    yield Coded(text, by_status.get(number, ""), number, layer, detail, module)
         for node in ast.walk(tree):
             yield from _by_status_table(node, by_status, module)
 
 
 def _by_status_table(node: ast.AST, by_status: dict[int, str], module: str) -> Iterator[Coded]:
-    """A literal {status: (code, detail)}."""
+    """Read a literal {status: (code, detail)}."""
     if not isinstance(node, ast.Dict):
         return
     for key, value in zip(node.keys, node.values, strict=True):
@@ -186,4 +192,3 @@ def _by_status_table(node: ast.AST, by_status: dict[int, str], module: str) -> I
                 yield Coded(
                     text_of(name) or "", by_status.get(status, ""), status, "api", text_of(detail) or "", module
                 )
-

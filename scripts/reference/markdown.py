@@ -15,6 +15,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def cell(text: str) -> str:
+    """One line; `<` outside of code would begin a tag."""
+    if "`" not in text:
+        text = text.replace("<", "&lt;")
     return " ".join(text.replace("|", "\\|").split())
 
 

@@ -1,6 +1,7 @@
 from collections import Counter
 
 from scripts.reference.markdown import code, page, table
+
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, INCLUDES, TENANT_WIDE_ROLES, Permission
 from tenantry.interfaces.api.routes import ALL_ROUTES
 
@@ -15,7 +16,11 @@ def render() -> str:
     asked = Counter(spec.needs for spec in ALL_ROUTES)
     roles = list(BUILT_IN_ROLES)
     rows = [
-        [code(permission), str(asked[permission] or ""), *("●" if permission in BUILT_IN_ROLES[r] else "" for r in roles)]
+        [
+            code(permission),
+            str(asked[permission] or ""),
+            *("●" if permission in BUILT_IN_ROLES[r] else "" for r in roles),
+        ]
         for permission in Permission
     ]
     includes = "\n".join(

@@ -6,9 +6,9 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-
 from scripts.reference.markdown import code, page, table
 from scripts.reference.sources import attribute_docstrings, modules
+
 from tenantry.foundation.settings import Settings
 
 _INTRODUCTION = """
@@ -77,7 +77,7 @@ def _variable(key: str) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    annotation = field.annotation
+    annotation: Any = field.annotation
     plain = isinstance(annotation, type) and not get_args(annotation)
     text = annotation.__name__ if plain else re.sub(r"(\w+\.)+", "", str(annotation))
     for python, word in _WORDS.items():

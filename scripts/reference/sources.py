@@ -21,14 +21,14 @@ def calls(tree: ast.AST) -> Iterator[ast.Call]:
 
 
 def name_of(function: ast.expr) -> str:
-    """The last name of what is called: `repository.insert` is `insert`."""
+    """Tell the last name of what is called: `repository.insert` is `insert`."""
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""
 
 
 def text_of(node: ast.AST | None) -> str | None:
-    """A literal's text, `…` where it is filled in; None when it is no literal."""
+    """Read a literal's text, `…` where it is filled in; None when it is no literal."""
     match node:
         case ast.Constant(value=str(text)):
             return text

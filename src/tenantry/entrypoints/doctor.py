@@ -10,8 +10,9 @@ from typing import Any
 
 from tenantry import __version__
 from tenantry.engines.jail.probe import probe
+from tenantry.foundation.database.selftest import MINIMUM_VERSION
 from tenantry.foundation.errors import TenantryError
-from tenantry.foundation.settings import Settings, load_settings
+from tenantry.foundation.settings import Settings, load_settings, plain_settings
 
 
 async def examine(settings: Settings) -> dict[str, Any]:
@@ -23,6 +24,7 @@ async def examine(settings: Settings) -> dict[str, Any]:
     weak = [check for check in checks if check["code"].startswith("cgroup") and not check["ok"]]
     for check in weak if settings.jobs.min_isolation == "cgroup" else ():
         check["fault"] = True
+    checks += await _databases(settings)
     return {
         "versions": {
             "tenantry": __version__,
@@ -39,6 +41,27 @@ async def examine(settings: Settings) -> dict[str, Any]:
     }
 
 
+async def _databases(settings: Settings) -> list[dict[str, Any]]:
+    """Ask each configured database for its version; the embedded one is brought along and known."""
+    import asyncpg
+
+    checks = []
+    for region, cell in settings.regions.items():
+        check = {"code": f"postgresql_{region}", "ok": True, "fault": False, "detail": "", "remedy": ""}
+        try:
+            connection = await asyncpg.connect(cell.app_url.get_secret_value(), timeout=5)
+            number = int(await connection.fetchval("select current_setting('server_version_num')"))
+            await connection.close()
+            check["detail"] = f"version {number // 10000}.{number % 10000}"
+            if number < MINIMUM_VERSION:
+                check |= {"ok": False, "fault": True, "remedy": "upgrade it to 15.14 or newer"}
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            check |= {"ok": False, "fault": True, "detail": f"does not answer: {type(error).__name__}"}
+            check["remedy"] = f"check regions.{region}.app_url, the server, and that the role may log in"
+        checks.append(check)
+    return checks
+
+
 def _server(home: Path) -> dict[str, Any] | None:
     """Where the running server says it is."""
     try:
@@ -51,8 +74,8 @@ def _server(home: Path) -> dict[str, Any] | None:
 if __name__ == "__main__":
     try:
         report = asyncio.run(examine(load_settings(home=Path(sys.argv[1]))))
-    except TenantryError as error:
-        fault = {"code": error.code, "ok": False, "fault": True, "detail": error.message, "remedy": "see above"}
-        report = {"checks": [fault], "healthy": False}
+    except TenantryError:
+        # Settings that cannot be read are told by whoever starts; the machine is examined all the same.
+        report = asyncio.run(examine(plain_settings(Path(sys.argv[1]))))
     json.dump(report, sys.stdout)
     sys.exit(0 if report["healthy"] else 1)

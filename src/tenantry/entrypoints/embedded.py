@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -26,8 +27,10 @@ _log = structlog.get_logger(__name__)
 class Embedded:
     """Starts the parts, all faults at once; stops them again. With regions configured it only listens and prepares."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, faults: Sequence[str] = ()) -> None:
+        """Take settings; `faults` are those that reading them found, to be told with all others."""
         self._settings = settings
+        self._setting_faults = list(faults)
         self._postgres = EmbeddedPostgres(settings.home)
         self._workers: dict[str, asyncio.subprocess.Process] = {}
         self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -45,11 +48,9 @@ class Embedded:
     def start(self) -> None:
         """Raise Fault `start_faults` with every fault found, each with its remedy; nothing is left half started."""
         ensure_home(self._settings.home)
-        faults = [fault for fault in (self._listen(), *machine_faults(self._settings)) if fault]
+        faults = [*self._setting_faults, *self._listen(), *machine_faults(self._settings.home), *self._database()]
         if faults:
             raise Fault("start_faults", "; ".join(faults), layer="start", faults=faults)
-        if self._settings.embedded:
-            self._postgres.start()
         made = self._prepare()
         host, port = self.listener.getsockname()[:2]
         url = f"http://{host}:{port}"
@@ -81,15 +82,24 @@ class Embedded:
             _log.warning("worker.ended", region=region, code=code)
             await asyncio.sleep(_RESTART_SECONDS)
 
-    def _listen(self) -> str | None:
+    def _database(self) -> list[str]:
+        if not self._settings.embedded:
+            return []
+        try:
+            self._postgres.start()
+        except TenantryError as error:
+            return [f"{error.code}: {error.message}"]
+        return []
+
+    def _listen(self) -> list[str]:
         host, port = self._settings.server.host, self._settings.server.port
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self.listener.bind((host, port))
             self.listener.listen(2048)
         except OSError as error:
-            return f"port_taken: {host}:{port} cannot be listened on ({error.strerror}): choose another with --port"
-        return None
+            return [f"port_taken: {host}:{port} cannot be listened on ({error.strerror}): choose another with --port"]
+        return []
 
     def _renew_address(self, url: str) -> None:
         """Keep the stored credentials pointing here when the port is another than last time."""
@@ -120,9 +130,9 @@ def ensure_home(home: Path) -> None:
         raise Fault("home_unusable", f"{home}: {error.strerror}: choose another with --home", layer="start") from error
 
 
-def machine_faults(settings: Settings) -> list[str]:
-    """Ask the doctor, in a process of its own, what sandboxes miss on this machine."""
-    command = [sys.executable, "-m", "tenantry.entrypoints.doctor", str(settings.home)]
+def machine_faults(home: Path) -> list[str]:
+    """Ask the doctor, in a process of its own, what this machine and its databases lack."""
+    command = [sys.executable, "-m", "tenantry.entrypoints.doctor", str(home)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False, stdin=subprocess.DEVNULL)
     if done.returncode not in (0, 1):
         return ["doctor_failed: the machine could not be examined: the lines above say why"]
@@ -140,6 +150,11 @@ def write_credentials(file: Path, *, url: str, key: str) -> None:
 
 def print_faults(error: TenantryError) -> None:
     """Print every fault of a start that did not succeed, a line each."""
-    faults = error.fields.get("faults")
-    for line in faults if isinstance(faults, list) else [error.message]:
+    for line in faults_of(error):
         print(f"tenantry: {error.code}: {line}", file=sys.stderr)
+
+
+def faults_of(error: TenantryError) -> list[str]:
+    """List the faults that an error gathers, or its one."""
+    faults = error.fields.get("faults")
+    return [str(fault) for fault in faults] if isinstance(faults, list) else [error.message]

@@ -22,7 +22,7 @@ import uvicorn
 
 from tenantry.capabilities.audit.service import seal
 from tenantry.capabilities.tenants.service import TENANT_SUSPENDED, WORKSPACE_SUSPENDED
-from tenantry.entrypoints.embedded import Embedded, print_faults
+from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
 from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
 from tenantry.foundation import idempotency, outbox
 from tenantry.foundation.database.platform_session import platform_session
@@ -30,7 +30,7 @@ from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.errors import TenantryError, Unavailable
 from tenantry.foundation.outbox import OutboxEvent
 from tenantry.foundation.scope import SYSTEM, TenantScope
-from tenantry.foundation.settings import Settings, load_settings
+from tenantry.foundation.settings import Settings, load_settings, plain_settings
 from tenantry.foundation.telemetry import configure_logging
 from tenantry.interfaces.api.app import create_app
 from tenantry.interfaces.api.protocol import BoundedProtocol
@@ -189,9 +189,15 @@ class _Relay:
 
 def main(home: Path, port: int | None) -> int:
     """Run the whole embedded installation, or a bare server where regions are configured; gives the exit code."""
-    settings = load_settings(home=home, port=port)
+    faults: list[str] = []
+    try:
+        settings = load_settings(home=home, port=port)
+    except TenantryError as error:
+        # Told with every other fault of the start, so that one try shows all there is to mend.
+        faults = [f"{error.code}: {line}" for line in faults_of(error)]
+        settings = plain_settings(home, port=port)
     configure_logging(settings.log_level)
-    with Embedded(settings) as embedded:
+    with Embedded(settings, faults=faults) as embedded:
         embedded.start()
         uvicorn_loop = asyncio.Runner(loop_factory=_loop)
         with uvicorn_loop as runner:

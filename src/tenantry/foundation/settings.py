@@ -66,7 +66,7 @@ class BucketSettings(_Frozen):
 
 
 class RegionSettings(_Frozen):
-    """One cell: its own database, key-value store and objects."""
+    """One cell: its own database and objects."""
 
     app_url: SecretStr
     """As `tenantry_app`: a direct address (LISTEN does not pass a transaction pooler)."""
@@ -76,8 +76,6 @@ class RegionSettings(_Frozen):
     """As `tenantry_sealer`."""
     owner_url: SecretStr | None = None
     """As `tenantry_owner`, for migrations; leave out where the process may not migrate."""
-    redis_url: SecretStr | None = None
-    """Key-value store; none: plain Python, which is right for a single server process only."""
     bucket: BucketSettings | None = None
     """S3-compatible bucket; none: a directory in the home."""
 
@@ -179,3 +177,9 @@ def load_settings(*, home: Path | None = None, port: int | None = None) -> Setti
     if port is not None:
         settings = settings.model_copy(update={"server": settings.server.model_copy(update={"port": port})})
     return settings
+
+
+def plain_settings(home: Path, *, port: int | None = None) -> Settings:
+    """Make settings of defaults alone, whatever file and environment say: to look further when those are faulty."""
+    server = ServerSettings() if port is None else ServerSettings(port=port)
+    return Settings.model_construct(home=_absolute(home), server=server)

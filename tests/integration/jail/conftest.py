@@ -24,7 +24,9 @@ class Prison:
     jail: Jail
     host: ImageRoot
 
-    def spec(self, *command: str, limits: Limits | None = None, image: ImageRoot | None = None, **fields: object) -> Spec:
+    def spec(
+        self, *command: str, limits: Limits | None = None, image: ImageRoot | None = None, **fields: object
+    ) -> Spec:
         base = {"image": image or self.host, "command": command, "limits": limits or Limits(timeout_seconds=60)}
         return Spec(**base | fields)  # type: ignore[arg-type]
 

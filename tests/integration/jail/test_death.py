@@ -53,7 +53,9 @@ async def gone(attempts: int = 100) -> bool:
 
 
 async def test_a_killed_supervisor_leaves_no_survivor_and_the_next_reclaims_its_orphans(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", SUPERVISOR, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         instance = await asyncio.to_thread(process.stdout.readline)
         assert survivors()

@@ -31,6 +31,8 @@ async def test_private_places_of_the_host_are_not_there(prison: Any, place: str)
 
 
 async def test_nothing_of_another_sandbox_is_seen_even_after_its_death(prison: Any) -> None:
-    await prison.sh("echo canary-77 > /workspace/a; echo canary-77 > /tmp/b; echo canary-77 > /dev/shm/c; echo canary-77 > /run/d")
+    await prison.sh(
+        "echo canary-77 > /workspace/a; echo canary-77 > /tmp/b; echo canary-77 > /dev/shm/c; echo canary-77 > /run/d"
+    )
     ran = await prison.sh("cat /workspace/* /tmp/* /dev/shm/* /run/* 2>/dev/null; ls -A /workspace /tmp /dev/shm /run")
     assert "canary" not in ran.out

@@ -107,7 +107,12 @@ def run_as(user: pwd.struct_passwd, home: Path, script: str) -> str:
             pytest.skip(f"{place} is below a private directory")
     answer = subprocess.run(
         [python, "-c", script],
-        env={"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(places), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            "HOME": str(home),
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": ":".join(places),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         user=user.pw_uid,
         group=user.pw_gid,
         extra_groups=[],

@@ -11,7 +11,9 @@ from tenantry.engines.jail.probe import probe
 async def test_a_machine_that_holds_sandboxes_has_no_fault(prison: Any, tmp_path: Path) -> None:
     results = await probe(tmp_path, bubblewrap=prison.jail.bubblewrap.path)
     assert [result for result in results if result.fault] == []
-    assert {"sandbox_seccomp", "sandbox_loopback_only", "sandbox_nested_namespaces_refused"} <= {r.code for r in results}
+    assert {"sandbox_seccomp", "sandbox_loopback_only", "sandbox_nested_namespaces_refused"} <= {
+        r.code for r in results
+    }
 
 
 def program(tmp_path: Path, text: str) -> Path:
@@ -47,7 +49,8 @@ async def test_a_bubblewrap_that_cannot_build_a_sandbox_is_refused_with_what_it_
 
 
 @pytest.mark.parametrize(
-    "name", ["kernel/unprivileged_userns_clone", "kernel/apparmor_restrict_unprivileged_userns", "user/max_user_namespaces"]
+    "name",
+    ["kernel/unprivileged_userns_clone", "kernel/apparmor_restrict_unprivileged_userns", "user/max_user_namespaces"],
 )
 async def test_every_switch_against_user_namespaces_is_told(tmp_path: Path, name: str) -> None:
     switches = {
@@ -60,7 +63,9 @@ async def test_every_switch_against_user_namespaces_is_told(tmp_path: Path, name
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(value + "\n")
     told = [result for result in await probe(tmp_path / "home", sysctl=tmp_path) if not result.ok]
-    assert [result.detail.partition("=")[0] for result in told if result.detail.startswith(("kernel/", "user/"))] == [name]
+    assert [result.detail.partition("=")[0] for result in told if result.detail.startswith(("kernel/", "user/"))] == [
+        name
+    ]
     assert all(result.remedy for result in told)
 
 
@@ -69,7 +74,7 @@ async def test_a_sandbox_that_is_none_is_never_trusted(tmp_path: Path) -> None:
     fake = program(
         tmp_path,
         '[ "$1" = --version ] && echo bubblewrap 0.9.0 && exit\n'
-        'sleep 5 & printf \'{ "child-pid": %d }\\n\' $! >&5; cat <&6 >/dev/null; wait; printf \'{ "exit-code": 0 }\\n\' >&5',
+        "sleep 5 & printf '{ \"child-pid\": %d }\\n' $! >&5; cat <&6 >/dev/null; wait; printf '{ \"exit-code\": 0 }\\n' >&5",
     )
     with pytest.raises((JailUnavailable, OSError)):
         await Jail.open(tmp_path, bubblewrap=fake)

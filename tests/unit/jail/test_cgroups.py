@@ -54,7 +54,13 @@ def test_a_subtree_without_the_controllers_is_none_and_says_why(tmp_path: Path) 
         ),
         (
             CgroupVersion.V1,
-            ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "pids.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
+            (
+                "memory.limit_in_bytes",
+                "memory.memsw.limit_in_bytes",
+                "pids.max",
+                "cpu.cfs_quota_us",
+                "cpu.cfs_period_us",
+            ),
             {
                 "memory.limit_in_bytes": str(64 << 20),
                 "memory.memsw.limit_in_bytes": str(64 << 20),

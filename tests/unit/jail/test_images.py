@@ -19,7 +19,9 @@ from tenantry.engines.jail.tree import Caps
 Entry = tuple[str, str, bytes | str]  # path, kind, content or target
 
 
-def tar_of(entries: list[Entry], *, mode: int = 0o755, change: Callable[[tarfile.TarInfo], None] | None = None) -> bytes:
+def tar_of(
+    entries: list[Entry], *, mode: int = 0o755, change: Callable[[tarfile.TarInfo], None] | None = None
+) -> bytes:
     held = io.BytesIO()
     kinds = {"file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE,
              "char": tarfile.CHRTYPE, "block": tarfile.BLKTYPE, "pipe": tarfile.FIFOTYPE}  # fmt: skip
@@ -37,7 +39,9 @@ def tar_of(entries: list[Entry], *, mode: int = 0o755, change: Callable[[tarfile
     return held.getvalue()
 
 
-def docker_archive(*layers: bytes, diff_ids: list[str] | None = None, config_name: str = "", pack: bool = False) -> io.BytesIO:
+def docker_archive(
+    *layers: bytes, diff_ids: list[str] | None = None, config_name: str = "", pack: bool = False
+) -> io.BytesIO:
     ids = diff_ids or [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
     settings = {"Env": ["PATH=/bin", "A=b=c"], "WorkingDir": "/app"}
     config = json.dumps({"config": settings, "rootfs": {"type": "layers", "diff_ids": ids}}).encode()
@@ -67,7 +71,14 @@ def test_layers_are_applied_in_order_and_named_by_the_config(store: ImageStore) 
     image = store.import_docker_archive(
         docker_archive(
             tar_of([("bin", "dir", b""), ("bin/a", "file", b"old"), ("bin/b", "file", b"gone"), ("d/x", "file", b"x")]),
-            tar_of([("bin/a", "file", b"new"), ("bin/.wh.b", "file", b""), ("d/.wh..wh..opq", "file", b""), ("d/y", "file", b"")]),
+            tar_of(
+                [
+                    ("bin/a", "file", b"new"),
+                    ("bin/.wh.b", "file", b""),
+                    ("d/.wh..wh..opq", "file", b""),
+                    ("d/y", "file", b""),
+                ]
+            ),
         )
     )
     assert (image.path / "bin/a").read_bytes() == b"new"
@@ -128,7 +139,14 @@ def test_a_link_out_of_the_image_is_refused(store: ImageStore, tmp_path: Path, t
 
 
 def test_links_inside_the_image_are_kept(store: ImageStore) -> None:
-    layer = tar_of([("usr/lib/a", "file", b"1"), ("lib", "link", "usr/lib"), ("usr/bin/x", "link", "../lib/a"), ("y", "link", "/usr/lib/a")])
+    layer = tar_of(
+        [
+            ("usr/lib/a", "file", b"1"),
+            ("lib", "link", "usr/lib"),
+            ("usr/bin/x", "link", "../lib/a"),
+            ("y", "link", "/usr/lib/a"),
+        ]
+    )
     root = store.import_docker_archive(docker_archive(layer)).path
     assert (root / "usr/bin/x").read_bytes() == b"1"
     assert os.readlink(root / "y") == "/usr/lib/a"  # noqa: PTH115
@@ -152,7 +170,10 @@ def test_hard_links_are_to_files_of_the_image_only(store: ImageStore, tmp_path: 
 
 
 def test_devices_and_pipes_are_left_out_and_special_bits_stripped(store: ImageStore) -> None:
-    layer = tar_of([("null", "char", b""), ("disk", "block", b""), ("pipe", "pipe", b""), ("su", "file", b"x"), ("d", "dir", b"")], mode=0o7777)
+    layer = tar_of(
+        [("null", "char", b""), ("disk", "block", b""), ("pipe", "pipe", b""), ("su", "file", b"x"), ("d", "dir", b"")],
+        mode=0o7777,
+    )
     root = store.import_docker_archive(docker_archive(layer)).path
     assert not {"null", "disk", "pipe"} & set(os.listdir(root))  # noqa: PTH208
     assert stat.S_IMODE((root / "su").stat().st_mode) & (stat.S_ISUID | stat.S_ISGID) == 0
@@ -162,7 +183,9 @@ def test_devices_and_pipes_are_left_out_and_special_bits_stripped(store: ImageSt
 def test_a_whiteout_removes_no_more_than_its_name(store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "keep").mkdir()
     lower = tar_of([("d", "link", str(tmp_path / "keep")), ("e/f", "file", b"")])
-    root = store.import_docker_archive(docker_archive(lower, tar_of([(".wh.d", "file", b""), ("no/.wh.x", "file", b"")]))).path
+    root = store.import_docker_archive(
+        docker_archive(lower, tar_of([(".wh.d", "file", b""), ("no/.wh.x", "file", b"")]))
+    ).path
     assert (tmp_path / "keep").is_dir()
     assert not (root / "d").is_symlink()
     for name in (".wh...", ".wh..", ".wh."):
@@ -171,11 +194,21 @@ def test_a_whiteout_removes_no_more_than_its_name(store: ImageStore, tmp_path: P
 
 
 def test_a_layer_that_is_not_what_the_config_says_is_refused(store: ImageStore, tmp_path: Path) -> None:
-    refuse(store, docker_archive(tar_of([("a", "file", b"")]), diff_ids=["sha256:" + "0" * 64]), "image_digest_mismatch", tmp_path)
+    refuse(
+        store,
+        docker_archive(tar_of([("a", "file", b"")]), diff_ids=["sha256:" + "0" * 64]),
+        "image_digest_mismatch",
+        tmp_path,
+    )
 
 
 def test_a_config_that_is_not_what_its_name_says_is_refused(store: ImageStore, tmp_path: Path) -> None:
-    refuse(store, docker_archive(tar_of([("a", "file", b"")]), config_name="0" * 64 + ".json"), "image_digest_mismatch", tmp_path)
+    refuse(
+        store,
+        docker_archive(tar_of([("a", "file", b"")]), config_name="0" * 64 + ".json"),
+        "image_digest_mismatch",
+        tmp_path,
+    )
 
 
 def test_bombs_are_refused(store: ImageStore, tmp_path: Path) -> None:
@@ -185,7 +218,9 @@ def test_bombs_are_refused(store: ImageStore, tmp_path: Path) -> None:
     refuse(store, docker_archive(many), "image_too_many_files", tmp_path, Caps(files=20))
     padding = gzip.compress(tar_of([]) + bytes(8 << 20))
     assert len(padding) < 1 << 16
-    refuse(store, docker_archive(tar_of([]) + bytes(8 << 20), pack=True), "image_too_large", tmp_path, Caps(bytes=1 << 20))
+    refuse(
+        store, docker_archive(tar_of([]) + bytes(8 << 20), pack=True), "image_too_large", tmp_path, Caps(bytes=1 << 20)
+    )
 
 
 def test_a_giant_extended_header_is_not_read_into_memory(store: ImageStore, tmp_path: Path) -> None:
@@ -200,7 +235,9 @@ def test_a_broken_archive_is_refused(store: ImageStore, tmp_path: Path, cut: int
     refuse(store, io.BytesIO(whole[:cut]), "image_archive_malformed", tmp_path)
 
 
-@pytest.mark.parametrize("manifest", [b"", b"{}", b"[]", b"[1]", b"[" * 100_000, b'[{"Config": "x"}]', b'[{"Layers": 1}]'])
+@pytest.mark.parametrize(
+    "manifest", [b"", b"{}", b"[]", b"[1]", b"[" * 100_000, b'[{"Config": "x"}]', b'[{"Layers": 1}]']
+)
 def test_a_manifest_of_no_sense_is_refused(store: ImageStore, tmp_path: Path, manifest: bytes) -> None:
     refuse(store, io.BytesIO(tar_of([("manifest.json", "file", manifest)])), "image_archive_malformed", tmp_path)
 
@@ -234,7 +271,9 @@ def test_the_host_image_shows_programs_and_nothing_private(store: ImageStore) ->
     assert store.resolve(image.digest).name == "host"
 
 
-@pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc", "sha256:" + "g" * 64, "sha256:" + "0" * 64, "host"])
+@pytest.mark.parametrize(
+    "digest", ["", "sha256:", "sha256:../../etc", "sha256:" + "g" * 64, "sha256:" + "0" * 64, "host"]
+)
 def test_an_unknown_or_malformed_digest_is_not_found(store: ImageStore, digest: str) -> None:
     for verb in (store.resolve, store.remove):
         with pytest.raises(ImageNotFound):

@@ -19,7 +19,9 @@ GOLDEN = {
 
 def run_filter(program: bytes, *, arch: int, number: int, arguments: tuple[int, ...] = ()) -> int:
     """Interpret classic BPF over one seccomp_data; returns the action."""
-    packet = struct.pack("<iIQ6Q", number if number < 1 << 31 else number - (1 << 32), arch, 0, *(*arguments, *[0] * 6)[:6])
+    packet = struct.pack(
+        "<iIQ6Q", number if number < 1 << 31 else number - (1 << 32), arch, 0, *(*arguments, *[0] * 6)[:6]
+    )
     code = list(struct.iter_unpack("<HBBI", program))
     at = accumulator = 0
     while True:
@@ -124,7 +126,9 @@ def test_clone_makes_no_namespace(machine: str, flag: int) -> None:
         ((1 << 32 | 40, 1), "EAFNOSUPPORT"),
     ],
 )
-def test_sockets_are_of_known_families_and_ordinary_kinds(machine: str, arguments: tuple[int, ...], expected: str) -> None:
+def test_sockets_are_of_known_families_and_ordinary_kinds(
+    machine: str, arguments: tuple[int, ...], expected: str
+) -> None:
     assert answer(machine, "socket", *arguments) == expected
 
 

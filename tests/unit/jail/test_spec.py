@@ -9,7 +9,8 @@ IMAGE = ImageRoot(path=__import__("pathlib").Path("/nowhere"), digest="sha256:" 
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/etc/passwd", "../x", "a/../b", "a/./b", "a//b", "a/", ".", "..", "a\0b", "x" * 256, "a/" * 600, "\udfff"]
+    "path",
+    ["", "/etc/passwd", "../x", "a/../b", "a/./b", "a//b", "a/", ".", "..", "a\0b", "x" * 256, "a/" * 600, "\udfff"],
 )
 def test_an_input_stays_below_inputs(path: str) -> None:
     with pytest.raises(SpecInvalid):
@@ -22,7 +23,9 @@ def test_an_ordinary_input_is_taken(path: str) -> None:
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, -math.inf, 1e308, True])
-@pytest.mark.parametrize("field", ["cpus", "memory_mib", "pids", "timeout_seconds", "disk_mib", "tmp_mib", "open_files"])
+@pytest.mark.parametrize(
+    "field", ["cpus", "memory_mib", "pids", "timeout_seconds", "disk_mib", "tmp_mib", "open_files"]
+)
 def test_a_limit_is_a_sensible_number(field: str, value: float) -> None:
     with pytest.raises(SpecInvalid) as refused:
         Limits(**{field: value})  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from tenantry.capabilities.sandboxes.types import (
+    CANCELLATION,
     JOB_NEWS,
     QUEUE_NEWS,
     Artifact,
@@ -16,6 +17,7 @@ from tenantry.capabilities.sandboxes.types import (
     JobLimits,
     JobStatus,
     SealedLine,
+    StartedJob,
 )
 from tenantry.foundation.database.session import TenantSession
 
@@ -88,44 +90,74 @@ async def list_jobs(
     return [_job(row) for row in rows]
 
 
-async def list_open_jobs(session: TenantSession, *, workspace_id: UUID | None) -> list[Job]:
+async def lock_open_jobs(session: TenantSession, *, workspace_id: UUID | None) -> list[Job]:
+    """Lock every job that has not ended, in the order of their ids: two at once wait for each other, no deadlock."""
     rows = await session.fetch(
         f"""select {_JOB} from jobs
-            where tenant_id = $1 and status in ('queued', 'running') and ($2::uuid is null or workspace_id = $2)""",
+            where tenant_id = $1 and status in ('queued', 'running') and ($2::uuid is null or workspace_id = $2)
+            order by job_id for update""",
         session.scope.tenant_id,
         workspace_id,
     )
     return [_job(row) for row in rows]
 
 
-async def start_job(
-    session: TenantSession, job_id: UUID, *, attempt: int, now: datetime
-) -> tuple[Job, bytes | None] | None:
-    """Take a queued job of an open workspace for one attempt; None when there is nothing to start (any more)."""
+async def start_job(session: TenantSession, job_id: UUID, *, attempt: int, now: datetime) -> StartedJob | None:
+    """Take a queued job of an open workspace for one attempt; None when there is nothing to start (any more).
+
+    The claim is held meanwhile, so it cannot be given to another between this look and the commit. Safe to repeat when
+    it is not known whether the commit arrived: an attempt finds its own start again.
+    """
     row = await session.fetchrow(
-        f"""update jobs j set status = 'running', attempt = $3, started_at = $4
-            from workspaces w
-            where j.tenant_id = $1 and j.job_id = $2 and j.status = 'queued'
+        f"""with job as materialized (
+                select tenant_id, job_id from jobs
+                where tenant_id = $1 and job_id = $2 and (status = 'queued' or (status = 'running' and attempt = $3))
+                for update
+            ), claim as materialized (
+                select e.tenant_id, e.job_id from job join queue.entries e using (tenant_id, job_id)
+                where e.attempt = $3 and e.state = 'claimed' and e.used_slot_seconds is null
+                for share of e
+            )
+            update jobs j set status = 'running', attempt = $3, started_at = coalesce(j.started_at, $4)
+            from claim, workspaces w
+            where j.tenant_id = claim.tenant_id and j.job_id = claim.job_id
               and w.tenant_id = j.tenant_id and w.workspace_id = j.workspace_id and w.status = 'active'
-            returning {", ".join(f"j.{column.strip()}" for column in _JOB.split(","))}, j.environment""",
+            returning {", ".join(f"j.{column.strip()}" for column in _JOB.split(","))}, j.environment,
+                w.settings ->> 'min_isolation' as min_isolation""",
         session.scope.tenant_id,
         job_id,
         attempt,
         now,
     )
-    if row is None:
-        return None
-    return _job(row), row["environment"]
+    return StartedJob(_job(row), row["environment"], row["min_isolation"]) if row else None
 
 
-async def end_job(session: TenantSession, job_id: UUID, end: JobEnd, *, now: datetime, content_until: datetime) -> None:
-    """Write the end and tell who waits, at commit."""
-    await session.execute(
-        f"""with told as (select pg_notify('{JOB_NEWS}', $14))
-            update jobs set status = $3, reason = $4, detail = $5, exit_code = $6, usage = $7, receipt = $8,
-                log_bytes = $9, log_sha256 = $10, finished_at = $11, content_until = $12, environment = null,
-                image_digest = coalesce($13, image_digest)
-            from told where tenant_id = $1 and job_id = $2""",
+async def end_job(
+    session: TenantSession, job_id: UUID, end: JobEnd, *, now: datetime, grace_seconds: int, retention_days: int
+) -> str | None:
+    """Write the end unless there is one already, and tell who waits, at commit. Gives the reason that stands.
+
+    Why a cancelled job was cancelled was noted by whoever wished it. Content stays for `grace_seconds`, in mode `full`
+    for the days of the workspace or, where that names none, for `retention_days`.
+    """
+    found = await session.fetchval(
+        f"""with ended as (
+                update jobs j set status = $3, detail = $5, exit_code = $6, usage = $7, receipt = $8, log_bytes = $9,
+                    log_sha256 = $10, finished_at = $11, environment = null,
+                    reason = case when $3 = 'cancelled' then coalesce(j.reason, $4) else $4 end,
+                    image_digest = coalesce($12, j.image_digest),
+                    content_until = $11 + case when j.persistence_mode = 'full'
+                        then make_interval(days => coalesce((w.settings ->> 'retention_days')::integer, $14))
+                        else make_interval(secs => $13) end
+                from workspaces w
+                where j.tenant_id = $1 and j.job_id = $2 and j.status in ('queued', 'running')
+                  and w.tenant_id = j.tenant_id and w.workspace_id = j.workspace_id
+                returning j.tenant_id, j.job_id, j.content_until, j.reason
+            ), purge as (
+                insert into queue.purges (tenant_id, job_id, due_at)
+                select tenant_id, job_id, content_until from ended on conflict do nothing
+            )
+            select reason from ended, pg_notify('{JOB_NEWS}', $15)""",
         session.scope.tenant_id,
         job_id,
         end.status.value,
@@ -137,20 +169,23 @@ async def end_job(session: TenantSession, job_id: UUID, end: JobEnd, *, now: dat
         end.log_bytes,
         end.log_sha256,
         now,
-        content_until,
         end.receipt.get("image_digest") if end.receipt else None,
+        float(grace_seconds),
+        retention_days,
         job_id.hex,
     )
+    return str(found) if found is not None else None
+
+
+async def request_cancellation(session: TenantSession, job_id: UUID, *, reason: str) -> None:
+    """Say why a running job is to be killed, for its worker to report, and wake the workers at commit."""
     await session.execute(
-        "insert into queue.purges (tenant_id, job_id, due_at) values ($1, $2, $3) on conflict do nothing",
+        f"""with woken as (select pg_notify('{QUEUE_NEWS}', '{CANCELLATION}'))
+            update jobs set reason = $3 from woken where tenant_id = $1 and job_id = $2""",
         session.scope.tenant_id,
         job_id,
-        content_until,
+        reason,
     )
-
-
-async def wake_workers(session: TenantSession) -> None:
-    await session.execute(f"notify {QUEUE_NEWS}")
 
 
 # --- content ---------------------------------------------------------------------------------------------------------
@@ -189,17 +224,16 @@ async def list_lines(session: TenantSession, job_id: UUID, *, after: int, limit:
     return [SealedLine(**row) for row in rows]
 
 
-async def insert_artifact(session: TenantSession, artifact: Artifact, *, workspace_id: UUID) -> None:
+async def insert_artifacts(session: TenantSession, artifacts: Sequence[Artifact], *, workspace_id: UUID) -> None:
+    """Insert what one job left, in one statement."""
+    columns = zip(*(dataclasses.astuple(artifact) for artifact in artifacts), strict=True)
     await session.execute(
-        f"""insert into artifacts (tenant_id, workspace_id, {_ARTIFACT}) values ($1, $2, $3, $4, $5, $6, $7, $8)""",
+        f"""insert into artifacts (tenant_id, workspace_id, {_ARTIFACT})
+            select $1, $2, * from unnest($3::uuid[], $4::uuid[], $5::text[], $6::bigint[], $7::bytea[],
+                                         $8::timestamptz[])""",
         session.scope.tenant_id,
         workspace_id,
-        artifact.artifact_id,
-        artifact.job_id,
-        artifact.path,
-        artifact.size_bytes,
-        artifact.sha256,
-        artifact.created_at,
+        *(list(column) for column in columns),
     )
 
 
@@ -295,33 +329,26 @@ async def delete_image(session: TenantSession, image_id: UUID) -> None:
     )
 
 
-async def image_is_used(session: TenantSession, digest: str) -> bool:
-    """Whether any image of the tenant still has this digest."""
-    return bool(
-        await session.fetchval(
-            "select exists (select from images where tenant_id = $1 and digest = $2)", session.scope.tenant_id, digest
-        )
+async def list_wanted_digests(session: TenantSession) -> set[str]:
+    """List what the tenant's images and its open jobs start from."""
+    rows = await session.fetch(
+        """select digest from images where tenant_id = $1
+           union select image_digest from jobs
+           where tenant_id = $1 and status in ('queued', 'running') and image_digest is not null""",
+        session.scope.tenant_id,
     )
+    return {row["digest"] for row in rows}
 
 
 def _job(row: "asyncpg.Record") -> Job:
     values: dict[str, Any] = dict(row)
-    values.pop("environment", None)
+    for name in ("environment", "min_isolation"):
+        values.pop(name, None)
     values["status"] = JobStatus(values["status"])
     values["limits"] = JobLimits(**values["limits"])
     for name in ("command", "artifact_globs", "inputs"):
         values[name] = tuple(values[name])
     return Job(**values)
-
-
-async def note_cancellation(session: TenantSession, job_id: UUID, *, reason: str) -> None:
-    """Say why a running job is being killed, for its worker to report."""
-    await session.execute(
-        "update jobs set reason = $3 where tenant_id = $1 and job_id = $2 and status = 'running'",
-        session.scope.tenant_id,
-        job_id,
-        reason,
-    )
 
 
 async def list_due_purges(pool: "Pool", *, now: datetime, limit: int = 100) -> list[tuple[UUID, UUID]]:

@@ -10,7 +10,8 @@ from uuid import UUID
 JOB_NEWS: Final = "tenantry_jobs"
 """NOTIFY channel of a cell; the payload is the job whose state or log has grown."""
 QUEUE_NEWS: Final = "tenantry_queue"
-"""NOTIFY channel of a cell for its workers: something was enqueued or is to be cancelled."""
+"""NOTIFY channel of a cell for its workers: something was enqueued, or is to be killed where it says so."""
+CANCELLATION: Final = "cancellation"
 HOST_IMAGE: Final = "host"
 
 
@@ -94,6 +95,16 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class StartedJob:
+    """A job whose attempt has begun, with what only its worker is told."""
+
+    job: Job
+    sealed_environment: bytes | None = field(repr=False)
+    min_isolation: str | None
+    """What its workspace asks for; None leaves it to the installation."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """A piece of output as it came; `seq` counts from 1 within the job."""
 
@@ -136,13 +147,13 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """What a worker says of a job that ended."""
+    """How a job ended. `reason` is a stable word, `detail` is for people."""
 
     status: JobStatus
     reason: str
-    detail: str
-    exit_code: int | None
-    usage: Mapping[str, Any]
-    receipt: Mapping[str, Any] | None
-    log_bytes: int
-    log_sha256: bytes | None
+    detail: str = ""
+    exit_code: int | None = None
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    receipt: Mapping[str, Any] | None = None
+    log_bytes: int = 0
+    log_sha256: bytes | None = None

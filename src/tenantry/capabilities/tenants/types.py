@@ -99,7 +99,7 @@ class RateLimitSpec(_Value):
     window_ms: int = Field(alias="windowMs", ge=1)
 
 
-_Quota = Annotated[int, Field(ge=0)] | Literal["unlimited"]
+Quota = Annotated[int, Field(ge=0)] | Literal["unlimited"]
 
 
 class Plan(_Value):
@@ -107,7 +107,7 @@ class Plan(_Value):
 
     name: DisplayName
     price: float | int | Literal["custom"]
-    quotas: dict[Literal["maxUsers", "maxProjects", "maxTokensPerMonth", "maxStorageGB", "maxConcurrentAgents"], _Quota]
+    quotas: dict[Literal["maxUsers", "maxProjects", "maxTokensPerMonth", "maxStorageGB", "maxConcurrentAgents"], Quota]
     features: list[str]
     rate_limits: dict[Annotated[str, Field(pattern="^[a-z_]{1,40}$")], RateLimitSpec]
     isolation: Literal["row_level", "schema_level", "database_level"] = "row_level"

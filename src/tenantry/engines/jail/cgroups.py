@@ -233,7 +233,7 @@ def _version_2(proc: Path, own: dict[str, str]) -> Hierarchy:
 
 
 def _hand_down(place: Path) -> None:
-    """Enable the controllers for the children of `place`, first moving its own members to a leaf if it must be empty."""
+    """Enable the controllers for the children of `place`, moving its own members to a leaf if it must be empty."""
     enabled = set((place / "cgroup.subtree_control").read_text().split())
     wanted = " ".join(f"+{name}" for name in _CONTROLLERS if name not in enabled)
     if not wanted:

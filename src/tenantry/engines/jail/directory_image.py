@@ -22,7 +22,7 @@ def copy_directory(source: Path, *, writer: TreeWriter) -> None:
         if stat.S_ISDIR(status.st_mode):
             writer.directory(parts, status.st_mode)
         elif stat.S_ISLNK(status.st_mode):
-            writer.symlink(parts, os.readlink(path))
+            writer.symlink(parts, str(path.readlink()))
         elif stat.S_ISREG(status.st_mode):
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as content:
                 writer.file(
@@ -37,7 +37,7 @@ def tree_digest(root: Path) -> str:
         status = path.lstat()
         entry: list[object] = ["/".join(parts), stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)]
         if stat.S_ISLNK(status.st_mode):
-            entry.append(os.readlink(path))
+            entry.append(str(path.readlink()))
         elif stat.S_ISREG(status.st_mode):
             with path.open("rb") as content:
                 entry.append(hashlib.file_digest(content, "sha256").hexdigest())

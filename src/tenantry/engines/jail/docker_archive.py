@@ -1,8 +1,8 @@
-"""Reading what `docker save` writes: manifest.json, a config, and layers, each a tar (image-spec of the Docker engine, v1.2).
+"""Reading what `docker save` writes: manifest.json, a config, and layers, each a tar (Docker image spec v1.2).
 
-Nothing in it is believed: the config must hash to the name it is found under where that name is a digest, every layer to
-the `rootfs.diff_ids` of the config. Layers are applied in order with their whiteouts. The image's digest is that of its
-config, what `docker images --digests` calls the image id.
+Nothing in it is believed: the config must hash to the name it is found under where that name is a digest, every
+layer to the `rootfs.diff_ids` of the config. Layers are applied in order with their whiteouts. The image's digest is
+that of its config, what docker calls the image id.
 """
 
 import gzip
@@ -49,7 +49,7 @@ class _CappedHeader(tarfile.TarInfo):
     """A member whose extended headers are small: tarfile reads them into memory whole, whatever size they claim."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _ENVELOPES and self.size > _MAX_HEADER or self.size < 0:
+        if (self.type in _ENVELOPES and self.size > _MAX_HEADER) or self.size < 0:
             raise ImageInvalid("image_archive_malformed", "an extended header larger than 1 MiB")
         if self.type == tarfile.GNUTYPE_SPARSE or self.sparse is not None:
             raise ImageInvalid("image_archive_malformed", "sparse members are not taken")
@@ -207,7 +207,7 @@ def _apply_layer(reader: _HashedReader, writer: TreeWriter) -> None:
     opaque: list[tuple[str, ...]] = []
     with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", tarinfo=_CappedHeader, errorlevel=2) as layer:
         for member in layer:
-            layer.members = []  # tarfile would keep every header
+            layer.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
             parts = split_path(member.name)
             if parts and parts[0] in _RESERVED:
                 continue

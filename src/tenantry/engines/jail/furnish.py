@@ -1,6 +1,6 @@
 """From a forked bwrap to a running program: open its door only when the room is ready and has been looked at.
 
-bwrap is held at a barrier, a full pipe it has to drain (see bubblewrap.build_arguments). There the supervisor takes hold
+bwrap is held at a barrier, a full pipe it has to drain (bubblewrap.build_arguments). There the supervisor takes hold
 of /workspace by descriptor, which outlives the sandbox's mount namespace and is how artifacts are read after death, and
 writes /inputs as the sandbox's uid. Then the program is let go while bwrap's monitor is stopped: process 1 cannot be
 reaped, so its last credentials can be read even when the program lasts a millisecond.
@@ -11,8 +11,9 @@ import fcntl
 import os
 import resource
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tenantry.engines.jail import kernel
 from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion
@@ -41,14 +42,13 @@ class Pipes:
 
     @classmethod
     def open(cls) -> "Pipes":
-        made: list[tuple[int, int]] = []
-        try:
+        with ExitStack() as stack:
+            made = []
             for _ in range(4):
-                made.append(os.pipe2(os.O_CLOEXEC))
-        except OSError:
-            for pair in made:
-                _close(pair)
-            raise
+                pair = os.pipe2(os.O_CLOEXEC)
+                stack.callback(_close, pair)
+                made.append(pair)
+            stack.pop_all()
         pipes = cls(*made)
         for reader in (pipes.status[0], pipes.out[0], pipes.err[0]):
             os.set_blocking(reader, False)
@@ -106,7 +106,7 @@ class Furnisher:
     async def _at_barrier(self, parts: Parts, death: asyncio.Future[Death]) -> bool:
         ready = asyncio.ensure_future(writable(asyncio.get_running_loop(), parts.barrier))
         try:
-            await asyncio.wait([ready, death], timeout=_SETUP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(_either(ready, death), timeout=_SETUP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
             reached = ready.done()
             ready.cancel()
@@ -199,6 +199,10 @@ class _Facts:
 _OWN_NAMESPACES: Final = kernel.read_namespaces(os.getpid())
 
 
+def _either(*futures: "asyncio.Future[Any]") -> "set[asyncio.Future[Any]]":
+    return set(futures)
+
+
 async def _settled_status(parts: Parts, death: asyncio.Future[Death]) -> dict[str, str] | None:
     """Wait until process 1 runs under the filter or has ended, which the stopped monitor cannot hide."""
     ended = asyncio.ensure_future(readable(asyncio.get_running_loop(), parts.init))
@@ -211,7 +215,7 @@ async def _settled_status(parts: Parts, death: asyncio.Future[Death]) -> dict[st
                 return None
             if status.get("Seccomp") == _FILTERED or status["State"].startswith("Z"):
                 return status
-            await asyncio.wait([ended, death], timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(_either(ended, death), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
             pause = min(pause * 1.3, 0.02)
     finally:
         ended.cancel()

@@ -1,4 +1,4 @@
-"""Path patterns: `*` `?` `[…]` inside a component, `**` for any number of components. Linear in what a sandbox controls."""
+"""Path patterns: `*` `?` `[…]` inside a component, `**` for any number; cheap whatever a sandbox calls its files."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -54,7 +54,7 @@ def component_matches(name: str, piece: str) -> bool:
 
 
 def _star_match(name: str, piece: str) -> bool:
-    """Match `*` and `?` going back to the last star only: at most len(name) × len(piece) steps."""
+    """Match `*` and `?` going back to the last star only: at most len(name) * len(piece) steps."""
     at = place = 0
     star, mark = -1, 0
     while at < len(name):

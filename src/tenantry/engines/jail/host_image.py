@@ -7,7 +7,6 @@ and the operating system's release, so two machines of one release agree and an 
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +27,7 @@ def host_manifest() -> dict[str, object]:
     for text in (*_TREES, *(f"/etc/{name}" for name in _OF_ETC)):
         path = Path(text)
         if path.is_symlink() and text in _TREES:
-            entries.append({"path": text, "kind": "link", "target": os.readlink(path)})
+            entries.append({"path": text, "kind": "link", "target": str(path.readlink())})
         elif path.is_dir():
             entries.append({"path": text, "kind": "directory"})
         elif path.is_file():

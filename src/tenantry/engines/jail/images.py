@@ -98,9 +98,8 @@ class ImageStore:
         place = self._place(digest)
         if not place.is_dir():
             raise ImageNotFound(digest)
-        with self._staging() as staging:
-            with contextlib.suppress(FileNotFoundError):
-                place.rename(staging / "removed")
+        with self._staging() as staging, contextlib.suppress(FileNotFoundError):
+            place.rename(staging / "removed")
 
     def _place(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):

@@ -7,11 +7,11 @@ import os
 import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from tenantry.engines.jail import uids
 from tenantry.engines.jail.bubblewrap import Bubblewrap, build_arguments, find_bubblewrap, is_reachable
-from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, Cgroup, CgroupVersion, Hierarchy, find_hierarchy
+from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion, Hierarchy, find_hierarchy
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.furnish import Furnisher, Pipes
 from tenantry.engines.jail.images import ImageStore
@@ -29,7 +29,7 @@ _MEMLOCK_BYTES: Final = 64 << 10
 
 
 class Jail:
-    """Long-lived, one a process is enough; made by `open`, ended by `close`, bound to the event loop it was opened on."""
+    """Long-lived, one a process is enough; made by `open`, ended by `close`, bound to the loop it was opened on."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class Jail:
         self._owner.close()
         self._threads.shutdown(wait=False)
 
-    async def __aenter__(self) -> "Jail":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -240,7 +240,7 @@ class Jail:
         return bounds
 
     async def _expose(self, image: ImageRoot) -> dict[Path, Path]:
-        """Say by which paths the launcher reaches the image: as root, some lie below directories no other uid enters."""
+        """Say how the launcher reaches the image: as root, some of it lies below directories no other uid enters."""
         async with self._launcher_lock:
             if not self._launcher.alive:
                 await self._launcher.close()
@@ -252,10 +252,11 @@ class Jail:
             reached: dict[Path, Path] = {}
             for path in (image.path, *(bind.source for bind in image.binds)):
                 try:
-                    status = os.stat(path)
+                    status = path.stat()
                     key = (path, status.st_dev, status.st_ino)
                     if key not in self._exposed:
-                        self._exposed[key] = path if is_reachable(path) else await self._launcher.expose(path)
+                        near = is_reachable(path) and not path.is_relative_to(self._launcher.shelf)
+                        self._exposed[key] = path if near else await self._launcher.expose(path)
                 except OSError as error:
                     raise JailUnavailable(
                         "image_unreachable",
@@ -267,7 +268,7 @@ class Jail:
 
 
 def _memory_file(content: bytes) -> int:
-    """A file in memory, read from its start by whoever gets the descriptor; nothing of it is on a command line."""
+    """Make a file in memory, read from its start by whoever gets the descriptor; no command line shows it."""
     descriptor = os.memfd_create("tenantry", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(descriptor), "wb") as target:

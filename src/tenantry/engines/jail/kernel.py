@@ -1,7 +1,6 @@
 """Reading what the kernel says of a process: /proc/<pid>/{status,ns,cgroup,limits,uid_map}, proc_pid_status(5)."""
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +26,7 @@ def read_status(pid: int) -> dict[str, str]:
 
 def read_namespaces(pid: int) -> dict[str, int]:
     """Inode of each namespace."""
-    return {name: os.stat(f"/proc/{pid}/ns/{name}").st_ino for name in NAMESPACES}
+    return {name: Path(f"/proc/{pid}/ns/{name}").stat().st_ino for name in NAMESPACES}
 
 
 def read_limits(pid: int) -> dict[str, str]:

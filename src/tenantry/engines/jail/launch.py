@@ -43,6 +43,7 @@ class LauncherClient:
         self._deaths: dict[str, asyncio.Future[Death]] = {}
         self._outbox: deque[tuple[bytes, Sequence[int], asyncio.Future[None] | None]] = deque()
         self._tokens = 0
+        self.shelf = ""  # the directory it has covered in its own mount namespace, if it has one
         self.alive = True
         self._loop.add_reader(channel.fileno(), self._receive)
 
@@ -62,8 +63,9 @@ class LauncherClient:
             raise JailUnavailable(
                 "launcher_failed",
                 f"the sandbox launcher could not prepare itself: {answer.get('error', 'it ended at once')}",
-                remedy="as root it needs CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID and CAP_SETPCAP; or run as ordinary user",
+                remedy="as root it needs CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID, CAP_SETPCAP; or be an ordinary user",
             )
+        client.shelf = answer["configured"]
         return client
 
     async def _configure(self, bubblewrap: Bubblewrap, *, private: bool) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """The small process every sandbox is a child of; run as a program (`python -I -S launcher.py FD`), never imported.
 
-Why it exists: bubblewrap's --die-with-parent follows the thread that started it, so that thread must live as long as the
-sandboxes, which this single-threaded process is all about; forking it costs half a millisecond whatever the size of the
-supervisor; and it may hold a mount namespace of its own, where directories below private ones are bound at a place any
-uid can reach. It needs the standard library alone.
+Why it exists: bubblewrap's --die-with-parent follows the thread that started it, so that thread must live as long as
+the sandboxes, which this single-threaded process is all about; forking it costs half a millisecond whatever the size
+of the supervisor; and it may hold a mount namespace of its own, where directories below private ones are bound at a
+place any uid can reach. It needs the standard library alone.
 
 It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
-    → {op: configure, seccomp, bwrap, libraries, private}    ← {configured: true} or {error, errno}
+    → {op: configure, seccomp, bwrap, libraries, private}    ← {configured: shelf} or {error, errno}
     → {op: expose, token, path}                              ← {exposed: token, path} or {exposed: token, errno}
-    → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take the kernel 10 ms, and waits to be launched
+    → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take 10 ms, and waits to be launched
     → {op: launch, id, uid, join, rlimits} and seven descriptors: command, args, status, barrier r, barrier w, out, err
     → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
     → {op: resume, id}          lets the monitor go on
@@ -34,9 +34,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
-_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 36, 38, 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CLONE_NEWNS = 0x00020000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -73,22 +72,20 @@ def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -
 class Launcher:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._parent = os.getppid()
+        self._pid, self._parent = os.getpid(), os.getppid()
         self._sandboxes: dict[str, _Sandbox] = {}
         self._by_pid: dict[int, str] = {}
         self._seats: dict[str, tuple[int, socket.socket]] = {}
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self._filter = b""
-        self._bwrap = ""
+        self._filter, self._bwrap = b"", ""
         self._environment: dict[str, str] = {}
-        self._place = ""
-        self._exposures = 0
+        self._shelf, self._under, self._exposures = "", -1, 0
 
     def serve(self) -> None:
         """Answer until the supervisor is gone."""
         reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
+        for end in (reader, writer):
+            end.setblocking(False)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         poll = select.poll()
@@ -103,9 +100,22 @@ class Launcher:
                 self._reap()
             if parent in ready or (self._channel.fileno() in ready and not self._receive()):
                 break
-        for sandbox in self._sandboxes.values():
-            if sandbox.status is None:
-                os.kill(sandbox.monitor, signal.SIGKILL)
+        self._end_everything()
+
+    def _end_everything(self) -> None:
+        """Kill until no child is left: a sandbox whose monitor dies is ours next, since we are the subreaper.
+
+        bwrap binds its child's life to its own only late in the setup, so its --die-with-parent is not enough; and no
+        barrier may open by our end, so they are held until the last.
+        """
+        while True:
+            for pid in _children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            try:
+                os.waitid(os.P_ALL, 0, os.WEXITED)
+            except ChildProcessError:
+                return
 
     def _receive(self) -> bool:
         body, descriptors = _receive_with_descriptors(self._channel)
@@ -129,8 +139,6 @@ class Launcher:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._channel.send(json.dumps(answer).encode())
 
-    # What every sandbox inherits
-
     def _configure(self, message: dict[str, Any]) -> None:
         self._filter = base64.b64decode(message["seccomp"])
         self._bwrap = message["bwrap"]
@@ -143,36 +151,36 @@ class Launcher:
                 _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # EINVAL past the last; without CAP_SETPCAP none go
             libraries = message["libraries"]
             if message["private"]:
-                self._make_private([message["bwrap"], libraries or ""])
+                self._make_private()
                 self._bwrap = self._bind(self._bwrap)
                 libraries = self._bind(libraries) if libraries else libraries
             self._environment = {"LD_LIBRARY_PATH": libraries} if libraries else {}
         except OSError as error:
             self._tell(error=str(error), errno=error.errno)
         else:
-            self._tell(configured=True)
+            self._tell(configured=self._shelf)
 
-    def _make_private(self, needed: list[str]) -> None:
+    def _make_private(self) -> None:
         """Take a mount namespace of our own, with a place in it any uid can walk to."""
         _checked(_LIBC.unshare(_CLONE_NEWNS))
         _mount("none", "/", "", _MS_REC | _MS_SLAVE)
         for place in _PLACES:
-            above = any(path.startswith(place + "/") for path in needed)
-            if os.path.isdir(place) and not os.path.islink(place) and not above:  # noqa: PTH112, PTH114
+            if os.path.isdir(place) and not os.path.islink(place):  # noqa: PTH112, PTH114
                 self._shelf = place
-                break
-        else:
-            raise FileNotFoundError(2, f"none of {' '.join(_PLACES)} is a directory we may shadow")
+                self._under = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
+                return
+        raise FileNotFoundError(2, f"none of {' '.join(_PLACES)} is a directory we may shadow")
 
     def _bind(self, path: str) -> str:
-        """Bind `path` read-only below the shelf; a source the shelf would hide is taken before it is covered."""
-        source = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        """Bind `path` read-only below the shelf, also when the shelf hides it from everybody else here."""
+        if path.startswith(f"{self._shelf}/"):
+            source = os.open(path.removeprefix(f"{self._shelf}/"), os.O_PATH | os.O_CLOEXEC, dir_fd=self._under)
+        else:
+            source = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
-            if not self._place:
-                _mount("tmpfs", self._shelf, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
-                self._place = self._shelf
             self._exposures += 1
-            above = f"{self._place}/{self._exposures}"
+            above = f"{self._shelf}/{self._exposures}"
             os.mkdir(above, 0o711)  # noqa: PTH102
             target = f"{above}/{os.path.basename(path)}"  # noqa: PTH119
             if stat.S_ISDIR(os.fstat(source).st_mode):
@@ -190,8 +198,6 @@ class Launcher:
             self._tell(exposed=message["token"], path=self._bind(message["path"]))
         except OSError as error:
             self._tell(exposed=message["token"], errno=error.errno)
-
-    # One sandbox
 
     def _prepare(self, message: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -243,20 +249,22 @@ class Launcher:
             if message["uid"] is not None:
                 _drop_to(message["uid"])
             _checked(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-            if os.getppid() == 1:
+            if os.getppid() != self._pid:
                 os._exit(_NOT_LAUNCHED)
             with os.fdopen(command, "rb") as source:
                 words = [os.fsencode(word) for word in json.load(source)]
             program, filter_end = os.pipe()
             os.write(filter_end, self._filter)
             os.close(filter_end)
-            for number in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGXFSZ):
-                signal.signal(number, signal.SIG_DFL)
+            for restored in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGXFSZ):
+                signal.signal(restored, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.umask(0o022)
             os.chdir("/")
             _arrange([self._null, out, err, args, program, status, barrier])
-            os.execve(self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment)
+            os.execve(  # noqa: S606
+                self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment
+            )
         except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
             number = error.errno if isinstance(error, OSError) else 0
             os.write(status, json.dumps({"launch-error": repr(error), "errno": number}).encode() + b"\n")
@@ -298,12 +306,25 @@ class Launcher:
             sandbox.peak_kib = max(sandbox.peak_kib, used.ru_maxrss)
             if pid == sandbox.monitor:
                 sandbox.status = status
+                self._kill_orphans(sandbox)
                 self._open_barrier(sandbox)
             if sandbox.status is not None and not self._is_ours(sandbox.init):
                 self._forget(sandbox_id, sandbox)
 
+    def _kill_orphans(self, sandbox: _Sandbox) -> None:
+        """Kill what a monitor left to us: its process 1, or whatever would have become it."""
+        if sandbox.init:
+            if self._is_ours(sandbox.init):
+                os.kill(sandbox.init, signal.SIGKILL)
+            return
+        known = {*self._by_pid, *(pid for pid, _ in self._seats.values())}
+        for pid in _children():
+            if pid not in known:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def _is_ours(self, init: int) -> bool:
-        """Say whether process 1 of a sandbox is still to be reaped: when its monitor dies first, it becomes our child."""
+        """Say whether process 1 is still to be reaped: when its monitor dies first, it becomes our child."""
         if init not in self._by_pid:
             return False
         try:
@@ -317,6 +338,17 @@ class Launcher:
         if self._by_pid.get(sandbox.init) == sandbox_id:
             del self._by_pid[sandbox.init]
         self._tell(ended=sandbox_id, status=sandbox.status, cpu_us=round(sandbox.cpu * 1e6), peak_kib=sandbox.peak_kib)
+
+
+def _children() -> list[int]:
+    """Every process whose parent this one is."""
+    found = []
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdecimal():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as source:  # noqa: PTH123
+                if int(source.read().rpartition(b")")[2].split()[1]) == os.getpid():
+                    found.append(int(name))
+    return found
 
 
 def _receive_with_descriptors(channel: socket.socket) -> tuple[bytes, list[int]]:
@@ -349,20 +381,15 @@ def _limit(limits: list[list[int]]) -> None:
         resource.setrlimit(number, (bound, bound))
 
 
-class _CapabilityHeader(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
 def _drop_to(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    _checked(_LIBC.capset(ctypes.byref(header), (ctypes.c_uint32 * 6)()))
+    _checked(_LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()))
 
 
 def _arrange(wanted: list[int]) -> None:
-    """Number the descriptors from 0 in this order; everything else is close-on-exec."""
+    """Give the descriptors the numbers from 0 in this order; everything else is close-on-exec."""
     lifted = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for descriptor in wanted]
     for number, descriptor in enumerate(lifted):
         os.dup2(descriptor, number, inheritable=True)

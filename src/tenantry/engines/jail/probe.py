@@ -1,7 +1,6 @@
 """Whether this machine can hold a sandbox: every fault at once, each with its code and what mends it."""
 
 import asyncio
-import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -53,13 +52,18 @@ async def probe(home: Path, *, bubblewrap: Path | None = None, sysctl: Path = _S
 
 def _platform() -> ProbeResult:
     return ProbeResult(
-        "linux", sys.platform == "linux", platform.release(), "the jail needs Linux 5.10 or newer: use a container backend"
+        "linux",
+        sys.platform == "linux",
+        platform.release(),
+        "the jail needs Linux 5.10 or newer: use a container backend",
     )
 
 
 def _machine() -> ProbeResult:
     name = platform.machine()
-    return ProbeResult("architecture", name in MACHINES, name, f"there are system call tables for {', '.join(MACHINES)} only")
+    return ProbeResult(
+        "architecture", name in MACHINES, name, f"there are system call tables for {', '.join(MACHINES)} only"
+    )
 
 
 def _bubblewrap(path: Path | None) -> ProbeResult:
@@ -73,13 +77,17 @@ def _bubblewrap(path: Path | None) -> ProbeResult:
 def _user_namespaces(sysctl: Path) -> list[ProbeResult]:
     """Look at each switch that distributions use to forbid what an ordinary uid needs to build a sandbox."""
     switches = (
-        ("user_namespaces_off", "kernel/unprivileged_userns_clone", "1", "sysctl -w kernel.unprivileged_userns_clone=1"),
+        (
+            "user_namespaces_off",
+            "kernel/unprivileged_userns_clone",
+            "1",
+            "sysctl -w kernel.unprivileged_userns_clone=1",
+        ),
         (
             "user_namespaces_apparmor",
             "kernel/apparmor_restrict_unprivileged_userns",
             "0",
-            "give bwrap an AppArmor profile with `userns,` (package apparmor-profiles), or "
-            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            "give bwrap an AppArmor profile with `userns,`, or sysctl kernel.apparmor_restrict_unprivileged_userns=0",
         ),
     )
     results = []
@@ -89,7 +97,10 @@ def _user_namespaces(sysctl: Path) -> list[ProbeResult]:
     most = _read(sysctl / "user/max_user_namespaces")
     results.append(
         ProbeResult(
-            "user_namespaces_limit", most != "0", f"user/max_user_namespaces={most}", "sysctl -w user.max_user_namespaces=15000"
+            "user_namespaces_limit",
+            most != "0",
+            f"user/max_user_namespaces={most}",
+            "sysctl -w user.max_user_namespaces=15000",
         )
     )
     return results
@@ -109,7 +120,7 @@ def _cgroups() -> ProbeResult:
         "cgroup",
         ok=not none,
         detail=found.reason if none else f"{found.version} at {found.directories[0]}",
-        remedy="run as a systemd service with Delegate=yes (user services too), or as root; without it only each process "
+        remedy="run as a systemd service (a user's will do) with Delegate=yes, or as root; else only each process "
         "is bounded, not the sandbox as a whole",
         required=False,
     )
@@ -143,8 +154,10 @@ def _verdicts(receipt: Receipt, seen: list[str]) -> list[ProbeResult]:
     masks = " ".join(receipt.capabilities.values())
     return [
         ProbeResult("sandbox_started", ok=True, detail=f"bubblewrap {receipt.backend_version}"),
-        ProbeResult("sandbox_uid", receipt.uid not in {0} and (os.geteuid() != 0 or receipt.uid > 0), f"{receipt.uid}", remedy),
-        ProbeResult("sandbox_capabilities", all(int(mask, 16) == 0 for mask in receipt.capabilities.values()), masks, remedy),
+        ProbeResult("sandbox_uid", receipt.uid != 0, f"{receipt.uid}", remedy),
+        ProbeResult(
+            "sandbox_capabilities", all(int(mask, 16) == 0 for mask in receipt.capabilities.values()), masks, remedy
+        ),
         ProbeResult("sandbox_no_new_privs", receipt.no_new_privs, remedy=remedy),
         ProbeResult("sandbox_seccomp", receipt.seccomp_mode == "2", f"mode {receipt.seccomp_mode}", remedy),
         ProbeResult("sandbox_nested_namespaces_refused", nested == "1", remedy=remedy),

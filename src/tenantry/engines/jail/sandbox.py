@@ -8,7 +8,8 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import Self, TypeVar
 
 from tenantry.engines.jail.artifacts import Artifacts, collect
 from tenantry.engines.jail.cgroups import Cgroup, CgroupReading
@@ -108,7 +109,7 @@ class Sandbox:
             self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
 
-    async def __aenter__(self) -> "Sandbox":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -152,6 +153,7 @@ class Sandbox:
         if self._timer:
             self._timer.cancel()
         if end.status is None:
+            self._kill_without_launcher()
             await self.in_thread(self._parts.cgroup.kill)
             self._ending, self._detail = self._ending or Ending.KILLED, self._detail or "the launcher died"
         await carried
@@ -164,6 +166,21 @@ class Sandbox:
             output_bytes=pump.total,
         )
         return self._judge(end, reading, usage, pump.last_error_text.decode("utf-8", "replace"))
+
+    def _kill_without_launcher(self) -> None:
+        """Kill process 1 by what bwrap reported, if the launcher died before this sandbox was entered."""
+        parts = self._parts
+        for line in read_lines(parts.status_pipe):
+            parts.init_report |= line
+        pid = parts.init_report.get("child-pid")
+        if parts.init < 0 and isinstance(pid, int):
+            with contextlib.suppress(OSError):
+                parts.init = os.pidfd_open(pid)
+                if Path(f"/proc/{pid}/ns/pid").stat().st_ino != parts.init_report.get("pid-namespace"):
+                    return  # somebody else's by now
+        if parts.init >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(parts.init, signal.SIGKILL)
 
     def _judge(self, end: Death, reading: CgroupReading, usage: Usage, said: str) -> Outcome:
         exit_code, failure = self._read_report()

@@ -1,7 +1,8 @@
 """The escape suite: what somebody inside would try, tried on the installation it is on.
 
-It starts real sandboxes of the `host` image with the interpreter that runs this program, a neighbour with a secret beside
-them, and listeners on the host to be reached. Every result names one thing that must not be possible, or must be bounded.
+It starts real sandboxes of the `host` image with the interpreter that runs this program, a neighbour with a secret
+beside them, and listeners on the host to be reached. Every result names one thing that must not be possible, or must be
+bounded.
 """
 
 import asyncio
@@ -53,7 +54,7 @@ def with_python(image: ImageRoot) -> tuple[ImageRoot, str, dict[str, str]]:
 
 
 async def selftest(jail: Jail, image: ImageRoot) -> list[SelftestResult]:
-    """Run every check; `image` is `ImageStore.host()`. Takes a second or two; raises JailUnavailable if nothing starts."""
+    """Run every check, in a second or two; `image` is `ImageStore.host()`. Raises JailUnavailable if nothing starts."""
     shown, python, env = with_python(image)
     canary = f"canary-{secrets.token_hex(16)}"
     neighbour = await jail.start(
@@ -129,7 +130,11 @@ async def _inside(
         SelftestResult(line["code"], line["ok"], line["detail"]) for line in map(json.loads, said.decode().splitlines())
     ]
     ended = outcome.ending is Ending.EXITED and outcome.exit_code == 0
-    detail = "" if ended else f"{outcome.ending} {outcome.exit_code} {outcome.detail} {errors.decode(errors='replace')[-300:]}"
+    detail = (
+        ""
+        if ended
+        else f"{outcome.ending} {outcome.exit_code} {outcome.detail} {errors.decode(errors='replace')[-300:]}"
+    )
     return [*results, SelftestResult("suite_completed", ended, detail)]
 
 
@@ -148,7 +153,9 @@ async def _bombs(
         run(("sleep", "30"), replace(small, timeout_seconds=0.3)),
         run(("sh", "-c", "sleep 30 & exit 7"), small),
     )
-    bounded = memory.ending is Ending.OUT_OF_MEMORY or (jail.isolation == "rlimit" and memory.exit_code not in {0, None})
+    bounded = memory.ending is Ending.OUT_OF_MEMORY or (
+        jail.isolation == "rlimit" and memory.exit_code not in {0, None}
+    )
     return [
         SelftestResult("memory_bomb", bounded, f"{memory.ending} at {memory.usage.peak_memory_mib:.0f} MiB"),
         SelftestResult("output_bomb", output.ending is Ending.OUTPUT_LIMIT, f"{output.usage.output_bytes} bytes"),
@@ -166,7 +173,9 @@ async def _leftovers(jail: Jail, image: ImageRoot) -> SelftestResult:
         await sandbox.wait()
     after = _sandbox_descriptors()
     groups = [path for path in jail.hierarchy.directories if (path / sandbox.id).exists()]
-    return SelftestResult("leftovers", before == after and not groups, f"{after - before} descriptors, {len(groups)} groups")
+    return SelftestResult(
+        "leftovers", before == after and not groups, f"{after - before} descriptors, {len(groups)} groups"
+    )
 
 
 def _sandbox_descriptors() -> int:

@@ -1,7 +1,6 @@
 """What every root needs before it is read-only: places to mount on, and the few files of /etc a program looks for."""
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -60,4 +59,4 @@ def _clear(path: Path) -> None:
         shutil.rmtree(path)
     else:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+            path.unlink()

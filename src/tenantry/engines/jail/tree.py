@@ -1,5 +1,6 @@
 """Writing an untrusted tree below one directory: by descriptor, component by component, through no link."""
 
+import contextlib
 import os
 import shutil
 import stat
@@ -28,7 +29,7 @@ class Caps:
 
 
 def split_path(text: str) -> tuple[str, ...]:
-    """Split an archive's path into components; raises ImageInvalid `image_path_unsafe` for `..`, absolute, NUL, depth."""
+    """Split an archive's path; raises ImageInvalid `image_path_unsafe` for `..`, absolute, NUL, too long or deep."""
     parts = tuple(part for part in text.split("/") if part not in {"", "."})
     if text.startswith("/") or "\0" in text or ".." in parts or len(text) > _MAX_PATH or len(parts) > _MAX_DEPTH:
         raise ImageInvalid("image_path_unsafe", f"unsafe path in the image: {text[:200]!r}")
@@ -62,10 +63,8 @@ class TreeWriter:
         parent = self._parent(parts)
         try:
             self._clear(parent, parts[-1], keep_directory=True)
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(parts[-1], 0o700, dir_fd=parent)
-            except FileExistsError:
-                pass
             place = os.open(parts[-1], _DIRECTORY, dir_fd=parent)
             os.fchmod(place, (mode & _KEPT_MODE) | 0o700)
             os.close(place)
@@ -136,7 +135,7 @@ class TreeWriter:
         except ImageInvalid:
             return
         try:
-            for name in os.listdir(place):
+            for name in os.listdir(place):  # noqa: PTH208 - by descriptor
                 below = (*parts, name)
                 if below not in keep:
                     self._clear(place, name)

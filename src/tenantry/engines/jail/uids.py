@@ -1,8 +1,8 @@
 """Host uids for sandboxes, one each, exclusive among every process that shares the directory.
 
 A uid is held by a lock on its file; the lock of a process that died is free at once, but its file still names that
-process, so whoever takes it next first makes sure that nothing of that uid is left alive. A uid given back is used again
-by the same process last of all.
+process, so whoever takes it next first makes sure that nothing of that uid is left alive. A uid given back is used
+again by the same process last of all.
 """
 
 import fcntl
@@ -77,7 +77,7 @@ def kill_everything_of(uid: int) -> int:
         except (ProcessLookupError, OSError):
             continue
         try:
-            if os.stat(entry.path).st_uid == uid:
+            if entry.stat().st_uid == uid:
                 found += 1
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         except (ProcessLookupError, FileNotFoundError):

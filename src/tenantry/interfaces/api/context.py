@@ -62,6 +62,8 @@ async def _place_of_platform(names: set[str], *, spec: RouteSpec, caller: Caller
         raise Invalid("tenant_required", "name the tenant: X-Tenant-Id, or ?tenant=", layer="guard")
     name = names.pop()
     if name in (caller.tenant_slug, format_id(Prefix.TENANT, caller.tenant_id)):
+        if spec.reach is Reach.WORKSPACE:
+            raise not_found()
         return own
     if not for_platform:
         raise Denied(
@@ -69,6 +71,8 @@ async def _place_of_platform(names: set[str], *, spec: RouteSpec, caller: Caller
             "a platform credential opens no tenant's content: use a key of that tenant",
             layer="guard",
         )
+    if "tenant" not in spec.parameters:
+        raise tenant_mismatch()
     try:
         placement = await runtime.directory.get(parse_id(Prefix.TENANT, name) if name.startswith("ten_") else name)
     except Invalid:

@@ -87,6 +87,8 @@ async def _serve(
     if spec.needs is Mark.PUBLIC:
         request.state.runtime = runtime
         return await handler(request)
+    if "\0" in request.url.path or b"%00" in request.scope["query_string"]:
+        raise Invalid("address_unreadable", "the address holds NUL", layer="guard")
     ip = request.client.host if request.client else None
     caller = await runtime.admission.authenticate(_credential(request), ip=ip)
     own = TenantScope(
@@ -129,8 +131,8 @@ async def _serve(
     if spec.method == "GET" and isinstance(spec.needs, Permission):
         runtime.trails[scope.region].read(
             scope,
-            action=_action(spec.needs),
-            resource_type=spec.needs.partition(":")[0],
+            action=_action(spec),
+            resource_type=_noun(spec),
             resource_id=_resource_id(request, scope),
         )
     return _finish(unit, spec, response)
@@ -237,12 +239,10 @@ def _credential(request: Request) -> str:
 def _note_refusal(
     scope: TenantScope, *, spec: RouteSpec, request: Request, error: TenantryError, runtime: Runtime
 ) -> None:
-    if not isinstance(spec.needs, Permission):
-        return
     runtime.trails[scope.region].note(
         scope,
-        action=_action(spec.needs),
-        resource_type=spec.needs.partition(":")[0],
+        action=_action(spec),
+        resource_type=_noun(spec),
         resource_id=_resource_id(request, scope),
         outcome=Outcome.DENIED,
         reason=error.code,
@@ -268,8 +268,13 @@ async def _note_blocked_region(request: Request, *, caller: Caller, workspace_id
     _log.warning("region.blocked", region=other)
 
 
-def _action(permission: Permission) -> str:
-    return permission.replace(":", ".")
+def _action(spec: RouteSpec) -> str:
+    """Name what was asked for: the permission as an action; of a marked route, its own name."""
+    return spec.needs.replace(":", ".") if isinstance(spec.needs, Permission) else f"{_noun(spec)}.read"
+
+
+def _noun(spec: RouteSpec) -> str:
+    return spec.needs.partition(":")[0] if isinstance(spec.needs, Permission) else spec.path.split("/")[1]
 
 
 def _resource_id(request: Request, scope: TenantScope) -> str:

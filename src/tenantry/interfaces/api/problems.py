@@ -25,6 +25,7 @@ STATUS: Final[Mapping[ErrorKind, int]] = {
 # Invalid input that could not even be read, and bodies over their limit, have statuses of their own.
 _STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "body_unreadable": 400,
+    "address_unreadable": 400,
     "tenant_required": 400,
     "header_ambiguous": 400,
     "credential_in_query": 400,

@@ -1,11 +1,11 @@
 """What bodies have in common: strict requests, open answers, pages."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_suffix, suffix_of
@@ -18,6 +18,24 @@ CursorText = Annotated[str | None, Query(max_length=400, description="`next_curs
 Moment = Annotated[
     datetime, PlainSerializer(lambda at: at.isoformat(timespec="microseconds").replace("+00:00", "Z"), return_type=str)
 ]
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("must be a text: RFC 3339, with an offset")  # noqa: TRY004 - pydantic reads ValueError
+    return value
+
+
+def _utc(at: datetime) -> datetime:
+    """Bring to UTC what an offset may carry over the ends of the calendar."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies outside of the calendar") from None
+
+
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text), AfterValidator(_utc)]
+"""A moment that a request names."""
 
 
 class Body(BaseModel):

@@ -1,13 +1,14 @@
 """The unit of work of one request: its scope, its transaction, and the services built on them."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from starlette.requests import Request
 
 from tenantry.capabilities.access.service import AccessService, KeyGrantor
-from tenantry.capabilities.access.types import Caller
+from tenantry.capabilities.access.types import Binding, Caller
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService
 from tenantry.capabilities.sandboxes.service import ImageService, JobService
@@ -79,7 +80,13 @@ class Unit:
 
     @property
     def grantor(self) -> KeyGrantor:
-        return KeyGrantor(self.caller.access, bindings_of=self.access.list_bindings_of)
+        return KeyGrantor(self.caller.access, bindings_of=self._bindings_of)
+
+    async def _bindings_of(self, principal_id: str) -> list[Binding]:
+        """List all of a principal; a session narrowed to a workspace would miss those of the whole tenant."""
+        async with self.runtime.cells.session(replace(self.scope, workspace_id=None)) as session:
+            access = AccessService(session=session, identity=self.identity, audit=self.audit, clock=self.runtime.clock)
+            return await access.list_bindings_of(principal_id)
 
     @property
     def jobs(self) -> JobService:

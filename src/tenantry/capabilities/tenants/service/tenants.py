@@ -38,6 +38,7 @@ from tenantry.foundation.ids import Prefix, format_id, new_id
 from tenantry.foundation.scope import SYSTEM, Actor, TenantScope
 
 RETENTION: Final = timedelta(days=30)
+_MERGED: Final = frozenset({"settings", "quotas"})
 TENANT_SUSPENDED: Final = "tenant.suspended"
 """Outbox topic; payload {"reason": …}: whatever runs for the tenant stops."""
 
@@ -57,8 +58,10 @@ class TenantService:
         return tenant
 
     async def update(self, changes: dict[str, Any], *, if_version: int | None) -> Tenant:
-        """Change the named fields; raises Precondition when `if_version` is not the present one."""
-        await self._locked(if_version)
+        """Change the named fields, in settings and quotas the named entries; raises Precondition for a stale one."""
+        present = await self._locked(if_version)
+        for name in _MERGED & set(changes):
+            changes = {**changes, name: {**getattr(present, name), **changes[name]}}
         tenant = await repository.update_tenant(self._session, changes, now=self._clock.now())
         await self._record("tenant.updated", details={"fields": sorted(changes)})
         return tenant

@@ -3,13 +3,12 @@
 from typing import Any
 
 from fastapi import Query, Request
-from pydantic import AwareDatetime
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import Reach, RouteRegistry
-from tenantry.interfaces.api.schema import Answer, CursorText, Limit, Moment, Page, after, named, page
+from tenantry.interfaces.api.schema import Answer, CursorText, Instant, Limit, Moment, Page, after, named, page
 from tenantry.interfaces.api.unit import unit_of
 
 routes = RouteRegistry()
@@ -38,8 +37,8 @@ async def query_audit(
     action: str | None = Query(default=None, max_length=80, description="a prefix: `job.` finds all of jobs"),
     resource: str | None = Query(default=None, max_length=120, description="an id, or a type"),
     outcome: Outcome | None = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Instant | None = None,
+    until: Instant | None = None,
     workspace: str | None = Query(default=None, max_length=40),
     limit: Limit = 50,
     cursor: CursorText = None,

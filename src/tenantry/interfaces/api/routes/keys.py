@@ -6,7 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Request
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, Field
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.identity.service import NewKey
@@ -14,7 +14,7 @@ from tenantry.capabilities.identity.types import ApiKey
 from tenantry.capabilities.tenants.types import DisplayName
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import RouteRegistry
-from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, named, page
+from tenantry.interfaces.api.schema import Answer, Body, CursorText, Instant, Limit, Moment, Page, after, named, page
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
@@ -28,7 +28,7 @@ class KeyBody(Body):
     name: DisplayName
     roles: list[str] = Field(default=[], max_length=20, description="none: what the key's principal is bound to")
     permissions: list[str] = Field(default=[], max_length=100)
-    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    expires_at: Instant | None = None
     service_account: str | None = None
     allowed_networks: list[Annotated[str, AfterValidator(_network)]] = Field(default=[], max_length=50)
 

@@ -1,6 +1,7 @@
 """Who am I here, and what may I do."""
 
 from typing import Any
+from uuid import UUID
 
 from fastapi import Request
 from pydantic import Field
@@ -9,9 +10,10 @@ from tenantry.capabilities.access.service import decide
 from tenantry.capabilities.access.types import Permission
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.interfaces.api.context import not_found
 from tenantry.interfaces.api.routing import Mark, RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body
-from tenantry.interfaces.api.unit import unit_of
+from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
 
@@ -76,6 +78,19 @@ async def explain(request: Request, body: Question) -> Explanation:
     if body.permission not in Permission.__members__.values():
         raise Invalid("permission_unknown", "permission: is not one of the catalogue", layer="access")
     unit = unit_of(request)
-    workspace_id = parse_id(Prefix.WORKSPACE, body.workspace) if body.workspace else unit.caller.workspace_id
+    workspace_id = parse_id(Prefix.WORKSPACE, body.workspace) if body.workspace else unit.scope.workspace_id
+    if workspace_id is not None:
+        await _require_known(unit, workspace_id)
     decision = decide(unit.caller.access, Permission(body.permission), workspace_id)
     return Explanation(decision=decision.outcome, reason=decision.reason, allow_with=list(decision.allow_with))
+
+
+async def _require_known(unit: Unit, workspace_id: UUID) -> None:
+    """Raise NotFound where the guard would: for a workspace that is not the caller's to know of."""
+    caller = unit.caller
+    if (
+        caller.workspace_id not in (None, workspace_id)
+        or not caller.access.knows(workspace_id)
+        or await unit.runtime.admission.workspace_status(caller, workspace_id) is None
+    ):
+        raise not_found()

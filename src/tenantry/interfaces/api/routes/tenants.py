@@ -14,6 +14,7 @@ from tenantry.capabilities.tenants.types import (
     NewTenant,
     Owner,
     Placement,
+    Quota,
     Tenant,
     TenantSettings,
 )
@@ -36,7 +37,7 @@ class TenantBody(Body):
     owner: Owner
     isolation: Literal["row_level", "schema_level", "database_level"] | None = None
     settings: TenantSettings | None = None
-    quotas: dict[str, int | Literal["unlimited"]] | None = _FREE_FORM
+    quotas: dict[str, Quota] | None = _FREE_FORM
     limits: dict[str, int | float | str] | None = _FREE_FORM
     billing: dict[str, str] | None = _FREE_FORM
     contacts: dict[str, str] | None = _FREE_FORM
@@ -52,7 +53,7 @@ class TenantChanges(Body):
     metadata: dict[str, str | int | float | bool] | None = _FREE_FORM
     clock_skew_ms: int | None = Field(default=None, ge=0, le=300_000)
     plan: str | None = Field(default=None, max_length=40, description="by the platform only")
-    quotas: dict[str, int | Literal["unlimited"]] | None = _FREE_FORM
+    quotas: dict[str, Quota] | None = _FREE_FORM
     limits: dict[str, int | float | str] | None = _FREE_FORM
     billing: dict[str, str] | None = _FREE_FORM
 
@@ -169,7 +170,7 @@ async def get_tenant(request: Request, tenant: str) -> TenantAnswer:
 
 @routes.patch("/tenants/{tenant}", needs=Permission.TENANT_ADMIN, platform=True)
 async def change_tenant(request: Request, tenant: str, body: TenantChanges) -> TenantAnswer:
-    """Change the named fields; plan, quotas, limits and billing by the platform only."""
+    """Change the named fields, in settings and quotas the named entries; plan and numbers: by the platform only."""
     unit = unit_of(request)
     changes = body.model_dump(exclude_unset=True)
     if unit.caller.tenant_id != PLATFORM_TENANT and (refused := sorted(_PLATFORM_FIELDS & set(changes))):
@@ -180,7 +181,8 @@ async def change_tenant(request: Request, tenant: str, body: TenantChanges) -> T
             allow_with=("platform-admin",),
         )
     if changes.get("plan"):
-        unit.runtime.plans.require(changes["plan"])
+        plan = unit.runtime.plans.require(changes["plan"])
+        changes["quotas"] = {**plan.quotas, **(changes.get("quotas") or {})}
     changed = await unit.tenants.update(
         {name: value for name, value in changes.items() if value is not None}, if_version=unit.if_version
     )

@@ -1,0 +1,1 @@
+"""Measures the product beside what it is compared with; see README.md."""
