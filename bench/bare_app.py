@@ -35,6 +35,7 @@ from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, new_id, parse_id
 from tenantry.foundation.telemetry import REQUEST_SECONDS, REQUESTS, trace_id_of
 from tenantry.interfaces.api import problems
+from tenantry.interfaces.api.protocol import BoundedProtocol
 from tenantry.interfaces.api.routes import ALL_ROUTES, service_accounts, workspaces
 from tenantry.interfaces.api.routing import PREFIX
 from tenantry.interfaces.api.unit import Unit
@@ -138,7 +139,7 @@ async def serve(home: Path, tenant_id: UUID) -> None:
     config = uvicorn.Config(
         create_app(pool, tenant_id),
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -1,6 +1,7 @@
 """Who plays in the demo: the platform and two tenants, and what they do on stage again and again."""
 
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -9,15 +10,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from tenantry.capabilities.tenants.types import PLATFORM_SLUG
 from tenantry.client.errors import ApiError, ClientError
 from tenantry.client.logs import JobEnd
 from tenantry.client.resources.jobs import job_input
 from tenantry.client.surface import Client
 from tenantry.client.types import Job, JobInput, JobLimits
+from tenantry.entrypoints import demo_files
 from tenantry.entrypoints.demo_stage import Stage
 from tenantry.entrypoints.processes import RunningServer
 
 NAMES: Final = ("acme", "globex")
+KEYS: Final = "demo_tenants"
+"""Folder of the home with a `credentials.json` for each tenant. No region can be called so: it has an underscore."""
 _LOOK_SECONDS: Final = 0.05
 
 
@@ -120,7 +125,7 @@ class Cast:
 
 def shipped(name: str) -> bytes:
     """Read a file that is shipped with the demo."""
-    return files("tenantry.entrypoints").joinpath("demo_files", name).read_bytes()
+    return files(demo_files).joinpath(name).read_bytes()
 
 
 def given(*names: str) -> tuple[JobInput, ...]:
@@ -141,10 +146,10 @@ def free_slugs(platform: Client) -> tuple[dict[str, str], bool]:
     """Choose slugs nobody has, and say whether all tenants there are come from the demo."""
     taken = {tenant["slug"] for tenant in platform.tenants.list()}
     number = next(n for n in itertools.count(1) if not taken & {_slug(name, n) for name in NAMES})
-    alone = all(slug.rstrip("0123456789").rstrip("-") in NAMES for slug in taken)
+    own = re.compile(rf"({'|'.join(NAMES)})(-[0-9]+)?")
+    alone = all(own.fullmatch(slug) for slug in taken - {PLATFORM_SLUG})
     return {name: _slug(name, number) for name in NAMES}, alone
 
 
 def _slug(name: str, number: int) -> str:
     return name if number == 1 else f"{name}-{number}"
-

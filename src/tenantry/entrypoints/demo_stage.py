@@ -20,6 +20,7 @@ class Stage:
     def __init__(self) -> None:
         self._console = Console(markup=False, emoji=False, highlight=False)
         self._began = time.monotonic()
+        self._scenes = 0
         self.held = 0
         self.broken = 0
 
@@ -28,8 +29,13 @@ class Stage:
         """Since the curtain rose."""
         return time.monotonic() - self._began
 
+    def heading(self, text: str) -> None:
+        self._print(Text(f"\n{one_line(text)}", style="bold"))
+
     def scene(self, title: str) -> None:
-        self._print(Text(f"\n{title}", style="bold"))
+        """Begin the next scene; they are numbered from 1."""
+        self._scenes += 1
+        self.heading(f"{self._scenes}. {title}")
 
     def tell(self, text: str) -> None:
         self._print(Text(f"{'':{_WIDTH}}{one_line(text)}"))
@@ -47,7 +53,7 @@ class Stage:
             cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
             self.quote(who, "  ".join(cells).rstrip())
 
-    def expect(self, what: str, held: bool, *, seen: object = "") -> None:
+    def expect(self, what: str, *, held: bool, seen: object = "") -> None:
         """Mark an expectation; `seen` is what was met, told when it broke and, where short, when it held."""
         told = f" ({one_line(str(seen))})" if str(seen) else ""
         if held:
@@ -60,7 +66,7 @@ class Stage:
     def expect_refusal(self, what: str, error: ApiError | None, *, status: int, code: str) -> None:
         """Mark a request that must be refused: `error` is what it raised, None when it went through."""
         seen = f"{error.status} {error.code}" if error else "it went through"
-        self.expect(what, error is not None and (error.status, error.code) == (status, code), seen=seen)
+        self.expect(what, held=error is not None and (error.status, error.code) == (status, code), seen=seen)
 
     def facts(self, facts: Mapping[str, object]) -> None:
         """Show names and values, the values aligned."""

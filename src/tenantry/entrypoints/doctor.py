@@ -10,6 +10,7 @@ from typing import Any
 
 from tenantry import __version__
 from tenantry.engines.jail.probe import probe
+from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.database.selftest import MINIMUM_VERSION
 from tenantry.foundation.errors import TenantryError
 from tenantry.foundation.settings import Settings, load_settings, plain_settings
@@ -35,7 +36,7 @@ async def examine(settings: Settings) -> dict[str, Any]:
         "home": str(settings.home),
         "embedded": settings.embedded,
         "regions": list(settings.region_names),
-        "server": _server(settings.home),
+        "components": _components(settings),
         "checks": checks,
         "healthy": not any(check["fault"] for check in checks),
     }
@@ -62,13 +63,19 @@ async def _databases(settings: Settings) -> list[dict[str, Any]]:
     return checks
 
 
-def _server(home: Path) -> dict[str, Any] | None:
-    """Where the running server says it is."""
+def _components(settings: Settings) -> list[dict[str, Any]]:
+    """Name what runs, or would, and where."""
     try:
-        found: dict[str, Any] = json.loads((home / "server.json").read_text())
+        server = json.loads((settings.home / "server.json").read_text())
     except (OSError, ValueError):
-        return None
-    return found
+        server = {"url": None, "pid": None}
+    components = [{"name": "server", "address": server["url"], "pid": server["pid"]}]
+    if settings.embedded:
+        postgres = EmbeddedPostgres(settings.home)
+        address = str(postgres.location / "socket") if postgres.location.is_dir() else None
+        components.append({"name": "postgresql", "address": address, "running": postgres.is_running()})
+    components += [{"name": f"region {region}", "address": None} for region in settings.regions]
+    return components
 
 
 if __name__ == "__main__":

@@ -70,8 +70,9 @@ class Embedded:
 
     async def _keep(self, region: str) -> None:
         command = [sys.executable, "-m", "tenantry.entrypoints.worker", str(self._settings.home), region]
+        environment = os.environ | {"TENANTRY_SERVER_PID": str(os.getpid())}
         while True:
-            worker = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL)
+            worker = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, env=environment)
             self._workers[region] = worker
             try:
                 code = await worker.wait()

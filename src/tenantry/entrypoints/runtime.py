@@ -14,7 +14,6 @@ from tenantry.capabilities.tenants.service import (
     TenantKeyring,
     TenantKeys,
     TenantRegistry,
-    TenantService,
     WorkspaceService,
     load_plans,
 )
@@ -57,7 +56,6 @@ class Parts:
             session=session,
             audit=audit,
             content=self.content[session.scope.region],
-            tenants=TenantService(session=session, audit=audit, clock=self.clock),
             workspaces=WorkspaceService(session=session, directory=self.directory, audit=audit, clock=self.clock),
             settings=self.settings.jobs,
             clock=self.clock,

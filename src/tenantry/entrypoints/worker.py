@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,14 @@ from typing import Final
 
 import structlog
 
-from tenantry.capabilities.sandboxes.service import Dispatcher, JobRunner, purge_due
+from tenantry.capabilities.sandboxes.service import (
+    Dispatcher,
+    JobRunner,
+    Workshop,
+    purge_due,
+    sweep_images,
+    worker_identity,
+)
 from tenantry.capabilities.sandboxes.types import QUEUE_NEWS
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
@@ -24,7 +32,10 @@ from tenantry.foundation.settings import Settings, load_settings
 from tenantry.foundation.telemetry import configure_logging
 
 _PURGE_SECONDS: Final = 5.0
+_IMAGE_SECONDS: Final = 600.0
 _PR_SET_PDEATHSIG: Final = 1
+SERVER_PID: Final = "TENANTRY_SERVER_PID"
+"""Environment variable by which an embedded server tells its workers whose they are."""
 
 _log = structlog.get_logger(__name__)
 
@@ -40,10 +51,10 @@ async def work(settings: Settings, region: str) -> None:
         cell = parts.cells.get(region)
         jail = await stack.enter_async_context(await Jail.open(settings.home))
         _require_isolation(jail, settings)
-        pool = await open_pool(parts.addresses.cells[region].dispatcher, search_path="queue", max_size=2)
+        pool = await open_pool(parts.addresses.cells[region].dispatcher, search_path="queue", max_size=3)
         stack.push_async_callback(pool.close)
         content = parts.content[region]
-        runner = JobRunner(
+        workshop = Workshop(
             cell=cell,
             jail=jail,
             content=content,
@@ -51,21 +62,28 @@ async def work(settings: Settings, region: str) -> None:
             settings=settings.jobs,
             clock=parts.clock,
         )
-        dispatcher = Dispatcher(pool=pool, runner=runner, settings=settings.jobs, clock=parts.clock)
+        worker = stack.enter_context(worker_identity(settings.home / region / "workers"))
+        dispatcher = Dispatcher(
+            pool=pool, runner=JobRunner(workshop), worker=worker, settings=settings.jobs, clock=parts.clock
+        )
         cell.link.subscribe(QUEUE_NEWS, dispatcher.wake)
-        cell.link.on_reconnect(dispatcher.wake)
+        cell.link.on_reconnect(dispatcher.recover)
         await cell.link.start()
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
-        purges = asyncio.create_task(
-            _purge_forever(partial(purge_due, pool, cell=cell, content=content, clock=parts.clock))
-        )
+        purge = partial(purge_due, pool, cell=cell, content=content, clock=parts.clock)
+        sweep = partial(sweep_images, parts.libraries[region], cell=cell)
+        janitors = [
+            asyncio.create_task(_forever(purge, _PURGE_SECONDS)),
+            asyncio.create_task(_forever(sweep, _IMAGE_SECONDS)),
+        ]
         gc.collect()
         gc.freeze()
         _log.info("worker.ready", region=region, slots=settings.jobs.slots)
         await stop.wait()
-        purges.cancel()
-        await asyncio.gather(purges, return_exceptions=True)
+        for janitor in janitors:
+            janitor.cancel()
+        await asyncio.gather(*janitors, return_exceptions=True)
 
 
 def _require_isolation(jail: Jail, settings: Settings) -> None:
@@ -79,18 +97,23 @@ def _require_isolation(jail: Jail, settings: Settings) -> None:
         )
 
 
-async def _purge_forever(purge: Callable[[], Awaitable[int]]) -> None:
+async def _forever(work: Callable[[], Awaitable[int]], seconds: float) -> None:
     while True:
         try:
-            await purge()
+            await work()
         except TenantryError as error:
-            _log.warning("purge.interrupted", code=error.code)
-        await asyncio.sleep(_PURGE_SECONDS)
+            _log.warning("janitor.interrupted", code=error.code)
+        except Exception as error:  # noqa: BLE001 - a loop goes on
+            _log.exception("janitor.fault", kind=type(error).__name__)
+        await asyncio.sleep(seconds)
 
 
 def main(home: Path, region: str) -> None:
-    # A worker of an embedded server ends with it: its sandboxes die with the worker, its leases lapse.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # A worker of an embedded server ends with it; one whose server died before it could ask to be told does not begin.
+    if server := os.environ.get(SERVER_PID):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(server):
+            return
     settings = load_settings(home=home)
     configure_logging(settings.log_level)
     with asyncio.Runner(loop_factory=_loop) as runner:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -28,7 +29,8 @@ async def main():
     jail = await Jail.open(home)
     image = ImageStore(home / "images").host()
     for _ in range(3):
-        await jail.start(Spec(image=image, command=("sh", "-c", "setsid sleep 54321 & sleep 54321")), lambda *_: None)
+        words = ("sh", "-c", f"setsid sleep {sys.argv[2]} & sleep {sys.argv[2]}")
+        await jail.start(Spec(image=image, command=words), lambda *_: None)
     print(jail._owner.instance, flush=True)
     await asyncio.sleep(60)
 
@@ -36,31 +38,41 @@ asyncio.run(main())
 """
 
 
-def survivors() -> bytes:
-    return subprocess.run(["pgrep", "-f", "sleep 54321"], check=False, capture_output=True).stdout
+@pytest.fixture
+def mark() -> str:
+    """A number of seconds nobody else sleeps for, to know one's own by."""
+    return str(10**8 + secrets.randbelow(10**8))
+
+
+def survivors(mark: str) -> bytes:
+    return subprocess.run(["pgrep", "-f", f"sleep {mark}"], check=False, capture_output=True).stdout
+
+
+def supervisor(script: str, home: Path, mark: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", script, str(home), mark], stdout=subprocess.PIPE, text=True)
 
 
 def leftovers(instance: str) -> list[Path]:
     return [path for parent in find_hierarchy().directories for path in parent.glob(f"{instance}-*")]
 
 
-async def gone(attempts: int = 100) -> bool:
+async def gone(mark: str, attempts: int = 100) -> bool:
     for _ in range(attempts):
-        if not survivors():
+        if not survivors(mark):
             return True
         await asyncio.sleep(0.05)
     return False
 
 
-async def test_a_killed_supervisor_leaves_no_survivor_and_the_next_reclaims_its_orphans(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as process:
+async def test_a_killed_supervisor_leaves_no_survivor_and_the_next_reclaims_its_orphans(
+    tmp_path: Path, mark: str
+) -> None:
+    with supervisor(SUPERVISOR, tmp_path, mark) as process:
         assert process.stdout is not None
         instance = await asyncio.to_thread(process.stdout.readline)
-        assert survivors()
+        assert survivors(mark)
         process.send_signal(signal.SIGKILL)
-    assert await gone()
+    assert await gone(mark)
     async with await Jail.open(tmp_path) as jail:
         assert leftovers(instance.strip()) == []
         assert not (tmp_path / "jail/owners" / instance.strip()).exists()
@@ -75,38 +87,42 @@ async def test_the_living_are_not_reclaimed(tmp_path: Path) -> None:
     async with await Jail.open(tmp_path) as one:
         image = ImageStore(tmp_path / "images").host()
         async with await one.start(Spec(image=image, command=("sleep", "0.5")), lambda *_: None) as sandbox:
-            async with await Jail.open(tmp_path) as two:
-                async with await two.start(Spec(image=image, command=("sleep", "9")), lambda *_: None) as other:
-                    assert sandbox.receipt
-                    assert other.receipt
-                    assert os.geteuid() != 0 or sandbox.receipt.uid != other.receipt.uid
+            async with (
+                await Jail.open(tmp_path) as two,
+                await two.start(Spec(image=image, command=("sleep", "9")), lambda *_: None) as other,
+            ):
+                assert sandbox.receipt
+                assert other.receipt
+                assert os.geteuid() != 0 or sandbox.receipt.uid != other.receipt.uid
             assert (await sandbox.wait()).ending is Ending.EXITED
 
 
-async def test_a_killed_launcher_takes_its_sandboxes_and_is_replaced(tmp_path: Path) -> None:
+async def test_a_killed_launcher_takes_its_sandboxes_and_is_replaced(tmp_path: Path, mark: str) -> None:
     async with await Jail.open(tmp_path) as jail:
         image = ImageStore(tmp_path / "images").host()
-        spec = Spec(image=image, command=("sh", "-c", "setsid sleep 54321 & sleep 54321"))
+        spec = Spec(image=image, command=("sh", "-c", f"setsid sleep {mark} & sleep {mark}"))
         async with await jail.start(spec, lambda *_: None) as sandbox:
             os.kill(jail._launcher._process.pid, signal.SIGKILL)
             outcome = await asyncio.wait_for(sandbox.wait(), 20)
             assert (outcome.ending, outcome.detail) == (Ending.KILLED, "the launcher died")
-        assert await gone()
+        assert await gone(mark)
         again, _ = await jail.run(Spec(image=image, command=("true",)), lambda *_: None)
         assert again.exit_code == 0
 
 
 @pytest.mark.parametrize("delay", [0.001, 0.004, 0.008, 0.012, 0.02])
-async def test_a_supervisor_killed_in_the_middle_of_a_start_leaves_no_survivor(tmp_path: Path, delay: float) -> None:
+async def test_a_supervisor_killed_in_the_middle_of_a_start_leaves_no_survivor(
+    tmp_path: Path, mark: str, delay: float
+) -> None:
     script = SUPERVISOR.replace("print(jail._owner.instance, flush=True)", "").replace(
         "for _ in range(3):", 'print("ready", flush=True)\n    for _ in range(200):'
     )
-    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+    with supervisor(script, tmp_path, mark) as process:
         assert process.stdout is not None
         await asyncio.to_thread(process.stdout.readline)
         await asyncio.sleep(0.05 + delay)
         process.send_signal(signal.SIGKILL)
-    assert await gone()
+    assert await gone(mark)
 
 
 async def test_nothing_blocks_the_loop_for_long(prison: Any) -> None:

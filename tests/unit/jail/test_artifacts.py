@@ -55,6 +55,7 @@ def test_a_file_swapped_for_a_link_after_the_walk_is_not_opened(work: Path, root
     (work / "d/a").unlink()
     (work / "d").rmdir()
     (work / "d").symlink_to(tmp_path)
+    (tmp_path / "a").write_text("not mine")
     with pytest.raises(OSError):  # noqa: PT011 - ENOTDIR or ELOOP, as the kernel likes
         item.read()
 

@@ -98,7 +98,8 @@ def test_mount_points_and_etc_files_are_made_whatever_the_image_has_there(store:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/hosts").write_text("host's own")
     layer = tar_of([
-        ("etc", "link", "/" + str(tmp_path / "outside").lstrip("/")), ("proc", "link", "/etc"), ("workspace/x", "file", b"1"),
+        ("etc", "link", "/" + str(tmp_path / "outside").lstrip("/")), ("proc", "link", "/etc"),
+        ("workspace/x", "file", b"1"),
         ("outputs", "link", "/etc"), ("tmp", "file", b"not a directory"),
     ])  # fmt: skip
     root = store.import_docker_archive(docker_archive(layer)).path
@@ -225,7 +226,11 @@ def test_bombs_are_refused(store: ImageStore, tmp_path: Path) -> None:
 
 def test_a_giant_extended_header_is_not_read_into_memory(store: ImageStore, tmp_path: Path) -> None:
     header = tarfile.TarInfo("x")
-    header.type, header.size = tarfile.XHDTYPE, 1 << 40
+    header.type, header.size = tarfile.XHDTYPE, 2 << 20
+    record = b"2097152 comment=" + b"x" * ((2 << 20) - 17) + b"\n"
+    layer = header.tobuf() + record + tar_of([("a", "file", b"")])
+    refuse(store, docker_archive(layer, pack=True), "image_archive_malformed", tmp_path)
+    header.size = 1 << 40
     refuse(store, docker_archive(header.tobuf() + bytes(1024)), "image_archive_malformed", tmp_path)
 
 

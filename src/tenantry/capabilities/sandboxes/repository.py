@@ -143,10 +143,10 @@ async def end_job(
     found = await session.fetchval(
         f"""with ended as (
                 update jobs j set status = $3, detail = $5, exit_code = $6, usage = $7, receipt = $8, log_bytes = $9,
-                    log_sha256 = $10, finished_at = $11, environment = null,
+                    log_sha256 = $10, finished_at = $11::timestamptz, environment = null,
                     reason = case when $3 = 'cancelled' then coalesce(j.reason, $4) else $4 end,
                     image_digest = coalesce($12, j.image_digest),
-                    content_until = $11 + case when j.persistence_mode = 'full'
+                    content_until = $11::timestamptz + case when j.persistence_mode = 'full'
                         then make_interval(days => coalesce((w.settings ->> 'retention_days')::integer, $14))
                         else make_interval(secs => $13) end
                 from workspaces w

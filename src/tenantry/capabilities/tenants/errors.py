@@ -53,6 +53,16 @@ def unknown_region(region: str, known: tuple[str, ...]) -> Invalid:
     )
 
 
+def isolation_unavailable(isolation: str) -> Invalid:
+    return Invalid(
+        "isolation_unavailable",
+        f"isolation: {isolation} is not offered by this installation: row_level is",
+        layer="tenants",
+        field="isolation",
+        known=["row_level"],
+    )
+
+
 def region_fixed(region: str) -> Invalid:
     return Invalid(
         "region_fixed",

@@ -13,7 +13,7 @@ PLATFORM_SLUG: Final = "platform"
 REVOCATIONS: Final = "tenantry_revocations"
 """NOTIFY channel; the payload is the tenant whose keys, permissions or states changed."""
 
-SLUG_PATTERN: Final = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])$"
+SLUG_PATTERN: Final = r"^[a-z0-9-]{2,40}$"
 # RFC 5321 lengths; whether an address exists only its mail server knows.
 EMAIL_PATTERN: Final = r"^[^@\s\x00-\x1f]{1,64}@[A-Za-z0-9.-]{1,189}\.[A-Za-z0-9-]{2,63}$"
 _SEGMENT: Final = r"[a-z0-9][a-z0-9._-]{0,62}"
@@ -75,8 +75,8 @@ class TenantSettings(_Value):
 class WorkspaceSettings(_Value):
     """What a workspace sets for its jobs and sandboxes."""
 
-    persistence_mode: Literal["metadata_only", "full"] | None = None
-    """None takes the tenant's."""
+    persistence_mode: Literal["metadata_only", "full"] = "metadata_only"
+    """Whether the content of jobs is kept after them; a new workspace takes its tenant's unless told."""
     cleanup_policy: Literal["always", "on_success", "never"] = "always"
     allowed_images: list[str] = Field(default=[], max_length=200)
     blocked_images: list[str] = Field(default=[], max_length=200)

@@ -35,6 +35,15 @@ _ENVELOPES: Final = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
+_UNREADABLE: Final = (
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    gzip.BadGzipFile,
+    RecursionError,
+    ValueError,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +108,7 @@ def read_docker_archive(source: BinaryIO, *, writer: TreeWriter, caps: Caps) -> 
                 raise ImageInvalid("image_digest_mismatch", "the config is not what its name says")
             config = _parsed(raw)
             _apply_layers(archive, members, entry, config, writer=writer, caps=caps)
-    except (
-        tarfile.TarError,
-        zlib.error,
-        EOFError,
-        gzip.BadGzipFile,
-        RecursionError,
-        ValueError,
-        OverflowError,
-    ) as error:
+    except _UNREADABLE as error:
         raise ImageInvalid(
             "image_archive_malformed", f"not a readable image archive: {type(error).__name__}"
         ) from error
@@ -119,6 +120,14 @@ def read_docker_archive(source: BinaryIO, *, writer: TreeWriter, caps: Caps) -> 
         env=_environment(settings),
         workdir=str(settings.get("WorkingDir") or "/") if isinstance(settings, dict) else "/",
     )
+
+
+def read_directory_archive(source: BinaryIO, *, writer: TreeWriter, caps: Caps) -> None:
+    """Unpack a tar (gzip or not) of a root directory through `writer`; raises ImageInvalid as above."""
+    try:
+        _apply_layer(_layer_reader(source, caps), writer)
+    except _UNREADABLE as error:
+        raise ImageInvalid("image_archive_malformed", f"not a readable tar: {type(error).__name__}") from error
 
 
 def _members(archive: tarfile.TarFile, caps: Caps) -> dict[str, tarfile.TarInfo]:
@@ -193,13 +202,16 @@ def _apply_layers(
     if len(layers) > _MAX_LAYERS:
         raise ImageInvalid("image_archive_malformed", f"more than {_MAX_LAYERS} layers")
     for name, diff_id in zip(layers, expected, strict=True):
-        packed = _open(archive, members, str(name))
-        is_gzip = packed.read(2) == _GZIP
-        packed.seek(0)
-        reader = _HashedReader(cast("IO[bytes]", gzip.GzipFile(fileobj=packed)) if is_gzip else packed, caps.bytes * 2)
+        reader = _layer_reader(_open(archive, members, str(name)), caps)
         _apply_layer(reader, writer)
         if reader.finish() != diff_id:
             raise ImageInvalid("image_digest_mismatch", f"layer {str(name)[:100]!r} is not what the config says")
+
+
+def _layer_reader(packed: IO[bytes], caps: Caps) -> _HashedReader:
+    is_gzip = packed.read(2) == _GZIP
+    packed.seek(0)
+    return _HashedReader(cast("IO[bytes]", gzip.GzipFile(fileobj=packed)) if is_gzip else packed, caps.bytes * 2)
 
 
 def _apply_layer(reader: _HashedReader, writer: TreeWriter) -> None:

@@ -135,7 +135,9 @@ def descriptors() -> tuple[bool, str]:
 
 def root_is_read_only() -> tuple[bool, str]:
     places = ["/x", "/usr/x", "/etc/x", "/dev/x", "/var/x", "/proc/x", "/sys/x", "/usr/bin/x"]
-    return refused(*(lambda place=place: Path(place).write_text("") for place in places))
+    refusals, detail = refused(*(lambda place=place: Path(place).write_text("") for place in places))
+    mounted = [place for place in ("/", "/usr", "/etc", "/dev") if not os.statvfs(place).f_flag & os.ST_RDONLY]
+    return refusals and not mounted, f"{detail} {mounted}"
 
 
 def system_files_are_read_only() -> tuple[bool, str]:

@@ -80,10 +80,14 @@ class Furnisher:
 
         What goes wrong inside ends the sandbox `not_started`; it raises only what the supervisor itself cannot do.
         """
-        if not await self._at_barrier(parts, death):
+        if not await self._at_barrier(sandbox, parts, death):
             return
-        await self._enter(parts)
-        facts = _Facts.read(parts)
+        try:
+            await self._enter(parts)
+            facts = _Facts.read(parts)
+        except OSError as error:
+            sandbox.end(Ending.NOT_STARTED, f"it could not be furnished: {error}")
+            return
         os.close(parts.barrier)
         parts.barrier = -1
         sandbox.start_clock()
@@ -103,13 +107,15 @@ class Furnisher:
         sandbox.verified = True
         self._launcher.resume(sandbox.id)
 
-    async def _at_barrier(self, parts: Parts, death: asyncio.Future[Death]) -> bool:
+    async def _at_barrier(self, sandbox: Sandbox, parts: Parts, death: asyncio.Future[Death]) -> bool:
         ready = asyncio.ensure_future(writable(asyncio.get_running_loop(), parts.barrier))
         try:
             await asyncio.wait(_either(ready, death), timeout=_SETUP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            reached = ready.done()
+            reached, late = ready.done(), not ready.done() and not death.done()
             ready.cancel()
+        if late:
+            sandbox.end(Ending.NOT_STARTED, f"bwrap was not ready within {_SETUP_SECONDS:g} s")
         if reached:
             try:
                 os.write(parts.barrier, b"\0")
@@ -124,7 +130,7 @@ class Furnisher:
         if not isinstance(pid, int):
             raise TypeError("bwrap names its child by number")
         parts.init_pid = pid
-        parts.init = os.pidfd_open(pid)
+        parts.init = kernel.open_process(pid, pid_namespace=parts.init_report.get("pid-namespace"))
         inside = f"/proc/{pid}/root/newroot"
         parts.workspace = os.open(f"{inside}/workspace", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         if parts.uid is None:

@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 
 from tenantry.engines.jail import host_image
 from tenantry.engines.jail.directory_image import copy_directory, tree_digest
-from tenantry.engines.jail.docker_archive import read_docker_archive
+from tenantry.engines.jail.docker_archive import read_directory_archive, read_docker_archive
 from tenantry.engines.jail.errors import ImageNotFound
 from tenantry.engines.jail.skeleton import furnish_root
 from tenantry.engines.jail.tree import Caps, TreeWriter
@@ -66,15 +66,20 @@ class ImageStore:
             self._admit(staging, image.digest, name=_tag(image.name), env=image.env, workdir=image.workdir)
         return self.resolve(image.digest)
 
+    def import_directory_archive(self, source: Path, *, caps: Caps | None = None) -> ImageRoot:
+        """Import a tar of a root directory; its digest is that of what was unpacked. Raises as above."""
+        bounds = caps or Caps()
+        with self._staging() as staging:
+            with _writer(staging / "rootfs", bounds) as writer, source.open("rb") as opened:
+                read_directory_archive(opened, writer=writer, caps=bounds)
+            return self._admit_tree(staging)
+
     def import_directory(self, path: Path, *, name: str = "", caps: Caps | None = None) -> ImageRoot:
         """Copy a root file system from this machine; its digest is that of the copy. Raises as above."""
         with self._staging() as staging:
             with _writer(staging / "rootfs", caps or Caps()) as writer:
                 copy_directory(path, writer=writer)
-            furnish_root(staging / "rootfs")
-            digest = tree_digest(staging / "rootfs")
-            self._admit(staging, digest, name=_tag(name))
-        return self.resolve(digest)
+            return self._admit_tree(staging, name=name)
 
     def resolve(self, digest: str) -> ImageRoot:
         """Return the image of that digest; raises ImageNotFound, for a malformed one too."""
@@ -105,6 +110,12 @@ class ImageStore:
         if not _DIGEST.fullmatch(digest):
             raise ImageNotFound(digest[:80])
         return self._images / digest.removeprefix("sha256:")
+
+    def _admit_tree(self, staging: Path, *, name: str = "") -> ImageRoot:
+        furnish_root(staging / "rootfs")
+        digest = tree_digest(staging / "rootfs")
+        self._admit(staging, digest, name=_tag(name))
+        return self.resolve(digest)
 
     def _admit(
         self, staging: Path, digest: str, *, name: str, env: Mapping[str, str] | None = None, workdir: str = "/"

@@ -1,6 +1,7 @@
 """Reading what the kernel says of a process: /proc/<pid>/{status,ns,cgroup,limits,uid_map}, proc_pid_status(5)."""
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Final
 
@@ -55,3 +56,15 @@ def read_interfaces(pid: int) -> tuple[str, ...]:
 def read_uid_map(pid: int) -> str:
     """`inside outside count`, the sandbox's only uid."""
     return " ".join(Path(f"/proc/{pid}/uid_map").read_text().split())
+
+
+def open_process(pid: int, *, pid_namespace: object) -> int:
+    """Open a pidfd on a process of that namespace; raises OSError when the number is somebody else's by now."""
+    handle = os.pidfd_open(pid)
+    try:
+        if Path(f"/proc/{pid}/ns/pid").stat().st_ino != pid_namespace:
+            raise ProcessLookupError(3, f"process {pid} is not the sandbox's")
+    except OSError:
+        os.close(handle)
+        raise
+    return handle

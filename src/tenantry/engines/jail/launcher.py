@@ -281,8 +281,7 @@ class Launcher:
             if alive:
                 os.kill(sandbox.monitor, signal.SIGSTOP)
             self._open_barrier(sandbox)
-            return
-        if alive:
+        elif alive:
             os.kill(sandbox.monitor, signal.SIGCONT if operation == "resume" else signal.SIGKILL)
 
     def _open_barrier(self, sandbox: _Sandbox) -> None:

@@ -60,15 +60,14 @@ class Receipt:
 
     def faults(self, *, supervisor_uid: int) -> tuple[str, ...]:
         """List what makes this no sandbox; the jail kills one that has any."""
+        held = [int(mask, 16) for name, mask in self.capabilities.items() if name != "CapBnd"]
         checks = {
             "it runs as root on the host": self.uid != 0,
-            "it runs as the supervisor's own root": supervisor_uid != 0 or self.uid != supervisor_uid,
-            "it has capabilities": all(
-                int(mask, 16) == 0 for name, mask in self.capabilities.items() if name != "CapBnd"
-            ),
+            "it runs as the supervisor, which is root": supervisor_uid != 0 or self.uid != supervisor_uid,
+            "it has capabilities": bool(held) and not any(held),
             "no-new-privileges is off": self.no_new_privs,
             "no seccomp filter is on": self.seccomp_mode == _SECCOMP_FILTER,
             "it shares a namespace with the host": {"ipc", "mnt", "net", "pid", "user", "uts"} <= set(self.unshared),
-            "it has a network interface other than lo": set(self.interfaces) <= {"lo"},
+            "it has other network interfaces than lo": self.interfaces == ("lo",),
         }
         return tuple(fault for fault, held in checks.items() if not held)

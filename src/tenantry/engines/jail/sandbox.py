@@ -8,12 +8,12 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self, TypeVar
 
 from tenantry.engines.jail.artifacts import Artifacts, collect
 from tenantry.engines.jail.cgroups import Cgroup, CgroupReading
 from tenantry.engines.jail.errors import SandboxBusy
+from tenantry.engines.jail.kernel import open_process
 from tenantry.engines.jail.launch import Death, LauncherClient
 from tenantry.engines.jail.output import OutputPump
 from tenantry.engines.jail.receipt import Receipt
@@ -104,7 +104,10 @@ class Sandbox:
         )
 
     async def close(self) -> None:
-        """Kill it if need be and give back everything it held; idempotent, and finished even when cancelled."""
+        """Kill it if need be and give back everything it held; idempotent, and finished even when cancelled.
+
+        Raises OSError when the kernel keeps something of it alive; its uid then stays taken.
+        """
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
@@ -175,9 +178,7 @@ class Sandbox:
         pid = parts.init_report.get("child-pid")
         if parts.init < 0 and isinstance(pid, int):
             with contextlib.suppress(OSError):
-                parts.init = os.pidfd_open(pid)
-                if Path(f"/proc/{pid}/ns/pid").stat().st_ino != parts.init_report.get("pid-namespace"):
-                    return  # somebody else's by now
+                parts.init = open_process(pid, pid_namespace=parts.init_report.get("pid-namespace"))
         if parts.init >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(parts.init, signal.SIGKILL)

@@ -94,7 +94,6 @@ class Unit:
             session=self.session,
             audit=self.audit,
             content=self.runtime.content[self.scope.region],
-            tenants=self.tenants,
             workspaces=self.workspaces,
             settings=self.runtime.settings.jobs,
             clock=self.runtime.clock,

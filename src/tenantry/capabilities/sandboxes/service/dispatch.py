@@ -1,31 +1,37 @@
 """Claims jobs for one worker, keeps their leases, sweeps what died. One for each worker process.
 
 A worker that cannot renew kills its sandboxes before the lease ends, by its own monotonic clock: what another may
-then take is not running any more.
+then take is not running any more. That watch asks nobody and waits for nobody, the database least of all.
 """
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import structlog
 
+from tenantry.capabilities.sandboxes.service.ending import LEASE_LOST, WORKER_STOPPED
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
-from tenantry.capabilities.sandboxes.service.runner import LEASE_LOST, JobRunner
+from tenantry.capabilities.sandboxes.service.runner import JobRunner
+from tenantry.capabilities.sandboxes.types import CANCELLATION
 from tenantry.engines.fairqueue.types import Claim, Ticket
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
-from tenantry.foundation.errors import Unavailable
+from tenantry.foundation.errors import TenantryError, Unavailable
 from tenantry.foundation.ids import new_id
 from tenantry.foundation.settings import JobSettings
 
 if TYPE_CHECKING:
     from tenantry.foundation.database.pool import Pool
 
-_SWEEP_SECONDS: Final = 1.0
-_COLLECT_EVERY: Final = 300
+_LOOK_SECONDS: Final = 1.0
+"""A look at the queue without news mends what was lost."""
+_SWEEP_SECONDS: Final = 2.0
+_COLLECT_SECONDS: Final = 300.0
 _IDLE_SECONDS: Final = 3600.0
+_STOP_SECONDS: Final = 10.0
 _SAFETY: Final = 0.25
 """Share of a lease before whose end a worker that cannot renew kills."""
 
@@ -33,73 +39,105 @@ _log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """`pool` is the dispatcher role's: it sees the queue of all tenants, ids and numbers only."""
+    """`pool` is the dispatcher role's: it sees the queue of all tenants, ids and numbers only.
 
-    def __init__(self, *, pool: "Pool", runner: JobRunner, settings: JobSettings, clock: Clock) -> None:
+    `worker` is the id of this worker; under an id that a dead process had, what that one claimed lapses at once.
+    """
+
+    def __init__(self, *, pool: "Pool", runner: JobRunner, worker: UUID, settings: JobSettings, clock: Clock) -> None:
         self._pool = pool
         self._runner = runner
+        self._worker = worker
         self._settings = settings
         self._clock = clock
-        self._worker = new_id()
         self._boot = new_id()
         self._wake = asyncio.Event()
+        self._upkeep = asyncio.Event()
+        self._look_for_cancelled = False
+        self._queue_is_empty = False
         self._jobs: dict[Ticket, asyncio.Task[None]] = {}
         self._renewed_at: dict[Ticket, float] = {}
         self._loops: list[asyncio.Task[None]] = []
-        self._stopping = False
 
-    def wake(self, _payload: str = "") -> None:
-        """Look at the queue now: something was enqueued, cancelled, or news may have been missed."""
+    def wake(self, payload: str = "") -> None:
+        """Look at the queue now: something was enqueued, or is to be cancelled where `payload` says so."""
+        self._look_for_cancelled |= payload == CANCELLATION
         self._wake.set()
 
+    def recover(self) -> None:
+        """Look at everything now: news may have been missed."""
+        self._upkeep.set()
+        self.wake(CANCELLATION)
+
     async def start(self) -> None:
-        await self._beat()
+        """Report for work, decide on what a predecessor of this id left, and begin."""
+        with database_errors():
+            await self._beat()
+            await self._sweep()
+        third = self._settings.lease_seconds / 3
         self._loops = [
-            asyncio.create_task(self._claim_loop(), name="claims"),
-            asyncio.create_task(self._lease_loop(), name="leases"),
+            asyncio.create_task(self._repeat(self._work, self._wake, _LOOK_SECONDS), name="claims"),
+            asyncio.create_task(self._repeat(self._keep_up, self._upkeep, min(_SWEEP_SECONDS, third)), name="upkeep"),
+            asyncio.create_task(self._repeat(self._collect, asyncio.Event(), _COLLECT_SECONDS), name="collect"),
+            asyncio.create_task(self._watch_leases(), name="leases"),
         ]
 
     async def stop(self) -> None:
-        """Kill what runs, report it as cancelled by the worker's stop, and leave."""
-        self._stopping = True
-        for ticket in self._runner.tickets:
-            self._runner.kill(ticket, "worker_stopped")
-        await asyncio.gather(*self._jobs.values(), return_exceptions=True)
+        """Kill what runs, have it reported, and leave; what was claimed but not begun is another's at once."""
         for loop in self._loops:
             loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await loop
-        with contextlib.suppress(Unavailable), database_errors():
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        for ticket in self._runner.tickets:
+            self._runner.kill(ticket, WORKER_STOPPED)
+        if jobs := list(self._jobs.values()):
+            _, unfinished = await asyncio.wait(jobs, timeout=min(_STOP_SECONDS, self._settings.lease_seconds))
+            for job in unfinished:
+                job.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+        with contextlib.suppress(TenantryError), database_errors():
             await QUEUE.leave(self._pool, worker=self._worker)
 
-    async def _claim_loop(self) -> None:
-        while not self._stopping:
+    async def _repeat(self, work: Callable[[], Awaitable[None]], wake: asyncio.Event, seconds: float) -> None:
+        """Do `work` whenever woken and each `seconds`; what it raises does not end it."""
+        while True:
+            wake.clear()
             try:
                 with database_errors():
-                    await self._claim()
-                    await self._cancel()
-            except Unavailable as error:
-                _log.warning("queue.unavailable", code=error.code)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout=_SWEEP_SECONDS)
-            self._wake.clear()
+                    await work()
+            except TenantryError as error:
+                _log.warning("dispatcher.interrupted", code=error.code)
+            except Exception as error:  # noqa: BLE001 - a loop goes on
+                _log.exception("dispatcher.fault", kind=type(error).__name__)
+            try:
+                await asyncio.wait_for(wake.wait(), timeout=seconds)
+            except TimeoutError:
+                self._look_for_cancelled = True
+
+    async def _work(self) -> None:
+        await self._claim()
+        if self._look_for_cancelled and self._jobs:
+            self._look_for_cancelled = False
+            for ticket in await QUEUE.cancelled(self._pool, worker=self._worker):
+                self._runner.kill(ticket, "cancelled")
 
     async def _claim(self) -> None:
-        while (free := self._settings.slots - len(self._jobs)) > 0 and not self._stopping:
-            asked = self._clock.monotonic()
-            claims = await QUEUE.claim(
-                self._pool,
-                worker=self._worker,
-                free_slots=free,
-                capacity=self._settings.slots,
-                labels=self._settings.labels,
-                lease_seconds=self._settings.lease_seconds,
-            )
-            for claim in claims:
-                self._renewed_at[claim.ticket] = asked
-                self._jobs[claim.ticket] = asyncio.create_task(self._run(claim))
-            if not claims:
-                return
+        free = self._settings.slots - len(self._jobs)
+        if free <= 0:
+            self._queue_is_empty = False
+            return
+        asked = self._clock.monotonic()
+        claims = await QUEUE.claim(
+            self._pool,
+            worker=self._worker,
+            free_slots=free,
+            capacity=self._settings.slots,
+            labels=self._settings.labels,
+            lease_seconds=self._settings.lease_seconds,
+        )
+        self._queue_is_empty = len(claims) < free
+        for claim in claims:
+            self._renewed_at[claim.ticket] = asked
+            self._jobs[claim.ticket] = asyncio.create_task(self._run(claim))
 
     async def _run(self, claim: Claim) -> None:
         try:
@@ -107,28 +145,14 @@ class Dispatcher:
         finally:
             self._jobs.pop(claim.ticket, None)
             self._renewed_at.pop(claim.ticket, None)
-            self._wake.set()
+            # Where the last claim left slots free there was nothing more, and what came since has told.
+            if not self._queue_is_empty:
+                self._wake.set()
 
-    async def _cancel(self) -> None:
-        if self._jobs:
-            for ticket in await QUEUE.cancelled(self._pool, worker=self._worker):
-                self._runner.kill(ticket, "cancelled")
-
-    async def _lease_loop(self) -> None:
-        rounds = 0
-        while True:
-            rounds += 1
-            try:
-                with database_errors():
-                    await self._beat()
-                    await self._renew()
-                    await self._sweep()
-                    if rounds % _COLLECT_EVERY == 0:
-                        await QUEUE.collect(self._pool, idle_seconds=_IDLE_SECONDS)
-            except Unavailable as error:
-                _log.warning("leases.unavailable", code=error.code)
-            self._kill_unrenewed()
-            await asyncio.sleep(min(_SWEEP_SECONDS, self._settings.lease_seconds / 5))
+    async def _keep_up(self) -> None:
+        await self._beat()
+        await self._renew()
+        await self._sweep()
 
     async def _beat(self) -> None:
         await QUEUE.heartbeat(
@@ -146,27 +170,35 @@ class Dispatcher:
         asked = self._clock.monotonic()
         lease = self._settings.lease_seconds
         renewal = await QUEUE.renew(self._pool, worker=self._worker, tickets=tickets, lease_seconds=lease)
-        for ticket in renewal.extended:
-            if ticket in self._renewed_at:
-                self._renewed_at[ticket] = asked
+        for ticket in renewal.extended & self._renewed_at.keys():
+            self._renewed_at[ticket] = asked
+        # One that ended while this was asked is in neither set, and not running any more.
         for ticket in set(tickets) - renewal.extended - renewal.unchanged:
-            if ticket in self._jobs:
-                self._runner.kill(ticket, LEASE_LOST)
-
-    def _kill_unrenewed(self) -> None:
-        deadline = self._clock.monotonic() - self._settings.lease_seconds * (1 - _SAFETY)
-        for ticket, renewed in list(self._renewed_at.items()):
-            if renewed < deadline:
-                self._runner.kill(ticket, LEASE_LOST)
+            self._runner.kill(ticket, LEASE_LOST)
 
     async def _sweep(self) -> None:
-        """Decide on claims whose worker has died: not started goes back, started is reported lost."""
+        """Decide on claims whose worker has died: not begun goes back, begun is reported lost."""
+        while await QUEUE.catch_up(self._pool):
+            pass
         for lapsed in await QUEUE.sweep(self._pool):
-            if await self._runner.report_lost(lapsed.levels, lapsed.ticket):
-                await QUEUE.requeue(self._pool, ticket=lapsed.ticket)
-            else:
-                await QUEUE.drop(self._pool, ticket=lapsed.ticket)
+            try:
+                settled = await self._runner.settle_lapsed(lapsed)
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - one that cannot be settled must not keep the others
+                _log.exception("dispatcher.unsettled", job=lapsed.ticket.entry.hex, kind=type(error).__name__)
+                continue
+            if not settled and await QUEUE.requeue(self._pool, ticket=lapsed.ticket):
+                self._wake.set()
 
-    @property
-    def worker_id(self) -> UUID:
-        return self._worker
+    async def _collect(self) -> None:
+        await QUEUE.collect(self._pool, idle_seconds=_IDLE_SECONDS)
+
+    async def _watch_leases(self) -> None:
+        lease = self._settings.lease_seconds
+        while True:
+            deadline = self._clock.monotonic() - lease * (1 - _SAFETY)
+            for ticket, renewed in list(self._renewed_at.items()):
+                if renewed < deadline:
+                    self._runner.kill(ticket, LEASE_LOST)
+            await asyncio.sleep(min(0.5, lease / 20))

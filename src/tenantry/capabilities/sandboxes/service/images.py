@@ -1,6 +1,8 @@
 """Images of a workspace: read-only root file systems, imported once, named by their digest."""
 
 import asyncio
+import contextlib
+import os
 from pathlib import Path
 from uuid import UUID
 
@@ -12,7 +14,8 @@ from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.types import ImageRoot
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
-from tenantry.foundation.ids import Prefix, format_id, new_id
+from tenantry.foundation.errors import Invalid
+from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 
 
 class ImageLibrary:
@@ -26,6 +29,14 @@ class ImageLibrary:
 
     def directory(self, tenant_id: UUID) -> Path:
         return self._home / self._region / format_id(Prefix.TENANT, tenant_id) / "images"
+
+    def tenants(self) -> list[UUID]:
+        """List tenants that have images here; blocking."""
+        found = []
+        for place in (self._home / self._region).glob(f"{Prefix.TENANT}_*/images"):
+            with contextlib.suppress(Invalid):
+                found.append(parse_id(Prefix.TENANT, place.parent.name))
+        return found
 
     async def store(self, tenant_id: UUID) -> ImageStore:
         known = self._stores.get(tenant_id)
@@ -61,6 +72,7 @@ class ImageService:
         store = await self._library.store(self._session.scope.tenant_id)
         extract = store.import_docker_archive if source == "docker_archive" else store.import_directory_archive
         root = await asyncio.to_thread(extract, archive)
+        await asyncio.to_thread(os.utime, root.path.parent)  # imported now, to the sweep, even if it was here before
         size = await asyncio.to_thread(archive.stat)
         image = Image(
             image_id=new_id(),
@@ -86,7 +98,7 @@ class ImageService:
         return await repository.list_images(self._session, workspace_id=workspace_id, after=after, limit=limit)
 
     async def remove(self, image_id: UUID, *, workspace_id: UUID) -> None:
-        """Forget an image; running sandboxes keep theirs until they end."""
+        """Forget an image. Jobs that start from it keep it until they end; then the sweep removes its root."""
         image = await self.get(image_id, workspace_id=workspace_id)
         await repository.delete_image(self._session, image_id)
         await self._record("image.removed", image)

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Final
 from uuid import UUID
@@ -18,6 +17,7 @@ from tenantry.capabilities.sandboxes.errors import (
     limit_exceeded,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
+from tenantry.capabilities.sandboxes.service.ending import end_job
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.types import (
     HOST_IMAGE,
@@ -30,11 +30,11 @@ from tenantry.capabilities.sandboxes.types import (
     LogLine,
     NewJob,
 )
-from tenantry.capabilities.tenants.service import TenantService, WorkspaceService
-from tenantry.capabilities.tenants.types import Workspace, WorkspaceSettings
+from tenantry.capabilities.tenants.service import WorkspaceService
+from tenantry.capabilities.tenants.types import WorkspaceSettings
 from tenantry.engines.envelope.keyset import Keyset
-from tenantry.engines.fairqueue.types import Cancellation
 from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_suffix
 from tenantry.foundation.settings import JobSettings
@@ -52,7 +52,6 @@ class JobService:
         session: TenantSession,
         audit: AuditService,
         content: JobContent,
-        tenants: TenantService,
         workspaces: WorkspaceService,
         settings: JobSettings,
         clock: Clock,
@@ -60,7 +59,6 @@ class JobService:
         self._session = session
         self._audit = audit
         self._content = content
-        self._tenants = tenants
         self._workspaces = workspaces
         self._settings = settings
         self._clock = clock
@@ -93,7 +91,7 @@ class JobService:
             labels=new.labels,
             limits=limits,
             artifact_globs=new.artifacts,
-            persistence_mode=await self._persistence_mode(workspace),
+            persistence_mode=workspace.settings.persistence_mode,
             content_key=wrapped,
             inputs=tuple(_described(item.path, item.content) for item in new.inputs),
             attempt=0,
@@ -109,12 +107,13 @@ class JobService:
         )
         environment = self._content.seal_environment(key, new.env, job_id=job_id)
         await repository.insert_job(self._session, job, environment=environment)
-        await QUEUE.enqueue(
-            await self._session.connection(),
-            levels=(tenant_id, workspace_id, parse_suffix(principal.rpartition("_")[2])),
-            entry=job_id,
-            estimate_seconds=min(_ESTIMATE_SECONDS, limits.timeout_seconds),
-        )
+        with database_errors():
+            await QUEUE.enqueue(
+                await self._session.connection(),
+                levels=(tenant_id, workspace_id, parse_suffix(principal.rpartition("_")[2])),
+                entry=job_id,
+                estimate_seconds=min(_ESTIMATE_SECONDS, limits.timeout_seconds),
+            )
         await self._record("job.created", job_id, details={"image": new.image, "inputs": len(new.inputs)})
         return job
 
@@ -142,7 +141,7 @@ class JobService:
 
     async def cancel_all(self, *, workspace_id: UUID | None, reason: str) -> int:
         """Cancel every open job of a workspace, or with None of the tenant; tells how many."""
-        jobs = await repository.list_open_jobs(self._session, workspace_id=workspace_id)
+        jobs = await repository.lock_open_jobs(self._session, workspace_id=workspace_id)
         for job in jobs:
             await self._cancel(job, reason)
         return len(jobs)
@@ -171,17 +170,17 @@ class JobService:
         return artifact, await self._key(job)
 
     async def _cancel(self, job: Job, reason: str) -> None:
-        connection = await self._session.connection()
-        answer = await QUEUE.cancel(connection, first=self._session.scope.tenant_id, entry=job.job_id)
-        if answer is Cancellation.REQUESTED:
-            await repository.note_cancellation(self._session, job.job_id, reason=reason)
-            await repository.wake_workers(self._session)
-        elif job.status is JobStatus.QUEUED:
-            now = self._clock.now()
-            end = JobEnd(JobStatus.CANCELLED, reason, "it had not started", None, {}, None, 0, None)
-            until = now + timedelta(seconds=self._settings.content_grace_seconds)
-            await repository.end_job(self._session, job.job_id, end, now=now, content_until=until)
-        await self._record("job.cancelled", job.job_id, reason=reason)
+        """Cancel a job whose row is locked. The job is locked before its claim, here as everywhere."""
+        with database_errors():
+            tenant_id = self._session.scope.tenant_id
+            await QUEUE.cancel(await self._session.connection(), first=tenant_id, entry=job.job_id)
+        if job.status is JobStatus.RUNNING:
+            await repository.request_cancellation(self._session, job.job_id, reason=reason)
+            await self._record("job.cancel_requested", job.job_id, reason=reason)
+            return
+        # Not begun, so it never will be: a worker that has just claimed it finds it ended.
+        end = JobEnd(JobStatus.CANCELLED, reason, "it had not started")
+        await end_job(self._session, job, end, settings=self._settings, clock=self._clock)
 
     async def _key(self, job: Job) -> Keyset:
         return await self._content.open_key(tenant_id=self._session.scope.tenant_id, job=job)
@@ -193,12 +192,6 @@ class JobService:
         if found is None:
             raise image_unknown(image)
         return found.digest
-
-    async def _persistence_mode(self, workspace: Workspace) -> str:
-        if workspace.settings.persistence_mode is not None:
-            return workspace.settings.persistence_mode
-        tenant = await self._tenants.get()
-        return str(tenant.settings.get("persistence_mode", "metadata_only"))
 
     async def _record(
         self, action: str, job_id: UUID, *, reason: str | None = None, details: Mapping[str, Any] | None = None

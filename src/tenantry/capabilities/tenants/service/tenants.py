@@ -6,6 +6,7 @@ from typing import Any, Final
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.errors import (
+    isolation_unavailable,
     slug_taken,
     state_conflict,
     tenant_not_found,
@@ -170,7 +171,10 @@ class TenantRegistry:
             raise slug_taken(new.slug)
         self._cells.get(new.region)
         now = self._clock.now()
-        isolation = new.isolation or Isolation(plan.isolation)
+        # What a tenant is said to have is what it has: a plan may offer more than this installation can give yet.
+        isolation = new.isolation or Isolation.ROW_LEVEL
+        if isolation is not Isolation.ROW_LEVEL:
+            raise isolation_unavailable(isolation)
         wanted = Placement(new_id(), new.slug, new.region, isolation, TenantStatus.PENDING, now)
         placement = await self._directory.reserve(wanted)
         scope = TenantScope(tenant_id=placement.tenant_id, region=placement.region, actor=actor, trace_id=trace_id)

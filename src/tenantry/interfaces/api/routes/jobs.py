@@ -25,6 +25,7 @@ routes = RouteRegistry()
 
 _PAGE_OF_LOG = 500
 _KEEPALIVE_SECONDS = 15.0
+_ADMISSION_SECONDS = 0.5
 _MAX_NAME = 200
 
 
@@ -181,41 +182,59 @@ async def get_logs(
     unit = unit_of(request)
     job_id = parse_id(Prefix.JOB, job)
     start = _sequence(request.headers.get("last-event-id") if follow else cursor)
-    found, lines = await unit.jobs.read_log(job_id, workspace_id=unit.workspace_id, after=start, limit=limit)
+    found, lines = await unit.jobs.read_log(
+        job_id, workspace_id=unit.workspace_id, after=start, limit=1 if follow else limit
+    )
     if follow:
-        return StreamingResponse(_events(unit, found, lines, start), media_type="text/event-stream")
+        return StreamingResponse(_events(unit, found, start), media_type="text/event-stream")
     more = len(lines) == limit
     content = {"items": [render_line(line) for line in lines], "next_cursor": str(lines[-1].seq) if more else None}
     return Response(json.dumps(content), media_type="application/json")
 
 
-async def _events(unit: Unit, job: Job, lines: list[LogLine], start: int) -> AsyncIterator[str]:
-    """Stream until the job ends. Each batch is admitted, decided and bound anew; in between no connection is held."""
-    last = start
-    async with unit.runtime.news.following(job.job_id) as news:
-        while True:
-            for line in lines:
-                last = line.seq
-                yield f"event: log\nid: {line.seq}\ndata: {json.dumps(render_line(line))}\n\n"
-            if job.status.ended and not lines:
-                end = {"status": job.status, "exit_code": job.exit_code, "reason": job.reason}
-                yield f"event: end\ndata: {json.dumps(end)}\n\n"
-                return
-            if not lines:
-                try:
-                    await asyncio.wait_for(news.wait(), timeout=_KEEPALIVE_SECONDS)
-                except TimeoutError:
-                    yield ": still here\n\n"
-            news.clear()
-            try:
+async def _events(unit: Unit, job: Job, last: int) -> AsyncIterator[str]:
+    """Stream until the job ends. Each batch is admitted, decided and bound anew; in between no connection is held.
+
+    What is read comes after the subscription, so nothing falls between the two. While nothing is new the credential is
+    looked at again, in memory: a revoked one ends the stream within a second.
+    """
+    quiet = 0.0
+    try:
+        async with unit.runtime.news.following(job.job_id) as news:
+            while True:
+                news.clear()
                 batch = await readmit(unit, Permission.JOB_READ)
                 async with batch.session:
                     job, lines = await batch.jobs.read_log(
                         job.job_id, workspace_id=batch.workspace_id, after=last, limit=_PAGE_OF_LOG
                     )
-            except TenantryError as error:
-                yield f"event: refused\ndata: {json.dumps({'code': error.code, 'detail': error.message})}\n\n"
-                return
+                for line in lines:
+                    last = line.seq
+                    yield f"event: log\nid: {line.seq}\ndata: {json.dumps(render_line(line))}\n\n"
+                if lines:
+                    quiet = 0.0
+                    continue
+                if job.status.ended:
+                    end = {"status": job.status, "exit_code": job.exit_code, "reason": job.reason}
+                    yield f"event: end\ndata: {json.dumps(end)}\n\n"
+                    return
+                while not await _heard(news):
+                    await readmit(unit, Permission.JOB_READ)
+                    quiet += _ADMISSION_SECONDS
+                    if quiet >= _KEEPALIVE_SECONDS:
+                        quiet = 0.0
+                        yield ": still here\n\n"
+                        break
+    except TenantryError as error:
+        yield f"event: refused\ndata: {json.dumps({'code': error.code, 'detail': error.message})}\n\n"
+
+
+async def _heard(news: asyncio.Event) -> bool:
+    try:
+        await asyncio.wait_for(news.wait(), timeout=_ADMISSION_SECONDS)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _wait(unit: Unit, job: Job, *, seconds: float) -> Job:

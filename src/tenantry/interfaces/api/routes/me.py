@@ -1,6 +1,7 @@
 """Who am I here, and what may I do."""
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 from uuid import UUID
 
 from fastapi import Request
@@ -16,6 +17,8 @@ from tenantry.interfaces.api.schema import Answer, Body
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
+
+_SHOWN: Final = 200
 
 
 class WorkspaceAccess(Answer):
@@ -53,11 +56,21 @@ async def me(request: Request) -> Me:
             WorkspaceAccess(
                 id=format_id(Prefix.WORKSPACE, workspace_id),
                 roles=list(caller.roles),
-                permissions=sorted(p.value for p in held),
+                permissions=sorted({p.value for p in (*caller.access.tenant, *held)}),
             )
-            for workspace_id, held in caller.access.workspaces.items()
+            for workspace_id, held in (await _workspaces(unit)).items()
         ],
     )
+
+
+async def _workspaces(unit: Unit) -> dict[UUID, Collection[Permission]]:
+    """Collect the workspaces with their own permissions; who reads the whole tenant sees its first 200."""
+    access = unit.caller.access
+    places: dict[UUID, Collection[Permission]] = dict(access.workspaces)
+    if Permission.WORKSPACE_READ in access.tenant:
+        for workspace in await unit.workspaces.list_workspaces(limit=_SHOWN):
+            places.setdefault(workspace.workspace_id, ())
+    return places
 
 
 class Question(Body):

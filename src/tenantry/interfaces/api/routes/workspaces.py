@@ -64,13 +64,18 @@ async def create_workspace(request: Request, body: WorkspaceBody) -> WorkspaceAn
     own = (unit.caller.tenant_slug, format_id(Prefix.TENANT, unit.scope.tenant_id))
     if body.tenant is not None and body.tenant not in own:
         raise tenant_mismatch()
+    settings = body.settings or WorkspaceSettings()
+    if "persistence_mode" not in settings.model_fields_set:
+        tenant = await unit.tenants.get()
+        mode = tenant.settings.get("persistence_mode", settings.persistence_mode)
+        settings = settings.model_copy(update={"persistence_mode": mode})
     workspace = await unit.workspaces.create(
         NewWorkspace(
             name=body.name,
             owner=body.owner or WorkspaceOwner(type="user", id=unit.caller.principal),
             path=body.path,
             region=body.region,
-            settings=body.settings or WorkspaceSettings(),
+            settings=settings,
         )
     )
     unit.resource_id = format_id(Prefix.WORKSPACE, workspace.workspace_id)

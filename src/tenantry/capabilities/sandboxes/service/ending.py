@@ -1,0 +1,83 @@
+"""The end of a job: its row, its purge date, its audit event, in the session's transaction."""
+
+from typing import Final
+
+from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.audit.types import Outcome as AuditOutcome
+from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
+from tenantry.engines.jail.types import Ending, Outcome
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.ids import Prefix, format_id
+from tenantry.foundation.settings import JobSettings
+
+WORKER_STOPPED: Final = "worker_stopped"
+LEASE_LOST: Final = "lease_lost"
+"""A worker kills with this what it may not report: another decides on it."""
+
+_OURS: Final = {
+    Ending.TIMED_OUT: JobStatus.TIMED_OUT,
+    Ending.OUT_OF_MEMORY: JobStatus.FAILED,
+    Ending.OUTPUT_LIMIT: JobStatus.FAILED,
+    Ending.NOT_STARTED: JobStatus.FAILED,
+}
+_AUDITED: Final = {
+    JobStatus.SUCCEEDED: AuditOutcome.SUCCESS,
+    JobStatus.CANCELLED: AuditOutcome.SUCCESS,
+    JobStatus.DENIED: AuditOutcome.DENIED,
+}
+_MAX_DETAIL: Final = 500
+
+
+async def end_job(session: TenantSession, job: Job, end: JobEnd, *, settings: JobSettings, clock: Clock) -> bool:
+    """Write the end and its audit event; False, and nothing written, when the job had ended before."""
+    reason = await repository.end_job(
+        session,
+        job.job_id,
+        end,
+        now=clock.now(),
+        grace_seconds=settings.content_grace_seconds,
+        retention_days=settings.retention_days,
+    )
+    if reason is None:
+        return False
+    await AuditService(session=session, clock=clock).record(
+        f"job.{end.status}",
+        resource_type="job",
+        resource_id=format_id(Prefix.JOB, job.job_id),
+        outcome=_AUDITED.get(end.status, AuditOutcome.ERROR),
+        reason=reason,
+        details={"exit_code": end.exit_code, "attempt": job.attempt},
+    )
+    return True
+
+
+def end_of(outcome: Outcome, *, killed: str | None) -> JobEnd:
+    """Say in the words of jobs how a sandbox ended; `killed` is why the worker killed it, if it did."""
+    if outcome.ending is Ending.EXITED:
+        status, reason = JobStatus.SUCCEEDED if outcome.exit_code == 0 else JobStatus.FAILED, "exited"
+    elif outcome.ending is Ending.KILLED:
+        return killed_end(killed or "killed", outcome.detail)
+    else:
+        status, reason = _OURS[outcome.ending], outcome.ending.value
+    return JobEnd(status, reason, outcome.detail[:_MAX_DETAIL], outcome.exit_code)
+
+
+def killed_end(reason: str, detail: str = "") -> JobEnd:
+    """Tell what was wished from what a worker's own stop kills: that has failed."""
+    if reason == WORKER_STOPPED:
+        return JobEnd(JobStatus.FAILED, reason, "its worker was stopped; it was not run again")
+    return JobEnd(JobStatus.CANCELLED, reason, detail[:_MAX_DETAIL])
+
+
+def failed_end(code: str, message: str) -> JobEnd:
+    return JobEnd(JobStatus.FAILED, code, message[:_MAX_DETAIL])
+
+
+def lost_end(job: Job) -> JobEnd:
+    """End a job whose worker died; one that was being cancelled is cancelled all the same."""
+    if job.reason is not None:
+        return JobEnd(JobStatus.CANCELLED, job.reason, "its worker died while it was being cancelled")
+    detail = "the worker that ran it died or lost its lease; it was not run again"
+    return JobEnd(JobStatus.FAILED, "worker_lost", detail)

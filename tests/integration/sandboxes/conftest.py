@@ -1,0 +1,27 @@
+"""A workspace for tests that leave no trace in it, and makers of others."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import MakeTenant
+from tests.integration.sandboxes.ground import Ground
+
+MakeGround = Callable[..., Ground]
+
+
+@pytest.fixture(scope="session")
+def make_ground(make_tenant: MakeTenant) -> MakeGround:
+    """Make a workspace in a tenant of its own; keywords are the workspace's settings."""
+
+    def make(*, region: str = "us", **settings: object) -> Ground:
+        tenant = make_tenant(region=region)
+        workspace = tenant.workspace("dev", settings=settings)
+        return Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ground(make_ground: MakeGround) -> Ground:
+    return make_ground()

@@ -1,0 +1,226 @@
+"""Tenants with one of everything in them: what the isolation suite guards, and what it reaches for."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from tenantry.capabilities.access.types import BUILT_IN_ROLES, TENANT_WIDE_ROLES, Permission
+from tenantry.entrypoints.runtime import Parts, open_parts
+from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
+from tenantry.foundation.scope import SYSTEM, TenantScope
+from tests.conftest import Installation, MakeTenant, Tenant
+
+WHOLE_TENANT: Final = "tenant"
+"""Place of what lies in no workspace."""
+KINDS: Final = {
+    "key": Prefix.KEY,
+    "binding": Prefix.BINDING,
+    "account": Prefix.SERVICE_ACCOUNT,
+    "job": Prefix.JOB,
+    "artifact": Prefix.ARTIFACT,
+    "image": Prefix.IMAGE,
+}
+"""Path parameters, besides tenant and workspace, and what each names."""
+WORKSPACE_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role not in TENANT_WIDE_ROLES)
+TENANT_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role != "platform-admin")
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A key and, by rule, what it holds: in the whole tenant, and in its own workspace."""
+
+    name: str
+    key: str = field(repr=False)
+    in_tenant: frozenset[Permission]
+    in_own: frozenset[Permission]
+    narrow: bool
+    """Whether it is a key of one workspace, to which no other exists."""
+
+
+@dataclass
+class Grounds:
+    """One tenant: the workspaces `own`, `sibling` and `archived`, and by (place, kind) the id of one thing of each kind."""
+
+    tenant: Tenant
+    own: str
+    sibling: str
+    archived: str
+    things: dict[tuple[str, str], str] = field(default_factory=dict)
+    gone: dict[tuple[str, str], str] = field(default_factory=dict)
+    actors: list[Actor] = field(default_factory=list)
+
+    @property
+    def admin(self) -> Actor:
+        return next(actor for actor in self.actors if actor.name == "tenant/tenant-admin")
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self.tenant.owner.post(path, json=body)
+        assert answer.status_code in (200, 201, 202), f"{path}: {answer.text}"
+        made: dict[str, Any] = answer.json()
+        return made
+
+    def delete(self, path: str) -> None:
+        answer = self.tenant.owner.delete(path)
+        assert answer.status_code in (200, 204), f"{path}: {answer.text}"
+
+
+@dataclass
+class World:
+    """Two tenants that act, in two regions, and a third that is only reached for, in the first one's region."""
+
+    installation: Installation
+    us: Grounds
+    eu: Grounds
+    neighbour: Grounds
+
+    def acting(self) -> list[tuple[Grounds, dict[str, Grounds]]]:
+        """Who acts, and on whom: a neighbour in the same database, and somebody abroad."""
+        return [(self.us, {"neighbour": self.neighbour, "abroad": self.eu}), (self.eu, {"abroad": self.us})]
+
+
+async def make_world(installation: Installation, make_tenant: MakeTenant) -> World:
+    us, eu, neighbour = [_furnish(make_tenant(region=region)) for region in ("us", "eu", "us")]
+    async with open_parts(installation.settings) as parts:
+        for grounds in (us, eu, neighbour):
+            for workspace in (grounds.own, grounds.sibling):
+                await _add_content(parts, grounds, workspace)
+            grounds.gone[grounds.own, "image"] = await _add_image(parts, grounds, grounds.own, "gone")
+    for grounds in (us, eu, neighbour):
+        grounds.delete(f"/workspaces/{grounds.own}/images/{grounds.gone[grounds.own, 'image']}")
+    return World(installation, us, eu, neighbour)
+
+
+def _furnish(tenant: Tenant) -> Grounds:
+    own, sibling, archived = [tenant.workspace(name) for name in ("own", "sibling", "archived")]
+    grounds = Grounds(tenant, own, sibling, archived)
+    for workspace in (own, sibling):
+        _add_things(grounds, workspace)
+    for place, path in ((WHOLE_TENANT, f"/tenants/{tenant.id}"), (own, f"/workspaces/{own}")):
+        _add_key_and_binding(grounds, place, path)
+    _add_key_and_binding(grounds, sibling, f"/workspaces/{sibling}")
+    grounds.delete(f"/workspaces/{archived}")
+    grounds.actors = [
+        *(_workspace_actor(grounds, role) for role in WORKSPACE_ROLES),
+        *(_tenant_actor(grounds, role) for role in TENANT_ROLES),
+        _bound_actor(grounds),
+    ]
+    return grounds
+
+
+def _add_things(grounds: Grounds, workspace: str) -> None:
+    path = f"/workspaces/{workspace}"
+    grounds.things[workspace, "account"] = grounds.post(f"{path}/service-accounts", {"name": "robot"})["id"]
+    grounds.things[workspace, "job"] = grounds.post(f"{path}/jobs", {"command": ["true"]})["id"]
+
+
+def _add_key_and_binding(grounds: Grounds, place: str, path: str) -> None:
+    account = grounds.things[grounds.sibling if place == grounds.sibling else grounds.own, "account"]
+    grounds.things[place, "key"] = grounds.post(f"{path}/keys", {"name": "spare", "roles": ["viewer"]})["id"]
+    bindings = [
+        grounds.post(f"{path}/bindings", {"principal": account, "role": role})["id"] for role in ("viewer", "ci")
+    ]
+    grounds.things[place, "binding"], grounds.gone[place, "binding"] = bindings
+    grounds.delete(f"{path}/bindings/{bindings[1]}")
+
+
+async def _add_content(parts: Parts, grounds: Grounds, workspace: str) -> None:
+    """Give a job an artifact and a receipt, as its worker would, and the workspace an image."""
+    scope = _scope(grounds, workspace)
+    job_id, artifact_id = parse_id(Prefix.JOB, grounds.things[workspace, "job"]), new_id()
+    async with parts.cells.session(scope) as session:
+        job = await parts.jobs(session).get(job_id, workspace_id=parse_id(Prefix.WORKSPACE, workspace))
+        content = parts.content[scope.region]
+        key = await content.open_key(tenant_id=scope.tenant_id, job=job)
+        size, digest = await content.put_artifact(
+            key,
+            io.BytesIO(b"content of " + workspace.encode()),
+            tenant_id=scope.tenant_id,
+            job_id=job_id,
+            artifact_id=artifact_id,
+            limit=1000,
+        )
+        await session.execute(
+            """insert into artifacts (tenant_id, artifact_id, workspace_id, job_id, path, size_bytes, sha256, created_at)
+               values ($1, $2, $3, $4, 'out.txt', $5, $6, now())""",
+            scope.tenant_id,
+            artifact_id,
+            scope.workspace_id,
+            job_id,
+            size,
+            digest,
+        )
+        await session.execute(
+            "update jobs set receipt = $3 where tenant_id = $1 and job_id = $2",
+            scope.tenant_id,
+            job_id,
+            {"network": "none"},
+        )
+    grounds.things[workspace, "artifact"] = format_id(Prefix.ARTIFACT, artifact_id)
+    grounds.things[workspace, "image"] = await _add_image(parts, grounds, workspace, "base")
+
+
+async def _add_image(parts: Parts, grounds: Grounds, workspace: str, name: str) -> str:
+    scope, image_id = _scope(grounds, workspace), new_id()
+    async with parts.cells.session(scope) as session:
+        await session.execute(
+            """insert into images (tenant_id, workspace_id, image_id, name, digest, size_bytes, source, created_at,
+                   created_by) values ($1, $2, $3, $4, $5, 1, 'directory', now(), 'test')""",
+            scope.tenant_id,
+            scope.workspace_id,
+            image_id,
+            f"{grounds.tenant.slug}-{name}",
+            f"sha256:{image_id.hex * 2}",
+        )
+    return format_id(Prefix.IMAGE, image_id)
+
+
+def _scope(grounds: Grounds, workspace: str) -> TenantScope:
+    tenant_id: UUID = parse_id(Prefix.TENANT, grounds.tenant.id)
+    workspace_id = parse_id(Prefix.WORKSPACE, workspace)
+    return TenantScope(tenant_id=tenant_id, region=grounds.tenant.region, actor=SYSTEM, workspace_id=workspace_id)
+
+
+def _workspace_actor(grounds: Grounds, role: str) -> Actor:
+    key = grounds.tenant.key(grounds.own, role)
+    return Actor(f"workspace/{role}", key, in_tenant=frozenset(), in_own=BUILT_IN_ROLES[role], narrow=True)
+
+
+def _tenant_actor(grounds: Grounds, role: str) -> Actor:
+    held = BUILT_IN_ROLES[role]
+    return Actor(f"tenant/{role}", grounds.tenant.key(None, role), in_tenant=held, in_own=held, narrow=False)
+
+
+def _bound_actor(grounds: Grounds) -> Actor:
+    """Make a key of the tenant that holds nothing itself: its service account is an operator in `own`, and only there."""
+    account = grounds.post(f"/workspaces/{grounds.own}/service-accounts", {"name": "bound"})["id"]
+    grounds.post(f"/workspaces/{grounds.own}/bindings", {"principal": account, "role": "operator"})
+    key = grounds.tenant.key(None, service_account=account)
+    return Actor("bound/operator", key, in_tenant=frozenset(), in_own=BUILT_IN_ROLES["operator"], narrow=False)
+
+
+def snapshot(grounds: Grounds) -> str:
+    """Everything a neighbour could have changed, as its owner sees it; what time alone changes left out."""
+    owner = grounds.tenant.owner
+    paths = [f"/tenants/{grounds.tenant.id}", "/workspaces"]
+    paths += [f"/tenants/{grounds.tenant.id}/{noun}" for noun in ("members", "keys", "bindings")]
+    for workspace in (grounds.own, grounds.sibling, grounds.archived):
+        nouns = ("keys", "bindings", "service-accounts", "images", "jobs")
+        paths += [f"/workspaces/{workspace}/{noun}" for noun in nouns]
+    found = {path: _without_times(owner.get(path, params={"limit": 200}).json()) for path in paths}
+    return json.dumps(found, indent=1, sort_keys=True)
+
+
+_JOB_LIFE: Final = ("status", "reason", "detail", "exit_code", "attempt", "usage", "log", "content_until", "image_digest")
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_times(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    left_out = {"last_used_at", "started_at", "finished_at"}
+    if str(value.get("id", "")).startswith("job_"):
+        left_out |= set(_JOB_LIFE)
+    return {name: _without_times(item) for name, item in value.items() if name not in left_out}

@@ -1,0 +1,74 @@
+"""The control beside all refusals: who may, can. Every route does its work once, for real, on things made for it."""
+
+import io
+import json
+import tarfile
+
+import pytest
+
+from tenantry.capabilities.access.types import Permission
+from tenantry.interfaces.api.routes import ALL_ROUTES
+from tenantry.interfaces.api.routing import RouteSpec
+from tests.conftest import MakeTenant
+from tests.isolation.bodies import JSON, body_of
+from tests.isolation.grounds import WHOLE_TENANT, World
+from tests.isolation.matrix import own_values, target_of
+from tests.isolation.wire import Answer, Wire
+
+pytestmark = pytest.mark.xdist_group("isolation")
+
+_CHANGING = [spec for spec in ALL_ROUTES if spec.method != "GET"]
+
+
+def _fresh(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict[str, str]:
+    """Own ids, but of the innermost thing a fresh one, so that what a route ends is nobody else's."""
+    values = own_values(spec, world.us)
+    grounds, last = world.us, (spec.parameters or ("",))[-1]
+    if last == "tenant" and (spec.needs is Permission.PLATFORM_ADMIN or spec.platform):
+        values["tenant"] = make_tenant(plan="free").id
+    elif last == "ws":
+        values["ws"] = grounds.tenant.workspace("fresh")
+    elif last in ("key", "binding"):
+        path = f"/workspaces/{grounds.own}" if "ws" in spec.parameters else f"/tenants/{grounds.tenant.id}"
+        account = grounds.post(f"/workspaces/{grounds.own}/service-accounts", {"name": f"for {spec.path}"})["id"]
+        body = {"name": "x", "roles": ["ci"]} if last == "key" else {"principal": account, "role": "ci"}
+        values[last] = grounds.post(f"{path}/{last}s", body)["id"]
+    return values
+
+
+def _tar() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        member = tarfile.TarInfo("etc/name")
+        member.size = 4
+        archive.addfile(member, io.BytesIO(b"base"))
+    return content.getvalue()
+
+
+def _do(spec: RouteSpec, values: dict[str, str], world: World, wire: Wire) -> Answer:
+    platform = spec.needs is Permission.PLATFORM_ADMIN
+    key = world.installation.platform_key if platform else world.us.admin.key
+    if spec.raw_body:
+        target = f"{target_of(spec, values)}?name=fresh&format=directory"
+        return wire.send(spec.method, target, key=key, headers=(("Content-Type", "application/x-tar"),), body=_tar())
+    if spec.path == "/tenants/{tenant}/restore":
+        wire.send("DELETE", target_of(spec, values).removesuffix("/restore"), key=key)
+    return wire.send(spec.method, target_of(spec, values), key=key, headers=(JSON,), body=body_of(spec, world.us))
+
+
+@pytest.mark.parametrize("spec", _CHANGING, ids=[f"{spec.method} {spec.path}" for spec in _CHANGING])
+def test_whoever_may_can(spec: RouteSpec, world: World, wire: Wire, make_tenant: MakeTenant) -> None:
+    values = _fresh(spec, world, make_tenant)
+    if spec.method == "DELETE" and spec.parameters[-1] == "image":
+        pytest.importorskip("tarfile")
+    answer = _do(spec, values, world, wire)
+    assert answer.status == spec.status, f"{answer} {answer.body[:300]!r}"
+    if answer.body and spec.status == 201:
+        assert json.loads(answer.body)["id"]
+
+
+def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) -> None:
+    for grounds in (world.us, world.eu, world.neighbour):
+        kinds = {"key", "binding", "account", "job", "artifact", "image"}
+        assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
+        assert {kind for place, kind in grounds.things if place == WHOLE_TENANT} == {"key", "binding"}

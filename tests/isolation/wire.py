@@ -1,0 +1,79 @@
+"""Requests as they are on the wire: paths are sent as given, headers may stand twice, answers compare by what they tell."""
+
+import http.client
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+# What tells one answer from another only by when and for whom it was made.
+_INCIDENTAL: Final = frozenset({"date", "content-length", "x-trace-id"})
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Headers
+    body: bytes
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """The body as JSON; nothing else reads as an object without members."""
+        try:
+            found = json.loads(self.body)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def code(self) -> str:
+        return str(self.value.get("code", ""))
+
+    @property
+    def trace_id(self) -> str:
+        return str(self.value.get("trace_id", ""))
+
+    @property
+    def essence(self) -> tuple[object, ...]:
+        """All that a caller can learn from it."""
+        told = {name: value for name, value in self.value.items() if name != "trace_id"}
+        kept = tuple(sorted(header for header in self.headers if header[0] not in _INCIDENTAL))
+        return self.status, kept, json.dumps(told, sort_keys=True) if told else self.body
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.code or self.body[:80]!r}"
+
+
+@dataclass
+class Wire:
+    """One kept connection to a server."""
+
+    url: str
+    sent: int = 0
+    _connection: http.client.HTTPConnection = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+
+    def send(
+        self, method: str, target: str, *, key: str | None = None, headers: Headers = (), body: bytes | None = None
+    ) -> Answer:
+        """Send exactly this. A connection that the server ended is opened again."""
+        connection = self._connection
+        connection.putrequest(method, target, skip_accept_encoding=True)
+        if key is not None:
+            connection.putheader("Authorization", f"Bearer {key}")
+        for name, value in headers:
+            connection.putheader(name, value)
+        if body is not None:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        content = answer.read()
+        self.sent += 1
+        return Answer(answer.status, tuple((name.lower(), value) for name, value in answer.getheaders()), content)
+
+    def close(self) -> None:
+        self._connection.close()
