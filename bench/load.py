@@ -86,11 +86,11 @@ class Load:
     @classmethod
     async def open(cls, url: str, make: Callable[[], bytes], *, connections: int) -> Self:
         address = urlsplit(url)
+        assert address.hostname is not None
+        assert address.port is not None
+        host, port = address.hostname, address.port
         loop = asyncio.get_running_loop()
-        made = [
-            (await loop.create_connection(lambda: _Connection(make), address.hostname, address.port))[1]
-            for _ in range(connections)
-        ]
+        made = [(await loop.create_connection(lambda: _Connection(make), host, port))[1] for _ in range(connections)]
         return cls(made)
 
     async def block(self, *, seconds: float) -> Series:

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class Series:
-    """Samples of one thing under one name, in `unit`. `seconds`: the wall time they took together, failures included."""
+    """Samples of one thing under one name, in `unit`. `seconds`: the wall time of all together, failures too."""
 
     name: str
     samples: list[float] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Bar:
     value: float
     limit: float
     least: bool = False
-    unit: str = "×"
+    unit: str = "x"
 
     @property
     def met(self) -> bool:
@@ -97,7 +97,8 @@ class Result:
             rate = f"{s.rate:9.0f}/s" if s.rate else " " * 11
             lines.append(
                 f"     {s.name:<{width}}  {len(s.samples):6d} ok {s.failures:3d} failed {rate}"
-                f"   p50 {s.percentile(0.5):8.3f}  p95 {s.percentile(0.95):8.3f}  p99 {s.percentile(0.99):8.3f} {s.unit}"
+                f"   p50 {s.percentile(0.5):8.3f}  p95 {s.percentile(0.95):8.3f}  p99 {s.percentile(0.99):8.3f}"
+                f" {s.unit}"
             )
         lines += [f"     → {bar}" for bar in self.bars]
         lines += [f"     · {remark}" for remark in self.remarks]

@@ -1,5 +1,6 @@
 import ast
 import inspect
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -50,7 +51,7 @@ def render() -> str:
         "## Kinds",
         table(["Kind", "HTTP"], kinds),
         "## Codes of the server",
-        _table([*collect(server), *_answers_of_the_guard()]),
+        _table([*collect(server), *_answers_without_an_error()]),
         "## Codes of the SDK and the command line",
         _CLIENT,
         table(
@@ -165,30 +166,30 @@ def _fixed_layer(name: str) -> str:
     return ""
 
 
-def _answers_of_the_guard() -> Iterator[Coded]:
-    """Find what is answered without an error: bodies that break their schema, unknown addresses, errors of ours."""
-    by_status = {status: kind.value for kind, status in STATUS.items()}
+def _answers_without_an_error() -> Iterator[Coded]:
+    """Find what is answered without one: bodies that break their schema, unknown addresses, heads without end."""
+    kinds = {status: kind.value for kind, status in STATUS.items()}
     for module, tree in modules():
         if not module.startswith("interfaces/api/"):
             continue
-        for call in calls(tree):
-            status = call.args[0] if name_of(call.func) == "problem" and call.args else None
-            match status, text_of(keyword(call, "code")):
-                case ast.Constant(value=int(number)), str(text):
-                    detail = text_of(keyword(call, "detail")) or ""
-                    layer = text_of(keyword(call, "layer")) or "api"
-                    yield Coded(text, by_status.get(number, ""), number, layer, detail, module)
         for node in ast.walk(tree):
-            yield from _by_status_table(node, by_status, module)
+            for status, name, detail, layer in _answers_of(node):
+                yield Coded(name, kinds.get(status or 0, ""), status, layer, detail, module)
 
 
-def _by_status_table(node: ast.AST, by_status: dict[int, str], module: str) -> Iterator[Coded]:
-    """Read a literal {status: (code, detail)}."""
-    if not isinstance(node, ast.Dict):
-        return
-    for key, value in zip(node.keys, node.values, strict=True):
-        match key, value:
-            case ast.Constant(value=int(status)), ast.Tuple(elts=[name, detail]):
-                yield Coded(
-                    text_of(name) or "", by_status.get(status, ""), status, "api", text_of(detail) or "", module
-                )
+def _answers_of(node: ast.AST) -> Iterator[tuple[int | None, str, str, str]]:
+    """Read status, code, detail, layer of a call of `problem`, of literals {status: (code, detail)}, of raw bytes."""
+    match node:
+        case ast.Call(args=[ast.Constant(value=int(status))]) if name_of(node.func) == "problem":
+            told = [text_of(keyword(node, name)) or "" for name in ("code", "detail", "layer")]
+            yield status, told[0], told[1], told[2] or "api"
+        case ast.Dict(keys=keys, values=values):
+            for key, value in zip(keys, values, strict=True):
+                match key, value:
+                    case ast.Constant(value=int(status)), ast.Tuple(elts=[name, detail]):
+                        yield status, text_of(name) or "", text_of(detail) or "", "api"
+        case ast.Call(func=ast.Attribute(value=ast.Dict(), attr="get"), args=[_, ast.Tuple(elts=[name, detail])]):
+            yield None, text_of(name) or "", text_of(detail) or "", "api"
+        case ast.Constant(value=bytes(raw)) if raw.startswith(b'{"type":"urn:tenantry:problem:'):
+            body = json.loads(raw)
+            yield body["status"], body["code"], body.get("detail", ""), body["layer"]

@@ -299,7 +299,7 @@ async def test_planted_links_lead_neither_out_nor_to_another_tenant(
     await outcome_of(store.delete_all(tenant))
     assert await content_of(store, victim, "d/k") == b"canary"
     assert await keys_of(store, victim) == ["d/k"]
-    assert os.listdir(tmp_path) == ["root"]  # noqa: PTH208 - a thread is not worth one name
+    assert os.listdir(tmp_path) == ["root"]
 
 
 async def outcome_of(call: Awaitable[Any]) -> Any:

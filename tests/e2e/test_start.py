@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.conftest import start_installation
 
 from tenantry.foundation.database.embedded import EmbeddedPostgres
-from tests.conftest import start_installation
 
 COMMAND = [sys.executable, "-m", "tenantry.entrypoints.server"]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, get_args, get_type_hints
 
 from pydantic import BaseModel
+from tests.isolation.grounds import Grounds
 
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import RouteSpec
-from tests.isolation.grounds import Grounds
 
 JSON: Final = ("Content-Type", "application/json")
 UNREADABLE: Final = b"{"

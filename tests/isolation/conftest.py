@@ -1,17 +1,16 @@
 """One furnished world for all tests of isolation."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
-
 from tests.conftest import Installation, MakeTenant
 from tests.isolation.grounds import World, make_world
 from tests.isolation.wire import Wire
 
 
 @pytest.fixture(scope="session")
-async def world(installation: Installation, make_tenant: MakeTenant) -> AsyncIterator[World]:
-    yield await make_world(installation, make_tenant)
+async def world(installation: Installation, make_tenant: MakeTenant) -> World:
+    return await make_world(installation, make_tenant)
 
 
 @pytest.fixture(scope="session")

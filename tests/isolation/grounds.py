@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
+from tests.conftest import Installation, MakeTenant, Tenant
+
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, TENANT_WIDE_ROLES, Permission
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 from tenantry.foundation.scope import SYSTEM, TenantScope
-from tests.conftest import Installation, MakeTenant, Tenant
 
 WHOLE_TENANT: Final = "tenant"
 """Place of what lies in no workspace."""
@@ -41,7 +42,7 @@ class Actor:
 
 @dataclass
 class Grounds:
-    """One tenant: the workspaces `own`, `sibling` and `archived`, and by (place, kind) the id of one thing of each kind."""
+    """One tenant: the workspaces `own`, `sibling` and `archived`, and by (place, kind) the id of one thing."""
 
     tenant: Tenant
     own: str
@@ -142,7 +143,8 @@ async def _add_content(parts: Parts, grounds: Grounds, workspace: str) -> None:
             limit=1000,
         )
         await session.execute(
-            """insert into artifacts (tenant_id, artifact_id, workspace_id, job_id, path, size_bytes, sha256, created_at)
+            """insert into artifacts
+                   (tenant_id, artifact_id, workspace_id, job_id, path, size_bytes, sha256, created_at)
                values ($1, $2, $3, $4, 'out.txt', $5, $6, now())""",
             scope.tenant_id,
             artifact_id,
@@ -193,7 +195,7 @@ def _tenant_actor(grounds: Grounds, role: str) -> Actor:
 
 
 def _bound_actor(grounds: Grounds) -> Actor:
-    """Make a key of the tenant that holds nothing itself: its service account is an operator in `own`, and only there."""
+    """Make a key of the tenant that holds nothing itself: its service account is an operator in `own` only."""
     account = grounds.post(f"/workspaces/{grounds.own}/service-accounts", {"name": "bound"})["id"]
     grounds.post(f"/workspaces/{grounds.own}/bindings", {"principal": account, "role": "operator"})
     key = grounds.tenant.key(None, service_account=account)
@@ -212,7 +214,17 @@ def snapshot(grounds: Grounds) -> str:
     return json.dumps(found, indent=1, sort_keys=True)
 
 
-_JOB_LIFE: Final = ("status", "reason", "detail", "exit_code", "attempt", "usage", "log", "content_until", "image_digest")
+_JOB_LIFE: Final = (
+    "status",
+    "reason",
+    "detail",
+    "exit_code",
+    "attempt",
+    "usage",
+    "log",
+    "content_until",
+    "image_digest",
+)
 
 
 def _without_times(value: Any) -> Any:

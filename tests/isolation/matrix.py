@@ -1,4 +1,4 @@
-"""The matrix: route × who asks × which id, and what must come of it, derived from the registry and the built-in roles.
+"""The matrix: route, who asks, which id; what must come of it is derived from the registry and the built-in roles.
 
 Nothing here lists routes. A route whose parameters or body nobody knows raises UnknownToTheGeneratorError.
 """
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from tenantry.capabilities.access.types import Permission
-from tenantry.foundation.ids import Prefix, format_id, new_id
-from tenantry.interfaces.api.app import _OUTSIDE
-from tenantry.interfaces.api.routing import PREFIX, Mark, Reach, RouteSpec
 from tests.isolation.bodies import JSON, UNREADABLE, UnknownToTheGeneratorError, body_of
 from tests.isolation.grounds import KINDS, WHOLE_TENANT, Actor, Grounds
 from tests.isolation.wire import Headers
 
-FOREIGN: Final = ("neighbour", "abroad", "never")
+from tenantry.capabilities.access.types import Permission
+from tenantry.foundation.ids import Prefix, format_id, new_id
+from tenantry.interfaces.api.app import _OUTSIDE
+from tenantry.interfaces.api.routing import PREFIX, Mark, Reach, RouteSpec
+
 # Queries without which a route would not end, or not begin.
 _QUERIES: Final = {"/workspaces/{ws}/jobs/{job}/logs": "?follow=false"}
 _MALFORMED: Final = "not-an-id"
@@ -49,7 +49,7 @@ class Case:
         return target_of(self.spec, self.values)
 
     def request(self, grounds: Grounds) -> tuple[Headers, bytes | None]:
-        """What is sent: a body that does the thing where it must be refused, one that stops itself where it may pass."""
+        """What is sent: where it must be refused a body that does the thing, where it may pass one that stops."""
         if self.spec.raw_body:
             return (("Content-Type", "application/x-tar"),), b""
         if self.spec.method == "GET":
@@ -143,7 +143,7 @@ def _things_at(spec: RouteSpec, grounds: Grounds, workspace: str) -> dict[str, s
 
 
 def _judge(spec: RouteSpec, actor: Actor, varied: str, variant: str) -> Verdict:
-    """Tell the rule's answer. The order is the guard's: which place, whether it is known, what is held, what is there."""
+    """Tell the rule's answer, in the guard's order: which place, whether it is known, what is held, what is there."""
     if varied == "tenant" and variant != "slug":
         return _FOREIGN_TENANT
     if varied == "ws" and (refusal := _unseen(actor, variant)):

@@ -1,13 +1,13 @@
 """Other verbs, overrides of the verb, and other spellings of an address open nothing that the plain one does not."""
 
 import pytest
-
-from tenantry.interfaces.api.routes import ALL_ROUTES
-from tenantry.interfaces.api.routing import PREFIX, Mark, Reach
 from tests.isolation.bodies import JSON, UNREADABLE
 from tests.isolation.grounds import Actor, World, snapshot
 from tests.isolation.matrix import own_values, target_of
 from tests.isolation.wire import Wire
+
+from tenantry.interfaces.api.routes import ALL_ROUTES
+from tenantry.interfaces.api.routing import PREFIX, Mark, Reach
 
 pytestmark = pytest.mark.xdist_group("isolation")
 
@@ -90,8 +90,8 @@ def _spellings(target: str) -> list[str]:
         f"{path}%3f",
         path.upper(),
         path.replace("/api/v1", "/api/V1"),
-        path.replace("/", "%2f"),
-        path.replace("/", "%5c"),
+        PREFIX + inner.replace("/", "%2f"),
+        PREFIX + inner.replace("/", "%5c"),
     ]
     if inner.count("/") > 1:
         head, _, tail = inner.rpartition("/")

@@ -5,14 +5,14 @@ from typing import Any, Final
 
 import pytest
 from pydantic import BaseModel
-
-from tenantry.foundation.ids import Prefix, format_id, new_id
-from tenantry.interfaces.api.routes import ALL_ROUTES
-from tenantry.interfaces.api.routing import RouteSpec
 from tests.isolation.bodies import JSON, body_models, example_of, fields_of, model_of, name_of
 from tests.isolation.grounds import World, snapshot
 from tests.isolation.matrix import own_values, target_of
 from tests.isolation.wire import Answer, Wire
+
+from tenantry.foundation.ids import Prefix, format_id, new_id
+from tenantry.interfaces.api.routes import ALL_ROUTES
+from tenantry.interfaces.api.routing import RouteSpec
 
 pytestmark = pytest.mark.xdist_group("isolation")
 
@@ -25,8 +25,9 @@ _REFERENCES: Final = {
     ("jobs.JobBody", "image"): (Prefix.IMAGE, 422),
 }
 # Words that name things of a tenant; a field called so must stand above.
-_NOUNS: Final = frozenset(prefix.name.lower() for prefix in Prefix) | {"principal", "tenants", "workspaces", "group"}
-_NOT_REFERENCES: Final = {("tenants.TenantBody", "owner"), ("workspaces.WorkspaceBody", "owner")}
+_NOUNS: Final = frozenset(prefix.name.lower() for prefix in Prefix) | {"principal", "group"}
+_NOT_REFERENCES: Final = {("jobs.JobBody", "artifacts")}
+"""Patterns of paths inside the sandbox."""
 _NEVER_ASSIGNED: Final = {
     "id": "ten_00000000000000000000000000",
     "tenant_id": "ten_00000000000000000000000000",
@@ -120,8 +121,8 @@ def test_an_own_id_in_a_body_works(name: str, field: str, world: World, wire: Wi
 def test_a_siblings_account_is_no_principal_of_another_workspace(world: World, wire: Wire) -> None:
     account = world.us.things[world.us.sibling, "account"]
     target = f"/api/v1/workspaces/{world.us.own}"
-    for path, body in (("keys", {"name": "x", "service_account": account}), ("bindings", {"principal": account})):
-        body |= {"roles": ["viewer"]} if path == "keys" else {"role": "viewer"}
+    key = {"name": "x", "service_account": account, "roles": ["viewer"]}
+    for path, body in (("keys", key), ("bindings", {"principal": account, "role": "viewer"})):
         content = json.dumps(body).encode()
         answer = wire.send("POST", f"{target}/{path}", key=world.us.admin.key, headers=(JSON,), body=content)
         assert (answer.status, answer.code) == (404, "not_found"), path
@@ -136,7 +137,9 @@ def test_filters_that_name_foreign_things_find_nothing(world: World) -> None:
             {"resource": other.own},
             {"actor": other.tenant.owner.get("/me").json()["principal"]["id"]},
         ):
-            assert owner.get("/audit", params=query).json() == {"items": [], "next_cursor": None}, query
+            # What was tried in vain stands in the trail of who tried.
+            found = owner.get("/audit", params=query | {"outcome": "success"}).json()
+            assert found == {"items": [], "next_cursor": None}, query
 
 
 def test_a_workspace_key_filters_the_trail_within_its_workspace_only(world: World) -> None:
@@ -165,7 +168,9 @@ def test_nothing_can_be_assigned_that_a_body_does_not_list(name: str, world: Wor
     assert not faults, "\n".join(faults)
 
 
-def _with(body: dict[str, Any], path: tuple[str, ...], field: str, value: object, model: type[BaseModel]) -> dict[str, Any]:
+def _with(
+    body: dict[str, Any], path: tuple[str, ...], field: str, value: object, model: type[BaseModel]
+) -> dict[str, Any]:
     """Put a field into the object at a path; objects on the way are made where the example has none."""
     if not path:
         return {**body, field: value}

@@ -1,16 +1,16 @@
 """Who gets in at all: nobody without a credential, and the operator of the installation into no tenant's content."""
 
 import pytest
+from tests.isolation.bodies import JSON, UNREADABLE, body_of
+from tests.isolation.grounds import World
+from tests.isolation.matrix import own_values, target_of
+from tests.isolation.wire import Answer, Wire
 
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, Permission
 from tenantry.capabilities.identity.types import ScopeKind, make_credential
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import Mark, RouteSpec
-from tests.isolation.bodies import JSON, UNREADABLE, body_of
-from tests.isolation.grounds import World
-from tests.isolation.matrix import own_values, target_of
-from tests.isolation.wire import Answer, Wire
 
 pytestmark = pytest.mark.xdist_group("isolation")
 
@@ -113,7 +113,5 @@ def test_what_the_operator_names_must_be_what_the_path_names(world: World, wire:
             target = target_of(spec, own_values(spec, world.us))
             for place, headers in ((target, (JSON, ("X-Tenant-Id", slug))), (f"{target}?tenant={slug}", (JSON,))):
                 body = None if spec.method == "GET" else UNREADABLE
-                answer = wire.send(
-                    spec.method, place, key=world.installation.platform_key, headers=headers, body=body
-                )
+                answer = wire.send(spec.method, place, key=world.installation.platform_key, headers=headers, body=body)
                 assert (answer.status, answer.code) == (403, "tenant_mismatch"), f"{spec.method} {spec.path}: {answer}"

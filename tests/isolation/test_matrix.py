@@ -1,4 +1,4 @@
-"""Every route × every role × own, sibling's, archived, another tenant's, deleted and imaginary ids.
+"""Every route, every role, each with own, sibling's, archived, another tenant's, deleted and imaginary ids.
 
 What must come of each case is derived from the route's permission and the built-in roles (`matrix`). Beyond the status:
 what is another's reads exactly as what never was, every refusal stands in the trail, and no neighbour is touched.
@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-
-from tenantry.interfaces.api.routes import ALL_ROUTES
-from tenantry.interfaces.api.routing import RouteSpec
 from tests.isolation.grounds import Grounds, World, snapshot
 from tests.isolation.matrix import Case, cases_of
 from tests.isolation.wire import Answer, Wire
+
+from tenantry.interfaces.api.routes import ALL_ROUTES
+from tenantry.interfaces.api.routing import RouteSpec
 
 pytestmark = pytest.mark.xdist_group("isolation")
 
@@ -64,9 +64,7 @@ def _differs(case: Case, answer: Answer) -> bool:
 
 def _tellings(answers: Iterable[tuple[Case, Answer]]) -> list[str]:
     """Answers about another's things that differ from the answer about one that never was."""
-    never = {
-        (case.actor.name, case.varied): answer.essence for case, answer in answers if case.variant == "never"
-    }
+    never = {(case.actor.name, case.varied): answer.essence for case, answer in answers if case.variant == "never"}
     return [
         f"{case}: {answer} tells it from one that never was"
         for case, answer in answers

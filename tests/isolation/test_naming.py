@@ -1,14 +1,14 @@
 """A tenant or workspace that is named beside the path never bends a request: it agrees, or the request is refused."""
 
 import pytest
-
-from tenantry.foundation.ids import Prefix, format_id, new_id
-from tenantry.interfaces.api.routes import ALL_ROUTES
-from tenantry.interfaces.api.routing import Mark, Reach, RouteSpec
 from tests.isolation.bodies import JSON, UNREADABLE, body_of
 from tests.isolation.grounds import World
 from tests.isolation.matrix import own_values, target_of
 from tests.isolation.wire import Answer, Headers, Wire
+
+from tenantry.foundation.ids import Prefix, format_id, new_id
+from tenantry.interfaces.api.routes import ALL_ROUTES
+from tenantry.interfaces.api.routing import Mark, Reach, RouteSpec
 
 pytestmark = pytest.mark.xdist_group("isolation")
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.isolation.bodies import UnknownToTheGeneratorError, body_models, body_of, example_of
+from tests.isolation.grounds import World
+from tests.isolation.matrix import cases_of, own_values, target_of
 
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, Permission
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import Mark, Reach, RouteRegistry, RouteSpec
-from tests.isolation.bodies import UnknownToTheGeneratorError, body_models, body_of, example_of
-from tests.isolation.grounds import World
-from tests.isolation.matrix import cases_of, own_values, target_of
 
 pytestmark = pytest.mark.xdist_group("isolation")
 
@@ -42,7 +42,9 @@ def test_every_role_acts(world: World) -> None:
 
 
 def test_a_route_with_an_unknown_parameter_fails_the_generator(world: World) -> None:
-    spec = RouteSpec(method="GET", path="/workspaces/{ws}/parcels/{parcel}", endpoint=_parcel, needs=Permission.JOB_READ)
+    spec = RouteSpec(
+        method="GET", path="/workspaces/{ws}/parcels/{parcel}", endpoint=_parcel, needs=Permission.JOB_READ
+    )
     with pytest.raises(UnknownToTheGeneratorError, match="parcel"):
         list(cases_of(spec, world.us, {}))
 
@@ -115,5 +117,3 @@ def test_own_ids_fill_every_path(world: World) -> None:
 
 def _template(spec: RouteSpec) -> str:
     return target_of(spec, {name: f"{{{name}}}" for name in spec.parameters}).partition("?")[0]
-
-

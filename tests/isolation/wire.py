@@ -1,4 +1,4 @@
-"""Requests as they are on the wire: paths are sent as given, headers may stand twice, answers compare by what they tell."""
+"""Requests as they are on the wire: paths as given, headers that may stand twice; answers compare by what they tell."""
 
 import http.client
 import json

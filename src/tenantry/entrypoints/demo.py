@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from tenantry.foundation.settings import Settings, load_settings
 
 _SANDBOX_PATH: Final = "/usr/local/bin:/usr/bin"
 _OWN_SERVER: Final = "server.pid"
+_SCENE_SECONDS: Final = 60
 Scene = Callable[[Stage, Cast], None]
 
 
@@ -62,9 +64,26 @@ def _played(stage: Stage, cast: Cast, *scenes: Scene) -> None:
     """Play scenes; one that fails counts as broken, and the others are played all the same."""
     for scene in scenes:
         try:
-            scene(stage, cast)
+            with _within(_SCENE_SECONDS):
+                scene(stage, cast)
         except (ClientError, TenantryError, OSError) as error:
             stage.expect("the scene is played to its end", held=False, seen=error)
+
+
+@contextmanager
+def _within(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError when it takes longer: a job that never ends must not hold the demo. For the main thread."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError(f"it takes longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _require_python() -> None:
@@ -151,12 +170,11 @@ def _farewell(stage: Stage, home: Path, server: RunningServer) -> None:
     })  # fmt: skip
     program = _program()
     stage.heading("Go on as acme:")
-    stage.facts({
-        f"export TENANTRY_HOME={keys['acme'].parent}": "",
-        f"{program} job run -- python3 -c 'print(6 * 7)'": "",
-        f"{program} audit query --outcome denied": "",
-        f"{program} down --home {home}": "# stops the server",
-    })  # fmt: skip
+    stage.tell(f"export TENANTRY_HOME={keys['acme'].parent}")
+    stage.tell(f"{program} job run -- python3 -c 'print(6 * 7)'")
+    stage.tell(f"{program} audit query --outcome denied")
+    stage.heading("Stop the server:")
+    stage.tell(f"{program} down --home {home}")
 
 
 def _program() -> str:

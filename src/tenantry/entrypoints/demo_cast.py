@@ -104,7 +104,7 @@ class Party:
         job = self.start(work)
         try:
             with closing(self.operator.jobs.follow(self.workspace, job["id"])) as events:
-                next(events)
+                next(events, None)
             yield self.seen(job)
         finally:
             with suppress(ClientError):

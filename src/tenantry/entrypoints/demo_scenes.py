@@ -64,7 +64,7 @@ def _moved_in(
     stage.facts({
         "workspace": f"{workspace['id']}  {workspace['path']}",
         "service account": f"{account['id']}  analyst",
-        "its key": f"{key['id']}  operator  {key['secret'].rpartition('_')[0][:-26]}…",
+        "its key": f"{key['id']}  operator  {key['secret'].rpartition('_')[0].rpartition('_')[0]}_…",
     })  # fmt: skip
     operator = Client(url=server.url, key=key["secret"])
     return Party(name, slug, region, tenant["id"], workspace["id"], owner, operator)

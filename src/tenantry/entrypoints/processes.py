@@ -78,11 +78,19 @@ def stop(home: Path) -> RunningServer:
         raise NotFound("not_running", f"no server runs in {home}: nothing to stop")
     os.kill(server.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
-    while Path(f"/proc/{server.pid}").exists():
+    while _lives(server.pid):
         if time.monotonic() > deadline:
             raise Unavailable("still_running", f"the server (pid {server.pid}) has not ended: look at its log")
         time.sleep(_LOOK_SECONDS)
     return server
+
+
+def _lives(pid: int) -> bool:
+    """Say whether a process runs; one that has ended and waits for its parent, perhaps this process, does not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
 
 
 def answers(url: str) -> bool:

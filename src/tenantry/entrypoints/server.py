@@ -70,6 +70,8 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        # uvicorn raises the signal that ended it once more; what is held around it has yet to be put away.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         await server.serve(sockets=[listener])
 
 
@@ -197,12 +199,18 @@ def main(home: Path, port: int | None) -> int:
         faults = [f"{error.code}: {line}" for line in faults_of(error)]
         settings = plain_settings(home, port=port)
     configure_logging(settings.log_level)
+    signal.signal(signal.SIGTERM, _leave)
     with Embedded(settings, faults=faults) as embedded:
         embedded.start()
         uvicorn_loop = asyncio.Runner(loop_factory=_loop)
         with uvicorn_loop as runner:
             runner.run(_with_workers(settings, embedded))
     return 0
+
+
+def _leave(number: int, _frame: object) -> None:
+    """End a start half way by the path that puts away what was started, PostgreSQL above all."""
+    raise SystemExit(128 + number)
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tenantry.foundation.errors import Fault
 
 _NAMES = ("pepper", "context_key", "cursor_key")
+_KEY_LENGTH = 32
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -29,7 +30,7 @@ class Secrets:
 
 
 def load_secrets(home: Path, *, roles: tuple[str, ...] = (), create: bool = False) -> Secrets:
-    """Read the secrets; with `create`, make what is missing. Raises Fault for a missing, open or foreign file."""
+    """Read the secrets; with `create`, make what is missing. Raises Fault for a missing, open, foreign or torn file."""
     path = home / "secrets.json"
     if not path.exists():
         if not create:
@@ -38,17 +39,27 @@ def load_secrets(home: Path, *, roles: tuple[str, ...] = (), create: bool = Fals
     status = path.stat()
     if status.st_mode & 0o077 or status.st_uid != os.geteuid():
         raise Fault("secrets_open", f"{path} must belong to this user alone: chown it and chmod 0600")
-    values = json.loads(path.read_text())
-    passwords: dict[str, str] = values["passwords"]
-    if create and (missing := [role for role in roles if role not in passwords]):
-        passwords |= {role: random.token_urlsafe(32) for role in missing}
+    values, secrets = _read(path)
+    if create and (missing := [role for role in roles if role not in secrets.passwords]):
+        secrets.passwords.update({role: random.token_urlsafe(32) for role in missing})
         _write(path, values)
-    return Secrets(
-        pepper=bytes.fromhex(values["pepper"]),
-        context_key=bytes.fromhex(values["context_key"]),
-        cursor_key=bytes.fromhex(values["cursor_key"]),
-        passwords=passwords,
-    )
+    return secrets
+
+
+def _read(path: Path) -> tuple[dict[str, object], Secrets]:
+    """Give the file's values and what they mean; the two share the passwords."""
+    try:
+        values = json.loads(path.read_text())
+        keys = {name: bytes.fromhex(values[name]) for name in _NAMES}
+        passwords = {**values["passwords"]}
+        whole = all(len(key) == _KEY_LENGTH for key in keys.values())
+    except (ValueError, TypeError, KeyError):
+        whole = False
+    if not whole:
+        # The cause is not told on: the text of a JSON error is that of the file.
+        raise Fault("secrets_damaged", f"{path} is damaged: restore it; without it no key and no context is valid")
+    values["passwords"] = passwords
+    return values, Secrets(**keys, passwords=passwords)
 
 
 def _write(path: Path, values: dict[str, object]) -> None:

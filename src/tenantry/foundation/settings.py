@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from tenantry.foundation.errors import Invalid
 
@@ -151,8 +151,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (env_settings, init_settings)
 
@@ -163,8 +163,9 @@ def load_settings(*, home: Path | None = None, port: int | None = None) -> Setti
     file = folder / "tenantry.toml"
     try:
         values = tomllib.loads(file.read_text()) if file.is_file() else {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise Invalid("settings_invalid", f"{file}: {error}", layer="settings", faults=[str(error)]) from error
+    except (OSError, ValueError) as error:  # not TOML, or not even text
+        fault = f"{file}: {error}"
+        raise Invalid("settings_invalid", fault, layer="settings", faults=[fault]) from error
     # TENANTRY_URL, _KEY and _WORKSPACE belong to the client; pydantic ignores what names no field.
     values["home"] = folder
     try:
@@ -172,6 +173,8 @@ def load_settings(*, home: Path | None = None, port: int | None = None) -> Setti
     except ValidationError as error:
         faults = [f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {e['msg']}" for e in error.errors()]
         raise Invalid("settings_invalid", "; ".join(faults), layer="settings", faults=faults) from None
+    except SettingsError as error:  # a variable that should hold JSON and does not: `TENANTRY_SERVER=8000`
+        raise Invalid("settings_invalid", str(error), layer="settings", faults=[str(error)]) from None
     if home is not None:
         settings = settings.model_copy(update={"home": folder})
     if port is not None:

@@ -12,12 +12,15 @@ from collections.abc import MutableMapping
 from typing import Any, Final
 
 import structlog
+import structlog.stdlib
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.typing import Processor
 
 from tenantry.foundation.scope import current_scope
 
 _SECRET_NAMES: Final = re.compile(r"(secret|password|token|authorization|api_?key|credential|cookie)", re.IGNORECASE)
-_KEY_FORMAT: Final = re.compile(r"tenantry_[a-z0-9-]+_[a-z0-9]+_[0-9A-Za-z]{20,}")
+_KEY_FORMAT: Final = re.compile(r"tenantry_[a-z0-9-]+_[a-z0-9]+_[0-9A-Za-z]{20,}(_[0-9A-Za-z]{6})?")
+_ADDRESS_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 _TRACEPARENT: Final = re.compile(r"^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
 
 REGISTRY: Final = CollectorRegistry()
@@ -44,21 +47,28 @@ JOBS_RUNNING: Final = Gauge("tenantry_jobs_running", "Jobs running in this worke
 
 
 def configure_logging(level: str = "info") -> None:
-    """Write JSON lines to standard error; the standard library's loggers join them."""
+    """Write JSON lines to standard error; the standard library's loggers join them, from `warning` up."""
+    first: list[Processor] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    last: list[Processor] = [
+        structlog.processors.format_exc_info,
+        _add_scope,
+        mask_secrets,
+        structlog.processors.JSONRenderer(sort_keys=True),
+    ]
     structlog.configure(
-        processors=[
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _add_scope,
-            mask_secrets,
-            structlog.processors.JSONRenderer(sort_keys=True),
-        ],
+        processors=[*first, *last],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, format='{"level": "%(levelname)s", "event": "%(name)s"}', force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*first, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 def trace_id_of(traceparent: str | None) -> str:
@@ -70,11 +80,24 @@ def trace_id_of(traceparent: str | None) -> str:
 
 def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in event.items():
-        if _SECRET_NAMES.search(name):
-            event[name] = "***"
-        elif isinstance(value, str) and "tenantry_" in value:
-            event[name] = _KEY_FORMAT.sub("***", value)
+        event[name] = "***" if _SECRET_NAMES.search(name) else _masked(value)
     return event
+
+
+def _masked(value: Any) -> Any:
+    """Mask what is inside; a value of another kind is shown by its repr, so it is masked in that form."""
+    if isinstance(value, str):
+        if "tenantry_" in value:
+            value = _KEY_FORMAT.sub("***", value)
+        return _ADDRESS_PASSWORD.sub(r"\1***@", value) if "://" in value else value
+    if isinstance(value, dict):
+        return {
+            name: "***" if isinstance(name, str) and _SECRET_NAMES.search(name) else _masked(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(inner) for inner in value]
+    return value if isinstance(value, int | float | None) else _masked(repr(value))
 
 
 def _add_scope(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -34,4 +34,5 @@ def decode_cursor(*, key: bytes, binding: str, cursor: str, now: int) -> str | N
 
 
 def _mac(key: bytes, binding: str, body: bytes) -> bytes:
-    return hmac.new(key, binding.encode() + b"\0" + body, hashlib.sha256).digest()[:_MAC_LENGTH]
+    # The digest has one length, so no binding runs over into the body.
+    return hmac.new(key, hashlib.sha256(binding.encode()).digest() + body, hashlib.sha256).digest()[:_MAC_LENGTH]

@@ -13,6 +13,9 @@ class NotStrictError(ValueError):
 def parse_json(text: bytes | str) -> Any:
     """Parse, or raise NotStrictError."""
     try:
+        # Decoded here: left to itself, `json` would guess UTF-16 and UTF-32, and skip a byte order mark.
+        if isinstance(text, bytes):
+            text = text.decode()
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_float)
     except NotStrictError:
         raise

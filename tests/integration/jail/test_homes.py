@@ -68,7 +68,7 @@ async def test_any_home_will_do_for_root(private_place: Path) -> None:
 
 @pytest.mark.parametrize("private_place", ["/var/lib"], indirect=True)
 async def test_the_default_home_is_traversable_and_private_inside(private_place: Path) -> None:
-    os.chmod(private_place, 0o711)  # noqa: PTH101, S103
+    os.chmod(private_place, 0o711)
     async with await Jail.open(private_place) as jail:
         modes = {entry.name: oct(entry.stat().st_mode & 0o777) for entry in os.scandir(private_place)}
         assert modes == {"jail": "0o700", "images": "0o700"}
@@ -76,7 +76,7 @@ async def test_the_default_home_is_traversable_and_private_inside(private_place:
 
 
 async def test_an_image_is_reached_after_it_was_imported_again(tmp_path: Path) -> None:
-    os.chmod(tmp_path, 0o700)  # noqa: PTH101
+    os.chmod(tmp_path, 0o700)
     store = ImageStore(tmp_path / "images")
     async with await Jail.open(tmp_path) as jail:
         for _ in range(2):

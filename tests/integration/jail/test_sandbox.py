@@ -268,7 +268,7 @@ async def test_sandboxes_that_live_together_have_different_uids_and_namespaces(p
 
 async def test_closing_gives_everything_back(prison: Any) -> None:
     def held() -> int:
-        return sum("uids" not in os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())  # noqa: PTH115
+        return sum("uids" not in os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
 
     await prison.sh("true")
     before = held()

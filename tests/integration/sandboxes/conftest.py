@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import pytest
-
 from tests.conftest import MakeTenant
 from tests.integration.sandboxes.ground import Ground
 

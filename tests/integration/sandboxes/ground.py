@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
+from tests.conftest import Installation, Tenant
 
 from tenantry.foundation.ids import Prefix, parse_id
-from tests.conftest import Installation, Tenant
 
 Json = dict[str, Any]
 _Found = TypeVar("_Found")
@@ -56,7 +56,7 @@ class Ground:
     def post(self, *command: str, wait: float = 0, **body: object) -> httpx.Response:
         return self.client.post(self.jobs, params={"wait": wait}, json={"command": list(command), **body})
 
-    def start(self, *command: str, **body: object) -> str:
+    def start(self, *command: str, **body: Any) -> str:
         answer = self.post(*command, **body)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])

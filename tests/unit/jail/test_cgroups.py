@@ -1,10 +1,11 @@
 """The files of both versions, on directories laid out as the kernel lays them out; real groups are in integration."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tenantry.engines.jail.cgroups import Cgroup, CgroupVersion, Hierarchy, find_hierarchy
+from tenantry.engines.jail.cgroups import Cgroup, CgroupVersion, Hierarchy, find_hierarchy, sweep_empty
 from tenantry.engines.jail.types import Limits
 
 
@@ -99,3 +100,12 @@ def test_no_hierarchy_bounds_nothing_and_breaks_nothing() -> None:
     group.kill()
     group.remove()
     assert (group.values(), group.join_files, group.reading().oom_kills) == ({}, (), 0)
+
+
+def test_only_empty_groups_of_processes_that_are_gone_are_swept(tmp_path: Path) -> None:
+    gone, used, mine = "999999999-0123456789ab-1", "999999999-0123456789ab-2", f"{os.getpid()}-0123456789ab-1"
+    for name in (gone, used, mine, "somebody-else"):
+        (tmp_path / name).mkdir()
+    (tmp_path / used / "child").mkdir()
+    assert sweep_empty(Hierarchy(version=CgroupVersion.V1, parents={"pids": tmp_path})) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {used, mine, "somebody-else"}

@@ -1,6 +1,18 @@
 """The audit tables; the revision 0002 makes them."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, Table, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
 
 from tenantry.foundation.database.tables import CELL
 
@@ -19,12 +31,24 @@ audit_events = Table(
     Column("outcome", Text, nullable=False),
     Column("canonical", LargeBinary, nullable=False),
     Column("leaf", LargeBinary, nullable=False),
+    *(
+        Index(f"audit_events_{name}", "tenant_id", column, "event_id")
+        for name, column in (
+            ("action", "action"),
+            ("actor", "actor_id"),
+            ("resource", "resource_id"),
+            ("workspace", "workspace_id"),
+        )
+    ),
 )
 audit_unsealed = Table(
     "audit_unsealed",
     CELL,
     Column("tenant_id", Uuid, primary_key=True),
     Column("event_id", Uuid, primary_key=True),
+    ForeignKeyConstraint(
+        ["tenant_id", "event_id"], ["tenantry.audit_events.tenant_id", "tenantry.audit_events.event_id"]
+    ),
 )
 audit_sequence = Table(
     "audit_sequence",
@@ -32,6 +56,10 @@ audit_sequence = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("sequence", BigInteger, primary_key=True),
     Column("event_id", Uuid, nullable=False),
+    UniqueConstraint("tenant_id", "event_id"),
+    ForeignKeyConstraint(
+        ["tenant_id", "event_id"], ["tenantry.audit_events.tenant_id", "tenantry.audit_events.event_id"]
+    ),
 )
 audit_heads = Table(
     "audit_heads", CELL, Column("tenant_id", Uuid, primary_key=True), Column("size", BigInteger, nullable=False)

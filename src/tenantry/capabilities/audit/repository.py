@@ -23,14 +23,16 @@ _INSERT: Final = """
     )
     insert into audit_unsealed (tenant_id, event_id) values ($1, $2)
 """
+# An event whose commit was not confirmed comes again. It may be sealed by then, so only a new one begins to wait.
 _INSERT_MANY: Final = """
     with event as (
         insert into audit_events (tenant_id, event_id, workspace_id, occurred_at, actor_type, actor_id, action,
                                   resource_type, resource_id, outcome, canonical, leaf)
         select $1, * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
                                  $8::text[], $9::text[], $10::text[], $11::bytea[], $12::bytea[])
+        on conflict (tenant_id, event_id) do nothing returning event_id
     )
-    insert into audit_unsealed (tenant_id, event_id) select $1, unnest($2::uuid[])
+    insert into audit_unsealed (tenant_id, event_id) select $1, event_id from event
 """
 _LIST: Final = """
     select e.event_id, e.workspace_id, e.canonical, s.sequence
@@ -49,12 +51,12 @@ _LIST: Final = """
 
 
 async def insert_event(session: TenantSession, event: AuditEvent) -> None:
-    await session.execute(_INSERT, event.tenant_id, *_columns(event))
+    await session.execute(_INSERT, event.tenant_id, *_columns(event, canonical_bytes(event)))
 
 
-async def insert_events(session: TenantSession, events: Sequence[AuditEvent]) -> None:
-    """Insert events of one tenant in one statement."""
-    columns = zip(*(_columns(event) for event in events), strict=True)
+async def insert_events(session: TenantSession, events: Sequence[tuple[AuditEvent, bytes]]) -> None:
+    """Insert events of one tenant, with their canonical bytes; those that are there already are left as they are."""
+    columns = zip(*(_columns(event, canonical) for event, canonical in events), strict=True)
     await session.execute(_INSERT_MANY, session.scope.tenant_id, *(list(column) for column in columns))
 
 
@@ -124,8 +126,7 @@ async def seal_waiting(connection: "PoolConnectionProxy[asyncpg.Record]", *, lim
     return int(result)
 
 
-def _columns(event: AuditEvent) -> tuple[object, ...]:
-    canonical = canonical_bytes(event)
+def _columns(event: AuditEvent, canonical: bytes) -> tuple[object, ...]:
     return (
         event.event_id,
         event.workspace_id,

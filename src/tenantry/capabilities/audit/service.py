@@ -1,7 +1,6 @@
 """The audit trail: record, query, seal."""
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +10,7 @@ import structlog
 
 from tenantry.capabilities.audit import repository
 from tenantry.capabilities.audit.errors import TrailFull
-from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome
+from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome, canonical_bytes
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import NotFound, TenantryError
@@ -40,7 +39,9 @@ def make_event(
     reason: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> AuditEvent:
-    """Make an event of the scope's actor, now. Raises ValueError for details that have no canonical form."""
+    """Make an event of the scope's actor, now. Raises ValueError for a name that no database keeps."""
+    if "\0" in f"{action}{resource_type}{resource_id}{scope.actor.id}":
+        raise ValueError("an audit event names nothing with NUL")
     return AuditEvent(
         tenant_id=scope.tenant_id,
         event_id=new_id(),
@@ -103,7 +104,8 @@ class AuditTrail:
     """The bounded group commit of one cell, for events that have no transaction of their own: reads and refusals.
 
     A crash loses at most `flush_seconds` of them. Each tenant's events are flushed in a transaction bound to that
-    tenant, so one that cannot be written (moved, suspended) holds up nobody else.
+    tenant, so one that cannot be written holds up nobody else. They wait until they are known to be kept, and count
+    towards `capacity` that long.
     """
 
     def __init__(
@@ -122,10 +124,11 @@ class AuditTrail:
         self._flush_seconds = flush_seconds
         self._capacity = capacity
         self._sample_reads = sample_reads
-        self._waiting: dict[UUID, list[AuditEvent]] = {}
+        self._waiting: dict[UUID, list[tuple[AuditEvent, bytes]]] = {}
         self._count = 0
         self._wake = asyncio.Event()
-        self._flushed = asyncio.Event()
+        self._flushing = asyncio.Lock()
+        self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
     def read(self, scope: TenantScope, *, action: str, resource_type: str, resource_id: str) -> None:
@@ -145,9 +148,12 @@ class AuditTrail:
         reason: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take an event for the next flush; raises TrailFull (503) when too many of this tenant wait."""
-        waiting = self._waiting.setdefault(scope.tenant_id, [])
-        if len(waiting) >= self._capacity:
+        """Take an event for the next flush.
+
+        Raises TrailFull (503) when too many of this tenant wait, ValueError for an event without a canonical form,
+        which would block all behind it.
+        """
+        if len(self._waiting.get(scope.tenant_id, ())) >= self._capacity:
             raise TrailFull
         event = make_event(
             scope,
@@ -159,7 +165,7 @@ class AuditTrail:
             reason=reason,
             details=details,
         )
-        waiting.append(event)
+        self._waiting.setdefault(scope.tenant_id, []).append((event, canonical_bytes(event)))
         self._count += 1
         self._wake.set()
 
@@ -167,45 +173,48 @@ class AuditTrail:
         self._task = asyncio.create_task(self._run(), name=f"audit-trail-{self._region}")
 
     async def stop(self) -> None:
-        """Flush what waits, then end."""
+        """Flush what waits, then end. A flush under way is not broken off: its commit could not be told then."""
+        self._stopping = True
+        self._wake.set()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await self._task
         await self.flush()
 
-    async def flush(self) -> None:
-        """Write all that waits now."""
-        waiting, self._waiting = self._waiting, {}
-        for tenant_id, events in waiting.items():
-            for start in range(0, len(events), _BATCH):
-                await self._write(tenant_id, events[start : start + _BATCH])
+    async def flush(self) -> bool:
+        """Write all that waits now; tells whether all of it was written."""
+        async with self._flushing:
+            written = [await self._flush_tenant(tenant_id) for tenant_id in list(self._waiting)]
         AUDIT_WAITING.labels(self._region).set(self._count)
+        return all(written)
 
-    async def _write(self, tenant_id: UUID, events: list[AuditEvent]) -> None:
+    async def _flush_tenant(self, tenant_id: UUID) -> bool:
         scope = TenantScope(tenant_id=tenant_id, region=self._region, actor=SYSTEM)
-        try:
-            async with self._open_session(scope) as session:
-                await repository.insert_events(session, events)
-        except TenantryError as error:
-            _log.warning("audit.flush_failed", code=error.code, events=len(events))
-            self._waiting.setdefault(tenant_id, [])[:0] = events
-            return
-        except Exception as error:  # noqa: BLE001 - one event that cannot be written must not take others with it
-            if len(events) > 1:
-                await self._write(tenant_id, events[: len(events) // 2])
-                await self._write(tenant_id, events[len(events) // 2 :])
-                return
-            _log.exception("audit.event_unwritable", action=events[0].action, kind=type(error).__name__)
-        self._count -= len(events)
+        waiting = self._waiting[tenant_id]
+        left = len(waiting)  # what comes meanwhile waits for the next flush, else a busy tenant has one commit an event
+        while left:
+            batch = waiting[: min(left, _BATCH)]
+            try:
+                async with self._open_session(scope) as session:
+                    await repository.insert_events(session, batch)
+            except TenantryError as error:
+                _log.warning("audit.flush_failed", code=error.code, events=len(waiting), tenant=str(tenant_id))
+                return False
+            except Exception as error:  # noqa: BLE001 - one tenant's fault must not end the trail of all
+                _log.error("audit.flush_fault", kind=type(error).__name__, events=len(waiting), tenant=str(tenant_id))
+                return False
+            del waiting[: len(batch)]
+            self._count -= len(batch)
+            left -= len(batch)
+        if not waiting:
+            del self._waiting[tenant_id]
+        return True
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             await self._wake.wait()
             self._wake.clear()
             await asyncio.sleep(self._flush_seconds)
-            await self.flush()
-            if self._count:
+            if not await self.flush() and not self._stopping:
                 self._wake.set()
                 await asyncio.sleep(_RETRY_SECONDS)
 

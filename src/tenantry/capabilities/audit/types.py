@@ -1,6 +1,7 @@
 """The audit event and its canonical form (ADR 0006)."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,8 @@ from tenantry.foundation.scope import Actor
 
 FORM_VERSION: Final = 1
 _LEAF: Final = b"\x00"
+# Of strings alone, JSON with sorted ASCII names and no spaces *is* canonical, and C writes it ten times as fast.
+_WRITER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class Outcome(StrEnum):
@@ -57,28 +60,29 @@ class AuditFilter:
 
 
 def canonical_bytes(event: AuditEvent) -> bytes:
-    """Write the event in the JSON Canonicalization Scheme (RFC 8785).
+    """Write the event in the JSON Canonicalization Scheme (RFC 8785); raises ValueError for what has no form in it.
 
     These bytes are what is hashed, exported and verified, for ever: a member is only ever added, with a higher `form`.
     `sequence` is not among them: the sealer gives it later, the tree binds it.
     """
-    return rfc8785.dumps(
-        {
-            "form": FORM_VERSION,
-            "id": format_id(Prefix.AUDIT_EVENT, event.event_id),
-            "tenant": format_id(Prefix.TENANT, event.tenant_id),
-            "workspace": format_id(Prefix.WORKSPACE, event.workspace_id) if event.workspace_id else None,
-            "occurred_at": event.occurred_at.isoformat(timespec="microseconds"),
-            "actor": {"type": event.actor.type.value, "id": event.actor.id, "chain": list(event.actor.chain)},
-            "action": event.action,
-            "resource": {"type": event.resource_type, "id": event.resource_id},
-            "outcome": event.outcome.value,
-            "reason": event.reason,
-            "ip": event.ip,
-            "trace_id": event.trace_id,
-            "details": dict(event.details),
-        }
-    )
+    form: dict[str, Any] = {
+        "form": FORM_VERSION,
+        "id": format_id(Prefix.AUDIT_EVENT, event.event_id),
+        "tenant": format_id(Prefix.TENANT, event.tenant_id),
+        "workspace": format_id(Prefix.WORKSPACE, event.workspace_id) if event.workspace_id else None,
+        "occurred_at": event.occurred_at.isoformat(timespec="microseconds"),
+        "actor": {"type": event.actor.type.value, "id": event.actor.id, "chain": list(event.actor.chain)},
+        "action": event.action,
+        "resource": {"type": event.resource_type, "id": event.resource_id},
+        "outcome": event.outcome.value,
+        "reason": event.reason,
+        "ip": event.ip,
+        "trace_id": event.trace_id,
+        "details": dict(event.details),
+    }
+    if all(type(value) is str and name.isascii() for name, value in event.details.items()):
+        return _WRITER.encode(form).encode()
+    return rfc8785.dumps(form)
 
 
 def leaf_hash(canonical: bytes) -> bytes:

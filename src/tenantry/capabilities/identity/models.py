@@ -1,6 +1,18 @@
 """Tables of identity; the revision 0004 makes them."""
 
-from sqlalchemy import ARRAY, BigInteger, Column, DateTime, LargeBinary, Table, Text, Uuid
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 
 from tenantry.foundation.database.tables import CELL
 
@@ -12,8 +24,10 @@ users = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("user_id", Uuid, primary_key=True),
     *(Column(name, Text, nullable=False) for name in ("issuer", "subject", "email", "name", "status")),
-    Column("version", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
     Column("created_at", _MOMENT, nullable=False),
+    UniqueConstraint("tenant_id", "issuer", "subject"),
+    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
 )
 service_accounts = Table(
     "service_accounts",
@@ -23,8 +37,14 @@ service_accounts = Table(
     Column("workspace_id", Uuid, nullable=False),
     Column("name", Text, nullable=False),
     Column("status", Text, nullable=False),
-    Column("version", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
     Column("created_at", _MOMENT, nullable=False),
+    UniqueConstraint("tenant_id", "workspace_id", "name"),
+    ForeignKeyConstraint(
+        ["tenant_id", "workspace_id"],
+        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
+        ondelete="CASCADE",
+    ),
 )
 api_keys = Table(
     "api_keys",
@@ -39,4 +59,5 @@ api_keys = Table(
     Column("created_at", _MOMENT, nullable=False),
     Column("created_by", Text, nullable=False),
     *(Column(name, _MOMENT) for name in ("expires_at", "last_used_at", "revoked_at")),
+    UniqueConstraint("tenant_id", "lookup"),
 )

@@ -1,6 +1,20 @@
 """Tables of sandboxes; the revisions 0005 and 0006 make them (the queue's own are the engine's)."""
 
-from sqlalchemy import ARRAY, BigInteger, Column, DateTime, Integer, LargeBinary, Table, Text, Uuid
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tenantry.foundation.database.tables import CELL
@@ -16,6 +30,12 @@ images = Table(
     *(Column(name, Text, nullable=False) for name in ("name", "digest", "source", "created_by")),
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", _MOMENT, nullable=False),
+    UniqueConstraint("tenant_id", "workspace_id", "name"),
+    ForeignKeyConstraint(
+        ["tenant_id", "workspace_id"],
+        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
+        ondelete="CASCADE",
+    ),
 )
 jobs = Table(
     "jobs",
@@ -30,10 +50,22 @@ jobs = Table(
     *(Column(name, JSONB, nullable=False) for name in ("labels", "limits", "inputs", "usage")),
     Column("receipt", JSONB),
     *(Column(name, LargeBinary) for name in ("content_key", "environment", "log_sha256")),
-    Column("attempt", Integer, nullable=False),
-    Column("log_bytes", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
     Column("queued_at", _MOMENT, nullable=False),
     *(Column(name, _MOMENT) for name in ("started_at", "finished_at", "content_until", "content_purged_at")),
+    ForeignKeyConstraint(
+        ["tenant_id", "workspace_id"],
+        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
+        ondelete="CASCADE",
+    ),
+    Index("jobs_workspace", "tenant_id", "workspace_id", "job_id"),
+    Index(
+        "jobs_content",
+        "tenant_id",
+        "content_until",
+        postgresql_where=text("content_until is not null and content_purged_at is null"),
+    ),
 )
 job_logs = Table(
     "job_logs",
@@ -45,6 +77,9 @@ job_logs = Table(
     Column("stream", Text, nullable=False),
     Column("at", _MOMENT, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
+    ForeignKeyConstraint(
+        ["tenant_id", "job_id"], ["tenantry.jobs.tenant_id", "tenantry.jobs.job_id"], ondelete="CASCADE"
+    ),
 )
 artifacts = Table(
     "artifacts",
@@ -57,6 +92,10 @@ artifacts = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
     Column("created_at", _MOMENT, nullable=False),
+    UniqueConstraint("tenant_id", "job_id", "path"),
+    ForeignKeyConstraint(
+        ["tenant_id", "job_id"], ["tenantry.jobs.tenant_id", "tenantry.jobs.job_id"], ondelete="CASCADE"
+    ),
 )
 purges = Table(
     "purges",
@@ -64,5 +103,6 @@ purges = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("job_id", Uuid, primary_key=True),
     Column("due_at", _MOMENT, nullable=False),
+    Index("purges_due", "due_at"),
     schema="queue",
 )

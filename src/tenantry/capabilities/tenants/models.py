@@ -1,6 +1,19 @@
 """Tables of tenants; revisions `cell` 0003 and `directory` 0001 make them."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, Table, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tenantry.foundation.database.tables import CELL, DIRECTORY
@@ -23,7 +36,7 @@ tenants = Table(
         for name in ("owner", "settings", "quotas", "limits", "billing", "contacts", "metadata")
     ),
     Column("clock_skew_ms", Integer, nullable=False),
-    Column("version", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
     Column("created_at", _MOMENT, nullable=False),
     Column("updated_at", _MOMENT, nullable=False),
     Column("suspended_at", _MOMENT),
@@ -39,10 +52,12 @@ workspaces = Table(
     Column("settings", JSONB, nullable=False),
     Column("status", Text, nullable=False),
     Column("status_reason", Text),
-    Column("version", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
     Column("created_at", _MOMENT, nullable=False),
     Column("updated_at", _MOMENT, nullable=False),
     Column("archived_at", _MOMENT),
+    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+    Index("workspaces_path", "tenant_id", "path", unique=True, postgresql_where=text("status <> 'archived'")),
 )
 keysets = Table(
     "keysets",
@@ -51,13 +66,15 @@ keysets = Table(
     Column("keyset_id", Uuid, primary_key=True),
     Column("wrapped", LargeBinary, nullable=False),
     Column("created_at", _MOMENT, nullable=False),
+    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
 )
 directory_tenants = Table(
     "tenants",
     DIRECTORY,
     Column("tenant_id", Uuid, primary_key=True),
     *(Column(name, Text, nullable=False) for name in ("slug", "region", "isolation", "placement", "status")),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", _MOMENT, nullable=False, server_default=text("now()")),
+    UniqueConstraint("slug"),
 )
 directory_workspaces = Table(
     "workspaces",
@@ -65,5 +82,7 @@ directory_workspaces = Table(
     Column("workspace_id", Uuid, primary_key=True),
     Column("tenant_id", Uuid, nullable=False),
     Column("region", Text, nullable=False),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", _MOMENT, nullable=False, server_default=text("now()")),
+    ForeignKeyConstraint(["tenant_id"], ["directory.tenants.tenant_id"], ondelete="CASCADE"),
+    Index("workspaces_tenant", "tenant_id"),
 )

@@ -28,7 +28,7 @@ class TinkKeyset:
 
         self._message = message
         # The public way in (parse) wants a serialised keyset: one more copy of every key in memory.
-        self._aead = KeysetHandle._create(message).primitive(aead.Aead)  # noqa: SLF001
+        self._aead = KeysetHandle._create(message).primitive(aead.Aead)  # noqa: SLF001 - as said above
 
     @classmethod
     def parse(cls, serialised: bytes) -> "TinkKeyset":

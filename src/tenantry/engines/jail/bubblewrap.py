@@ -107,10 +107,10 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     options += ("--dir", "/workspace/outputs")
     if spec.inputs:
         options += _tmpfs("/inputs", sum(len(item.content) + 4096 for item in spec.inputs) + _INPUT_SLACK)
-    options += ("--file", str(BARRIER_FD), "/dev/shm/barrier")  # noqa: S108
-    options += _tmpfs("/dev/shm", limits.shm_mib * MIB, perms="1777")  # noqa: S108 - over the barrier's file
+    options += ("--file", str(BARRIER_FD), "/dev/shm/barrier")
+    options += _tmpfs("/dev/shm", limits.shm_mib * MIB, perms="1777")
     options += ("--remount-ro", "/dev", *(("--remount-ro", "/inputs") if spec.inputs else ()))
-    options += (*_tmpfs("/tmp", limits.tmp_mib * MIB, perms="1777"), *_tmpfs("/run", _RUN_BYTES))  # noqa: S108
+    options += (*_tmpfs("/tmp", limits.tmp_mib * MIB, perms="1777"), *_tmpfs("/run", _RUN_BYTES))
     options += ("--chdir", spec.workdir, "--clearenv")
     for name, value in _environment(image, spec).items():
         options += ("--setenv", name, value)
@@ -123,7 +123,7 @@ def _tmpfs(target: str, size: int, *, perms: str = "0755") -> tuple[str, ...]:
 
 
 def _environment(image: ImageRoot, spec: Spec) -> dict[str, str]:
-    return {"PATH": _PATH, "HOME": "/workspace", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **image.env, **spec.env}  # noqa: S108
+    return {"PATH": _PATH, "HOME": "/workspace", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **image.env, **spec.env}
 
 
 def is_reachable(path: Path) -> bool:

@@ -8,6 +8,7 @@ supervisor's instance, by which the next one knows what a dead one left behind.
 import contextlib
 import errno
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ _PERIOD_US: Final = 100_000
 OVERHEAD_PIDS: Final = 3  # bwrap's monitor, process 1, and the fork that becomes the program
 _CONTROLLERS: Final = ("memory", "pids", "cpu")
 _REMOVAL_SECONDS: Final = 5.0
+_GROUP_NAME: Final = re.compile(r"(\d+)-[0-9a-f]{12}-\d+")
 
 
 class CgroupVersion(StrEnum):
@@ -177,6 +179,22 @@ def reclaim(hierarchy: Hierarchy, *, prefix: str) -> int:
                 with contextlib.suppress(OSError):
                     _remove(Path(entry.path))
     return len(names)
+
+
+def sweep_empty(hierarchy: Hierarchy) -> int:
+    """Remove empty groups of supervisors whose process is gone, of homes that may be gone too; returns how many.
+
+    Nothing is killed: only the lock in a supervisor's home proves its death.
+    """
+    removed = 0
+    for parent in hierarchy.directories:
+        for entry in list(os.scandir(parent)):
+            name = _GROUP_NAME.fullmatch(entry.name)
+            if name and not Path(f"/proc/{name.group(1)}").exists():
+                with contextlib.suppress(OSError):
+                    os.rmdir(entry.path)  # noqa: PTH106 - an entry of a scan, no Path
+                    removed += 1
+    return removed
 
 
 def _own_groups(proc: Path) -> dict[str, str]:

@@ -41,7 +41,7 @@ _DEVICES = {
 }
 _INT_80 = bytes.fromhex("b8 14 00 00 00 cd 80 c3")  # mov eax, 20 (getpid of i386); int 0x80; ret
 _ADDRESSES = (
-    "127.0.0.1", "127.1", "0x7f000001", "2130706433", "0177.0.0.1", "0.0.0.0", "::1", "::ffff:127.0.0.1",  # noqa: S104
+    "127.0.0.1", "127.1", "0x7f000001", "2130706433", "0177.0.0.1", "0.0.0.0", "::1", "::ffff:127.0.0.1",
     "169.254.169.254", "fd00:ec2::254", "10.0.0.1", "172.17.0.1", "192.168.0.1", "1.1.1.1", "2606:4700:4700::1111",
 )  # fmt: skip
 
@@ -117,7 +117,7 @@ def becoming_root() -> tuple[bool, str]:
 
 
 def own_processes_only() -> tuple[bool, str]:
-    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208
+    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
     return len(pids) <= len(("init", "program", "two more")) + 1 and os.getppid() in {0, 1, *pids}, f"{pids}"
 
 
@@ -126,7 +126,7 @@ def signals_stay_inside() -> tuple[bool, str]:
 
 
 def descriptors() -> tuple[bool, str]:
-    held = [number for number in range(64) if not error_of(lambda: os.fstat(number))]  # noqa: B023
+    held = [number for number in range(64) if not error_of(lambda: os.fstat(number))]
     return held == [0, 1, 2], f"{held}"
 
 
@@ -177,16 +177,16 @@ def kernel_memory_is_closed() -> tuple[bool, str]:
 
 
 def devices() -> tuple[bool, str]:
-    extra = sorted(set(os.listdir("/dev")) - _DEVICES)  # noqa: PTH208
+    extra = sorted(set(os.listdir("/dev")) - _DEVICES)
     blocks = (
-        [name for name in os.listdir("/dev") if stat.S_ISBLK(os.lstat(f"/dev/{name}").st_mode)] if not extra else []  # noqa: PTH208
+        [name for name in os.listdir("/dev") if stat.S_ISBLK(os.lstat(f"/dev/{name}").st_mode)] if not extra else []
     )
     return not extra and not blocks, " ".join((*extra, *blocks))
 
 
 def making_devices() -> tuple[bool, str]:
     return refused(
-        lambda: os.mknod("/tmp/null", stat.S_IFCHR | 0o666, os.makedev(1, 3)),  # noqa: S108
+        lambda: os.mknod("/tmp/null", stat.S_IFCHR | 0o666, os.makedev(1, 3)),
         lambda: os.mknod("/workspace/disk", stat.S_IFBLK | 0o666, os.makedev(254, 0)),
     )
 
@@ -194,7 +194,7 @@ def making_devices() -> tuple[bool, str]:
 def neighbours_files() -> tuple[bool, str]:
     """Look for the neighbour's canary wherever a file or an environment can be read."""
     canary = PLAN["canary"]
-    places = [Path(top) for top in ("/workspace", "/tmp", "/run", "/inputs", "/dev/shm", "/var", "/etc")]  # noqa: S108
+    places = [Path(top) for top in ("/workspace", "/tmp", "/run", "/inputs", "/dev/shm", "/var", "/etc")]
     for top in places:
         for directory, _, names in os.walk(top):
             for name in names:
@@ -227,7 +227,7 @@ def no_address_answers() -> tuple[bool, str]:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             with socket.socket(family, socket.SOCK_STREAM) as link:
                 link.settimeout(0.2)
-                if not error_of(lambda: link.connect((address, port))):  # noqa: B023
+                if not error_of(lambda: link.connect((address, port))):
                     reached.append(f"{address}:{port}")
     return not reached, " ".join(reached)
 

@@ -44,7 +44,7 @@ _HIGH_FD = 64
 _FIRST_OWN_FD = 3
 _MOST_FDS = 1 << 20  # close_range(2) does not mind
 _MESSAGE_BYTES = 1 << 16
-_PLACES = ("/mnt", "/srv", "/media", "/tmp", "/opt")  # noqa: S108 - shadowed in our own namespace only
+_PLACES = ("/mnt", "/srv", "/media", "/tmp", "/opt")
 _NOT_LAUNCHED = 125
 
 
@@ -165,7 +165,7 @@ class Launcher:
         _checked(_LIBC.unshare(_CLONE_NEWNS))
         _mount("none", "/", "", _MS_REC | _MS_SLAVE)
         for place in _PLACES:
-            if os.path.isdir(place) and not os.path.islink(place):  # noqa: PTH112, PTH114
+            if os.path.isdir(place) and not os.path.islink(place):
                 self._shelf = place
                 self._under = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
@@ -181,10 +181,10 @@ class Launcher:
         try:
             self._exposures += 1
             above = f"{self._shelf}/{self._exposures}"
-            os.mkdir(above, 0o711)  # noqa: PTH102
-            target = f"{above}/{os.path.basename(path)}"  # noqa: PTH119
+            os.mkdir(above, 0o711)
+            target = f"{above}/{os.path.basename(path)}"
             if stat.S_ISDIR(os.fstat(source).st_mode):
-                os.mkdir(target, 0o755)  # noqa: PTH102
+                os.mkdir(target, 0o755)
             else:
                 os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
             _mount(f"/proc/self/fd/{source}", target, "", _MS_BIND)
@@ -262,7 +262,7 @@ class Launcher:
             os.umask(0o022)
             os.chdir("/")
             _arrange([self._null, out, err, args, program, status, barrier])
-            os.execve(  # noqa: S606
+            os.execve(
                 self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment
             )
         except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
@@ -342,9 +342,9 @@ class Launcher:
 def _children() -> list[int]:
     """Every process whose parent this one is."""
     found = []
-    for name in os.listdir("/proc"):  # noqa: PTH208
+    for name in os.listdir("/proc"):
         if name.isdecimal():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as source:  # noqa: PTH123
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as source:
                 if int(source.read().rpartition(b")")[2].split()[1]) == os.getpid():
                     found.append(int(name))
     return found

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from tenantry.engines.jail.cgroups import Hierarchy, reclaim
+from tenantry.engines.jail.cgroups import Hierarchy, reclaim, sweep_empty
 
 
 class Owner:
@@ -39,6 +39,7 @@ def reclaim_orphans(directory: Path, hierarchy: Hierarchy) -> int:
             dead += 1
         finally:
             os.close(descriptor)
+    sweep_empty(hierarchy)
     return dead
 
 

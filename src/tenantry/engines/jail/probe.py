@@ -149,7 +149,7 @@ async def _chain(home: Path, bubblewrap: Path | None) -> list[ProbeResult]:
 
 def _verdicts(receipt: Receipt, seen: list[str]) -> list[ProbeResult]:
     """Judge what the kernel answered about a real sandbox, and what a program in it saw."""
-    interfaces, nested = seen if len(seen) == 2 else ("?", "?")  # noqa: PLR2004
+    interfaces, nested = seen if len(seen) == 2 else ("?", "?")  # noqa: PLR2004 - the two it prints
     remedy = "this machine's kernel or a security module interferes: report it with the output of the probe"
     masks = " ".join(receipt.capabilities.values())
     return [

@@ -160,7 +160,7 @@ async def _bombs(
         SelftestResult("memory_bomb", bounded, f"{memory.ending} at {memory.usage.peak_memory_mib:.0f} MiB"),
         SelftestResult("output_bomb", output.ending is Ending.OUTPUT_LIMIT, f"{output.usage.output_bytes} bytes"),
         SelftestResult("endless_program", patience.ending is Ending.TIMED_OUT, f"{patience.usage.wall_seconds:.1f} s"),
-        SelftestResult("background_process", background.exit_code == 7, f"{background.usage.wall_seconds:.1f} s"),  # noqa: PLR2004
+        SelftestResult("background_process", background.exit_code == 7, f"{background.usage.wall_seconds:.1f} s"),  # noqa: PLR2004 - its own
     ]
 
 

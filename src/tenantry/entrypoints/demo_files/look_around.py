@@ -48,6 +48,20 @@ def find_interface(allowed: str) -> None:
         raise OSError(0, f"there is only {allowed}")
 
 
+def find_text(text: str) -> None:
+    """Succeed when a file or an environment here holds the text; the plan, which names it, does not count."""
+    tops = ("/workspace", "/inputs", "/tmp", "/run", "/dev/shm", "/var")  # noqa: S108 - places to look in
+    below = (Path(folder, name) for top in tops for folder, _, names in os.walk(top) for name in names)
+    for path in (*below, *Path("/proc").glob("[0-9]*/environ")):
+        try:
+            found = path.name != "plan.json" and text.encode() in path.read_bytes()
+        except OSError:
+            continue
+        if found:
+            return
+    raise OSError(0, "no file and no environment here holds it")
+
+
 ATTEMPTS: dict[str, Callable[[str], object]] = {
     "read": read,
     "list": os.listdir,
@@ -59,6 +73,7 @@ ATTEMPTS: dict[str, Callable[[str], object]] = {
     "signal": lambda pid: os.kill(int(pid), 0),
     "uid": lambda uid: os.setuid(int(uid)),
     "interface": find_interface,
+    "text": find_text,
 }
 
 

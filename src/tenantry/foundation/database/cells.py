@@ -2,19 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.context import ContextSigner, derive_context_key
 from tenantry.foundation.database.link import Link
-from tenantry.foundation.database.pool import database_errors, open_pool
+from tenantry.foundation.database.pool import SessionPool, database_errors, open_pool
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import WrongRegion
 from tenantry.foundation.scope import TenantScope
-
-if TYPE_CHECKING:
-    from tenantry.foundation.database.pool import Pool
-
 
 _PING = "select 1"
 
@@ -24,7 +19,7 @@ class Cell:
     """One region's database as the application sees it."""
 
     region: str
-    pool: "Pool"
+    pool: SessionPool
     signer: ContextSigner
     link: Link
 

@@ -43,4 +43,4 @@ class ContextSigner:
         expiry = int(time.time() + self.clock_offset) + LIFETIME_SECONDS
         workspace = workspace_id.hex if workspace_id else "*"
         body = f"{self._key_id}{'p' if lifecycle else 'n'}{expiry:010d}{tenant_id.hex}{workspace}"
-        return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest() + body
+        return hmac.digest(self._key, body.encode(), "sha256").hex() + body

@@ -14,6 +14,7 @@ import asyncpg
 import structlog
 
 from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.pool import database_errors
 
 if TYPE_CHECKING:
     from tenantry.foundation.database.pool import Connection
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 FRESH_SECONDS: Final = 0.5
 _PING_SECONDS: Final = 0.15
 _RETRY_SECONDS: Final = 0.25
+_START_SECONDS: Final = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -53,9 +55,10 @@ class Link:
         self._on_lost.append(callback)
 
     async def start(self) -> None:
-        """Connect and begin; returns once the first ping is answered."""
+        """Connect and begin; returns once the first ping is answered. Raises Unavailable when none is."""
         self._task = asyncio.create_task(self._run(), name="database-link")
-        await asyncio.wait_for(self._up.wait(), timeout=10)
+        with database_errors():
+            await asyncio.wait_for(self._up.wait(), timeout=_START_SECONDS)
 
     async def stop(self) -> None:
         if self._task is not None:

@@ -28,6 +28,13 @@ _ROLE_SETTINGS: Final = (
     "idle_in_transaction_session_timeout = '30s'",
     "statement_timeout = '30s'",
 )
+# What PostgreSQL lets everybody do and no policy fences: see the names of a session's prepared statements, which on a
+# pooled connection are the former borrower's, and make large objects, which every tenant could then read.
+_CLOSED_FUNCTIONS: Final = """
+    select p.oid::regprocedure::text as name from pg_proc p
+    where p.pronamespace = 'pg_catalog'::regnamespace and has_function_privilege('public', p.oid, 'execute')
+      and (p.proname = 'pg_prepared_statement' or p.proname ^@ 'lo_' or p.proname in ('loread', 'lowrite'))
+"""
 
 
 async def prepare_cluster(connection: "Connection", *, passwords: Mapping[str, str]) -> None:
@@ -62,6 +69,8 @@ async def prepare_database(
         await inside.execute("revoke all on schema public from public")
         for schema in schemas:
             await inside.execute(f"create schema if not exists {schema} authorization {OWNER}")
+        for function in await inside.fetch(_CLOSED_FUNCTIONS):
+            await inside.execute(f"revoke execute on function {function['name']} from public")
     finally:
         await inside.close()
 

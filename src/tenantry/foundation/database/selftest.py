@@ -3,7 +3,6 @@
 Each finding names the fault and its remedy. The probes run as the very role that serves requests.
 """
 
-import asyncio
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -29,7 +28,7 @@ class Finding:
 
 
 _ROLE_FAULTS: Final = """
-    select r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb,
+    select r.rolsuper, r.rolbypassrls, r.rolreplication, r.rolcreaterole, r.rolcreatedb,
            exists (select from pg_auth_members m where m.member = r.oid) as member,
            exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
                    where c.relowner = r.oid and n.nspname not like 'pg\\_%') as owner,
@@ -44,6 +43,7 @@ _ROLE_FAULTS: Final = """
 _ROLE_REMEDIES: Final = {
     "rolsuper": ("is a superuser", "alter role {role} nosuperuser"),
     "rolbypassrls": ("bypasses row level security", "alter role {role} nobypassrls"),
+    "rolreplication": ("may copy the whole server", "alter role {role} noreplication"),
     "rolcreaterole": ("may create roles", "alter role {role} nocreaterole"),
     "rolcreatedb": ("may create databases", "alter role {role} nocreatedb"),
     "member": ("is a member of another role", "revoke that membership"),
@@ -54,40 +54,60 @@ _ROLE_REMEDIES: Final = {
     "temp_first": ("has temporary tables first in its search_path", "let the product set search_path"),
 }
 
-# Tables that the application role can reach and that carry a tenant, with what the fence demands of each.
+# Tables that the application role can reach, with what the fence demands of each. Clauses are compared as PostgreSQL
+# prints them: one that only contains the right words may have an `or` behind them.
 _TABLE_FAULTS: Final = """
     with reachable as (
-        select c.oid, n.nspname || '.' || c.relname as name, c.relrowsecurity, c.relforcerowsecurity, c.relkind,
-               c.reloptions
+        select c.oid, n.nspname || '.' || c.relname as name, c.relrowsecurity, c.relforcerowsecurity,
+               c.relkind in ('r', 'p') as holds_rows, c.relkind, c.reloptions
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not in ('pg_catalog', 'information_schema')
           and has_schema_privilege('tenantry_app', n.oid, 'USAGE')
-          and (has_table_privilege('tenantry_app', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES')
+          and (has_table_privilege('tenantry_app', c.oid,
+                                   'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
                or has_any_column_privilege('tenantry_app', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
+    ), demanded (what, column_name, command, clause) as (values
+        ('tenant', 'tenant_id', 'r', '(tenant_id = ( SELECT fence.tenant() AS tenant))'),
+        ('tenant', 'tenant_id', 'a', '(tenant_id = ( SELECT fence.writable_tenant() AS writable_tenant))'),
+        ('tenant', 'tenant_id', 'w', '(tenant_id = ( SELECT fence.writable_tenant() AS writable_tenant))'),
+        ('tenant', 'tenant_id', 'd', '(tenant_id = ( SELECT fence.writable_tenant() AS writable_tenant))'),
+        ('workspace', 'workspace_id', '*', '(NOT (workspace_id IS DISTINCT FROM '
+            || 'COALESCE(( SELECT fence.workspace() AS workspace), workspace_id)))')
+    ), unguarded as (
+        select distinct r.oid, d.what from reachable r cross join demanded d
+        where exists (select from pg_attribute a where a.attrelid = r.oid and a.attname = d.column_name)
+          and not exists (
+            select from pg_policy p where p.polrelid = r.oid and not p.polpermissive and p.polcmd::text = d.command
+              and p.polroles && array[0, 'tenantry_app'::regrole]::oid[]
+              and coalesce(pg_get_expr(p.polqual, p.polrelid), d.clause) = d.clause
+              and coalesce(pg_get_expr(p.polwithcheck, p.polrelid), d.clause) = d.clause)
     )
     select name, fault from reachable r, lateral (values
-        ('has no tenant_id', r.relkind in ('r', 'p') and not exists (
+        ('has no tenant_id', r.holds_rows and not exists (
             select from pg_attribute a where a.attrelid = r.oid and a.attname = 'tenant_id' and a.attnotnull)),
-        ('has no forced row level security', r.relkind in ('r', 'p')
-            and not (r.relrowsecurity and r.relforcerowsecurity)),
-        ('lacks a restrictive tenant policy', r.relkind in ('r', 'p') and (
-            select count(distinct p.polcmd) from pg_policy p where p.polrelid = r.oid and not p.polpermissive
-              and pg_get_expr(coalesce(p.polqual, p.polwithcheck), p.polrelid) ~ 'tenant_id = \\( SELECT fence\\.'
-        ) < 4),
-        ('lets the application truncate or reference it',
-            has_table_privilege('tenantry_app', r.oid, 'TRUNCATE, REFERENCES')),
+        ('has no forced row level security', r.holds_rows and not (r.relrowsecurity and r.relforcerowsecurity)),
+        ('lacks a restrictive tenant policy', r.holds_rows and (r.oid, 'tenant') in (select oid, what from unguarded)),
+        ('lacks a restrictive workspace policy',
+            r.holds_rows and (r.oid, 'workspace') in (select oid, what from unguarded)),
+        ('lets the application truncate or reference it, or put triggers on it',
+            has_table_privilege('tenantry_app', r.oid, 'TRUNCATE, REFERENCES, TRIGGER')
+            or has_any_column_privilege('tenantry_app', r.oid, 'REFERENCES')),
         ('is a view that does not run as its invoker', r.relkind = 'v'
             and not coalesce('security_invoker=true' = any (r.reloptions), false)),
         ('is a materialised view or foreign table', r.relkind in ('m', 'f')),
         ('has a key that does not start with tenant_id', exists (
-            select from pg_index i join pg_attribute a on a.attrelid = r.oid and a.attnum = i.indkey[0]
-            where i.indrelid = r.oid and i.indisunique and a.attname <> 'tenant_id')),
+            select from pg_index i left join pg_attribute a on a.attrelid = r.oid and a.attnum = i.indkey[0]
+            where i.indrelid = r.oid and (i.indisunique or i.indisexclusion)
+              and a.attname is distinct from 'tenant_id')),
         ('has a foreign key that does not start with tenant_id', exists (
-            select from pg_constraint k join pg_attribute a on a.attrelid = r.oid and a.attnum = k.conkey[1]
-            where k.conrelid = r.oid and k.contype = 'f' and a.attname <> 'tenant_id'))
+            select from pg_constraint k
+                join pg_attribute a on a.attrelid = r.oid and a.attnum = k.conkey[1]
+                join pg_attribute f on f.attrelid = k.confrelid and f.attnum = k.confkey[1]
+            where k.conrelid = r.oid and k.contype = 'f' and (a.attname <> 'tenant_id' or f.attname <> 'tenant_id')))
     ) as checks (fault, broken)
     where broken
 """
+_FENCE_FUNCTIONS: Final = ("tenant()", "writable_tenant()", "workspace()", "set_tenant_state(text)")
 
 
 async def examine_cell(dsn: str, *, signer: ContextSigner) -> list[Finding]:
@@ -135,8 +155,10 @@ async def _tables(connection: "Connection") -> list[Finding]:
 async def _definers(connection: "Connection") -> list[Finding]:
     """Only the fence's own definer functions may be callable: any other runs with its owner's eyes."""
     rows = await connection.fetch(
-        """select n.nspname || '.' || p.proname as name from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-           where p.prosecdef and has_function_privilege(p.oid, 'EXECUTE') and n.nspname <> 'fence'"""
+        """select p.oid::regprocedure::text as name from pg_proc p
+           where p.prosecdef and has_function_privilege(p.oid, 'EXECUTE')
+             and p.oid::regprocedure::text <> all ($1)""",
+        [f"fence.{function}" for function in _FENCE_FUNCTIONS],
     )
     remedy = "revoke execute on it from public and tenantry_app"
     return [Finding("definer_callable", f"{row['name']} is a callable definer function", remedy) for row in rows]
@@ -147,13 +169,12 @@ async def _siblings(connection: "Connection", dsn: str) -> list[Finding]:
     marker = secrets.token_hex(8)
     sibling = await asyncpg.connect(dsn, timeout=10)
     try:
-        running = asyncio.ensure_future(sibling.execute(f"select pg_sleep(0.2) /* {marker} */"))
-        await asyncio.sleep(0.1)
+        # A session shows its last statement until the next one.
+        await sibling.execute(f"select 1 /* {marker} */")
         seen = await connection.fetchval(
             "select count(*) from pg_stat_activity where query like '%' || $1 || '%' and pid <> pg_backend_pid()",
             marker,
         )
-        await running
     finally:
         await sibling.close()
     if not seen:
@@ -169,6 +190,18 @@ async def _siblings(connection: "Connection", dsn: str) -> list[Finding]:
 
 async def _canary(connection: "Connection", signer: ContextSigner) -> list[Finding]:
     """Write a row as one tenant, look for it as another and as nobody; all of it is rolled back."""
+    try:
+        kept, leaked, unbound = await _look_for_canary(connection, signer)
+    except asyncpg.PostgresError as error:
+        detail = f"a canary row could be neither written nor sought: {type(error).__name__}, {error}"
+        return [Finding("canary_failed", detail, "run `tenantry migrate` with this installation's secrets.json")]
+    if (kept, leaked, unbound) == (1, 0, 0):
+        return []
+    detail = f"a canary row was seen {kept} times by its tenant, {leaked} by another, {unbound} without context"
+    return [Finding("canary_leaked", detail, "run `tenantry migrate`; if it stays, do not serve and report it")]
+
+
+async def _look_for_canary(connection: "Connection", signer: ContextSigner) -> tuple[int, int, int]:
     mine, other = CANARY_TENANTS
     transaction = connection.transaction()
     await transaction.start()
@@ -182,13 +215,9 @@ async def _canary(connection: "Connection", signer: ContextSigner) -> list[Findi
         await _bind(connection, signer, other)
         leaked = await connection.fetchval(count)
         await connection.execute("set local app.ctx = ''")
-        unbound = await connection.fetchval(count)
+        return kept, leaked, await connection.fetchval(count)
     finally:
         await transaction.rollback()
-    if kept == 1 and leaked == 0 and unbound == 0:
-        return []
-    detail = f"a canary row was seen {kept} times by its tenant, {leaked} by another, {unbound} without context"
-    return [Finding("canary_leaked", detail, "run `tenantry migrate`; if it stays, do not serve and report it")]
 
 
 async def _bind(connection: "Connection", signer: ContextSigner, tenant_id: UUID) -> None:

@@ -4,20 +4,21 @@ Round trips: `BEGIN; SET LOCAL app.ctx` (one), each query (one), `COMMIT; RESET 
 queries takes no connection at all. One task uses a session at a time.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import asyncpg
+
 from tenantry.foundation.database.context import ContextSigner
-from tenantry.foundation.database.pool import ACQUIRE_SECONDS, database_errors
+from tenantry.foundation.database.pool import SessionPool, database_errors
 from tenantry.foundation.errors import Fault
 from tenantry.foundation.scope import TenantScope
 
 if TYPE_CHECKING:
-    import asyncpg
     from asyncpg.pool import PoolConnectionProxy
-
-    from tenantry.foundation.database.pool import Pool
 
 
 class TenantSession:
@@ -26,67 +27,88 @@ class TenantSession:
     `lifecycle` is the platform's own work on a tenant (create, suspend, resume, erase): it passes a suspended state.
     """
 
-    __slots__ = ("_after_commit", "_connection", "_lifecycle", "_pool", "_signer", "scope")
+    __slots__ = ("_after_commit", "_broken", "_busy", "_connection", "_lifecycle", "_pool", "_signer", "scope")
 
-    def __init__(self, *, pool: "Pool", signer: ContextSigner, scope: TenantScope, lifecycle: bool = False) -> None:
+    def __init__(
+        self, *, pool: SessionPool, signer: ContextSigner, scope: TenantScope, lifecycle: bool = False
+    ) -> None:
         self._pool = pool
         self._signer = signer
         self._lifecycle = lifecycle
         self._connection: PoolConnectionProxy[asyncpg.Record] | None = None
         self._after_commit: list[Callable[[], None]] = []
+        self._busy = False
+        self._broken = False
         self.scope = scope
 
     async def fetch(self, query: str, *args: object) -> "list[asyncpg.Record]":
-        connection = self._connection or await self._bind()
-        with database_errors():
+        with self._turn():
+            connection = self._connection or await self._bind()
             return await connection.fetch(query, *args)
 
     async def fetchrow(self, query: str, *args: object) -> "asyncpg.Record | None":
-        connection = self._connection or await self._bind()
-        with database_errors():
+        with self._turn():
+            connection = self._connection or await self._bind()
             return await connection.fetchrow(query, *args)
 
     async def fetchval(self, query: str, *args: object) -> Any:
-        connection = self._connection or await self._bind()
-        with database_errors():
+        with self._turn():
+            connection = self._connection or await self._bind()
             return await connection.fetchval(query, *args)
 
     async def execute(self, query: str, *args: object) -> str:
-        connection = self._connection or await self._bind()
-        with database_errors():
+        with self._turn():
+            connection = self._connection or await self._bind()
             return str(await connection.execute(query, *args))
 
     async def executemany(self, query: str, rows: Sequence[Sequence[object]]) -> None:
-        connection = self._connection or await self._bind()
-        with database_errors():
+        with self._turn():
+            connection = self._connection or await self._bind()
             await connection.executemany(query, rows)
 
     async def connection(self) -> "PoolConnectionProxy[asyncpg.Record]":
         """Lend the bound connection itself, for an engine that brings its own statements (the fair queue)."""
-        return self._connection or await self._bind()
+        with self._turn():
+            return self._connection or await self._bind()
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Call `action` once the transaction is durable; never when it is rolled back. It must not raise or block."""
         self._after_commit.append(action)
 
     async def commit(self) -> None:
-        """End the transaction. On an error nothing was kept, or it cannot be known: retry with the same key."""
-        connection, self._connection = self._connection, None
-        actions, self._after_commit = self._after_commit, []
-        if connection is not None:
-            try:
-                with database_errors():
+        """End the transaction. On an error nothing was kept, or it cannot be known: retry with the same key.
+
+        Raises Fault `transaction_broken` where a statement has failed and the failure was passed over: PostgreSQL
+        would answer that COMMIT with a silent rollback.
+        """
+        if self._broken:
+            await self.rollback()
+            raise Fault("transaction_broken", "a statement of this transaction failed before", layer="database")
+        with self._turn():
+            connection, self._connection = self._connection, None
+            actions, self._after_commit = self._after_commit, []
+            if connection is not None:
+                try:
                     await connection.execute("COMMIT; RESET ALL")
-            finally:
-                await self._pool.release(connection)
+                except BaseException:
+                    await self._pool.release(connection)
+                    raise
+                await self._pool.shelve(connection)
         for action in actions:
             action()
 
     async def rollback(self) -> None:
-        """Forget everything since the last commit; asyncpg rolls back what is open when a connection is released."""
+        """Forget everything since the last commit, and whatever a statement has set for the whole connection."""
         connection, self._connection = self._connection, None
         self._after_commit.clear()
-        if connection is not None:
+        self._broken = False
+        if connection is None:
+            return
+        try:
+            # What no longer answers is closed by `release`, which also rolls back when this is interrupted.
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.execute("ROLLBACK; RESET ALL")
+        finally:
             await self._pool.release(connection)
 
     async def __aenter__(self) -> Self:
@@ -100,20 +122,30 @@ class TenantSession:
         else:
             await self.rollback()
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One statement at a time; raises Fault `session_shared` when two tasks use the session at once."""
+        if self._busy:
+            raise Fault("session_shared", "one session was used by two tasks at once", layer="database")
+        self._busy = True
+        try:
+            with database_errors():
+                yield
+        except BaseException:
+            self._broken = self._connection is not None
+            raise
+        finally:
+            self._busy = False
+
     async def _bind(self) -> "PoolConnectionProxy[asyncpg.Record]":
         context = self._signer.sign(
             tenant_id=self.scope.tenant_id, workspace_id=self.scope.workspace_id, lifecycle=self._lifecycle
         )
-        with database_errors():
-            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+        connection = await self._pool.take()
         try:
-            with database_errors():
-                await connection.execute(f"BEGIN; SET LOCAL app.ctx = '{context}'")
+            await connection.execute(f"BEGIN; SET LOCAL app.ctx = '{context}'")
         except BaseException:
             await self._pool.release(connection)
             raise
-        if self._connection is not None:
-            await self._pool.release(connection)
-            raise Fault("session_shared", "one session was used by two tasks at once", layer="database")
         self._connection = connection
         return connection

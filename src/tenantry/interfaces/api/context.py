@@ -81,12 +81,15 @@ async def _place_of_platform(names: set[str], *, spec: RouteSpec, caller: Caller
 
 
 def _tenant_names(request: Request, *, base_domain: str | None) -> set[str]:
-    names = {name for name in (request.path_params.get("tenant"), *request.query_params.getlist("tenant")) if name}
+    names = {request.path_params["tenant"]} if "tenant" in request.path_params else set()
+    if request.scope["query_string"]:
+        names.update(name for name in request.query_params.getlist("tenant") if name)
     if header := _single_header(request, "x-tenant-id"):
         names.add(header)
-    host = (request.headers.get("host") or "").partition(":")[0].lower()
-    if base_domain and host.endswith(f".{base_domain}"):
-        names.add(host.removesuffix(f".{base_domain}"))
+    if base_domain:
+        host = (request.headers.get("host") or "").partition(":")[0].lower()
+        if host.endswith(f".{base_domain}"):
+            names.add(host.removesuffix(f".{base_domain}"))
     return names
 
 

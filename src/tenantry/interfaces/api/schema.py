@@ -1,7 +1,8 @@
 """What bodies have in common: strict requests, open answers, pages."""
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 from uuid import UUID
 
 from fastapi import Query
@@ -20,9 +21,12 @@ Moment = Annotated[
 ]
 
 
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]")
+
+
 def _text(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError("must be a text: RFC 3339, with an offset")  # noqa: TRY004 - pydantic reads ValueError
+    if not isinstance(value, str) or not _DATE.match(value):
+        raise ValueError("must be a text: RFC 3339, with an offset")
     return value
 
 

@@ -11,6 +11,7 @@ from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.errors import (
     artifact_not_found,
+    content_gone,
     image_not_allowed,
     image_unknown,
     job_not_found,
@@ -167,6 +168,8 @@ class JobService:
         artifact = await repository.find_artifact(self._session, job_id, artifact_id)
         if artifact is None:
             raise artifact_not_found()
+        if job.content_key is None:
+            raise content_gone(size_bytes=artifact.size_bytes, sha256=artifact.sha256.hex())
         return artifact, await self._key(job)
 
     async def _cancel(self, job: Job, reason: str) -> None:

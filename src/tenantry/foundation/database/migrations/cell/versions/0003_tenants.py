@@ -5,78 +5,80 @@ from tenantry.foundation.database.migrations.fencing import drop, fence, open_to
 revision = "0003"
 down_revision = "0002"
 
+_TABLES = (
+    """create table tenantry.tenants (
+        tenant_id uuid primary key,
+        slug text not null,
+        name text not null,
+        status text not null check (status in ('pending', 'active', 'suspended', 'deleted')),
+        status_reason text,
+        plan text not null,
+        region text not null,
+        isolation text not null check (isolation in ('row_level', 'schema_level', 'database_level')),
+        owner jsonb not null,
+        settings jsonb not null,
+        quotas jsonb not null,
+        limits jsonb not null,
+        billing jsonb not null,
+        contacts jsonb not null,
+        metadata jsonb not null,
+        clock_skew_ms integer not null check (clock_skew_ms between 0 and 300000),
+        version bigint not null default 1,
+        created_at timestamptz not null,
+        updated_at timestamptz not null,
+        suspended_at timestamptz,
+        deleted_at timestamptz,
+        erase_after timestamptz
+    )""",
+    """create table tenantry.workspaces (
+        tenant_id uuid not null references tenantry.tenants on delete cascade,
+        workspace_id uuid not null,
+        name text not null,
+        path text not null,
+        region text not null,
+        owner_type text not null check (owner_type in ('user', 'team', 'ai-agent')),
+        owner_id text not null,
+        settings jsonb not null,
+        status text not null check (status in ('active', 'suspended', 'archived')),
+        status_reason text,
+        version bigint not null default 1,
+        created_at timestamptz not null,
+        updated_at timestamptz not null,
+        archived_at timestamptz,
+        primary key (tenant_id, workspace_id)
+    )""",
+    # An archived workspace frees its path.
+    "create unique index workspaces_path on tenantry.workspaces (tenant_id, path) where status <> 'archived'",
+    """create table tenantry.keysets (
+        tenant_id uuid not null references tenantry.tenants on delete cascade,
+        keyset_id uuid not null,
+        wrapped bytea not null,
+        created_at timestamptz not null,
+        primary key (tenant_id, keyset_id)
+    )""",
+    """create table tenantry.outbox (
+        tenant_id uuid not null,
+        event_id uuid not null,
+        topic text not null,
+        payload jsonb not null,
+        created_at timestamptz not null default now(),
+        primary key (tenant_id, event_id)
+    )""",
+    """create table tenantry.idempotency_records (
+        tenant_id uuid not null,
+        principal_id text not null,
+        key text not null,
+        request_digest bytea not null,
+        status_code integer not null,
+        resource_id text not null,
+        created_at timestamptz not null default now(),
+        primary key (tenant_id, principal_id, key)
+    )""",
+)
+
 
 def upgrade() -> None:
-    run(
-        """create table tenantry.tenants (
-            tenant_id uuid primary key,
-            slug text not null,
-            name text not null,
-            status text not null check (status in ('pending', 'active', 'suspended', 'deleted')),
-            status_reason text,
-            plan text not null,
-            region text not null,
-            isolation text not null check (isolation in ('row_level', 'schema_level', 'database_level')),
-            owner jsonb not null,
-            settings jsonb not null,
-            quotas jsonb not null,
-            limits jsonb not null,
-            billing jsonb not null,
-            contacts jsonb not null,
-            metadata jsonb not null,
-            clock_skew_ms integer not null check (clock_skew_ms between 0 and 300000),
-            version bigint not null default 1,
-            created_at timestamptz not null,
-            updated_at timestamptz not null,
-            suspended_at timestamptz,
-            deleted_at timestamptz,
-            erase_after timestamptz
-        )""",
-        """create table tenantry.workspaces (
-            tenant_id uuid not null references tenantry.tenants on delete cascade,
-            workspace_id uuid not null,
-            name text not null,
-            path text not null,
-            region text not null,
-            owner_type text not null check (owner_type in ('user', 'team', 'ai-agent')),
-            owner_id text not null,
-            settings jsonb not null,
-            status text not null check (status in ('active', 'suspended', 'archived')),
-            status_reason text,
-            version bigint not null default 1,
-            created_at timestamptz not null,
-            updated_at timestamptz not null,
-            archived_at timestamptz,
-            primary key (tenant_id, workspace_id)
-        )""",
-        # An archived workspace frees its path.
-        "create unique index workspaces_path on tenantry.workspaces (tenant_id, path) where status <> 'archived'",
-        """create table tenantry.keysets (
-            tenant_id uuid not null references tenantry.tenants on delete cascade,
-            keyset_id uuid not null,
-            wrapped bytea not null,
-            created_at timestamptz not null,
-            primary key (tenant_id, keyset_id)
-        )""",
-        """create table tenantry.outbox (
-            tenant_id uuid not null,
-            event_id uuid not null,
-            topic text not null,
-            payload jsonb not null,
-            created_at timestamptz not null default now(),
-            primary key (tenant_id, event_id)
-        )""",
-        """create table tenantry.idempotency_records (
-            tenant_id uuid not null,
-            principal_id text not null,
-            key text not null,
-            request_digest bytea not null,
-            status_code integer not null,
-            resource_id text not null,
-            created_at timestamptz not null default now(),
-            primary key (tenant_id, principal_id, key)
-        )""",
-    )
+    run(*_TABLES)
     fence("tenantry.tenants", workspace=False)
     fence("tenantry.workspaces")
     fence("tenantry.keysets", workspace=False)

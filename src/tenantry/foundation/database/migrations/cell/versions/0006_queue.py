@@ -29,7 +29,7 @@ def upgrade() -> None:
         )""",
         "create index purges_due on queue.purges (due_at)",
     )
-    fence("queue.entries", grants=_APPLICATION, workspace=False)
+    fence("queue.entries", grants=_APPLICATION)
     fence("queue.purges", grants="select, insert, delete", workspace=False)
     open_to("queue.purges", role="tenantry_dispatcher", grants="select", name="dispatcher")
 

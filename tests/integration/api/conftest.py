@@ -1,0 +1,108 @@
+"""Two tenants in two regions, and servers beside the running one: in this process, with their own caches and clock."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from tests.conftest import Installation, MakeTenant, Tenant
+
+from tenantry.entrypoints.runtime import make_runtime, open_parts
+from tenantry.foundation.clock import SystemClock
+from tenantry.interfaces.api.app import create_app
+
+PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "layer", "trace_id"}
+
+
+def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Assert that an answer is a whole problem document of this kind; gives it."""
+    assert answer.status_code == status, answer.text[:500]
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = answer.json()
+    assert set(found) >= PROBLEM_MEMBERS
+    assert found["code"] == code, found
+    assert found["status"] == status
+    assert found["type"] == f"urn:tenantry:problem:{code}"
+    assert found["layer"]
+    assert len(found["trace_id"]) == 32
+    return found
+
+
+@pytest.fixture(scope="session")
+def acme(make_tenant: MakeTenant) -> Tenant:
+    """A tenant in us."""
+    return make_tenant(region="us")
+
+
+@pytest.fixture(scope="session")
+def globex(make_tenant: MakeTenant) -> Tenant:
+    """A tenant in eu."""
+    return make_tenant(region="eu")
+
+
+@pytest.fixture(scope="session")
+def dev(acme: Tenant) -> str:
+    """A workspace of acme."""
+    return acme.workspace("dev")
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, put forward."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+@dataclass
+class Beside:
+    """A server process of its own, but for the process: it shares nothing with the running one but the databases."""
+
+    app: Any
+    clock: ShiftedClock
+
+    def client(self, key: str, *, ip: str = "127.0.0.1", host: str = "localhost") -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.app, client=(ip, 50_000))
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.AsyncClient(transport=transport, base_url=f"http://{host}/api/v1", headers=headers, timeout=60)
+
+
+OpenBeside = Callable[..., AbstractAsyncContextManager[Beside]]
+
+
+@pytest.fixture(scope="session")
+def open_beside(installation: Installation) -> OpenBeside:
+    """Open a server beside the running one, with a clock to turn, other settings, or fewer regions."""
+
+    @asynccontextmanager
+    async def opened(
+        *, base_domain: str | None = None, regions: tuple[str, ...] | None = None
+    ) -> AsyncIterator[Beside]:
+        settings = installation.settings
+        server = settings.server.model_copy(update={"base_domain": base_domain})
+        settings = settings.model_copy(update={"server": server})
+        clock = ShiftedClock()
+        async with open_parts(settings, regions=regions) as parts:
+            runtime = make_runtime(replace(parts, clock=clock))
+            for cell in parts.cells:
+                await cell.link.start()
+                runtime.trails[cell.region].start()
+            try:
+                yield Beside(create_app(runtime), clock)
+            finally:
+                for trail in runtime.trails.values():
+                    await trail.stop()
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+async def beside(open_beside: OpenBeside) -> AsyncIterator[Beside]:
+    """One that all tests may ask; its clock is put forward only within a test and back again."""
+    async with open_beside() as opened:
+        yield opened
