@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.conftest import Installation, MakeTenant
 
 from tenantry.client.credentials import load
 from tenantry.entrypoints.demo_stage import Stage
-from tenantry.entrypoints.processes import find_server
+from tenantry.entrypoints.servers import find_server
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.xdist_group("demo")
@@ -27,8 +28,10 @@ def play(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("demo") / "home"
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("demo") / "home"
+    yield home
+    EmbeddedPostgres(home).purge()
 
 
 @pytest.fixture(scope="module")

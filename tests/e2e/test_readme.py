@@ -121,10 +121,15 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_named_exists(page: Path) -> None:
     reference = (CHECKOUT / "docs/reference/cli.md").read_text()
+    commands = set(re.findall(r"^#+ `(tenantry [^`]+)`", reference, re.MULTILINE))
     targets = set(re.findall(r"^([a-z]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     text = page.read_text()
-    for words in re.findall(r"\btenantry ((?:[a-z]+-)*[a-z]+(?: [a-z]+)?)", "\n".join(re.findall(r"`[^`]+`", text))):
-        first = words.split()[0]
-        assert f"tenantry {words}" in reference or f"tenantry {first}" in reference, words
-    for target in re.findall(r"`make ([a-z]+)", text) + re.findall(r"^    make ([a-z]+)", text, re.MULTILINE):
-        assert target in targets, target
+    shown = [*blocks(page), *re.findall(r"`([^`\n]+)`", text), *re.findall(r"^    (.*)$", text, re.MULTILINE)]
+    for line in "\n".join(shown).splitlines():
+        for first, second in re.findall(r"(?<![\w/.-])tenantry ([a-z]+(?:-[a-z]+)*)(?: ([a-z]+))?(?![\w.])", line):
+            name = f"tenantry {first}"
+            inside = {command for command in commands if command.startswith(f"{name} ")}
+            assert name in commands, line
+            assert not inside or not second or f"{name} {second}" in inside, line
+        for target in re.findall(r"^make ([a-z]+)", line):
+            assert target in targets, line

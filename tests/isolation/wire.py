@@ -60,7 +60,14 @@ class Wire:
     def send(
         self, method: str, target: str, *, key: str | None = None, headers: Headers = (), body: bytes | None = None
     ) -> Answer:
-        """Send exactly this. A connection that the server ended is opened again."""
+        """Send exactly this. A connection that the server ended, because nothing came for long, is opened again."""
+        try:
+            return self._send(method, target, key=key, headers=headers, body=body)
+        except (http.client.RemoteDisconnected, ConnectionError):
+            self._connection.close()
+            return self._send(method, target, key=key, headers=headers, body=body)
+
+    def _send(self, method: str, target: str, *, key: str | None, headers: Headers, body: bytes | None) -> Answer:
         connection = self._connection
         connection.putrequest(method, target, skip_accept_encoding=True)
         if key is not None:

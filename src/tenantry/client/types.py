@@ -78,7 +78,7 @@ class Member(TypedDict, total=False):
 
 
 class JobInput(TypedDict):
-    """A file the job finds at `path`, relative to its working directory."""
+    """A file the job finds at `path` below /inputs, read-only."""
 
     path: str
     content_base64: str

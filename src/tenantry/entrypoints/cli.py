@@ -31,7 +31,7 @@ def up(
     """Start everything: PostgreSQL, the server, a worker for each region."""
     from tenantry.client.credentials import load
     from tenantry.entrypoints.embedded import CREDENTIALS
-    from tenantry.entrypoints.processes import server_command, start_detached
+    from tenantry.entrypoints.servers import server_command, start_detached
 
     folder = _home(home)
     if detach:
@@ -52,7 +52,7 @@ def up(
 @command(app, "down", example="tenantry down")
 def down(_cli: Invocation, *, home: Home = None) -> None:
     """Stop what `up` started; running jobs are cancelled and say so."""
-    from tenantry.entrypoints.processes import stop
+    from tenantry.entrypoints.servers import stop
 
     server = stop(_home(home))
     say(f"stopped {server.url} (pid {server.pid})")

@@ -17,7 +17,7 @@ from tenantry.client.surface import Client
 from tenantry.entrypoints import demo_attacks, demo_scenes
 from tenantry.entrypoints.demo_cast import KEYS, NAMES, Cast
 from tenantry.entrypoints.demo_stage import Stage
-from tenantry.entrypoints.processes import RunningServer, find_server, start_detached, stop
+from tenantry.entrypoints.servers import RunningServer, find_server, start_detached, stop
 from tenantry.foundation.errors import Denied, Fault, TenantryError
 from tenantry.foundation.settings import Settings, load_settings
 

@@ -18,7 +18,7 @@ from tenantry.client.surface import Client
 from tenantry.client.types import Job, JobInput, JobLimits
 from tenantry.entrypoints import demo_files
 from tenantry.entrypoints.demo_stage import Stage
-from tenantry.entrypoints.processes import RunningServer
+from tenantry.entrypoints.servers import RunningServer
 
 NAMES: Final = ("acme", "globex")
 KEYS: Final = "demo_tenants"

@@ -15,7 +15,7 @@ from tenantry.client.surface import Client
 from tenantry.client.types import AuditEvent
 from tenantry.entrypoints.demo_cast import KEYS, NAMES, Cast, Party, Work, free_slugs, given, refusal_of, shipped
 from tenantry.entrypoints.demo_stage import Stage
-from tenantry.entrypoints.processes import RunningServer
+from tenantry.entrypoints.servers import RunningServer
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 
 _ADD_UP: Final = Work(

@@ -63,6 +63,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=5,
+            timeout_keep_alive=65,
         )
         server = uvicorn.Server(config)
         stack.enter_context(_announced(settings, listener))

@@ -21,7 +21,7 @@ from tenantry.foundation.scope import current_scope
 _SECRET_NAMES: Final = re.compile(r"(secret|password|token|authorization|api_?key|credential|cookie)", re.IGNORECASE)
 _KEY_FORMAT: Final = re.compile(r"tenantry_[a-z0-9-]+_[a-z0-9]+_[0-9A-Za-z]{20,}(_[0-9A-Za-z]{6})?")
 _ADDRESS_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
-_TRACEPARENT: Final = re.compile(r"^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
+_TRACEPARENT: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 REGISTRY: Final = CollectorRegistry()
 REQUESTS: Final = Counter(
@@ -73,7 +73,7 @@ def configure_logging(level: str = "info") -> None:
 
 def trace_id_of(traceparent: str | None) -> str:
     """Take the caller's trace id (32 hex) when it is well formed, else make one."""
-    if traceparent and (match := _TRACEPARENT.match(traceparent)):
+    if traceparent and (match := _TRACEPARENT.fullmatch(traceparent)):
         return match.group(1)
     return secrets.token_hex(16)
 

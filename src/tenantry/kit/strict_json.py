@@ -60,12 +60,8 @@ def _examine(value: Any) -> None:
         for item in level:
             if isinstance(item, str):
                 _text(item)
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-        if not level:
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
             return
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
     raise NotStrictError(f"nested deeper than {MAX_DEPTH} levels")

@@ -109,6 +109,7 @@ async def _ask(pipe: Pipe, side: Side, kind: int, other: Side) -> None:
         await pipe.break_off(side, f"{own}/service-accounts?limit=50")
 
 
+@pytest.mark.timeout(400)
 async def test_no_context_bleeds_between_requests_of_two_tenants(
     installation: Installation, acme: Tenant, globex: Tenant
 ) -> None:

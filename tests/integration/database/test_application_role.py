@@ -22,10 +22,8 @@ FORBIDDEN = [
     "create type tenantry.loot as (id int)",
     "create extension plpython3u",
     "create role loot",
-    "create database loot",
     "create server loot foreign data wrapper postgres_fdw",
     "create publication loot for all tables",
-    "create subscription loot connection '' publication p",
     "create event trigger loot on ddl_command_start execute function fence.tenant()",
     "create trigger loot before insert on tenantry.jobs execute function suppress_redundant_updates_trigger()",
     "create rule loot as on select to tenantry.jobs do instead nothing",
@@ -39,15 +37,12 @@ FORBIDDEN = [
     "alter role tenantry_app bypassrls",
     "alter role tenantry_app set track_activities = on",
     "alter function fence.tenant() owner to tenantry_app",
-    "alter system set fsync = off",
     "drop table tenantry.jobs",
     "truncate tenantry.jobs",
     "truncate tenantry.outbox cascade",
-    "vacuum full tenantry.jobs",
     "reindex table tenantry.jobs",
     "cluster tenantry.jobs using jobs_pkey",
     "lock table tenantry.audit_events in access exclusive mode",
-    "grant select on tenantry.jobs to tenantry_sealer",
     "grant tenantry_owner to tenantry_app",
     "comment on table tenantry.jobs is 'x'",
     "copy tenantry.jobs to program 'cat'",
@@ -76,7 +71,7 @@ FORBIDDEN = [
     "delete from fence.tenant_state",
     "select epoch from fence.sealer_gate",
     "select version_num from fence.alembic_version",
-    "select vt from queue.nodes",
+    "select parent from queue.nodes",
     "select worker from queue.workers",
     "select queue.claim(gen_random_uuid(), 1, 1, '{}', 10)",
     "update queue.entries set state = 'claimed'",
@@ -92,6 +87,15 @@ FORBIDDEN = [
     "delete from audit_unsealed",
     "update outbox set topic = 'x'",
     "delete from outbox",
+]
+
+# These run outside of a transaction only.
+FORBIDDEN_ALONE = [
+    "create database loot",
+    "drop database tenantry_eu",
+    "create subscription loot connection '' publication p",
+    "alter system set fsync = off",
+    "create tablespace loot location '/tmp'",
 ]
 
 
@@ -114,7 +118,7 @@ async def test_the_application_may_do_nothing_but_its_work(ground: Ground, datab
                     )
                     await connection.execute(statement)
                     done.append(statement)
-                except (asyncpg.InsufficientPrivilegeError, asyncpg.ActiveSQLTransactionError):
+                except asyncpg.InsufficientPrivilegeError:
                     pass
                 except asyncpg.PostgresError as error:
                     # What the server lacks is not there to be forbidden.
@@ -127,10 +131,9 @@ async def test_the_application_may_do_nothing_but_its_work(ground: Ground, datab
 
 async def test_outside_of_a_transaction_neither(database: Database) -> None:
     async with database.connected() as connection:
-        for statement in FORBIDDEN:
-            if statement.split()[0] in ("create", "vacuum", "alter", "cluster", "reindex"):
-                with pytest.raises(asyncpg.PostgresError):
-                    await connection.execute(statement)
+        for statement in FORBIDDEN_ALONE:
+            with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError)):
+                await connection.execute(statement)
 
 
 @pytest.mark.parametrize("role", ["tenantry_app", "tenantry_dispatcher", "tenantry_sealer", "tenantry_mover"])

@@ -15,6 +15,7 @@ from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground, Json, given
 
 from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.types import JobInput
 from tenantry.capabilities.sandboxes.service import purge_due
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.clock import SystemClock
@@ -195,8 +196,8 @@ async def test_what_was_sealed_opens_in_its_own_place_only(make_ground: MakeGrou
             content.open_line(key, moved, job_id=mine.job_id)
     with pytest.raises(Fault):
         content.open_line(key, line, job_id=other.job_id)
-    # An input taken for another one.
+    # What one job is given, taken for another's.
+    given = content.seal_given(key, {"A": "b"}, [JobInput("i", b"c")], job_id=mine.job_id)
+    assert content.open_given(key, given, job_id=mine.job_id) == ({"A": "b"}, [JobInput("i", b"c")])
     with pytest.raises(Fault):
-        await content.get_inputs(
-            await content.open_key(tenant_id=theirs.tenant_id, job=other), mine, tenant_id=ours.tenant_id
-        )
+        content.open_given(key, given, job_id=other.job_id)

@@ -49,7 +49,7 @@ jobs = Table(
     *(Column(name, ARRAY(Text), nullable=False) for name in ("command", "artifact_globs")),
     *(Column(name, JSONB, nullable=False) for name in ("labels", "limits", "inputs", "usage")),
     Column("receipt", JSONB),
-    *(Column(name, LargeBinary) for name in ("content_key", "environment", "log_sha256")),
+    *(Column(name, LargeBinary) for name in ("content_key", "given", "log_sha256")),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
     Column("queued_at", _MOMENT, nullable=False),

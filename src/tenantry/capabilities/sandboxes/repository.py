@@ -38,12 +38,12 @@ _IMAGE: Final = "image_id, name, digest, size_bytes, source, created_at, created
 # --- jobs ------------------------------------------------------------------------------------------------------------
 
 
-async def insert_job(session: TenantSession, job: Job, *, environment: bytes | None) -> None:
+async def insert_job(session: TenantSession, job: Job, *, given: bytes | None) -> None:
     """Insert a queued job and wake the cell's workers at commit."""
     await session.execute(
         f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
             insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
-                labels, limits, artifact_globs, persistence_mode, content_key, inputs, environment, usage, queued_at)
+                labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at)
             select $1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15 from woken""",
         session.scope.tenant_id,
         job.job_id,
@@ -58,7 +58,7 @@ async def insert_job(session: TenantSession, job: Job, *, environment: bytes | N
         job.persistence_mode,
         job.content_key,
         [dict(item) for item in job.inputs],
-        environment,
+        given,
         job.queued_at,
     )
 
@@ -122,14 +122,14 @@ async def start_job(session: TenantSession, job_id: UUID, *, attempt: int, now: 
             from claim, workspaces w
             where j.tenant_id = claim.tenant_id and j.job_id = claim.job_id
               and w.tenant_id = j.tenant_id and w.workspace_id = j.workspace_id and w.status = 'active'
-            returning {", ".join(f"j.{column.strip()}" for column in _JOB.split(","))}, j.environment,
+            returning {", ".join(f"j.{column.strip()}" for column in _JOB.split(","))}, j.given,
                 w.settings ->> 'min_isolation' as min_isolation""",
         session.scope.tenant_id,
         job_id,
         attempt,
         now,
     )
-    return StartedJob(_job(row), row["environment"], row["min_isolation"]) if row else None
+    return StartedJob(_job(row), row["given"], row["min_isolation"]) if row else None
 
 
 async def end_job(
@@ -143,7 +143,7 @@ async def end_job(
     found = await session.fetchval(
         f"""with ended as (
                 update jobs j set status = $3, detail = $5, exit_code = $6, usage = $7, receipt = $8, log_bytes = $9,
-                    log_sha256 = $10, finished_at = $11::timestamptz, environment = null,
+                    log_sha256 = $10, finished_at = $11::timestamptz, given = null,
                     reason = case when $3 = 'cancelled' then coalesce(j.reason, $4) else $4 end,
                     image_digest = coalesce($12, j.image_digest),
                     content_until = $11::timestamptz + case when j.persistence_mode = 'full'
@@ -264,7 +264,7 @@ async def purge_content(session: TenantSession, job_id: UUID, *, now: datetime) 
     """Forget output and the key of everything else; sizes and digests remain."""
     await session.execute("delete from job_logs where tenant_id = $1 and job_id = $2", session.scope.tenant_id, job_id)
     await session.execute(
-        """update jobs set content_key = null, environment = null, content_purged_at = $3
+        """update jobs set content_key = null, given = null, content_purged_at = $3
            where tenant_id = $1 and job_id = $2""",
         session.scope.tenant_id,
         job_id,
@@ -342,7 +342,7 @@ async def list_wanted_digests(session: TenantSession) -> set[str]:
 
 def _job(row: "asyncpg.Record") -> Job:
     values: dict[str, Any] = dict(row)
-    for name in ("environment", "min_isolation"):
+    for name in ("given", "min_isolation"):
         values.pop(name, None)
     values["status"] = JobStatus(values["status"])
     values["limits"] = JobLimits(**values["limits"])

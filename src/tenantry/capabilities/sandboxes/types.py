@@ -99,7 +99,7 @@ class StartedJob:
     """A job whose attempt has begun, with what only its worker is told."""
 
     job: Job
-    sealed_environment: bytes | None = field(repr=False)
+    sealed_given: bytes | None = field(repr=False)
     min_isolation: str | None
     """What its workspace asks for; None leaves it to the installation."""
 

@@ -100,13 +100,14 @@ class RateLimitSpec(_Value):
 
 
 Quota = Annotated[int, Field(ge=0)] | Literal["unlimited"]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Annotated[int, Field(ge=0)] | Literal["custom"]
 
 
 class Plan(_Value):
     """One entry of the plan catalogue, in the catalogue's own spelling."""
 
     name: DisplayName
-    price: float | int | Literal["custom"]
+    price: Price
     quotas: dict[Literal["maxUsers", "maxProjects", "maxTokensPerMonth", "maxStorageGB", "maxConcurrentAgents"], Quota]
     features: list[str]
     rate_limits: dict[Annotated[str, Field(pattern="^[a-z_]{1,40}$")], RateLimitSpec]

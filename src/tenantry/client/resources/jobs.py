@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def job_input(*, path: str, content: bytes) -> JobInput:
-    """Make a file for `create`; `path` is relative to the job's working directory."""
+    """Make a file for `create`; `path` is relative to /inputs, where the job finds it, read-only."""
     return JobInput(path=path, content_base64=base64.b64encode(content).decode("ascii"))
 
 

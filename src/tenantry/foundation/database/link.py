@@ -70,7 +70,7 @@ class Link:
         while True:
             try:
                 await self._listen()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - to be cut off from news for good is worse than any of them
                 _log.warning("database.link_lost", reason=type(error).__name__)
                 await asyncio.sleep(_RETRY_SECONDS)
 

@@ -147,7 +147,8 @@ def database_errors() -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         raise _translated(error) or error from error
-    except (OSError, asyncpg.InterfaceError, TimeoutError) as error:
+    # The last is what asyncpg makes of a connection that is being closed by the server at this very moment.
+    except (OSError, asyncpg.InterfaceError, TimeoutError, asyncpg.InternalClientError) as error:
         raise Unavailable(
             "database_unavailable", f"the database does not answer: {type(error).__name__}", layer="database"
         ) from error

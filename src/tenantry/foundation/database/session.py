@@ -14,7 +14,7 @@ import asyncpg
 
 from tenantry.foundation.database.context import ContextSigner
 from tenantry.foundation.database.pool import SessionPool, database_errors
-from tenantry.foundation.errors import Fault
+from tenantry.foundation.errors import Fault, TenantryError
 from tenantry.foundation.scope import TenantScope
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class TenantSession:
             return
         try:
             # What no longer answers is closed by `release`, which also rolls back when this is interrupted.
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(TenantryError), database_errors():
                 await connection.execute("ROLLBACK; RESET ALL")
         finally:
             await self._pool.release(connection)

@@ -30,7 +30,10 @@ def _lines(error: ClientError | TenantryError) -> Iterator[str]:
     members = _members(error)
     layer = f" ({members['layer']})" if members.get("layer") else ""
     yield f"error: {members['code']}{layer}"
-    yield f"  what:   {members['detail']}"
+    # Our own text may have lines; what a server says is one, whatever is in it.
+    first, *more = str(members["detail"]).splitlines() if isinstance(error, TenantryError) else [members["detail"]]
+    yield f"  what:   {first}"
+    yield from (f"          {line}" for line in more)
     if members.get("limit") is not None:
         yield f"  limit:  {cell(members['limit'])}, now {cell(members.get('current'))}"
     for fault in _further(members.get("errors")):

@@ -214,12 +214,12 @@ class Attempt:
 
     async def _spec(self, started: StartedJob, key: Keyset) -> Spec:
         content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
-        inputs = await content.get_inputs(key, job, tenant_id=tenant_id)
+        environment, inputs = content.open_given(key, started.sealed_given, job_id=job.job_id)
         limits = job.limits
         return Spec(
             image=await self._workshop.library.root(tenant_id=tenant_id, digest=job.image_digest),
             command=job.command,
-            env=content.open_environment(key, started.sealed_environment, job_id=job.job_id),
+            env=environment,
             inputs=tuple(InputFile(item.path, item.content) for item in inputs),
             limits=Limits(
                 cpus=limits.cpus,

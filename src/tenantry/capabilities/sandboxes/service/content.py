@@ -1,6 +1,6 @@
 """The content of jobs: sealed under a key of the job, which is wrapped by the tenant's, before it is written anywhere.
 
-Small content (environment, pieces of output) lies in rows, large content (inputs, artifacts) in the object store.
+What a job is given and its output lie in rows, beside the job; artifacts, which may be large, in the object store.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from tenantry.engines.envelope.streams import open_stream, seal_stream
 from tenantry.foundation.objects.ports import ObjectStore
 
 _CHUNK: Final = 256 << 10
+_HEAD_LENGTH: Final = 4
 
 
 class JobContent:
@@ -41,29 +42,28 @@ class JobContent:
         wrapper = KeysetWrapper(await self._keyring.keyset(tenant_id))
         return await Keyset.unwrap(job.content_key, wrapper=wrapper, context=_context(tenant_id, job.job_id))
 
-    def seal_environment(self, key: Keyset, environment: Mapping[str, str], *, job_id: UUID) -> bytes | None:
-        if not environment:
+    def seal_given(
+        self, key: Keyset, environment: Mapping[str, str], inputs: Sequence[JobInput], *, job_id: UUID
+    ) -> bytes | None:
+        """Seal what the job is given: together at most 16 MiB, so that it commits with the job's own row."""
+        if not environment and not inputs:
             return None
-        return key.seal(json.dumps(dict(environment)).encode(), b"environment/" + job_id.bytes)
+        head = json.dumps({"env": dict(environment), "inputs": [[i.path, len(i.content)] for i in inputs]}).encode()
+        parts = (len(head).to_bytes(_HEAD_LENGTH, "big"), head, *(item.content for item in inputs))
+        return key.seal(b"".join(parts), b"given/" + job_id.bytes)
 
-    def open_environment(self, key: Keyset, sealed: bytes | None, *, job_id: UUID) -> dict[str, str]:
+    def open_given(self, key: Keyset, sealed: bytes | None, *, job_id: UUID) -> tuple[dict[str, str], list[JobInput]]:
+        """Open environment and inputs; raises Fault for what was sealed for another job."""
         if sealed is None:
-            return {}
-        environment: dict[str, str] = json.loads(key.open(sealed, b"environment/" + job_id.bytes))
-        return environment
-
-    async def put_inputs(self, key: Keyset, inputs: Sequence[JobInput], *, tenant_id: UUID, job_id: UUID) -> None:
-        for number, item in enumerate(inputs):
-            sealed = seal_stream(_once(item.content), keyset=key, associated=b"input/%d/" % number + job_id.bytes)
-            await self._objects.put(tenant_id, f"jobs/{job_id.hex}/inputs/{number}", sealed)
-
-    async def get_inputs(self, key: Keyset, job: Job, *, tenant_id: UUID) -> list[JobInput]:
+            return {}, []
+        opened = memoryview(key.open(sealed, b"given/" + job_id.bytes))
+        at = _HEAD_LENGTH + int.from_bytes(opened[:_HEAD_LENGTH], "big")
+        head = json.loads(bytes(opened[_HEAD_LENGTH:at]))
         inputs = []
-        for number, item in enumerate(job.inputs):
-            stored = self._objects.get(tenant_id, f"jobs/{job.job_id.hex}/inputs/{number}")
-            opened = open_stream(stored, keyset=key, associated=b"input/%d/" % number + job.job_id.bytes)
-            inputs.append(JobInput(item["path"], b"".join([part async for part in opened])))
-        return inputs
+        for path, size in head["inputs"]:
+            inputs.append(JobInput(path, bytes(opened[at : at + size])))
+            at += size
+        return head["env"], inputs
 
     async def put_artifact(
         self, key: Keyset, source: BinaryIO, *, tenant_id: UUID, job_id: UUID, artifact_id: UUID, limit: int
@@ -114,7 +114,3 @@ def _artifact_key(job_id: UUID, artifact_id: UUID) -> str:
 
 def _line_place(seq: int, stream: str, job_id: UUID) -> bytes:
     return b"line/%d/%s/" % (seq, stream.encode()) + job_id.bytes
-
-
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content

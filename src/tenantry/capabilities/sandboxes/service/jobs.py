@@ -76,8 +76,6 @@ class JobService:
         tenant_id = self._session.scope.tenant_id
         job_id = new_id()
         key, wrapped = await self._content.make_key(tenant_id=tenant_id, job_id=job_id)
-        if new.inputs:
-            await self._content.put_inputs(key, new.inputs, tenant_id=tenant_id, job_id=job_id)
         job = Job(
             job_id=job_id,
             workspace_id=workspace_id,
@@ -106,17 +104,21 @@ class JobService:
             content_until=None,
             content_purged_at=None,
         )
-        environment = self._content.seal_environment(key, new.env, job_id=job_id)
-        await repository.insert_job(self._session, job, environment=environment)
+        given = self._content.seal_given(key, new.env, new.inputs, job_id=job_id)
+        await repository.insert_job(self._session, job, given=given)
+        await self._enqueue(job)
+        await self._record("job.created", job_id, details={"image": new.image, "inputs": len(new.inputs)})
+        return job
+
+    async def _enqueue(self, job: Job) -> None:
+        principal = parse_suffix(job.principal_id.rpartition("_")[2])
         with database_errors():
             await QUEUE.enqueue(
                 await self._session.connection(),
-                levels=(tenant_id, workspace_id, parse_suffix(principal.rpartition("_")[2])),
-                entry=job_id,
-                estimate_seconds=min(_ESTIMATE_SECONDS, limits.timeout_seconds),
+                levels=(self._session.scope.tenant_id, job.workspace_id, principal),
+                entry=job.job_id,
+                estimate_seconds=min(_ESTIMATE_SECONDS, job.limits.timeout_seconds),
             )
-        await self._record("job.created", job_id, details={"image": new.image, "inputs": len(new.inputs)})
-        return job
 
     async def get(self, job_id: UUID, *, workspace_id: UUID) -> Job:
         job = await repository.find_job(self._session, job_id)

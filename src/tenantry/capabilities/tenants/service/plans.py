@@ -3,13 +3,24 @@
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tenantry.capabilities.tenants.errors import unknown_plan
 from tenantry.capabilities.tenants.types import Plan
 from tenantry.foundation.errors import Invalid, NotFound
+
+_FAULTS_TOLD: Final = 20
+
+
+class _Catalogue(BaseModel):
+    """The file as a whole."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    plans: dict[str, Plan]
 
 
 class PlanCatalogue:
@@ -42,7 +53,13 @@ def load_plans(file: Path | None = None) -> PlanCatalogue:
     try:
         source = file or resources.files("tenantry.capabilities.tenants").joinpath("plans.yaml")
         document = yaml.safe_load(source.read_text(encoding="utf-8"))
-        plans = {slug: Plan.model_validate(entry) for slug, entry in document["plans"].items()}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        return PlanCatalogue(_Catalogue.model_validate(document).plans)
+    except ValidationError as error:
+        # Without the values: aliases make a few lines of YAML mean gigabytes of text.
+        faults = error.errors(include_input=False, include_url=False, include_context=False)
+        fault = "; ".join(
+            f"{'.'.join(str(part) for part in each['loc']) or 'file'}: {each['msg']}" for each in faults[:_FAULTS_TOLD]
+        )
+        raise Invalid("plans_invalid", f"{name}: {fault}", layer="tenants", field="plans_file") from None
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise Invalid("plans_invalid", f"{name}: {error}", layer="tenants", field="plans_file") from error
-    return PlanCatalogue(plans)

@@ -25,7 +25,7 @@ command(
     "run",
     options=IN_WORKSPACE,
     passes_arguments=True,
-    example="tenantry job run --input app.py --artifact 'out/*' --download out --timeout 60 -- python3 app.py",
+    example="tenantry job run --input app.py --artifact 'outputs/*' --download out -- python3 /inputs/app.py",
 )(job_run.run)
 
 

@@ -32,7 +32,7 @@ def run(
     *,
     image: Annotated[str, typer.Option("--image", help="what the sandbox starts from")] = "host",
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", metavar="PATH[:NAME]", help="a file the job finds as NAME")
+        list[str] | None, typer.Option("--input", metavar="PATH[:NAME]", help="a file the job finds as /inputs/NAME")
     ] = None,
     artifacts: Annotated[list[str] | None, typer.Option("--artifact", metavar="GLOB", help="files to keep")] = None,
     download: Annotated[

@@ -40,7 +40,7 @@ _TABLES = (
         persistence_mode text not null check (persistence_mode in ('metadata_only', 'full')),
         content_key bytea,
         inputs jsonb not null,
-        environment bytea,
+        given bytea,
         attempt integer not null default 0,
         log_bytes bigint not null default 0,
         log_sha256 bytea,
