@@ -1,10 +1,8 @@
 """Every revision up, down and up again, each leaving a fence that stands; and one that leaves a hole is found."""
 
 import shutil
-from importlib import import_module
 from pathlib import Path
 
-import asyncpg
 import pytest
 from alembic import command, script
 from sqlalchemy import Connection
@@ -12,7 +10,7 @@ from tests.integration.database.ground import Database, Ground
 from tests.migrations.schema import as_owner, differences, empty_database
 
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
-from tenantry.engines.fairqueue import ddl, dispatcher_grants
+from tenantry.engines.fairqueue import application_grants, ddl, dispatcher_grants
 from tenantry.foundation.database import migrations
 from tenantry.foundation.database.context import derive_context_key
 from tenantry.foundation.database.migrate import Line, alembic_config, install_context_key, migrate
@@ -165,13 +163,9 @@ def test_the_frozen_queue_is_what_its_engine_says() -> None:
 
 
 def test_the_application_gets_of_the_queue_what_its_engine_asks_for() -> None:
-    from tenantry.engines.fairqueue import application_grants
-
-    revision = import_module("tests.migrations.schema").PACKAGE / (
-        "foundation/database/migrations/cell/versions/0006_queue.py"
-    )
+    revision = FOLDER / "cell" / "versions" / "0006_queue.py"
     namespace: dict[str, object] = {"__file__": str(revision)}
-    exec(compile(revision.read_text(), str(revision), "exec"), namespace)  # noqa: S102 - a revision is no module
+    exec(compile(revision.read_text(), str(revision), "exec"), namespace)
     assert str(namespace["_APPLICATION"]).lower() == application_grants(QUEUE.names).lower()
 
 
@@ -194,6 +188,5 @@ async def test_installing_a_key_again_replaces_it(ground: Ground) -> None:
         await migrate(database.dsn("tenantry_owner"), line="cell")
         for _ in range(2):
             await install_key(database)
-        connection = await asyncpg.connect(database.dsn("superuser"))
-        assert await connection.fetchval("select count(*) from fence.context_keys") == 1
-        await connection.close()
+        async with database.connected("superuser") as connection:
+            assert await connection.fetchval("select count(*) from fence.context_keys") == 1

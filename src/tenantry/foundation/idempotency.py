@@ -66,14 +66,19 @@ async def begin(session: TenantSession, *, principal_id: str, key: str, digest: 
     return Remembered(row["status_code"], row["resource_id"])
 
 
-async def remember(session: TenantSession, *, principal_id: str, key: str, status_code: int, resource_id: str) -> None:
-    """Keep what the request did; commits with the effect."""
+async def remember(
+    session: TenantSession, *, principal_id: str, key: str, digest: bytes, status_code: int, resource_id: str
+) -> None:
+    """Keep what the request did; commits with the effect, also when that is another transaction than the one begun."""
     await session.execute(
-        """update idempotency_records set status_code = $4, resource_id = $5
-           where tenant_id = $1 and principal_id = $2 and key = $3""",
+        """insert into idempotency_records (tenant_id, principal_id, key, request_digest, status_code, resource_id)
+           values ($1, $2, $3, $4, $5, $6)
+           on conflict (tenant_id, principal_id, key) do update
+               set status_code = excluded.status_code, resource_id = excluded.resource_id""",
         session.scope.tenant_id,
         principal_id,
         key,
+        digest,
         status_code,
         resource_id,
     )

@@ -223,7 +223,7 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
         async with database.connected(role) as connection:
             for table in tables:
                 try:
-                    await connection.fetchval(f"select count(*) from {table}")  # noqa: S608 - names of the catalogue
+                    await connection.fetchval(f"select count(*) from {table}")
                     seen.add(table)
                 except asyncpg.InsufficientPrivilegeError:
                     pass
@@ -275,8 +275,10 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
                 "insert into outbox (tenant_id, event_id, topic, payload) values (gen_random_uuid(), gen_random_uuid(), 'x', '{}')",
                 "update outbox set payload = '{}'",
                 "update outbox set tenant_id = gen_random_uuid()",
-                "insert into queue.entries (tenant_id, workspace_id, principal_id, job_id, estimate_seconds) "
-                "values (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 1)",
+                (
+                    "insert into queue.entries (tenant_id, workspace_id, principal_id, job_id, estimate_seconds) "
+                    "values (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 1)"
+                ),
                 "insert into queue.purges (tenant_id, job_id, due_at) values (gen_random_uuid(), gen_random_uuid(), now())",
                 "delete from queue.purges",
                 "select canonical from audit_events",

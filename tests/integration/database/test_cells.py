@@ -51,7 +51,7 @@ async def test_a_context_of_one_cell_is_refused_by_the_other(ground: Ground) -> 
     """The same tenant id in both: each cell has a key of its own."""
     us, eu = ground.database("us"), ground.database("eu")
     tenant = await us.make_tenant()
-    await eu.alter(f"insert into fence.tenant_state (tenant_id, mode) values ('{tenant}', 'active')")  # noqa: S608
+    await eu.alter(f"insert into fence.tenant_state (tenant_id, mode) values ('{tenant}', 'active')")
     async with Database(ground, eu.name, "us").cell() as confused:
         with pytest.raises(Fault) as refused:
             async with confused.session(scope_of(tenant)) as session:

@@ -142,7 +142,7 @@ async def test_injected_settings_open_nothing(ground: Ground, database: Database
                 rows = await connection.fetch("select tenant_id from jobs")
                 assert {row["tenant_id"] for row in rows} == {mine}
             except asyncpg.PostgresError as error:
-                assert error.sqlstate in ("TN003", "42501")  # noqa: PT017 - either answer is right, rows are not
+                assert error.sqlstate in ("TN003", "42501")
             finally:
                 await transaction.rollback()
         for role in ("tenantry_owner", "tenantry_sealer", "tenantry_dispatcher", "tenantry_mover"):
@@ -214,7 +214,7 @@ async def test_the_state_of_a_tenant_is_kept_by_the_database(
                 assert (await connection.execute(statement)).endswith(" 1")
                 assert writes is None
             except asyncpg.PostgresError as error:
-                assert error.sqlstate == writes, statement  # noqa: PT017 - one of both, by the state
+                assert error.sqlstate == writes, statement
             finally:
                 await transaction.rollback()
 

@@ -57,8 +57,10 @@ DATABASES = [
     ("table_unfenced", f"create table tenantry.loot (id int); {OPEN}", "loot has no tenant_id"),
     (
         "table_unfenced",
-        "create table public.loot (id int); grant select on public.loot to public;"
-        "grant usage on schema public to public",
+        (
+            "create table public.loot (id int); grant select on public.loot to public;"
+            "grant usage on schema public to public"
+        ),
         "public.loot has no tenant_id",
     ),
     ("table_unfenced", f"create table tenantry.loot (tenant_id uuid); {OPEN}", "loot has no tenant_id"),
@@ -95,14 +97,18 @@ DATABASES = [
     ("table_unfenced", "alter table tenantry.users add exclude (email with =)", "users has a key that does not"),
     (
         "table_unfenced",
-        "create unique index loot on tenantry.users (user_id); alter table tenantry.keysets "
-        "add foreign key (keyset_id) references tenantry.users (user_id) not valid",
+        (
+            "create unique index loot on tenantry.users (user_id); alter table tenantry.keysets "
+            "add foreign key (keyset_id) references tenantry.users (user_id) not valid"
+        ),
         "keysets has a foreign key that does not",
     ),
     (
         "table_unfenced",
-        "create unique index loot on tenantry.users (user_id, tenant_id); alter table tenantry.keysets "
-        "add foreign key (tenant_id, keyset_id) references tenantry.users (user_id, tenant_id) not valid",
+        (
+            "create unique index loot on tenantry.users (user_id, tenant_id); alter table tenantry.keysets "
+            "add foreign key (tenant_id, keyset_id) references tenantry.users (user_id, tenant_id) not valid"
+        ),
         "keysets has a foreign key that does not",
     ),
     (
@@ -112,8 +118,10 @@ DATABASES = [
     ),
     (
         "table_unfenced",
-        "create materialized view tenantry.loot as select job_id from tenantry.jobs; "
-        "grant select on tenantry.loot to tenantry_app",
+        (
+            "create materialized view tenantry.loot as select job_id from tenantry.jobs; "
+            "grant select on tenantry.loot to tenantry_app"
+        ),
         "loot is a materialised view",
     ),
     (
@@ -133,9 +141,11 @@ DATABASES = [
     ),
     (
         "canary_leaked",
-        "create or replace function fence.tenant() returns uuid language sql stable as "
-        "'select substr(current_setting(''app.ctx'', true), 77, 32)::uuid'; alter table tenantry.outbox "
-        "disable row level security",
+        (
+            "create or replace function fence.tenant() returns uuid language sql stable as "
+            "'select substr(current_setting(''app.ctx'', true), 77, 32)::uuid'; alter table tenantry.outbox "
+            "disable row level security"
+        ),
         "seen 1 times by its tenant, 1 by another",
     ),
     ("canary_failed", "delete from fence.context_keys", "not signed"),
@@ -250,7 +260,7 @@ async def test_all_findings_are_told_at_once(ground: Ground) -> None:
 
 async def test_a_server_with_a_broken_fence_does_not_start() -> None:
     """A whole installation: prepared, broken while it is down, started again: no port, all findings, no success."""
-    home = Path(tempfile.mkdtemp(prefix="tenantry-broken-"))  # noqa: ASYNC240 - nothing else runs
+    home = Path(tempfile.mkdtemp(prefix="tenantry-broken-"))
     home.chmod(0o755)
     postgres = EmbeddedPostgres(home)
     try:

@@ -115,7 +115,7 @@ async def test_content_goes_with_its_key_when_its_time_is_over_and_its_measures_
     gone, full = canary_job(ground), canary_job(kept)
     [artifact] = ground.artifacts(gone["id"]).values()
     objects = parts.settings.home / "us" / ground.tenant.id / "objects"
-    assert list(objects.rglob("*inputs*"))
+    assert list(objects.rglob("*artifacts*"))
     before = ground.client.get(f"{ground.jobs}/{gone['id']}/logs?follow=false")
     assert before.status_code == 200
     await purge(parts)

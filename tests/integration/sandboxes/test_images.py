@@ -67,12 +67,14 @@ def docker_save(members: Members, **config: object) -> bytes:
     return tar_of({"manifest.json": manifest, name: described, "layer.tar": layer})
 
 
-def import_image(ground: Ground, name: str, archive: bytes | Iterator[bytes], **params: str) -> httpx.Response:
+def import_image(
+    ground: Ground, name: str, archive: bytes | Iterator[bytes], *, key: str = "", **params: str
+) -> httpx.Response:
     return ground.client.post(
         f"/workspaces/{ground.workspace}/images",
         params={"name": name, **params},
         content=archive,
-        headers={"Content-Type": "application/x-tar"},
+        headers={"Content-Type": "application/x-tar"} | ({"Idempotency-Key": key} if key else {}),
     )
 
 
@@ -119,6 +121,15 @@ def test_an_image_is_imported_run_and_removed(make_ground: MakeGround, saved: by
         for event in ground.audit(resource=image["id"], action="image.")[::-1]
         if event["reason"] is None and "read" not in event["action"]
     ] == ["image.imported", "image.removed"]
+
+
+def test_an_import_that_is_sent_again_with_its_key_is_done_once(make_ground: MakeGround, saved: bytes) -> None:
+    ground = make_ground()
+    answers = [import_image(ground, "tiny:1", saved, key="import-1") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json() == answers[1].json()
+    assert "Idempotency-Replayed" in answers[1].headers
+    assert import_image(ground, "tiny:1", saved, key="import-2").status_code == 409
 
 
 def test_names_and_digests_of_one_tenant_mean_nothing_to_another(make_ground: MakeGround, saved: bytes) -> None:

@@ -262,9 +262,7 @@ class Launcher:
             os.umask(0o022)
             os.chdir("/")
             _arrange([self._null, out, err, args, program, status, barrier])
-            os.execve(
-                self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment
-            )
+            os.execve(self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment)
         except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
             number = error.errno if isinstance(error, OSError) else 0
             os.write(status, json.dumps({"launch-error": repr(error), "errno": number}).encode() + b"\n")

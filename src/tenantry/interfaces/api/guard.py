@@ -193,7 +193,12 @@ async def _work(unit: Unit, *, spec: RouteSpec, handler: Handler, body: bytes) -
     async def remember() -> None:
         resource = unit.resource_id or _resource_id(unit.request, unit.scope)
         await idempotency.remember(
-            unit.session, principal_id=principal, key=key, status_code=spec.status, resource_id=resource
+            unit.session,
+            principal_id=principal,
+            key=key,
+            digest=digest,
+            status_code=spec.status,
+            resource_id=resource,
         )
 
     unit.on_settle = remember
