@@ -15,6 +15,7 @@ from tenantry.capabilities.access.types import BUILT_IN_ROLES, Permission
 from tenantry.engines.envelope.keyset import Keyset
 
 _ROLES = ("operator", "approver", "auditor", "viewer", "deployer", "ci")
+_BLOCK_SECONDS = 0.001
 _ASKED = (Permission.JOB_CREATE, Permission.AUDIT_READ, Permission.SECRET_ADMIN, Permission.DEPLOYMENT_APPLY)
 
 
@@ -32,7 +33,7 @@ async def access(installation: Installation, *, quick: bool) -> list[Result]:  #
             ways[name] = make(policy)
         except ImportError:
             result.remarks.append(f"{name}: not measured, install the dependency group `bench`")
-    result.series = _interleaved(ways, blocks=5 if quick else 40, calls={"decide": 5000})
+    result.series = _interleaved(ways, blocks=20 if quick else 400)
     own = result.series[0].percentile(0.5)
     result.bars.append(Bar("p50", own, 0.5, unit=" µs"))
     result.bars += [Bar(f"faster than {s.name}", s.percentile(0.5) / own, 50, least=True) for s in result.series[1:]]
@@ -97,7 +98,7 @@ async def envelope(installation: Installation, *, quick: bool) -> list[Result]: 
         token_one, token_old = single.encrypt(plain), keys[-1].encrypt(plain)
         ways = _envelope_ways(rotated, plain, old, single, many, token_one, token_old)
         result = Result("16", f"seal and open {name}, 10 keys in the keyset — against Fernet and MultiFernet")
-        result.series = _interleaved(ways, blocks=5 if quick else 40, calls={})
+        result.series = _interleaved(ways, blocks=20 if quick else 400)
         ours, one, ten = (s.percentile(0.5) for s in result.series)
         result.bars.append(Bar("faster than Fernet", one / ours, 4, least=True))
         result.bars.append(Bar("faster than MultiFernet", ten / ours, 10, least=True))
@@ -115,15 +116,22 @@ def _envelope_ways(
     }
 
 
-def _interleaved(ways: dict[str, Callable[[], object]], *, blocks: int, calls: dict[str, int]) -> list[Series]:
-    """A sample is the mean of one block: single calls are shorter than reading the clock."""
+def _interleaved(ways: dict[str, Callable[[], object]], *, blocks: int) -> list[Series]:
+    """A sample is the mean of one block: single calls are shorter than reading the clock.
+
+    All blocks last about as long: on a busy machine a longer one is interrupted more often, which would flatter the
+    faster of two.
+    """
     series = [Series(name, unit="µs") for name in ways]
-    for number in range(blocks + 1):
-        for one, (name, call) in zip(series, ways.items(), strict=True):
-            times = calls.get(name, 200)
-            begun = time.perf_counter()
-            for _ in range(times):
-                call()
-            if number:
-                one.samples.append((time.perf_counter() - begun) / times * 1e6)
+    times = [max(1, int(_BLOCK_SECONDS / _seconds(call, 20))) for call in ways.values()]
+    for _ in range(blocks):
+        for one, call, calls in zip(series, ways.values(), times, strict=True):
+            one.samples.append(_seconds(call, calls) * 1e6)
     return series
+
+
+def _seconds(call: Callable[[], object], calls: int) -> float:
+    begun = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - begun) / calls

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from tenantry.foundation.database.pool import Connection
 
 _COLUMNS = "service_account_id, workspace_id, name, status, version, created_at"
-_POINT = f"select {_COLUMNS} from service_accounts where tenant_id = $1 and service_account_id = $2"  # noqa: S608
+_POINT = f"select {_COLUMNS} from service_accounts where tenant_id = $1 and service_account_id = $2"  # noqa: S608 - columns are a constant
 _LIST = f"""select {_COLUMNS} from service_accounts where tenant_id = $1 and service_account_id > $2
-            order by service_account_id limit 50"""  # noqa: S608
+            order by service_account_id limit 50"""  # noqa: S608 - columns are a constant
 _NEIGHBOURS = 100
 _EACH = 200
 _ROLES = ("bench_off", "bench_unsigned")

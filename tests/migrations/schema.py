@@ -77,9 +77,9 @@ async def differences(database: Database, line: Line = "cell") -> list[Any]:
     """What Alembic would change to make the database like the models, and primary keys that differ."""
     metadata = metadata_of(line)
 
-    def included(item: Any, name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
+    def included(item: Any, _name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
         table = item if kind == "table" else item.table
-        return f"{table.schema}.{table.name}" not in EXCLUDED and name is not None or kind != "table"
+        return kind != "table" or f"{table.schema}.{table.name}" not in EXCLUDED
 
     def compare(connection: Connection) -> list[Any]:
         schemas = CELL_SCHEMAS if line == "cell" else DIRECTORY_SCHEMAS
@@ -91,7 +91,7 @@ async def differences(database: Database, line: Line = "cell") -> list[Any]:
             "compare_server_default": True,
             "version_table_schema": "fence" if line == "cell" else "directory",
         }
-        found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+        found: list[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
         reflected = inspect(connection)
         for table in metadata.sorted_tables:
             if reflected.has_table(table.name, schema=table.schema):

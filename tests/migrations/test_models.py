@@ -35,7 +35,7 @@ async def test_models_equal_head(ground: Ground, line: Line) -> None:
 async def test_every_kind_of_drift_is_seen(ground: Ground) -> None:
     async with empty_database(ground) as database:
         await migrate(database.dsn("tenantry_owner"), line="cell")
-        for statement, word in DRIFTS:
+        for statement, _ in DRIFTS:
             await database.alter(statement)
         found = str(await differences(database))
     assert [word for _, word in DRIFTS if word not in found] == []

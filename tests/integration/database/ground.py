@@ -209,10 +209,16 @@ class Ground:
             await connection.close()
 
 
-@asynccontextmanager
-async def open_ground() -> AsyncIterator[Ground]:
+def make_home() -> Path:
+    """A place that PostgreSQL's account may pass, unlike pytest's own."""
     home = Path(tempfile.mkdtemp(prefix="tenantry-ground-"))
     home.chmod(0o755)
+    return home
+
+
+@asynccontextmanager
+async def open_ground() -> AsyncIterator[Ground]:
+    home = make_home()
     server = EmbeddedPostgres(home)
     try:
         await asyncio.to_thread(server.start)

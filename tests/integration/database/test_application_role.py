@@ -272,14 +272,11 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
         (
             "tenantry_dispatcher",
             (
-                "insert into outbox (tenant_id, event_id, topic, payload) values (gen_random_uuid(), gen_random_uuid(), 'x', '{}')",
+                "insert into outbox select tenant_id, tenant_id, topic, payload, created_at from outbox",
                 "update outbox set payload = '{}'",
                 "update outbox set tenant_id = gen_random_uuid()",
-                (
-                    "insert into queue.entries (tenant_id, workspace_id, principal_id, job_id, estimate_seconds) "
-                    "values (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 1)"
-                ),
-                "insert into queue.purges (tenant_id, job_id, due_at) values (gen_random_uuid(), gen_random_uuid(), now())",
+                "insert into queue.entries (tenant_id, job_id) values (gen_random_uuid(), gen_random_uuid())",
+                "insert into queue.purges select tenant_id, tenant_id, due_at from queue.purges",
                 "delete from queue.purges",
                 "select canonical from audit_events",
                 "select command from jobs",

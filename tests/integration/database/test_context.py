@@ -1,5 +1,7 @@
 """The signed context: every part of it bent, and everything injected SQL could do to get hold of another one."""
 
+# ruff: noqa: PT012, PT017 - a session is its block, and of two answers either may be right
+
 import asyncio
 import re
 from typing import TYPE_CHECKING

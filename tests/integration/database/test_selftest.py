@@ -6,12 +6,10 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.integration.database.ground import Database, Ground
+from tests.integration.database.ground import Database, Ground, make_home
 
 from tenantry.entrypoints.addresses import embedded_dsn
 from tenantry.entrypoints.prepare import prepare
@@ -260,8 +258,7 @@ async def test_all_findings_are_told_at_once(ground: Ground) -> None:
 
 async def test_a_server_with_a_broken_fence_does_not_start() -> None:
     """A whole installation: prepared, broken while it is down, started again: no port, all findings, no success."""
-    home = Path(tempfile.mkdtemp(prefix="tenantry-broken-"))
-    home.chmod(0o755)
+    home = make_home()
     postgres = EmbeddedPostgres(home)
     try:
         postgres.start()
@@ -288,7 +285,7 @@ async def test_a_server_with_a_broken_fence_does_not_start() -> None:
             check=False,
         )
         assert done.returncode != 0
-        assert not (home / "server.json").exists()
+        assert "server.json" not in os.listdir(home)
         for word in (
             "fence_broken",
             "tenantry.jobs has no forced",

@@ -15,8 +15,8 @@ from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground, Json, given
 
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.types import JobInput
 from tenantry.capabilities.sandboxes.service import purge_due
+from tenantry.capabilities.sandboxes.types import JobInput
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.embedded import EmbeddedPostgres

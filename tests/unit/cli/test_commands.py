@@ -86,7 +86,6 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
     (("job", "cancel", "job_1"), "POST", f"{WS}/jobs/job_1/cancel", {}),
     (("job", "get", "job_1"), "GET", f"{WS}/jobs/job_1", None),
     (("job", "receipt", "job_1"), "GET", f"{WS}/jobs/job_1/receipt", None),
-    (("job", "explain", "job_1"), "GET", f"{WS}/jobs/job_1/explain", None),
     (("image", "remove", "img_1"), "DELETE", f"{WS}/images/img_1", None),
     (
         ("workspace", "create", "ci", "--path", "teams/a/b", "--owner", "team:a", "--setting", "retention_days=7"),

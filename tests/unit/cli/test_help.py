@@ -56,7 +56,7 @@ def test_the_surface_is_the_one_promised() -> None:
         tenant restore, workspace create, workspace list, workspace get, workspace update, workspace archive,
         workspace suspend, workspace resume, workspace use, key create, key list, key revoke,
         service-account create, service-account list, role list, binding create, binding list, binding delete,
-        member list, job run, job list, job get, job logs, job cancel, job artifacts, job receipt, job explain,
+        member list, job run, job list, job get, job logs, job cancel, job artifacts, job receipt,
         image list, image import, image remove, audit query
     """
     assert {" ".join(path) for path in COMMANDS} == {" ".join(name.split()) for name in expected.split(",")}

@@ -57,7 +57,6 @@ CALLS: list[tuple[str, str, object, Ask]] = [
     ("DELETE", "/workspaces/ws_1/bindings/bnd_1", None, lambda c: c.bindings.delete("bnd_1", workspace="ws_1")),
     ("POST", "/workspaces/ws_1/jobs/job_1/cancel", {}, lambda c: c.jobs.cancel("ws_1", "job_1")),
     ("GET", "/workspaces/ws_1/jobs/job_1/receipt", None, lambda c: c.jobs.receipt("ws_1", "job_1")),
-    ("GET", "/workspaces/ws_1/jobs/job_1/explain", None, lambda c: c.jobs.explain("ws_1", "job_1")),
     ("DELETE", "/workspaces/ws_1/images/img_1", None, lambda c: c.images.delete("ws_1", "img_1")),
     ("POST", "/explain", {"permission": "job:create"}, lambda c: c.explain(permission="job:create")),
     ("GET", "/me", None, lambda c: c.me()),

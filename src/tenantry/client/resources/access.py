@@ -1,4 +1,4 @@
-"""Who may do what. Each of these lives in a workspace or in a tenant: give exactly one of the two."""
+"""Who may do what. Keys, roles and bindings live in a workspace or in a tenant: give exactly one of the two."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -22,19 +22,12 @@ def _place(workspace: str | None, tenant: str | None) -> tuple[str, str]:
 
 class ServiceAccounts(Resource[T]):
     @Operation
-    def create(self, *, name: str, workspace: str | None = None, tenant: str | None = None) -> Call[ServiceAccount]:
-        return post(*_place(workspace, tenant), "service-accounts", json={"name": name})
+    def create(self, *, name: str, workspace: str) -> Call[ServiceAccount]:
+        return post("workspaces", workspace, "service-accounts", json={"name": name})
 
     @Listing
-    def list(
-        self,
-        *,
-        workspace: str | None = None,
-        tenant: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Plan[ServiceAccount]:
-        return Plan(call=get(*_place(workspace, tenant), "service-accounts"), limit=limit, cursor=cursor)
+    def list(self, *, workspace: str, limit: int | None = None, cursor: str | None = None) -> Plan[ServiceAccount]:
+        return Plan(call=get("workspaces", workspace, "service-accounts"), limit=limit, cursor=cursor)
 
 
 class Keys(Resource[T]):
@@ -118,12 +111,5 @@ class Bindings(Resource[T]):
 
 class Members(Resource[T]):
     @Listing
-    def list(
-        self,
-        *,
-        workspace: str | None = None,
-        tenant: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Plan[Member]:
-        return Plan(call=get(*_place(workspace, tenant), "members"), limit=limit, cursor=cursor)
+    def list(self, *, tenant: str, limit: int | None = None, cursor: str | None = None) -> Plan[Member]:
+        return Plan(call=get("tenants", tenant, "members"), limit=limit, cursor=cursor)

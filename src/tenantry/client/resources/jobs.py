@@ -104,8 +104,3 @@ class Jobs(Resource[T]):
     def receipt(self, workspace: str, job: str) -> Call[dict[str, Any]]:
         """Tell the isolation it really had, read back from the kernel."""
         return get("workspaces", workspace, "jobs", job, "receipt")
-
-    @Operation
-    def explain(self, workspace: str, job: str) -> Call[dict[str, Any]]:
-        """Why it waits, or why it ended as it did."""
-        return get("workspaces", workspace, "jobs", job, "explain")

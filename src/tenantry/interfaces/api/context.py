@@ -39,7 +39,8 @@ async def place_of(request: Request, *, spec: RouteSpec, caller: Caller, runtime
     """Settle tenant and workspace, or refuse: 400 unclear, 403 another tenant, 404 another workspace."""
     names = _tenant_names(request, base_domain=runtime.settings.server.base_domain)
     workspace_id = _workspace_name(request) or caller.workspace_id
-    if caller.workspace_id not in (None, workspace_id):
+    decided_later = isinstance(spec.needs, Permission) and spec.reach is not Reach.TENANT
+    if caller.workspace_id not in (None, workspace_id) and not decided_later:
         raise not_found()
     if caller.tenant_id == PLATFORM_TENANT:
         return await _place_of_platform(names, spec=spec, caller=caller, runtime=runtime)

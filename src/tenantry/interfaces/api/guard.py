@@ -161,7 +161,8 @@ async def _decide(request: Request, *, spec: RouteSpec, caller: Caller, place: P
         if not decision.allowed and not anywhere:
             raise permission_missing(spec.needs, decision)
         return
-    status = await runtime.admission.workspace_status(caller, workspace_id)
+    own = caller.workspace_id in (None, workspace_id)
+    status = await runtime.admission.workspace_status(caller, workspace_id) if own else None
     if status is None or not caller.access.knows(workspace_id):
         await _note_blocked_region(request, caller=caller, workspace_id=workspace_id, runtime=runtime)
         raise not_found()

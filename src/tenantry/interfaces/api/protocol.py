@@ -7,7 +7,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES: Final = 32 << 10
 HEAD_SECONDS: Final = 15.0
-_PROBLEM: Final = b'{"type":"urn:tenantry:problem:head_too_large","status":431,"code":"head_too_large","layer":"http"}'
+_PROBLEM: Final = (
+    b'{"type":"urn:tenantry:problem:head_too_large","title":"Too large","status":431,"code":"head_too_large",'
+    b'"detail":"the request line and headers are longer than 32768 bytes","layer":"http","trace_id":""}'
+)
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%s" % (len(_PROBLEM), _PROBLEM)

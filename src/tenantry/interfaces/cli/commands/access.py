@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, Invocation, command
+from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, IN_WORKSPACE, Invocation, command
 from tenantry.interfaces.cli.output import Format, say
 
 KEYS = typer.Typer(help="API keys.", no_args_is_help=True)
@@ -66,17 +66,17 @@ def revoke_key(cli: Invocation, key: Annotated[str, typer.Argument(metavar="KEY"
     cli.show(cli.client.keys.revoke(key, **cli.place), done=f"revoked {key}")
 
 
-@command(SERVICE_ACCOUNTS, "create", options=IN_PLACE, example="tenantry service-account create deploy-bot")
+@command(SERVICE_ACCOUNTS, "create", options=IN_WORKSPACE, example="tenantry service-account create deploy-bot")
 def create_service_account(cli: Invocation, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """Create a service account; give it a key with `key create --service-account`."""
-    cli.show(cli.client.service_accounts.create(name=name, **cli.place))
+    cli.show(cli.client.service_accounts.create(name=name, workspace=cli.workspace))
 
 
-@command(SERVICE_ACCOUNTS, "list", options=(*IN_PLACE, *IN_PAGES), example="tenantry service-account list")
+@command(SERVICE_ACCOUNTS, "list", options=(*IN_WORKSPACE, *IN_PAGES), example="tenantry service-account list")
 def list_service_accounts(cli: Invocation) -> None:
     """List service accounts."""
     columns = (("ID", "id"), ("NAME", "name"), ("STATUS", "status"))
-    cli.show_list(cli.client.service_accounts.list(**cli.place, **cli.page), columns)
+    cli.show_list(cli.client.service_accounts.list(workspace=cli.workspace, **cli.page), columns)
 
 
 @command(ROLES, "list", options=(*IN_PLACE, *IN_PAGES), example="tenantry role list --output json")
@@ -111,8 +111,9 @@ def delete_binding(cli: Invocation, binding: Annotated[str, typer.Argument(metav
     cli.show(cli.client.bindings.delete(binding, **cli.place), done=f"deleted {binding}")
 
 
-@command(MEMBERS, "list", options=(*IN_PLACE, *IN_PAGES), example="tenantry member list --workspace ci")
+@command(MEMBERS, "list", options=("tenant", *IN_PAGES), example="tenantry member list --tenant acme")
 def list_members(cli: Invocation) -> None:
-    """List members."""
-    columns = (("ID", "id"), ("NAME", "name"), ("EMAIL", "email"), ("ROLES", "roles"))
-    cli.show_list(cli.client.members.list(**cli.place, **cli.page), columns)
+    """List the users of the tenant, by default the credential's own."""
+    columns = (("ID", "id"), ("NAME", "name"), ("EMAIL", "email"), ("STATUS", "status"))
+    tenant = cli.tenant or cli.client.me()["tenant"]["id"]
+    cli.show_list(cli.client.members.list(tenant=tenant, **cli.page), columns)

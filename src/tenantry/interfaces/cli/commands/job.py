@@ -99,9 +99,3 @@ def artifacts(
 def receipt(cli: Invocation, job: JobArgument) -> None:
     """Show the isolation a job really had, read back from the kernel."""
     cli.show(cli.client.jobs.receipt(cli.workspace, job))
-
-
-@command(GROUP, "explain", options=IN_WORKSPACE, example="tenantry job explain job_01h455vb4pex5vsknk084sn02q")
-def explain(cli: Invocation, job: JobArgument) -> None:
-    """Say why a job waits, or why it ended as it did."""
-    cli.show(cli.client.jobs.explain(cli.workspace, job))

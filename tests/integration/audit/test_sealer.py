@@ -1,0 +1,193 @@
+"""The sealer gives each event its place: no gap, no place twice, whoever writes and whoever else seals."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import asyncpg
+import pytest
+from tests.integration.database.ground import Database, scope_of
+
+from tenantry.capabilities.audit.service import AuditService, seal
+from tenantry.capabilities.audit.types import AuditFilter, canonical_bytes, leaf_hash
+from tenantry.foundation.clock import SystemClock
+from tenantry.foundation.database.cells import Cell
+from tenantry.foundation.database.platform_session import platform_session
+from tenantry.foundation.database.pool import open_pool
+
+if TYPE_CHECKING:
+    from tenantry.foundation.database.pool import Pool
+
+pytestmark = pytest.mark.xdist_group("audit")
+
+
+@pytest.fixture(scope="module")
+async def sealers(database: Database) -> "AsyncIterator[Pool]":
+    pool = await open_pool(database.dsn("tenantry_sealer"), search_path="tenantry", max_size=2)
+    yield pool
+    await pool.close()
+
+
+async def seal_all(pool: "Pool", *, limit: int = 500) -> int:
+    total = 0
+    while True:
+        async with platform_session(pool) as connection:
+            sealed = await seal(connection, limit=limit)
+        total += sealed
+        if not sealed:
+            return total
+
+
+async def write(cell: Cell, tenant: UUID, number: int) -> None:
+    async with cell.session(scope_of(tenant)) as session:
+        audit = AuditService(session=session, clock=SystemClock())
+        await audit.record("note.made", resource_type="note", resource_id=f"note-{number}")
+
+
+async def places(database: Database, tenant: UUID) -> list[int]:
+    async with database.connected("superuser") as connection:
+        rows = await connection.fetch(
+            "select sequence from tenantry.audit_sequence where tenant_id = $1 order by sequence", tenant
+        )
+        heads = await connection.fetchval("select size from tenantry.audit_heads where tenant_id = $1", tenant)
+        assert (heads or 0) == len(rows)
+    return [row["sequence"] for row in rows]
+
+
+async def test_places_have_no_gap_and_are_unique_under_many_writers_and_two_sealers(
+    cell: Cell, database: Database, sealers: "Pool"
+) -> None:
+    """16 writers of three tenants, two sealers all the while with small bites."""
+    await seal_all(sealers)  # of the installation's own first events
+    tenants = [await database.make_tenant(rows=0) for _ in range(3)]
+    writing = True
+
+    async def keep_writing(writer: int) -> None:
+        for number in range(15):
+            await write(cell, tenants[(writer + number) % 3], writer * 100 + number)
+
+    async def keep_sealing() -> int:
+        total = 0
+        while writing:
+            total += await seal_all(sealers, limit=7)
+            await asyncio.sleep(0)
+        return total
+
+    sealing = [asyncio.create_task(keep_sealing()) for _ in range(2)]
+    await asyncio.gather(*(keep_writing(writer) for writer in range(16)))
+    writing = False
+    sealed = sum(await asyncio.gather(*sealing)) + await seal_all(sealers)
+    assert sealed == 16 * 15
+    for tenant in tenants:
+        assert await places(database, tenant) == list(range(1, 81))
+    async with database.connected("superuser") as connection:
+        assert await connection.fetchval("select count(*) from tenantry.audit_unsealed") == 0
+
+
+async def test_what_is_not_committed_has_no_place_and_leaves_no_gap(
+    cell: Cell, database: Database, sealers: "Pool"
+) -> None:
+    tenant = await database.make_tenant(rows=0)
+    await write(cell, tenant, 1)
+    async with cell.session(scope_of(tenant)) as open_session:
+        await AuditService(session=open_session, clock=SystemClock()).record(
+            "note.late", resource_type="note", resource_id="late"
+        )
+        await write(cell, tenant, 2)
+        assert await seal_all(sealers) == 2
+        await open_session.rollback()
+    await write(cell, tenant, 3)
+    assert await seal_all(sealers) == 1
+    assert await places(database, tenant) == [1, 2, 3]
+
+
+async def test_a_place_follows_the_commit_within_a_bite_the_id(cell: Cell, database: Database, sealers: "Pool") -> None:
+    tenant = await database.make_tenant(rows=0)
+    for number in range(5):
+        await write(cell, tenant, number)
+    await seal_all(sealers)
+    async with cell.session(scope_of(tenant)) as session:
+        events = await AuditService(session=session, clock=SystemClock()).list_events(AuditFilter())
+        assert [event.sequence for event in events] == [5, 4, 3, 2, 1]
+        assert [event.resource_id for event in events] == [f"note-{number}" for number in (4, 3, 2, 1, 0)]
+        found = await AuditService(session=session, clock=SystemClock()).get_event(events[0].event_id)
+        assert found == events[0]
+
+
+async def test_a_sealer_that_dies_has_sealed_nothing(cell: Cell, database: Database, sealers: "Pool") -> None:
+    tenant = await database.make_tenant(rows=0)
+    await write(cell, tenant, 1)
+
+    async def die() -> None:
+        async with platform_session(sealers) as connection:
+            assert await seal(connection) == 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await die()
+    assert await places(database, tenant) == []
+    assert await seal_all(sealers) == 1
+    assert await places(database, tenant) == [1]
+
+
+async def test_what_is_stored_is_the_canonical_form_and_its_leaf(
+    cell: Cell, database: Database, sealers: "Pool"
+) -> None:
+    """The columns beside it say the same, and nobody but the owner of the server can change either."""
+    tenant = await database.make_tenant(rows=0)
+    await write(cell, tenant, 1)
+    await seal_all(sealers)
+    async with cell.session(scope_of(tenant)) as session:
+        event = (await AuditService(session=session, clock=SystemClock()).list_events(AuditFilter()))[0]
+        row = await session.fetchrow(
+            "select canonical, leaf, action, actor_type, actor_id, resource_id, occurred_at from audit_events"
+        )
+    assert row is not None
+    assert row["canonical"] == canonical_bytes(event)
+    assert row["leaf"] == leaf_hash(row["canonical"])
+    assert (row["action"], row["actor_type"], row["actor_id"]) == ("note.made", "system", "tenantry")
+    assert row["occurred_at"] == event.occurred_at
+    for role in ("tenantry_app", "tenantry_sealer", "tenantry_dispatcher"):
+        async with database.connected(role) as connection:
+            for statement in ("update audit_events set leaf = leaf", "delete from audit_events"):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(statement)
+
+
+async def test_an_effect_and_its_event_commit_together_or_not_at_all(cell: Cell, database: Database) -> None:
+    tenant = await database.make_tenant()
+
+    async def act(*, fails: bool) -> None:
+        async with cell.session(scope_of(tenant)) as session:
+            await session.execute("update jobs set detail = 'done' where tenant_id = $1", tenant)
+            audit = AuditService(session=session, clock=SystemClock())
+            await audit.record("job.marked", resource_type="job", resource_id="job")
+            if fails:
+                raise ZeroDivisionError
+
+    for fails, expected in ((True, (0, 0)), (False, (1, 1))):
+        try:
+            await act(fails=fails)
+        except ZeroDivisionError:
+            assert fails
+        async with cell.session(scope_of(tenant)) as session:
+            marked = await session.fetchval("select count(*) from jobs where detail = 'done'")
+            told = await session.fetchval("select count(*) from audit_events where action = 'job.marked'")
+        assert (marked, told) == expected
+
+
+async def test_an_event_whose_effect_cannot_be_recorded_stops_the_effect(cell: Cell, database: Database) -> None:
+    """Audit down means the change down: an effect without its event does not happen."""
+    tenant = await database.make_tenant()
+    await database.alter("revoke insert on tenantry.audit_unsealed from tenantry_app")
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):  # noqa: PT012 - the session is the block
+            async with cell.session(scope_of(tenant)) as session:
+                await session.execute("update jobs set detail = 'silent' where tenant_id = $1", tenant)
+                audit = AuditService(session=session, clock=SystemClock())
+                await audit.record("job.marked", resource_type="job", resource_id="job")
+    finally:
+        await database.alter("grant insert on tenantry.audit_unsealed to tenantry_app")
+    async with cell.session(scope_of(tenant)) as session:
+        assert await session.fetchval("select count(*) from jobs where detail = 'silent'") == 0
