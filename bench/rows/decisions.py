@@ -41,7 +41,7 @@ async def access(installation: Installation, *, quick: bool) -> list[Result]:  #
 
 
 def _casbin(policy: dict[str, list[Permission]]) -> Callable[[], object]:
-    import casbin  # type: ignore[import-not-found]  # of the dependency group `bench`
+    import casbin
 
     model = casbin.Model()
     model.load_model_from_text(
@@ -66,7 +66,7 @@ def _casbin(policy: dict[str, list[Permission]]) -> Callable[[], object]:
 
 
 def _cedar(policy: dict[str, list[Permission]]) -> Callable[[], object]:
-    import cedarpy  # type: ignore[import-not-found]  # of the dependency group `bench`
+    import cedarpy
 
     text = "\n".join(
         f'permit(principal in Role::"{role}", action in [{", ".join(f"""Action::"{p}" """ for p in held)}], resource);'
