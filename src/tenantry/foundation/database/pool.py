@@ -125,7 +125,7 @@ async def open_pool(
             min_size=min_size,
             max_size=max_size,
             max_queries=50_000,
-            max_inactive_connection_lifetime=300.0,
+            max_inactive_connection_lifetime=60.0,
             connect=None,
             setup=None,
             reset=None,
