@@ -18,6 +18,7 @@ help: ## list the verbs
 setup: $(READY) ## create .venv with tenantry and everything the tests use
 
 demo: $(READY) ## play the scenes on a server of its own and leave it running; EXIT=1 stops it and reports by exit code
+	@[ -x /usr/bin/python3 ] || scripts/packages.sh # the first scene runs a Python script
 	@$(BIN)/tenantry demo $(if $(EXIT),--exit)
 
 up: $(READY) ## run the server in the foreground

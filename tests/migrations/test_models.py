@@ -18,7 +18,7 @@ DRIFTS = [
     ("alter table tenantry.jobs alter column image_digest set not null", "modify_nullable"),
     ("alter table tenantry.jobs alter column attempt drop default", "modify_default"),
     ("drop index tenantry.jobs_workspace", "add_index"),
-    ("create index loot on tenantry.jobs (tenant_id)", "remove_index"),
+    ("create index spare on tenantry.jobs (tenant_id)", "remove_index"),
     ("alter table tenantry.jobs drop constraint jobs_tenant_id_workspace_id_fkey", "add_fk"),
     ("alter table tenantry.images drop constraint images_tenant_id_workspace_id_name_key", "add_constraint"),
     ("alter table tenantry.audit_heads drop constraint audit_heads_pkey", "primary_key"),

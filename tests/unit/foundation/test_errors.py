@@ -1,4 +1,4 @@
-"""The one tree of errors: each kind has one class, the drawing shows them all, and no message is needed to tell them."""
+"""The one tree of errors: each kind has one class, the drawing shows them all, none is told by its message."""
 
 import re
 
