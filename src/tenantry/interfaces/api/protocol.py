@@ -46,6 +46,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        # What follows on a kept connection is the next head, counted from its first byte.
+        self._head_open = True
+        self._head_bytes = 0
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
         if self._head_open:
             self._head_bytes += len(data)

@@ -79,8 +79,9 @@ class WorkspaceService:
         await self._record("workspace.created", workspace, details={"path": workspace.path})
         return workspace
 
-    async def get(self, workspace_id: UUID) -> Workspace:
-        workspace = await repository.find_workspace(self._session, workspace_id)
+    async def get(self, workspace_id: UUID, *, lock: bool = False) -> Workspace:
+        """Find it; `lock` keeps others from changing it until the transaction ends. Raises NotFound."""
+        workspace = await repository.find_workspace(self._session, workspace_id, lock=lock)
         if workspace is None:
             raise workspace_not_found()
         return workspace

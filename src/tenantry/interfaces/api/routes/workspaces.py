@@ -108,7 +108,7 @@ async def change_workspace(request: Request, ws: str, body: WorkspaceChanges) ->
     if body.owner is not None:
         changes |= {"owner_type": body.owner.type, "owner_id": body.owner.id}
     if body.settings is not None:
-        present = await unit.workspaces.get(unit.workspace_id)
+        present = await unit.workspaces.get(unit.workspace_id, lock=True)
         merged = present.settings.model_dump() | body.settings
         changes["settings"] = validated_settings(merged).model_dump()
     return _shown(unit, await unit.workspaces.update(unit.workspace_id, changes, if_version=unit.if_version))
