@@ -1,6 +1,7 @@
 """ReplayGuard on both adapters: each nonce once, and what was forgotten is refused."""
 
 import asyncio
+import contextlib
 from typing import Any
 from uuid import uuid4
 
@@ -155,8 +156,12 @@ async def test_a_server_that_lost_its_memory_refuses_calls_signed_before_the_los
         with pytest.raises(Unavailable):
             await guard.allow_once("n", signed)
         own_redis_server.start()
-    while int(clock.now().timestamp() * 1000) <= signed:
-        await caches.link.command("PING")  # type: ignore[attr-defined]
+    answered = False
+    while not answered or int(clock.now().timestamp() * 1000) <= signed:
+        # The connection of before the restart is found broken once, and then made anew.
+        with contextlib.suppress(Unavailable):
+            await caches.link.command("PING")  # type: ignore[attr-defined]
+            answered = True
     assert (await guard.allow_once("n", signed)).outcome is ReplayOutcome.TOO_OLD
     assert await guard.allow_once("m", int(clock.now().timestamp() * 1000))
     await caches.close()

@@ -152,16 +152,14 @@ async def test_no_role_of_the_product_has_power_over_the_server(database: Databa
             await connection.execute("create temporary table loot (id int)")
 
 
-async def test_another_regions_database_does_not_let_the_directory_in(ground: Ground) -> None:
-    """And the cell's roles not into the directory."""
+async def test_each_role_is_let_into_its_own_databases_only(ground: Ground) -> None:
     for role, name in (
         ("tenantry_directory", "tenantry_us"),
         ("tenantry_app", "tenantry_directory"),
         ("tenantry_app", "postgres"),
+        ("tenantry_owner", "template1"),
         ("tenantry_sealer", "tenantry_directory"),
     ):
-        if name == "postgres":
-            continue
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="CONNECT"):
             await asyncpg.connect(ground.dsn(role, name))
 

@@ -32,8 +32,13 @@ async def neighbours(database: Database) -> Neighbours:
     return Neighbours(await database.make_tenant(rows=2), await database.make_tenant(rows=2))
 
 
-async def attempts(database: Database, table: FencedTable, *, context: str | None, victim: UUID) -> list[str]:
-    """Tell what one context lets the application do to the victim's rows of one table; each try is rolled back."""
+async def attempts(
+    database: Database, table: FencedTable, *, context: str | None, victim: UUID, blind: bool
+) -> list[str]:
+    """Tell what one context lets the application do to the victim's rows of one table; each try is rolled back.
+
+    `blind` also tries what reads no column, to which the policy of reading does not apply; it hits every row there is.
+    """
     own = f"where tenant_id = '{victim}'"
     statements = {
         "select": f"select tenant_id from {table.name} {own}",
@@ -41,6 +46,10 @@ async def attempts(database: Database, table: FencedTable, *, context: str | Non
         "delete": f"delete from {table.name} {own}",
         "insert": "",
     } | {f"update {column}": f"update {table.name} set {column} = {column} {own}" for column in table.updatable}
+    if blind:
+        statements |= {"delete all": f"delete from {table.name}"} | {
+            f"update all {column}": f"update {table.name} set {column} = null" for column in table.updatable
+        }
     done = []
     async with database.connected() as connection:
         for what, statement in statements.items():
@@ -54,7 +63,7 @@ async def attempts(database: Database, table: FencedTable, *, context: str | Non
                     tag = await insert_row(connection, table.name, tenant=victim, number=77)
                 if not tag.endswith(" 0"):
                     done.append(f"{table.name}: {what}")
-            except (asyncpg.ForeignKeyViolationError, asyncpg.UniqueViolationError):
+            except asyncpg.IntegrityConstraintViolationError:
                 done.append(f"{table.name}: {what}")  # the fence had let it pass
             except asyncpg.InsufficientPrivilegeError:
                 pass
@@ -63,11 +72,11 @@ async def attempts(database: Database, table: FencedTable, *, context: str | Non
     return done
 
 
-async def all_attempts(database: Database, *, context: str | None, victim: UUID) -> list[str]:
+async def all_attempts(database: Database, *, context: str | None, victim: UUID, blind: bool = False) -> list[str]:
     return [
         done
         for table in await database.tables()
-        for done in await attempts(database, table, context=context, victim=victim)
+        for done in await attempts(database, table, context=context, victim=victim, blind=blind)
     ]
 
 
@@ -84,7 +93,13 @@ async def test_the_catalogue_knows_the_tables(database: Database) -> None:
 
 
 async def test_without_context_no_row_is_seen_or_written(database: Database, neighbours: Neighbours) -> None:
-    assert await all_attempts(database, context=None, victim=neighbours.theirs) == []
+    assert await all_attempts(database, context=None, victim=neighbours.theirs, blind=True) == []
+
+
+async def test_a_tenant_without_rows_changes_none(ground: Ground, database: Database, neighbours: Neighbours) -> None:
+    """By no statement, not even one that reads nothing: only the policies of writing stand between it and all rows."""
+    context = own_context(ground, await database.make_tenant(rows=0))
+    assert await all_attempts(database, context=context, victim=neighbours.theirs, blind=True) == []
 
 
 async def test_another_tenants_rows_are_neither_seen_nor_written(

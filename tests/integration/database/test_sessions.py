@@ -203,9 +203,14 @@ async def test_what_injected_sql_sets_for_the_connection_is_gone_with_its_sessio
 ) -> None:
     async with narrow.session(scope_of(tenant)) as session:
         context = await session.fetchval("select current_setting('app.ctx')")
-        await session.execute(
-            f"commit; set app.ctx = '{context}'; set search_path = pg_catalog; set statement_timeout = 0; begin"
-        )
+        for injected in (
+            "commit",
+            f"set app.ctx = '{context}'",
+            "set search_path = pg_catalog",
+            "set statement_timeout = 0",
+            "begin",
+        ):
+            await session.execute(injected)
         if ending == "rollback":
             await session.rollback()
     await assert_clean(narrow)
@@ -290,12 +295,9 @@ async def test_a_lock_that_is_held_reads_as_a_conflict(database: Database) -> No
 
 
 async def test_a_database_that_is_not_there_reads_as_unavailable(database: Database) -> None:
-    gone = database.dsn().replace("postgres%2Fsocket", "postgres%2Fnowhere")
-    assert gone != database.dsn() or "nowhere" not in gone
+    gone = database.dsn().replace("port=5432", "port=5433")
     with pytest.raises(TenantryError) as refused:
-        await open_cell(
-            "us", gone.replace("port=5432", "port=5433"), context_master=b"", pool_size=1, clock=SystemClock()
-        )
+        await open_cell("us", gone, context_master=b"", pool_size=1, clock=SystemClock())
     assert refused.value.code == "database_unavailable"
     assert database.ground.secrets.passwords["tenantry_app"] not in refused.value.message
 

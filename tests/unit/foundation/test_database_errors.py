@@ -33,8 +33,7 @@ def raised(error: BaseException) -> TenantryError:
     ],
 )
 def test_a_state_of_the_server_has_its_kind(state: str, kind: ErrorKind, code: str) -> None:
-    of_state = type("OfState", (asyncpg.PostgresError,), {"sqlstate": state})
-    said = raised(of_state("query text and rows of a tenant"))
+    said = raised(asyncpg.PostgresError.new({"C": state, "M": "query text and rows of a tenant"}))
     assert (said.kind, said.code) == (kind, code)
     assert "of a tenant" not in said.message
 

@@ -50,6 +50,8 @@ async def prepare_cluster(connection: "Connection", *, passwords: Mapping[str, s
         if role != OWNER:
             for setting in _ROLE_SETTINGS:
                 await connection.execute(f"alter role {role} set {setting}")
+    # Where everybody may connect and make temporary tables by default; no role of ours has business there.
+    await connection.execute("revoke all on database postgres, template1 from public")
 
 
 async def prepare_database(
