@@ -18,12 +18,14 @@ from tenantry.foundation.database.embedded import PORT
 class Wiretap:
     """`dsn` leads through it; `trips` counts how often the server answered after the client had said something.
 
-    `cut` breaks every connection off; while `hearing` is cleared nothing comes back.
+    `passed` counts what of it reached the client. `cut` breaks every connection off; while `hearing` is cleared
+    nothing comes back.
     """
 
     dsn: str
     trips: int = 0
     asked: bool = False
+    passed: int = 0
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -51,6 +53,7 @@ class Wiretap:
             await self.hearing.wait()
             writer.write(data)
             await writer.drain()
+            self.passed += 1
         writer.close()
 
 

@@ -72,7 +72,7 @@ class Jail:
     ) -> "Jail":
         """Open the jail whose records lie in `home`/jail, reclaim what the dead left, and try one sandbox.
 
-        As root every sandbox gets a host uid of its own from the pool, shared with whoever opens the same home. Pass
+        As root every sandbox gets a host uid of its own, from a pool that all installations on the host share. Pass
         `hierarchy` to use that instead of looking for cgroups; `spare` is how many processes wait in a fresh cgroup for
         the next sandbox, each for one only. Raises JailUnavailable with a code and a remedy when the
         machine cannot hold a sandbox.
@@ -83,7 +83,7 @@ class Jail:
         await asyncio.to_thread(directory.mkdir, 0o700, parents=True, exist_ok=True)
         await asyncio.to_thread(reclaim_orphans, directory / "owners", groups)
         is_root = os.geteuid() == 0
-        pool = uids.UidPool(directory=directory / "uids", first=first_uid, count=uid_count) if is_root else None
+        pool = uids.UidPool(directory=uids.DIRECTORY, first=first_uid, count=uid_count) if is_root else None
         launcher = await LauncherClient.start(found, private=is_root)
         jail = cls(
             owner=Owner(directory / "owners"),

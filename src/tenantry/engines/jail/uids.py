@@ -1,5 +1,8 @@
 """Host uids for sandboxes, one each, exclusive among every process that shares the directory.
 
+The directory is the host's, not the home's: two installations on one host would else give one uid to two sandboxes,
+and the one that clears up after a dead worker would kill the other's.
+
 A uid is held by a lock on its file; the lock of a process that died is free at once, but its file still names that
 process, so whoever takes it next first makes sure that nothing of that uid is left alive. A uid given back is used
 again by the same process last of all.
@@ -14,6 +17,7 @@ from typing import Final
 
 from tenantry.engines.jail.errors import JailUnavailable
 
+DIRECTORY: Final = Path("/run/tenantry/uids")
 FIRST: Final = 200_000
 COUNT: Final = 10_000
 _RESTING: Final = 32  # this many lie idle before one is used again

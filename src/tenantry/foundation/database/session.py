@@ -27,7 +27,17 @@ class TenantSession:
     `lifecycle` is the platform's own work on a tenant (create, suspend, resume, erase): it passes a suspended state.
     """
 
-    __slots__ = ("_after_commit", "_broken", "_busy", "_connection", "_lifecycle", "_pool", "_signer", "scope")
+    __slots__ = (
+        "_after_commit",
+        "_broken",
+        "_busy",
+        "_connection",
+        "_lifecycle",
+        "_pool",
+        "_signer",
+        "revokes",
+        "scope",
+    )
 
     def __init__(
         self, *, pool: SessionPool, signer: ContextSigner, scope: TenantScope, lifecycle: bool = False
@@ -39,6 +49,8 @@ class TenantSession:
         self._after_commit: list[Callable[[], None]] = []
         self._busy = False
         self._broken = False
+        self.revokes = False
+        """Whether it took back, or gave, keys, permissions or states: whoever commits it drops what it cached."""
         self.scope = scope
 
     async def fetch(self, query: str, *args: object) -> "list[asyncpg.Record]":

@@ -210,6 +210,9 @@ async def _work(unit: Unit, *, spec: RouteSpec, handler: Handler, body: bytes) -
 
 async def _commit(unit: Unit) -> None:
     await unit.settle()
+    if unit.session.revokes:
+        # Other processes hear of it by their links; this one, whose caller may ask at once, knows already.
+        unit.runtime.admission.forget(unit.scope.tenant_id.hex)
     for follow in unit.afterwards:
         await follow()
 

@@ -59,7 +59,7 @@ class Admission:
         self._generation = 0
         self._used: dict[str, dict[UUID, dict[UUID, datetime]]] = {}
         for cell in cells:
-            cell.link.subscribe(REVOCATIONS, self._forget)
+            cell.link.subscribe(REVOCATIONS, self.forget)
             cell.link.on_reconnect(self._forget_all)
 
     async def authenticate(self, text: str, *, ip: str | None) -> Caller:
@@ -203,7 +203,8 @@ class Admission:
             return account.status is PrincipalStatus.ACTIVE
         return True
 
-    def _forget(self, payload: str) -> None:
+    def forget(self, payload: str) -> None:
+        """Drop what is cached of a tenant, named by the hexadecimal of its id as the news name it."""
         self._generation += 1
         for digest in [d for d, caller in self._callers.items() if caller.tenant_id.hex == payload]:
             del self._callers[digest]

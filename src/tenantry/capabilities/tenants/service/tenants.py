@@ -232,6 +232,7 @@ class TenantRegistry:
 
 async def announce_revocation(session: TenantSession) -> None:
     """Tell every process, at commit, to forget what it cached of this tenant: keys, permissions, states."""
+    session.revokes = True
     await session.execute(f"select pg_notify('{REVOCATIONS}', $1)", session.scope.tenant_id.hex)
 
 
