@@ -6,6 +6,7 @@ missing=()
 [ -x /usr/bin/python3 ] || missing+=(python3-minimal) # what runs inside sandboxes, which see /usr and not .venv
 command -v bwrap >/dev/null || missing+=(bubblewrap)
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v ps >/dev/null || missing+=(procps) # tests look at what a process shows of itself
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 install=(apt-get install --yes --no-install-recommends "${missing[@]}")
