@@ -16,6 +16,7 @@ import structlog
 
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.errors import Fault, TenantryError
+from tenantry.foundation.files import replace_file
 from tenantry.foundation.settings import Settings
 
 _RESTART_SECONDS: Final = 1.0
@@ -143,10 +144,7 @@ def machine_faults(home: Path) -> list[str]:
 
 def write_credentials(file: Path, *, url: str, key: str) -> None:
     """Write where the server is and the key of it, for CLI and SDK; 0600 from the first byte."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as opened:
-        os.fchmod(descriptor, 0o600)
-        json.dump({"url": url, "key": key}, opened)
+    replace_file(file, json.dumps({"url": url, "key": key}))
 
 
 def print_faults(error: TenantryError) -> None:

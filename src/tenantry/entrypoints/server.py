@@ -28,6 +28,7 @@ from tenantry.foundation import idempotency, outbox
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.errors import TenantryError, Unavailable
+from tenantry.foundation.files import replace_file
 from tenantry.foundation.outbox import OutboxEvent
 from tenantry.foundation.scope import SYSTEM, TenantScope
 from tenantry.foundation.settings import Settings, load_settings, plain_settings
@@ -81,7 +82,8 @@ def _announced(settings: Settings, listener: socket.socket) -> Iterator[None]:
     """Tell where the server is, for `tenantry down` and whoever waits for the start."""
     host, port = listener.getsockname()[:2]
     file = settings.home / "server.json"
-    file.write_text(json.dumps({"pid": os.getpid(), "url": f"http://{host}:{port}"}))
+    # Others of this machine may look where it is; the keys to it lie elsewhere.
+    replace_file(file, json.dumps({"pid": os.getpid(), "url": f"http://{host}:{port}"}), mode=0o644)
     try:
         yield
     finally:

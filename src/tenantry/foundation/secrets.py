@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tenantry.foundation.errors import Fault
+from tenantry.foundation.files import replace_file
 
 _NAMES = ("pepper", "context_key", "cursor_key")
 _KEY_LENGTH = 32
@@ -35,14 +36,15 @@ def load_secrets(home: Path, *, roles: tuple[str, ...] = (), create: bool = Fals
     if not path.exists():
         if not create:
             raise Fault("secrets_missing", f"{path} is missing: start the server once, or copy it from its machine")
-        _write(path, {name: random.token_hex(32) for name in _NAMES} | {"passwords": {}})
+        made = {name: random.token_hex(32) for name in _NAMES}
+        replace_file(path, json.dumps(made | {"passwords": {}}))
     status = path.stat()
     if status.st_mode & 0o077 or status.st_uid != os.geteuid():
         raise Fault("secrets_open", f"{path} must belong to this user alone: chown it and chmod 0600")
     values, secrets = _read(path)
     if create and (missing := [role for role in roles if role not in secrets.passwords]):
         secrets.passwords.update({role: random.token_urlsafe(32) for role in missing})
-        _write(path, values)
+        replace_file(path, json.dumps(values))
     return secrets
 
 
@@ -60,14 +62,3 @@ def _read(path: Path) -> tuple[dict[str, object], Secrets]:
         raise Fault("secrets_damaged", f"{path} is damaged: restore it; without it no key and no context is valid")
     values["passwords"] = passwords
     return values, Secrets(**keys, passwords=passwords)
-
-
-def _write(path: Path, values: dict[str, object]) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)

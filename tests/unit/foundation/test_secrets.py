@@ -97,7 +97,7 @@ def test_a_reader_makes_no_password(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_start_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
-    torn = tmp_path / "secrets.new"
+    torn = tmp_path / "secrets.json.new"
     torn.write_text("{")
     torn.chmod(0o666)
     load_secrets(tmp_path, create=True)
