@@ -118,7 +118,9 @@ class Database:
         tables = await self.tables()
         async with self.connected("superuser") as connection, connection.transaction():
             await connection.execute("set local session_replication_role = replica")
-            await connection.execute("insert into fence.tenant_state (tenant_id, mode) values ($1, $2)", tenant, mode)
+            await connection.execute(
+                "insert into fence.tenant_state (tenant_id, mode, home) values ($1, $2, 'tenantry')", tenant, mode
+            )
             for table in tables:
                 for number in range(1, rows + 1 if rows and table.has_workspace else min(rows, 1) + 1):
                     await insert_row(connection, table.name, tenant=tenant, number=number)

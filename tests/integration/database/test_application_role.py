@@ -216,7 +216,7 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
                    where c.relkind = 'r' and n.nspname in ('tenantry', 'queue', 'fence')"""
             )
         ]
-    for role in ("tenantry_dispatcher", "tenantry_sealer", "tenantry_mover"):
+    for role in ("tenantry_dispatcher", "tenantry_sealer"):
         seen = set()
         async with database.connected(role) as connection:
             for table in tables:
@@ -245,7 +245,6 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
             "tenantry.audit_heads",
             "fence.sealer_gate",
         },
-        "tenantry_mover": set(),
     }
 
 
@@ -322,3 +321,41 @@ async def test_what_no_privilege_can_close_carries_no_content(database: Database
                 break
             await asyncio.sleep(0.01)
     assert sorted(heard) == ["", tenant.hex]
+
+
+async def test_the_mover_sees_the_one_tenant_it_has_signed_for_in_every_table(
+    ground: Ground, database: Database, tenant: UUID
+) -> None:
+    """Whatever has a tenant_id: a later table joins moves, exports and erasures by itself."""
+    async with database.connected("superuser") as connection:
+        tables = [
+            row["name"]
+            for row in await connection.fetch(
+                """select n.nspname || '.' || c.relname as name from pg_class c
+                   join pg_namespace n on n.oid = c.relnamespace
+                   join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
+                   where c.relkind = 'r' and n.nspname in ('tenantry', 'queue')"""
+            )
+        ]
+        all_rows = {table: await connection.fetchval(f"select count(*) from {table}") for table in tables}
+    assert len(tables) > 15
+    contexts = {
+        "none": None,
+        "work": ground.sign(context_body(tenant)),
+        "lifecycle": ground.sign(context_body(tenant, purpose="p")),
+    }
+    async with database.connected("tenantry_mover") as connection:
+        for name, context in contexts.items():
+            for table in tables:
+                transaction = connection.transaction()
+                await transaction.start()
+                if context:
+                    await connection.execute(f"set local app.ctx = '{context}'")
+                try:
+                    seen = {row["tenant_id"] for row in await connection.fetch(f"select tenant_id from {table}")}
+                    assert name != "work", table
+                    assert seen == ({tenant} if name == "lifecycle" and all_rows[table] else set()), (name, table)
+                except asyncpg.PostgresError as error:
+                    assert (name, error.sqlstate) == ("work", "TN003")
+                finally:
+                    await transaction.rollback()

@@ -13,7 +13,7 @@ from tests.integration.database.ground import Database, Ground, scope_of
 from tenantry.capabilities.tenants.service import Directory
 from tenantry.capabilities.tenants.types import Isolation, Placement, TenantStatus
 from tenantry.foundation.clock import SystemClock
-from tenantry.foundation.database.cells import Cells
+from tenantry.foundation.database.cells import SHARED, Cells
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.errors import Conflict, Fault, WrongRegion
@@ -33,6 +33,20 @@ DIRECTORY = {
     ("workspaces", "tenant_id", "uuid"),
     ("workspaces", "region", "text"),
     ("workspaces", "created_at", "timestamp with time zone"),
+    *(
+        ("operations", name, "text")
+        for name in (
+            *("kind", "status", "step", "failure", "requested_by", "confirmed_by"),
+            *("source_region", "source_isolation", "source_placement"),
+            *("target_region", "target_isolation", "target_placement"),
+        )
+    ),
+    *(("operations", name, "uuid") for name in ("operation_id", "tenant_id")),
+    *(
+        ("operations", name, "timestamp with time zone")
+        for name in ("due_at", "lease_until", "created_at", "updated_at")
+    ),
+    ("operations", "epoch", "bigint"),
 }
 
 
@@ -53,7 +67,7 @@ async def test_a_context_of_one_cell_is_refused_by_the_other(ground: Ground) -> 
     """The same tenant id in both: each cell has a key of its own."""
     us, eu = ground.database("us"), ground.database("eu")
     tenant = await us.make_tenant()
-    await eu.alter(f"insert into fence.tenant_state (tenant_id, mode) values ('{tenant}', 'active')")
+    await eu.alter(f"insert into fence.tenant_state (tenant_id, mode, home) values ('{tenant}', 'active', 'tenantry')")
     async with Database(ground, eu.name, "us").cell() as confused:
         with pytest.raises(Fault) as refused:
             async with confused.session(scope_of(tenant)) as session:
@@ -99,7 +113,7 @@ async def test_a_slug_is_placed_once_and_an_abandoned_reservation_is_taken_over(
     )
     try:
         now = SystemClock().now()
-        first = Placement(uuid4(), "acme", "us", Isolation.ROW_LEVEL, TenantStatus.PENDING, now)
+        first = Placement(uuid4(), "acme", "us", Isolation.ROW_LEVEL, SHARED, TenantStatus.PENDING, now)
         reserved = await directory.reserve(first)
         assert reserved.tenant_id == first.tenant_id
         again = replace(first, tenant_id=uuid4(), created_at=now + timedelta(seconds=29))
@@ -116,7 +130,7 @@ async def test_a_slug_is_placed_once_and_an_abandoned_reservation_is_taken_over(
         platform = await directory.get("platform")
         with pytest.raises(Conflict):
             await directory.reserve(
-                Placement(uuid4(), "platform", "us", Isolation.ROW_LEVEL, TenantStatus.PENDING, now)
+                Placement(uuid4(), "platform", "us", Isolation.ROW_LEVEL, SHARED, TenantStatus.PENDING, now)
             )
         assert platform.status is TenantStatus.ACTIVE
         for slug in ("A", "a", "ü" * 4, "a\n", "a" * 41, "a b"):

@@ -191,7 +191,7 @@ async def test_a_neighbours_context_cannot_be_stolen(
         ("read_only", None, "TN002"),
         ("suspended", "TN001", "TN001"),
         ("deleted", "TN001", "TN001"),
-        ("moved", "TN004", "TN004"),
+        ("moved", "TN005", "TN005"),
         (None, "TN004", "TN004"),
     ],
 )
@@ -226,7 +226,7 @@ async def test_the_state_of_a_tenant_is_kept_by_the_database(
     [
         ("suspended", ErrorKind.DENIED, "tenant_suspended"),
         ("deleted", ErrorKind.DENIED, "tenant_suspended"),
-        ("moved", ErrorKind.DENIED, "tenant_unknown"),
+        ("moved", ErrorKind.UNAVAILABLE, "tenant_moved"),
         ("read_only", ErrorKind.UNAVAILABLE, "tenant_read_only"),
     ],
 )
@@ -240,11 +240,31 @@ async def test_a_state_reads_above_as_an_error_with_its_remedy(
                 await session.execute("update jobs set detail = 'x' where tenant_id = $1", tenant)
         assert (refused.value.kind, refused.value.code) == (kind, code)
         if isinstance(refused.value, Unavailable):
-            assert refused.value.fields["retry_after"] == 5
+            assert refused.value.fields["retry_after"] == (1 if mode == "moved" else 5)
+        if mode == "moved":
+            with pytest.raises(Unavailable, match="moved"):
+                async with cell.session(scope_of(tenant), lifecycle=True) as session:
+                    await session.fetchval("select count(*) from jobs")
+            return
+        if mode == "read_only":
             async with cell.session(scope_of(tenant)) as session:
                 assert await session.fetchval("select count(*) from jobs") == 1
         async with cell.session(scope_of(tenant), lifecycle=True) as session:
             assert await session.fetchval("select count(*) from jobs") == 1
+
+
+@pytest.mark.parametrize("mode", ["read_only", "moved"])
+async def test_lifecycle_work_changes_nothing_of_a_tenant_on_the_move(database: Database, mode: str) -> None:
+    """What it wrote would be lost: the rows are copied already, or elsewhere."""
+    tenant = await database.make_tenant(mode=mode)
+    async with database.cell() as cell:
+        for statement in (
+            "update jobs set detail = 'x' where tenant_id = $1",
+            "select fence.set_tenant_state('suspended', 'tenantry') where $1::uuid is not null",
+        ):
+            with pytest.raises(Unavailable):
+                async with cell.session(scope_of(tenant), lifecycle=True) as session:
+                    await session.execute(statement, tenant)
 
 
 async def test_a_forged_context_reads_above_as_a_fault_that_shows_nothing(database: Database, mine: UUID) -> None:
@@ -264,18 +284,18 @@ async def test_only_lifecycle_work_changes_a_state_and_only_its_own_tenants(
     async with database.cell() as cell:
         with pytest.raises(Fault):
             async with cell.session(scope_of(tenant)) as session:
-                await session.fetchval("select fence.set_tenant_state('suspended')")
+                await session.fetchval("select fence.set_tenant_state('suspended', 'tenantry')")
         async with cell.session(scope_of(tenant), lifecycle=True) as session:
-            assert await session.fetchval("select fence.set_tenant_state('suspended')") == 2
+            assert await session.fetchval("select fence.set_tenant_state('suspended', 'tenantry')") == 2
         with pytest.raises(Denied):
             async with cell.session(scope_of(tenant)) as session:
                 await session.fetchval("select count(*) from jobs")
         with pytest.raises(asyncpg.CheckViolationError):
             async with cell.session(scope_of(tenant), lifecycle=True) as session:
-                await session.fetchval("select fence.set_tenant_state('open')")
+                await session.fetchval("select fence.set_tenant_state('open', 'tenantry')")
     assert await rows_seen(database, ground.sign(context_body(theirs))) == 1
     async with database.connected() as connection:
-        assert await connection.fetchval("select fence.set_tenant_state('active')") is None
+        assert await connection.fetchval("select fence.set_tenant_state('active', 'tenantry')") is None
 
 
 async def test_a_suspension_reaches_sessions_that_are_open(ground: Ground, database: Database) -> None:
@@ -286,7 +306,7 @@ async def test_a_suspension_reaches_sessions_that_are_open(ground: Ground, datab
             async with cell.session(scope_of(tenant)) as session:
                 assert await session.fetchval("select count(*) from jobs") == 1
                 async with cell.session(scope_of(tenant), lifecycle=True) as other:
-                    await other.fetchval("select fence.set_tenant_state('suspended')")
+                    await other.fetchval("select fence.set_tenant_state('suspended', 'tenantry')")
                 await session.fetchval("select count(*) from jobs")
 
 

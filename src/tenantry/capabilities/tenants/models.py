@@ -35,6 +35,7 @@ tenants = Table(
         Column(name, JSONB, nullable=False)
         for name in ("owner", "settings", "quotas", "limits", "billing", "contacts", "metadata")
     ),
+    *(Column(name, JSONB, nullable=False) for name in ("compliance", "slo_overlay", "label_overlay")),
     Column("clock_skew_ms", Integer, nullable=False),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
     Column("created_at", _MOMENT, nullable=False),
@@ -50,6 +51,10 @@ workspaces = Table(
     Column("workspace_id", Uuid, primary_key=True),
     *(Column(name, Text, nullable=False) for name in ("name", "path", "region", "owner_type", "owner_id")),
     Column("settings", JSONB, nullable=False),
+    *(
+        Column(name, JSONB, nullable=False, server_default=text("'{}'::jsonb"))
+        for name in ("slo_overlay", "label_overlay")
+    ),
     Column("status", Text, nullable=False),
     Column("status_reason", Text),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
@@ -58,6 +63,23 @@ workspaces = Table(
     Column("archived_at", _MOMENT),
     ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
     Index("workspaces_path", "tenant_id", "path", unique=True, postgresql_where=text("status <> 'archived'")),
+)
+environments = Table(
+    "environments",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, primary_key=True),
+    Column("slug", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("updated_at", _MOMENT, nullable=False),
+    ForeignKeyConstraint(
+        ["tenant_id", "workspace_id"],
+        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
+        ondelete="CASCADE",
+    ),
 )
 keysets = Table(
     "keysets",
@@ -85,4 +107,40 @@ directory_workspaces = Table(
     Column("created_at", _MOMENT, nullable=False, server_default=text("now()")),
     ForeignKeyConstraint(["tenant_id"], ["directory.tenants.tenant_id"], ondelete="CASCADE"),
     Index("workspaces_tenant", "tenant_id"),
+)
+directory_operations = Table(
+    "operations",
+    DIRECTORY,
+    Column("operation_id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),
+    *(
+        Column(name, Text, nullable=False)
+        for name in (
+            "kind",
+            "status",
+            "step",
+            "source_region",
+            "source_isolation",
+            "source_placement",
+            "target_region",
+            "target_isolation",
+            "target_placement",
+            "requested_by",
+        )
+    ),
+    Column("confirmed_by", Text),
+    Column("failure", Text),
+    Column("due_at", _MOMENT, nullable=False),
+    Column("epoch", BigInteger, nullable=False, server_default=text("0")),
+    Column("lease_until", _MOMENT, nullable=False, server_default=text("'-infinity'::timestamptz")),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("updated_at", _MOMENT, nullable=False),
+    Index("operations_tenant", "tenant_id", "operation_id"),
+    Index(
+        "operations_open",
+        "tenant_id",
+        unique=True,
+        postgresql_where=text("status in ('waiting', 'running') and kind <> 'erase'"),
+    ),
+    Index("operations_due", "due_at", postgresql_where=text("status = 'running'")),
 )

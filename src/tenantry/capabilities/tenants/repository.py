@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 _TENANT: Final = (
     "tenant_id, slug, name, status, status_reason, plan, region, isolation, owner, settings, quotas, limits, billing, "
-    "contacts, metadata, clock_skew_ms, version, created_at, updated_at, suspended_at, deleted_at, erase_after"
+    "contacts, metadata, compliance, slo_overlay, label_overlay, clock_skew_ms, version, created_at, updated_at, "
+    "suspended_at, deleted_at, erase_after"
 )
 _WORKSPACE: Final = (
-    "workspace_id, name, path, region, owner_type, owner_id, settings, status, status_reason, version, created_at, "
-    "updated_at, archived_at"
+    "workspace_id, name, path, region, owner_type, owner_id, settings, slo_overlay, label_overlay, status, "
+    "status_reason, version, created_at, updated_at, archived_at"
 )
-_PLACEMENT: Final = "tenant_id, slug, region, isolation, status, created_at"
+_PLACEMENT: Final = "tenant_id, slug, region, isolation, placement, status, created_at"
 
 
 # --- the directory ---------------------------------------------------------------------------------------------------
@@ -40,7 +41,7 @@ async def insert_placement(directory: "Directory", placement: Placement) -> Plac
     """Reserve a slug; None when it is held. What stayed `pending` for 30 s is given again: a crash left it."""
     row = await directory.fetchrow(
         f"""insert into directory.tenants as t (tenant_id, slug, region, isolation, placement, status, created_at)
-            values ($1, $2, $3, $4, 'cell', 'pending', $5)
+            values ($1, $2, $3, $4, $5, 'pending', $6)
             on conflict (slug) do update set created_at = excluded.created_at
             where t.status = 'pending' and t.region = excluded.region
               and t.created_at < excluded.created_at - interval '30 seconds'
@@ -49,6 +50,7 @@ async def insert_placement(directory: "Directory", placement: Placement) -> Plac
         placement.slug,
         placement.region,
         placement.isolation.value,
+        placement.placement,
         placement.created_at,
     )
     return _placement(row) if row else None
@@ -100,14 +102,15 @@ async def insert_workspace_placement(
 
 
 async def set_tenant_state(session: TenantSession, mode: str) -> None:
-    """Change what the fence itself lets through; needs a lifecycle session."""
-    await session.fetchval("select fence.set_tenant_state($1)", mode)
+    """Change what the fence itself lets through; needs a lifecycle session. Raises Unavailable during a move."""
+    await session.fetchval("select fence.set_tenant_state($1, current_schema())", mode)
 
 
 async def insert_tenant(session: TenantSession, tenant: Tenant) -> None:
     await session.execute(
         f"""insert into tenants ({_TENANT}) values
-            ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)""",
+            ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+             $23, $24, $25)""",
         tenant.tenant_id,
         tenant.slug,
         tenant.name,
@@ -123,6 +126,9 @@ async def insert_tenant(session: TenantSession, tenant: Tenant) -> None:
         tenant.billing,
         tenant.contacts,
         tenant.metadata,
+        tenant.compliance,
+        tenant.slo_overlay,
+        tenant.label_overlay,
         tenant.clock_skew_ms,
         tenant.version,
         tenant.created_at,
@@ -175,7 +181,7 @@ async def insert_workspace(session: TenantSession, workspace: Workspace) -> bool
     """Insert, or tell False when the path is taken."""
     row = await session.fetchrow(
         f"""insert into workspaces (tenant_id, {_WORKSPACE})
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
             on conflict (tenant_id, path) where status <> 'archived' do nothing returning workspace_id""",
         session.scope.tenant_id,
         workspace.workspace_id,
@@ -185,6 +191,8 @@ async def insert_workspace(session: TenantSession, workspace: Workspace) -> bool
         workspace.owner_type,
         workspace.owner_id,
         workspace.settings.model_dump(),
+        workspace.slo_overlay,
+        workspace.label_overlay,
         workspace.status.value,
         workspace.status_reason,
         workspace.version,
@@ -251,6 +259,7 @@ def _placement(row: "asyncpg.Record") -> Placement:
         row["slug"],
         row["region"],
         Isolation(row["isolation"]),
+        row["placement"],
         TenantStatus(row["status"]),
         row["created_at"],
     )

@@ -122,6 +122,8 @@ class Placement:
     slug: str
     region: str
     isolation: Isolation
+    placement: str
+    """`tenantry` (shared), `t_…` (a schema of its own) or the name of a database of its own."""
     status: TenantStatus
     created_at: datetime
 
@@ -145,6 +147,9 @@ class Tenant:
     billing: dict[str, Any]
     contacts: dict[str, Any]
     metadata: dict[str, Any]
+    compliance: dict[str, Any]
+    slo_overlay: dict[str, Any]
+    label_overlay: dict[str, Any]
     clock_skew_ms: int
     version: int
     created_at: datetime
@@ -170,6 +175,9 @@ class NewTenant:
     billing: dict[str, Any] | None = None
     contacts: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    compliance: dict[str, Any] | None = None
+    slo_overlay: dict[str, Any] | None = None
+    label_overlay: dict[str, Any] | None = None
     clock_skew_ms: int = 5000
 
 
@@ -191,6 +199,8 @@ class Workspace:
     owner_type: str
     owner_id: str
     settings: WorkspaceSettings
+    slo_overlay: dict[str, Any]
+    label_overlay: dict[str, Any]
     status: WorkspaceStatus
     status_reason: str | None
     version: int

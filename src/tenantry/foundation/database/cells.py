@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.context import ContextSigner, derive_context_key
@@ -11,6 +12,8 @@ from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import WrongRegion
 from tenantry.foundation.scope import TenantScope
 
+SHARED: Final = "tenantry"
+"""The schema that tenants share; also the name of that place in the directory."""
 _PING = "select 1"
 
 

@@ -30,6 +30,8 @@ _FENCE_ERRORS: Final[dict[str, Callable[[], TenantryError]]] = {
         "tenant_read_only", "this tenant is being moved: reads work, retry the write", layer="fence", retry_after=5
     ),
     "TN003": lambda: Fault("context_refused", "the database refused the tenant context", layer="fence"),
+    # What was cached of its place is dropped by the session; the next attempt finds the new one.
+    "TN005": lambda: Unavailable("tenant_moved", "this tenant has just moved: retry", layer="fence", retry_after=1),
     "TN004": lambda: Denied("tenant_unknown", "no such tenant in this cell", layer="fence"),
 }
 

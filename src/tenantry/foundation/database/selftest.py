@@ -58,7 +58,8 @@ _ROLE_REMEDIES: Final = {
 # prints them: one that only contains the right words may have an `or` behind them.
 _TABLE_FAULTS: Final = """
     with reachable as (
-        select c.oid, n.nspname || '.' || c.relname as name, c.relrowsecurity, c.relforcerowsecurity,
+        select c.oid, n.nspname || '.' || c.relname as name, n.nspname::text as place,
+               c.relrowsecurity, c.relforcerowsecurity,
                c.relkind in ('r', 'p') as holds_rows, c.relkind, c.reloptions
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not in ('pg_catalog', 'information_schema')
@@ -66,15 +67,19 @@ _TABLE_FAULTS: Final = """
           and (has_table_privilege('tenantry_app', c.oid,
                                    'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
                or has_any_column_privilege('tenantry_app', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
-    ), demanded (what, column_name, command, clause) as (values
-        ('tenant', 'tenant_id', 'r', '(tenant_id = ( SELECT fence.tenant() AS tenant))'),
-        ('tenant', 'tenant_id', 'a', '(tenant_id = ( SELECT fence.writable_tenant() AS writable_tenant))'),
-        ('tenant', 'tenant_id', 'w', '(tenant_id = ( SELECT fence.writable_tenant() AS writable_tenant))'),
-        ('tenant', 'tenant_id', 'd', '(tenant_id = ( SELECT fence.writable_tenant() AS writable_tenant))'),
-        ('workspace', 'workspace_id', '*', '(NOT (workspace_id IS DISTINCT FROM '
-            || 'COALESCE(( SELECT fence.workspace() AS workspace), workspace_id)))')
+    ), demanded as (
+        select r.oid as of, 'tenant' as what, 'tenant_id' as column_name, w.command, format(case r.place
+                when 'tenantry' then '(tenant_id = ( SELECT fence.%1$stenant() AS %1$stenant))'
+                when 'queue' then '(tenant_id = ( SELECT fence.%1$stenant_here() AS %1$stenant_here))'
+                else '(tenant_id = ( SELECT fence.%1$stenant_in(%2$L::text) AS %1$stenant_in))' end,
+            w.writable, r.place) as clause
+        from reachable r, (values ('r', ''), ('a', 'writable_'), ('w', 'writable_'), ('d', 'writable_'))
+            as w (command, writable)
+        union all
+        select r.oid, 'workspace', 'workspace_id', '*', '(NOT (workspace_id IS DISTINCT FROM '
+            || 'COALESCE(( SELECT fence.workspace() AS workspace), workspace_id)))' from reachable r
     ), unguarded as (
-        select distinct r.oid, d.what from reachable r cross join demanded d
+        select distinct r.oid, d.what from reachable r join demanded d on d.of = r.oid
         where exists (select from pg_attribute a where a.attrelid = r.oid and a.attname = d.column_name)
           and not exists (
             select from pg_policy p where p.polrelid = r.oid and not p.polpermissive and p.polcmd::text = d.command
@@ -107,7 +112,16 @@ _TABLE_FAULTS: Final = """
     ) as checks (fault, broken)
     where broken
 """
-_FENCE_FUNCTIONS: Final = ("tenant()", "writable_tenant()", "workspace()", "set_tenant_state(text)")
+_FENCE_FUNCTIONS: Final = (
+    "tenant()",
+    "writable_tenant()",
+    "tenant_here()",
+    "writable_tenant_here()",
+    "tenant_in(text)",
+    "writable_tenant_in(text)",
+    "workspace()",
+    "set_tenant_state(text,text)",
+)
 
 
 async def examine_cell(dsn: str, *, signer: ContextSigner) -> list[Finding]:

@@ -13,6 +13,7 @@ from tenantry.capabilities.tenants.types import (
     Placement,
     TenantStatus,
 )
+from tenantry.foundation.database.cells import SHARED
 from tenantry.foundation.database.platform_session import platform_session
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class Directory:
 
     async def ensure_platform(self, *, region: str, now: datetime) -> None:
         """Place the installation's own tenant in its home region, so that nobody else takes its name."""
-        placement = Placement(PLATFORM_TENANT, PLATFORM_SLUG, region, Isolation.ROW_LEVEL, TenantStatus.PENDING, now)
+        placement = Placement(
+            PLATFORM_TENANT, PLATFORM_SLUG, region, Isolation.ROW_LEVEL, SHARED, TenantStatus.PENDING, now
+        )
         async with platform_session(self._pool) as directory:
             if await repository.insert_placement(directory, placement):
                 await repository.update_placement_status(directory, PLATFORM_TENANT, TenantStatus.ACTIVE)

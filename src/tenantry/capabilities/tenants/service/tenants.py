@@ -32,7 +32,7 @@ from tenantry.capabilities.tenants.types import (
 )
 from tenantry.foundation import outbox
 from tenantry.foundation.clock import Clock
-from tenantry.foundation.database.cells import Cell, Cells
+from tenantry.foundation.database.cells import SHARED, Cell, Cells
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied
 from tenantry.foundation.ids import Prefix, format_id, new_id
@@ -175,7 +175,7 @@ class TenantRegistry:
         isolation = new.isolation or Isolation.ROW_LEVEL
         if isolation is not Isolation.ROW_LEVEL:
             raise isolation_unavailable(isolation)
-        wanted = Placement(new_id(), new.slug, new.region, isolation, TenantStatus.PENDING, now)
+        wanted = Placement(new_id(), new.slug, new.region, isolation, SHARED, TenantStatus.PENDING, now)
         placement = await self._directory.reserve(wanted)
         scope = TenantScope(tenant_id=placement.tenant_id, region=placement.region, actor=actor, trace_id=trace_id)
         tenant = self._record_of(new, plan, placement)
@@ -220,6 +220,9 @@ class TenantRegistry:
             billing=new.billing or {},
             contacts=new.contacts or {},
             metadata=new.metadata or {},
+            compliance=new.compliance or {},
+            slo_overlay=new.slo_overlay or {},
+            label_overlay=new.label_overlay or {},
             clock_skew_ms=new.clock_skew_ms,
             version=1,
             created_at=now,
@@ -270,6 +273,9 @@ async def ensure_platform_tenant(*, cell: Cell, keys: TenantKeys, clock: Clock) 
             billing={},
             contacts={},
             metadata={},
+            compliance={},
+            slo_overlay={},
+            label_overlay={},
             clock_skew_ms=0,
             version=1,
             created_at=now,

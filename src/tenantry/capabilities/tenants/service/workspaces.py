@@ -60,6 +60,8 @@ class WorkspaceService:
             owner_type=new.owner.type,
             owner_id=new.owner.id,
             settings=new.settings,
+            slo_overlay={},
+            label_overlay={},
             status=WorkspaceStatus.ACTIVE,
             status_reason=None,
             version=1,

@@ -1,6 +1,6 @@
 """Audit events: append-only, with their canonical bytes and leaf; the sealer gives each its place in the sequence."""
 
-from tenantry.foundation.database.migrations.fencing import drop, fence, open_to, run
+from tenantry.foundation.database.migrations.fencing import drop, fence, open_to, run, shared
 
 revision = "0002"
 down_revision = "0001"
@@ -56,6 +56,8 @@ def upgrade() -> None:
     open_to("tenantry.audit_unsealed", role="tenantry_sealer", grants="select, delete", name="sealer")
     open_to("tenantry.audit_sequence", role="tenantry_sealer", grants="select, insert", name="sealer")
     open_to("tenantry.audit_heads", role="tenantry_sealer", grants="select, insert, update", name="sealer")
+    if not shared():
+        return
     run(
         """create table fence.sealer_gate (
             gate_id integer primary key check (gate_id = 1),

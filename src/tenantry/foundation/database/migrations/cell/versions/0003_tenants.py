@@ -22,6 +22,9 @@ _TABLES = (
         billing jsonb not null,
         contacts jsonb not null,
         metadata jsonb not null,
+        compliance jsonb not null,
+        slo_overlay jsonb not null,
+        label_overlay jsonb not null,
         clock_skew_ms integer not null check (clock_skew_ms between 0 and 300000),
         version bigint not null default 1,
         created_at timestamptz not null,
@@ -39,6 +42,8 @@ _TABLES = (
         owner_type text not null check (owner_type in ('user', 'team', 'ai-agent')),
         owner_id text not null,
         settings jsonb not null,
+        slo_overlay jsonb not null default '{}',
+        label_overlay jsonb not null default '{}',
         status text not null check (status in ('active', 'suspended', 'archived')),
         status_reason text,
         version bigint not null default 1,
@@ -49,6 +54,18 @@ _TABLES = (
     )""",
     # An archived workspace frees its path.
     "create unique index workspaces_path on tenantry.workspaces (tenant_id, path) where status <> 'archived'",
+    """create table tenantry.environments (
+        tenant_id uuid not null,
+        workspace_id uuid not null,
+        slug text not null,
+        kind text not null check (kind in ('dev', 'test', 'staging', 'prod')),
+        description text not null,
+        version bigint not null default 1,
+        created_at timestamptz not null,
+        updated_at timestamptz not null,
+        primary key (tenant_id, workspace_id, slug),
+        foreign key (tenant_id, workspace_id) references tenantry.workspaces on delete cascade
+    )""",
     """create table tenantry.keysets (
         tenant_id uuid not null references tenantry.tenants on delete cascade,
         keyset_id uuid not null,
@@ -81,6 +98,7 @@ def upgrade() -> None:
     run(*_TABLES)
     fence("tenantry.tenants", workspace=False)
     fence("tenantry.workspaces")
+    fence("tenantry.environments")
     fence("tenantry.keysets", workspace=False)
     fence("tenantry.outbox", grants="select, insert", workspace=False)
     fence("tenantry.idempotency_records", workspace=False)
@@ -97,6 +115,7 @@ def downgrade() -> None:
             "tenantry.idempotency_records",
             "tenantry.outbox",
             "tenantry.keysets",
+            "tenantry.environments",
             "tenantry.workspaces",
             "tenantry.tenants",
         )

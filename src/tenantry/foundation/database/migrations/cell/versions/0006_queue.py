@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tenantry.foundation.database.migrations.fencing import fence, open_to, run
+from tenantry.foundation.database.migrations.fencing import fence, open_to, run, shared
 
 revision = "0006"
 down_revision = "0005"
@@ -17,10 +17,12 @@ _APPLICATION = (
 
 
 def upgrade() -> None:
+    if not shared():
+        return
     text = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
     run(*(statement.strip() for statement in text.split("-- ;;")))
     run(
-        "grant usage on schema queue to tenantry_app",
+        "grant usage on schema queue to tenantry_app, tenantry_mover",
         """create table queue.purges (
             tenant_id uuid not null,
             job_id uuid not null,
