@@ -352,10 +352,11 @@ async def test_the_mover_sees_the_one_tenant_it_has_signed_for_in_every_table(
                 if context:
                     await connection.execute(f"set local app.ctx = '{context}'")
                 try:
+                    if name == "work":
+                        with pytest.raises(asyncpg.PostgresError, match="lifecycle"):
+                            await connection.fetch(f"select tenant_id from {table}")
+                        continue
                     seen = {row["tenant_id"] for row in await connection.fetch(f"select tenant_id from {table}")}
-                    assert name != "work", table
                     assert seen == ({tenant} if name == "lifecycle" and all_rows[table] else set()), (name, table)
-                except asyncpg.PostgresError as error:
-                    assert (name, error.sqlstate) == ("work", "TN003")
                 finally:
                     await transaction.rollback()
