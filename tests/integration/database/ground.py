@@ -98,8 +98,7 @@ class Database:
         try:
             yield cell
         finally:
-            await cell.link.stop()
-            await cell.pool.close()
+            await cell.close()
 
     async def tables(self) -> list[FencedTable]:
         async with self.connected("superuser") as connection:

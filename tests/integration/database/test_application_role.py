@@ -273,7 +273,7 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
                 "update outbox set payload = '{}'",
                 "update outbox set tenant_id = gen_random_uuid()",
                 "insert into queue.entries (tenant_id, job_id) values (gen_random_uuid(), gen_random_uuid())",
-                "insert into queue.purges select tenant_id, tenant_id, due_at from queue.purges",
+                "insert into queue.purges select tenant_id, kind, tenant_id, due_at, holder from queue.purges",
                 "delete from queue.purges",
                 "select canonical from audit_events",
                 "select command from jobs",

@@ -13,7 +13,8 @@ from tests.integration.database.ground import Database, Ground, scope_of
 from tenantry.capabilities.tenants.service import Directory
 from tenantry.capabilities.tenants.types import Isolation, Placement, TenantStatus
 from tenantry.foundation.clock import SystemClock
-from tenantry.foundation.database.cells import SHARED, Cells
+from tenantry.foundation.database.cells import Cells
+from tenantry.foundation.database.places import SHARED
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.errors import Conflict, Fault, WrongRegion
@@ -47,6 +48,7 @@ DIRECTORY = {
         for name in ("due_at", "lease_until", "created_at", "updated_at")
     ),
     ("operations", "epoch", "bigint"),
+    ("operations", "grace_seconds", "integer"),
 }
 
 

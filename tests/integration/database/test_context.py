@@ -240,7 +240,7 @@ async def test_a_state_reads_above_as_an_error_with_its_remedy(
                 await session.execute("update jobs set detail = 'x' where tenant_id = $1", tenant)
         assert (refused.value.kind, refused.value.code) == (kind, code)
         if isinstance(refused.value, Unavailable):
-            assert refused.value.fields["retry_after"] == (1 if mode == "moved" else 5)
+            assert refused.value.fields["retry_after"] == (1 if mode == "moved" else 2)
         if mode == "moved":
             with pytest.raises(Unavailable, match="moved"):
                 async with cell.session(scope_of(tenant), lifecycle=True) as session:

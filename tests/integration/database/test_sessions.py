@@ -72,7 +72,7 @@ async def test_a_bound_read_takes_three_round_trips(database: Database, tenant: 
                 pass
             assert tap.trips == before
         finally:
-            await cell.pool.close()
+            await cell.close()
 
 
 async def test_leaving_commits_and_an_exception_rolls_back(database: Database, narrow: Cell) -> None:

@@ -2,47 +2,79 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from uuid import UUID
 
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.context import ContextSigner, derive_context_key
 from tenantry.foundation.database.link import Link
+from tenantry.foundation.database.places import SHARED, Locator, Place, Places, is_schema
 from tenantry.foundation.database.pool import SessionPool, database_errors, open_pool
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import WrongRegion
 from tenantry.foundation.scope import TenantScope
 
-SHARED: Final = "tenantry"
-"""The schema that tenants share; also the name of that place in the directory."""
 _PING = "select 1"
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One region's database as the application sees it."""
+    """One region's database, or databases, as the application sees them."""
 
     region: str
-    pool: SessionPool
+    places: Places
     signer: ContextSigner
-    link: Link
+
+    @property
+    def pool(self) -> SessionPool:
+        """Connections to the shared place."""
+        return self.places.shared.pool
+
+    @property
+    def link(self) -> Link:
+        """The news of the cell's own database."""
+        return self.places.link
+
+    def fresh_for(self, tenant_id: UUID) -> bool:
+        """Say whether what was cached of a tenant may be believed: news of it would have been heard."""
+        place = self.places.known(tenant_id)
+        return place is not None and is_schema(place.name) and self.link.fresh
 
     def session(self, scope: TenantScope, *, lifecycle: bool = False) -> TenantSession:
         """Open a session at the tenant's place; no connection is taken before its first query."""
         # A link that has measured the database's clock keeps contexts valid on machines whose clocks disagree.
         self.signer.clock_offset = self.link.clock_offset
-        return TenantSession(pool=self.pool, signer=self.signer, scope=scope, lifecycle=lifecycle)
+        return TenantSession(places=self.places, signer=self.signer, scope=scope, lifecycle=lifecycle)
+
+    async def session_at(self, place: str, scope: TenantScope, *, lifecycle: bool = False) -> TenantSession:
+        """Open a session at a place of this cell, wherever the directory says that the tenant is."""
+        self.signer.clock_offset = self.link.clock_offset
+        at = await self.places.open(place)
+        return TenantSession(places=self.places, signer=self.signer, scope=scope, lifecycle=lifecycle, at=at)
 
     async def ping(self) -> None:
         """Ask the database for a sign of life; raises Unavailable."""
         with database_errors():
             await self.pool.execute(_PING)
 
+    async def start(self) -> None:
+        """Begin to hear news; raises Unavailable when the database does not answer."""
+        await self.link.start()
 
-async def open_cell(region: str, dsn: str, *, context_master: bytes, pool_size: int, clock: Clock) -> Cell:
-    """Open pool and link (not yet started); raises Unavailable when the database does not answer."""
-    pool = await open_pool(dsn, search_path="tenantry", max_size=pool_size)
+    async def close(self) -> None:
+        await self.places.close()
+
+
+async def open_cell(
+    region: str, dsn: str, *, context_master: bytes, pool_size: int, clock: Clock, locate: Locator | None = None
+) -> Cell:
+    """Open pool and link (not yet started); raises Unavailable when the database does not answer.
+
+    `locate` tells where a tenant's rows lie; without it all lie in the shared schema.
+    """
+    pool = await open_pool(dsn, search_path=SHARED, max_size=pool_size)
     signer = ContextSigner(key=derive_context_key(master=context_master, region=region))
-    return Cell(region=region, pool=pool, signer=signer, link=Link(dsn, clock=clock))
+    places = Places(dsn=dsn, shared=Place(SHARED, pool), link=Link(dsn, clock=clock), locate=locate, clock=clock)
+    return Cell(region=region, places=places, signer=signer)
 
 
 class Cells:
@@ -66,5 +98,4 @@ class Cells:
 
     async def close(self) -> None:
         for cell in self:
-            await cell.link.stop()
-            await cell.pool.close()
+            await cell.close()

@@ -22,8 +22,15 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def platform_session(pool: "Pool") -> "AsyncIterator[PoolConnectionProxy[asyncpg.Record]]":
-    """Open a transaction that no tenant binds; it commits when the block ends well."""
+async def platform_session(
+    pool: "Pool", *, schema: str | None = None
+) -> "AsyncIterator[PoolConnectionProxy[asyncpg.Record]]":
+    """Open a transaction that no tenant binds; it commits when the block ends well.
+
+    `schema` is one of the database's whose tables it then names, instead of the pool's own.
+    """
     with database_errors():
         async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection, connection.transaction():
+            if schema is not None:
+                await connection.execute("select set_config('search_path', $1, true)", f"{schema}, pg_temp")
             yield connection

@@ -27,7 +27,7 @@ _FENCE_ERRORS: Final[dict[str, Callable[[], TenantryError]]] = {
         "tenant_suspended", "this tenant is suspended: its administrator or the operator can tell why", layer="tenants"
     ),
     "TN002": lambda: Unavailable(
-        "tenant_read_only", "this tenant is being moved: reads work, retry the write", layer="fence", retry_after=5
+        "tenant_read_only", "this tenant is being moved: reads work, retry the write", layer="fence", retry_after=2
     ),
     "TN003": lambda: Fault("context_refused", "the database refused the tenant context", layer="fence"),
     # What was cached of its place is dropped by the session; the next attempt finds the new one.
@@ -116,6 +116,7 @@ async def open_pool(
     search_path: str,
     min_size: int = 1,
     max_size: int = 10,
+    idle_seconds: float = 60.0,
 ) -> SessionPool:
     """Open a pool; raises Unavailable `database_unavailable` with the cause when nothing answers.
 
@@ -127,7 +128,7 @@ async def open_pool(
             min_size=min_size,
             max_size=max_size,
             max_queries=50_000,
-            max_inactive_connection_lifetime=60.0,
+            max_inactive_connection_lifetime=idle_seconds,
             connect=None,
             setup=None,
             reset=None,

@@ -221,6 +221,7 @@ async def _look_for_canary(connection: "Connection", signer: ContextSigner) -> t
     await transaction.start()
     try:
         await _bind(connection, signer, mine)
+        await connection.execute("select fence.set_tenant_state('active', 'tenantry')")
         await connection.execute(
             "insert into tenantry.outbox (tenant_id, event_id, topic, payload) values ($1, $1, 'canary', '{}')", mine
         )

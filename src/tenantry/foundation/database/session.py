@@ -8,14 +8,17 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import asyncpg
 
 from tenantry.foundation.database.context import ContextSigner
-from tenantry.foundation.database.pool import SessionPool, database_errors
-from tenantry.foundation.errors import Fault, TenantryError
+from tenantry.foundation.database.places import SHARED, Place, Places, is_schema
+from tenantry.foundation.database.pool import database_errors
+from tenantry.foundation.errors import Fault, TenantryError, Unavailable
 from tenantry.foundation.scope import TenantScope
+
+_ELSEWHERE: Final = frozenset({"tenant_moved", "tenant_unknown"})
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -32,21 +35,31 @@ class TenantSession:
         "_broken",
         "_busy",
         "_connection",
+        "_forwards",
         "_lifecycle",
-        "_pool",
+        "_place",
+        "_places",
         "_signer",
         "revokes",
         "scope",
     )
 
     def __init__(
-        self, *, pool: SessionPool, signer: ContextSigner, scope: TenantScope, lifecycle: bool = False
+        self,
+        *,
+        places: Places,
+        signer: ContextSigner,
+        scope: TenantScope,
+        lifecycle: bool = False,
+        at: Place | None = None,
     ) -> None:
-        self._pool = pool
+        self._places = places
+        self._place = at
         self._signer = signer
         self._lifecycle = lifecycle
         self._connection: PoolConnectionProxy[asyncpg.Record] | None = None
         self._after_commit: list[Callable[[], None]] = []
+        self._forwards: set[tuple[str, str | None]] = set()
         self._busy = False
         self._broken = False
         self.revokes = False
@@ -83,6 +96,18 @@ class TenantSession:
         with self._turn():
             return self._connection or await self._bind()
 
+    async def place(self) -> Place:
+        """Tell where the tenant's rows lie, which binds the session to there."""
+        place = self._place = self._place or await self._places.find(self.scope.tenant_id)
+        return place
+
+    def forward(self, channel: str, payload: str | None = None) -> None:
+        """Repeat this news in the cell's database after the commit, where the tenant has a database of its own.
+
+        Without a payload the place is told.
+        """
+        self._forwards.add((channel, payload))
+
     def after_commit(self, action: Callable[[], None]) -> None:
         """Call `action` once the transaction is durable; never when it is rolled back. It must not raise or block."""
         self._after_commit.append(action)
@@ -100,12 +125,16 @@ class TenantSession:
             connection, self._connection = self._connection, None
             actions, self._after_commit = self._after_commit, []
             if connection is not None:
+                pool = self._bound_place.pool
                 try:
                     await connection.execute("COMMIT; RESET ALL")
                 except BaseException:
-                    await self._pool.release(connection)
+                    await pool.release(connection)
                     raise
-                await self._pool.shelve(connection)
+                await pool.shelve(connection)
+        forwards, self._forwards = self._forwards, set()
+        if forwards and connection is not None and not is_schema(self._bound_place.name):
+            await self._places.tell(self._bound_place, forwards)
         for action in actions:
             action()
 
@@ -113,6 +142,7 @@ class TenantSession:
         """Forget everything since the last commit, and whatever a statement has set for the whole connection."""
         connection, self._connection = self._connection, None
         self._after_commit.clear()
+        self._forwards.clear()
         self._broken = False
         if connection is None:
             return
@@ -121,7 +151,13 @@ class TenantSession:
             with contextlib.suppress(TenantryError), database_errors():
                 await connection.execute("ROLLBACK; RESET ALL")
         finally:
-            await self._pool.release(connection)
+            await self._bound_place.pool.release(connection)
+
+    @property
+    def _bound_place(self) -> Place:
+        if self._place is None:
+            raise Fault("session_unbound", "this session has not been bound to a place", layer="database")
+        return self._place
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,8 +179,19 @@ class TenantSession:
         try:
             with database_errors():
                 yield
-        except BaseException:
+        except (asyncpg.UndefinedTableError, asyncpg.InvalidCatalogNameError) as error:
             self._broken = self._connection is not None
+            if self._place is None or self._place.name == SHARED:
+                raise
+            # The place has been removed after its tenant had left, which this process has not heard yet.
+            self._places.forget(self.scope.tenant_id)
+            raise Unavailable(
+                "tenant_moved", "this tenant has just moved: retry", layer="fence", retry_after=1
+            ) from error
+        except BaseException as error:
+            self._broken = self._connection is not None
+            if isinstance(error, TenantryError) and error.code in _ELSEWHERE:
+                self._places.forget(self.scope.tenant_id)
             raise
         finally:
             self._busy = False
@@ -153,11 +200,14 @@ class TenantSession:
         context = self._signer.sign(
             tenant_id=self.scope.tenant_id, workspace_id=self.scope.workspace_id, lifecycle=self._lifecycle
         )
-        connection = await self._pool.take()
+        tenant_id = self.scope.tenant_id
+        # Found once: what follows a commit stays where it began.
+        place = self._place = self._place or self._places.known(tenant_id) or await self._places.find(tenant_id)
+        connection = await place.pool.take()
         try:
             await connection.execute(f"BEGIN; SET LOCAL app.ctx = '{context}'")
         except BaseException:
-            await self._pool.release(connection)
+            await place.pool.release(connection)
             raise
         self._connection = connection
         return connection

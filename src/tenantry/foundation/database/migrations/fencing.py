@@ -74,8 +74,12 @@ def shared() -> bool:
 
 
 def run(*statements: str) -> None:
+    config = op.get_context().config
+    said = config.attributes.get("said", []) if config else []
     for statement in statements:
-        op.get_bind().exec_driver_sql(_placed(statement))
+        placed = _placed(statement)
+        said.append(placed)
+        op.get_bind().exec_driver_sql(placed)
 
 
 def _placed(text: str) -> str:

@@ -33,13 +33,16 @@ _VERIFY = """
             raise exception 'tenant context has expired' using errcode = 'TN003';
         end if;
 """
-# Lifecycle work ('p') passes what suspends a tenant, never what says that its rows are elsewhere or on their way: what
-# it wrote there would be lost.
+# Lifecycle work ('p') passes what suspends or drains a tenant, never what says that its rows are elsewhere or on their
+# way: what it wrote there would be lost. It may look for a tenant that is not here, not write to one: whatever comes
+# late would stay behind for ever of one that was erased.
 _STATE = """
         select {mode} into state from fence.tenant_state s where s.tenant_id = substr(ctx, 77, 32)::uuid;
-        if state is distinct from 'active' and (substr(ctx, 66, 1) <> 'p' or state in ('moved', 'read_only')) then
+        if state is distinct from 'active'
+           and (substr(ctx, 66, 1) <> 'p' or state in ('moved', 'read_only') {lost})
+        then
             case state
-                when 'read_only' then {read_only}
+                when 'read_only', 'draining' then {read_only}
                 when 'suspended', 'deleted' then
                     raise exception 'tenant is %', state using errcode = 'TN001';
                 when 'moved' then
@@ -59,13 +62,15 @@ _LIFECYCLE = """
 _RAISE_READ_ONLY = "raise exception 'tenant is read-only' using errcode = 'TN002';"
 # `shared_mode` is kept beside the mode so that the check of the shared tables reads one column.
 _IN_SCHEMA = "case when s.home = place then s.mode else 'moved' end"
+_READ = {"read_only": "null;", "lost": ""}
+_WRITTEN = {"read_only": _RAISE_READ_ONLY, "lost": "or state is null"}
 _TENANTS = (
-    ("tenant()", "s.shared_mode", "null;"),
-    ("writable_tenant()", "s.shared_mode", _RAISE_READ_ONLY),
-    ("tenant_here()", "s.mode", "null;"),
-    ("writable_tenant_here()", "s.mode", _RAISE_READ_ONLY),
-    ("tenant_in(place text)", _IN_SCHEMA, "null;"),
-    ("writable_tenant_in(place text)", _IN_SCHEMA, _RAISE_READ_ONLY),
+    ("tenant()", "s.shared_mode", _READ),
+    ("writable_tenant()", "s.shared_mode", _WRITTEN),
+    ("tenant_here()", "s.mode", _READ),
+    ("writable_tenant_here()", "s.mode", _WRITTEN),
+    ("tenant_in(place text)", _IN_SCHEMA, _READ),
+    ("writable_tenant_in(place text)", _IN_SCHEMA, _WRITTEN),
 )
 # One row a tenant, which says in which schema of this database it is at home, and what may be done there.
 _SET_STATE = f"""{_VERIFY}{_LIFECYCLE}
@@ -121,16 +126,13 @@ def upgrade() -> None:
         )""",
         """create table fence.tenant_state (
             tenant_id uuid primary key,
-            mode text not null check (mode in ('active', 'read_only', 'suspended', 'moved', 'deleted')),
+            mode text not null check (mode in ('active', 'draining', 'read_only', 'suspended', 'moved', 'deleted')),
             home text not null,
             shared_mode text not null
                 generated always as (case when home = 'tenantry' then mode else 'moved' end) stored,
             epoch bigint not null default 1
         )""",
-        *(
-            _function(name, _VERIFY + _STATE.format(mode=mode, read_only=read_only))
-            for name, mode, read_only in _TENANTS
-        ),
+        *(_function(name, _VERIFY + _STATE.format(mode=mode, **clauses)) for name, mode, clauses in _TENANTS),
         # Verifies for itself, which costs 13 µs: a statement may change the setting after `tenant()` has read it, by
         # `where job_id = (select set_config('app.ctx', …))`, which the planner evaluates before this policy.
         _function("workspace()", f"{_VERIFY} return nullif(substr(ctx, 109), '*')::uuid; end"),

@@ -73,6 +73,24 @@ _TABLES = (
         created_at timestamptz not null,
         primary key (tenant_id, keyset_id)
     )""",
+    # Of the platform's own tenant: what it can show of tenants that are no more. Not signed is what is under way.
+    """create table tenantry.certificates (
+        tenant_id uuid not null references tenantry.tenants on delete cascade,
+        certificate_id uuid not null,
+        subject_id uuid not null,
+        document jsonb not null,
+        signature bytea,
+        created_at timestamptz not null,
+        primary key (tenant_id, certificate_id)
+    )""",
+    "create index certificates_subject on tenantry.certificates (tenant_id, subject_id)",
+    """create table tenantry.usage_counters (
+        tenant_id uuid not null references tenantry.tenants on delete cascade,
+        name text not null,
+        window_start timestamptz not null,
+        amount bigint not null check (amount >= 0),
+        primary key (tenant_id, name, window_start)
+    )""",
     """create table tenantry.outbox (
         tenant_id uuid not null,
         event_id uuid not null,
@@ -100,6 +118,8 @@ def upgrade() -> None:
     fence("tenantry.workspaces")
     fence("tenantry.environments")
     fence("tenantry.keysets", workspace=False)
+    fence("tenantry.certificates", grants="select, insert, update", workspace=False)
+    fence("tenantry.usage_counters", workspace=False)
     fence("tenantry.outbox", grants="select, insert", workspace=False)
     fence("tenantry.idempotency_records", workspace=False)
     # Locking a row (for update) needs the right to update some column of it.
@@ -114,6 +134,8 @@ def downgrade() -> None:
         (
             "tenantry.idempotency_records",
             "tenantry.outbox",
+            "tenantry.usage_counters",
+            "tenantry.certificates",
             "tenantry.keysets",
             "tenantry.environments",
             "tenantry.workspaces",

@@ -38,7 +38,10 @@ _TABLES = (
         limits jsonb not null,
         artifact_globs text[] not null,
         persistence_mode text not null check (persistence_mode in ('metadata_only', 'full')),
+        place text not null,
         content_key bytea,
+        transient_key bytea,
+        transient_holder uuid,
         inputs jsonb not null,
         given bytea,
         attempt integer not null default 0,
@@ -55,6 +58,7 @@ _TABLES = (
         foreign key (tenant_id, workspace_id) references tenantry.workspaces on delete cascade
     )""",
     "create index jobs_workspace on tenantry.jobs (tenant_id, workspace_id, job_id)",
+    "create index jobs_open on tenantry.jobs (tenant_id, workspace_id) where finished_at is null",
     """create index jobs_content on tenantry.jobs (tenant_id, content_until)
         where content_until is not null and content_purged_at is null""",
     """create table tenantry.job_logs (

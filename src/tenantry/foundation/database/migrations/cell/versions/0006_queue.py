@@ -25,11 +25,14 @@ def upgrade() -> None:
         "grant usage on schema queue to tenantry_app, tenantry_mover",
         """create table queue.purges (
             tenant_id uuid not null,
-            job_id uuid not null,
+            kind text not null,
+            item_id uuid not null,
             due_at timestamptz not null,
-            primary key (tenant_id, job_id)
+            holder uuid,
+            primary key (tenant_id, kind, item_id)
         )""",
         "create index purges_due on queue.purges (due_at)",
+        "create index purges_holder on queue.purges (holder) where holder is not null",
     )
     fence("queue.entries", grants=_APPLICATION)
     fence("queue.purges", grants="select, insert, delete", workspace=False)
