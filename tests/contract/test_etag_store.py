@@ -1,5 +1,7 @@
 """EtagStore on both adapters: a cache that is never stale past its time and never another tenant's."""
 
+import asyncio
+import contextlib
 from typing import Any
 from uuid import uuid4
 
@@ -84,10 +86,83 @@ async def test_an_entry_ends_with_its_time_to_live(under_test: Any) -> None:
     assert (await store.compare_and_set("resource", expected=etag, value=b"2")).outcome is CasOutcome.MISSING
 
 
-@pytest.mark.parametrize("resource", ["", "a:b", "a}{b", "a b", "a\n", "ä", "x" * 257, None, b"bytes"])
-async def test_a_resource_that_could_shape_a_key_is_refused(under_test: Any, resource: Any) -> None:
+HOSTILE = [
+    "",
+    ":",
+    "a:b",
+    "{}",
+    "a}{b",
+    "a b",
+    "a\n",
+    "\na",
+    "a\r\nDEL x",
+    "\0",
+    "ä",
+    "a\u0301",
+    "\u202ea",
+    "*",
+    "?",
+    "[a]",
+]
+
+
+@pytest.mark.parametrize(
+    "resource", [*HOSTILE, "x" * 257, "x" * (1 << 20), None, b"bytes", 7], ids=lambda r: str(r)[:9]
+)
+async def test_a_resource_that_could_shape_a_key_is_refused_by_every_call(under_test: Any, resource: Any) -> None:
+    store = under_test.etags.for_tenant(uuid4())
+    for call in (
+        store.put(resource, b"x"),
+        store.find(resource),
+        store.delete(resource),
+        store.compare_and_set(resource, expected="", value=b"x"),
+    ):
+        with pytest.raises(Invalid):
+            await call
+
+
+@pytest.mark.parametrize(
+    "tenant", ["", "*", "a:b", "}{", str(uuid4()), b"x" * 16, 7, "x" * (1 << 20)], ids=lambda t: str(t)[:9]
+)
+async def test_only_a_uuid_names_a_tenant(under_test: Any, tenant: Any) -> None:
     with pytest.raises(Invalid):
-        await under_test.etags.put(resource, b"x", tenant=uuid4())
+        under_test.etags.for_tenant(tenant)
+    with pytest.raises(Invalid):
+        await under_test.etags.put("resource", b"x", tenant=tenant)
+
+
+async def test_of_sixty_four_racing_writers_on_one_etag_one_wins(under_test: Any) -> None:
+    store = under_test.etags.for_tenant(uuid4())
+    first = await store.put("resource", b"0")
+    calls = (store.compare_and_set("resource", expected=first, value=f"{n}".encode()) for n in range(1, 65))
+    results = await asyncio.gather(*calls)
+    (winner,) = [result for result in results if result]
+    assert {result.etag for result in results} == {winner.etag}
+    assert (await store.find("resource")).etag == winner.etag
+
+
+async def test_an_entry_neither_ends_nor_lasts_by_a_jump_of_the_wall_clock(clock: Any) -> None:
+    store = EmbeddedEtagStore(clock, tenant=uuid4(), ttl_ms=1_000)
+    await store.put("resource", b"1")
+    for seconds in (86_400, -172_800):
+        clock.jump(seconds=seconds)
+        assert await store.find("resource") is not None
+    clock.turn(seconds=1)
+    assert await store.find("resource") is None
+
+
+async def test_every_key_lies_under_its_tenant_and_ends_by_itself(own_redis_server: Any) -> None:
+    caches = open_caches(own_redis_server.url, SystemClock())
+    one, other = uuid4(), uuid4()
+    etag = await caches.etags.put("cards/trends", b"1", tenant=one)
+    await caches.etags.put("cards/trends", b"2", tenant=other)
+    await caches.etags.compare_and_set("cards/trends", expected=etag, value=b"3", tenant=one)
+    link = caches.link  # type: ignore[attr-defined]
+    keys = {key.decode() for key in await link.command("KEYS", "*")}
+    assert keys == {f"tenantry:{{{tenant.hex}}}:etag:cards/trends" for tenant in (one, other)}
+    for key in keys:
+        assert 0 < await link.command("PTTL", key) <= 60_000
+    await caches.close()
 
 
 async def test_values_and_times_to_live_are_bounded(under_test: Any) -> None:
@@ -113,6 +188,32 @@ async def test_a_store_that_is_down_says_so(own_redis_server: Any) -> None:
     caches = open_caches(own_redis_server.url, SystemClock())
     await caches.ready()
     own_redis_server.stop()
+    store = caches.etags.for_tenant(uuid4())
+    for call in (
+        store.find("resource"),
+        store.put("resource", b"x"),
+        store.delete("resource"),
+        store.compare_and_set("resource", expected="", value=b"x"),
+    ):
+        with pytest.raises(Unavailable) as refused:
+            await call
+        assert refused.value.code == "caches_unavailable"
+    await caches.close()
+
+
+async def test_a_store_killed_in_between_is_one_that_forgot(own_redis_server: Any) -> None:
+    caches = open_caches(own_redis_server.url, SystemClock())
+    store = caches.etags.for_tenant(uuid4())
+    etag = await store.put("resource", b"1")
+    own_redis_server.kill()
     with pytest.raises(Unavailable):
-        await caches.etags.find("resource", tenant=uuid4())
+        await store.compare_and_set("resource", expected=etag, value=b"2")
+    own_redis_server.start()
+    async with asyncio.timeout(10):
+        # The connection of before is found broken once, and then made anew.
+        while True:
+            with contextlib.suppress(Unavailable):
+                found = await store.compare_and_set("resource", expected=etag, value=b"2")
+                break
+    assert found.outcome is CasOutcome.MISSING
     await caches.close()

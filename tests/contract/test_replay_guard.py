@@ -60,7 +60,27 @@ async def test_a_narrow_call_is_remembered_for_the_whole_window(under_test: Any)
     assert (await guard.allow_once("n", now)).outcome is ReplayOutcome.REPLAYED
 
 
-@pytest.mark.parametrize("nonce", ["", "a:b", "}{", "a b", "a\n", "ä", "x" * 129, None])
+HOSTILE = [
+    "",
+    ":",
+    "a:b",
+    "{}",
+    "}{",
+    "a b",
+    "a\n",
+    "\na",
+    "a\r\nFLUSHALL",
+    "\0",
+    "ä",
+    "a\u0301",
+    "*",
+    "?",
+    "[a]",
+    "\\",
+]
+
+
+@pytest.mark.parametrize("nonce", [*HOSTILE, "x" * 129, "x" * (1 << 20), None, b"n", 7], ids=lambda n: str(n)[:9])
 async def test_a_nonce_that_could_shape_a_key_is_refused(under_test: Any, nonce: Any) -> None:
     with pytest.raises(Invalid):
         await under_test.replays.allow_once(nonce, under_test.now_ms(), tenant=uuid4())
@@ -137,6 +157,21 @@ async def test_the_memory_shrinks_when_the_window_has_passed(clock: Any) -> None
         await guard.allow_once(f"n{number}", begun + 2_000, tenant=tenant)
     assert len(guard) == 101
     assert len(guard._memory.tenants) == 1
+
+
+async def test_every_nonce_lies_under_its_tenant_and_ends_by_itself(own_redis_server: Any) -> None:
+    caches = open_caches(own_redis_server.url, SystemClock())
+    await caches.ready()
+    one, other = uuid4(), uuid4()
+    now = int(SystemClock().now().timestamp() * 1000) + 1_000
+    for tenant in (one, other):
+        assert await caches.replays.allow_once("n-1", now, tenant=tenant)
+    link = caches.link  # type: ignore[attr-defined]
+    keys = {key.decode() for key in await link.command("KEYS", "*")} - {"tenantry:{replay}:horizon"}
+    assert keys == {f"tenantry:{{{tenant.hex}}}:replay:n-1" for tenant in (one, other)}
+    for key in keys:
+        assert 300_000 < await link.command("PTTL", key) <= 303_000
+    await caches.close()
 
 
 @pytest.mark.parametrize("loss", ["flush", "restart"])

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NoReturn, Self
 
-from tenantry.engines.envelope.tink_border import TinkKeyset, Unreadable, key_id_in
+from tenantry.engines.envelope.tink_border import KEY_BYTES, TinkKeyset, Unreadable, key_id_in
 from tenantry.engines.envelope.wrapping import KeyWrapper
 from tenantry.foundation.errors import Conflict, Fault, Gone, Invalid
 
@@ -42,6 +42,13 @@ class Keyset:
     @classmethod
     def create(cls) -> Self:
         return cls(TinkKeyset.of_one(1))
+
+    @classmethod
+    def of_key(cls, key: bytes) -> Self:
+        """Make one of a key that somebody keeps elsewhere; raises Invalid `key_length` unless it has 256 bits."""
+        if len(key) != KEY_BYTES:
+            raise Invalid("key_length", f"a key has {KEY_BYTES} bytes")
+        return cls(TinkKeyset.of_one(1, value=key))
 
     @classmethod
     async def unwrap(cls, wrapped: bytes, *, wrapper: KeyWrapper, context: bytes) -> Self:

@@ -42,9 +42,9 @@ class TinkKeyset:
             raise Unreadable from None
 
     @classmethod
-    def of_one(cls, key_id: int) -> "TinkKeyset":
+    def of_one(cls, key_id: int, *, value: bytes | None = None) -> "TinkKeyset":
         message = _tink().Keyset(primary_key_id=key_id)
-        _add_key(message, key_id)
+        _add_key(message, key_id, value=value)
         return cls(message)
 
     def with_primary(self, key_id: int) -> "TinkKeyset":
@@ -95,12 +95,12 @@ def key_id_in(sealed: bytes) -> int | None:
     return int.from_bytes(sealed[1:PREFIX_BYTES], "big")
 
 
-def _add_key(message: Any, key_id: int) -> None:
+def _add_key(message: Any, key_id: int, *, value: bytes | None = None) -> None:
     from tink.proto import aes_gcm_pb2
 
     pb = _tink()
-    value = aes_gcm_pb2.AesGcmKey(version=0, key_value=os.urandom(KEY_BYTES)).SerializeToString()
-    data = pb.KeyData(type_url=_AES_GCM, value=value, key_material_type=pb.KeyData.SYMMETRIC)
+    key = aes_gcm_pb2.AesGcmKey(version=0, key_value=value or os.urandom(KEY_BYTES)).SerializeToString()
+    data = pb.KeyData(type_url=_AES_GCM, value=key, key_material_type=pb.KeyData.SYMMETRIC)
     message.key.add(key_data=data, status=pb.ENABLED, key_id=key_id, output_prefix_type=pb.TINK)
 
 

@@ -20,7 +20,7 @@ from typing import BinaryIO, Final
 from tenantry.engines.jail import host_image
 from tenantry.engines.jail.directory_image import copy_directory, tree_digest
 from tenantry.engines.jail.docker_archive import read_directory_archive, read_docker_archive
-from tenantry.engines.jail.errors import ImageNotFound
+from tenantry.engines.jail.errors import ImageInvalid, ImageNotFound
 from tenantry.engines.jail.skeleton import furnish_root
 from tenantry.engines.jail.tree import Caps, TreeWriter
 from tenantry.engines.jail.types import ImageRoot
@@ -80,6 +80,31 @@ class ImageStore:
             with _writer(staging / "rootfs", caps or Caps()) as writer:
                 copy_directory(path, writer=writer)
             return self._admit_tree(staging, name=name)
+
+    def restore(
+        self, digest: str, source: BinaryIO, *, about: Mapping[str, object], caps: Caps | None = None
+    ) -> ImageRoot:
+        """Unpack what `archive_of` made of an image's root under the digest it had; raises as above.
+
+        That digest may be one of a docker image's config, which the root does not tell: it is taken as it is.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise ImageInvalid("image_digest_malformed", "an image is named by its SHA-256")
+        if self._place(digest).is_dir():
+            return self.resolve(digest)
+        env, workdir = about.get("env"), about.get("workdir")
+        with self._staging() as staging:
+            with _writer(staging / "rootfs", caps or Caps()) as writer:
+                read_directory_archive(source, writer=writer, caps=caps or Caps())
+            furnish_root(staging / "rootfs")
+            self._admit(
+                staging,
+                digest,
+                name=_tag(str(about.get("name", ""))),
+                env={str(key): str(value) for key, value in env.items()} if isinstance(env, dict) else {},
+                workdir=str(workdir or "/"),
+            )
+        return self.resolve(digest)
 
     def resolve(self, digest: str) -> ImageRoot:
         """Return the image of that digest; raises ImageNotFound, for a malformed one too."""

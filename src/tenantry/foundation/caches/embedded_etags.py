@@ -36,6 +36,13 @@ class _Storage:
         if not shelf.entries:
             del self.shelves[tenant]
 
+    def drop_all(self, tenant: UUID) -> int:
+        shelf = self.shelves.pop(tenant, None)
+        if shelf is None:
+            return 0
+        self.bytes -= shelf.bytes
+        return len(shelf.entries)
+
     def keep(self, tenant: UUID, key: str, entry: EtagEntry, until: float) -> None:
         self.drop(tenant, key)
         shelf = self.shelves.setdefault(tenant, _Shelf())
@@ -98,6 +105,9 @@ class EmbeddedEtagStore:
     async def delete(self, resource: str, *, tenant: UUID | None = None) -> None:
         owner = tenant_of(tenant, self._tenant)
         self._storage.drop(owner, etag_key(owner, resource))
+
+    def forget(self, tenant: UUID) -> int:
+        return self._storage.drop_all(tenant)
 
     def _keep(self, owner: UUID, key: str, value: bytes, ttl_ms: int | None) -> str:
         entry = EtagEntry(etag_of(value), value)

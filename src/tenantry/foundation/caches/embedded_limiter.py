@@ -53,6 +53,13 @@ class EmbeddedRateLimiter:
         remaining, index = nearest or (0, 0)
         return Verdict(allowed=True, retry_after_ms=0, remaining=remaining, limiting=index)
 
+    def forget(self, tenant: UUID) -> int:
+        keys = [key for key in self._arrivals if key[0] == tenant]
+        for key in keys:
+            del self._arrivals[key]
+        self._held.pop(tenant, None)
+        return len(keys)
+
     def _store(self, limits: Sequence[RateLimit], arrivals: Sequence[int]) -> None:
         tenant = limits[0].tenant
         fresh = sum((tenant, limit.name) not in self._arrivals for limit in limits)

@@ -103,6 +103,12 @@ class EmbeddedReplayGuard:
         self._forget_expired(now)
         return ReplayVerdict(ReplayOutcome.ALLOWED)
 
+    def forget(self, tenant: UUID) -> int:
+        seen = self._memory.tenants.pop(tenant, None)
+        count = len(seen.by_date) if seen else 0
+        self._memory.held -= count
+        return count
+
     def _remember(self, seen: _Seen, stamp: int, key: str) -> None:
         heapq.heappush(seen.by_date, (stamp, key))
         seen.nonces.add(key)

@@ -165,4 +165,11 @@ class Caches(Protocol):
         """Raise Unavailable when the store does not answer, Fault when its configuration would forget nonces."""
         ...
 
+    async def forget(self, tenant: UUID) -> int:
+        """Remove every entry of a tenant, its nonces too; tells how many. Raises Unavailable; a retry is safe.
+
+        For a tenant that is gone: signed calls of one that lives on could be replayed.
+        """
+        ...
+
     async def close(self) -> None: ...

@@ -14,6 +14,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from tenantry.foundation.errors import Fault, Invalid, Unavailable
 
+_SCANNED: Final = 500
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _Answer = TypeVar("_Answer")
 _Execute = Callable[..., Awaitable[Any]]
@@ -70,6 +71,16 @@ class RedisLink:
             return await self._asked(lambda: self._pipelined(calls, by_digest=True))
         except NoScriptError:
             return await self._asked(lambda: self._pipelined(calls, by_digest=False))
+
+    async def remove_below(self, prefix: str) -> int:
+        """Remove all keys that begin so, by SCAN, which blocks nobody; tells how many. `prefix` holds no wildcard."""
+        removed, cursor = 0, b"0"
+        while True:
+            cursor, found = await self.command("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", _SCANNED)
+            if found:
+                removed += await self.command("UNLINK", *found)
+            if cursor in (b"0", 0):
+                return removed
 
     async def _pipelined(
         self, calls: Sequence[tuple[Script, Sequence[str], Sequence[str | bytes | int]]], *, by_digest: bool

@@ -58,6 +58,11 @@ def _matching(pattern: re.Pattern[str], text: object, *, field: str) -> str:
     return text
 
 
+def tenant_prefix(tenant: UUID) -> str:
+    """Begin every key of a tenant."""
+    return f"tenantry:{{{tenant.hex}}}:"
+
+
 def rate_key(tenant: UUID, name: str) -> str:
     return f"tenantry:{{{tenant.hex}}}:rate:{name}"
 
