@@ -86,4 +86,4 @@ async def remember(
 
 async def forget_old(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
     """Forget records of all tenants older than 24 hours, as the dispatcher."""
-    await connection.execute("delete from tenantry.idempotency_records where created_at < now() - interval '24 hours'")
+    await connection.execute("delete from idempotency_records where created_at < now() - interval '24 hours'")

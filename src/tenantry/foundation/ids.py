@@ -36,6 +36,7 @@ class Prefix(StrEnum):
     KEYSET = "ks"
     SESSION = "ses"
     WORKER = "wkr"
+    OPERATION = "opn"
 
 
 def new_id() -> UUID:

@@ -42,7 +42,7 @@ async def take(
 ) -> list[OutboxEvent]:
     """Lock the oldest undelivered events as the dispatcher; what a crash interrupts is taken again."""
     rows = await connection.fetch(
-        """select tenant_id, event_id, topic, payload from tenantry.outbox where topic = any($1)
+        """select tenant_id, event_id, topic, payload from outbox where topic = any($1)
            order by event_id limit $2 for update skip locked""",
         list(topics),
         limit,
@@ -53,5 +53,5 @@ async def take(
 async def settle(connection: "PoolConnectionProxy[asyncpg.Record]", event: OutboxEvent) -> None:
     """Forget a delivered event, in the transaction that took it."""
     await connection.execute(
-        "delete from tenantry.outbox where tenant_id = $1 and event_id = $2", event.tenant_id, event.event_id
+        "delete from outbox where tenant_id = $1 and event_id = $2", event.tenant_id, event.event_id
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from tenantry.foundation.errors import Fault
 from tenantry.foundation.files import replace_file
 
-_NAMES = ("pepper", "context_key", "cursor_key")
+_NAMES = ("pepper", "context_key", "cursor_key", "signing_key")
 _KEY_LENGTH = 32
 
 
@@ -21,12 +21,14 @@ _KEY_LENGTH = 32
 class Secrets:
     """`pepper` hashes API keys, `context_key` signs tenant contexts, `cursor_key` signs cursors; 32 bytes each.
 
-    `passwords` are those of the embedded server's roles.
+    `signing_key`, 32 bytes for Ed25519, signs certificates of erasure. `passwords` are those of the embedded server's
+    roles.
     """
 
     pepper: bytes
     context_key: bytes
     cursor_key: bytes
+    signing_key: bytes
     passwords: dict[str, str]
 
 

@@ -6,6 +6,7 @@ serve the regions `us` and `eu`. With regions configured nothing is embedded and
 """
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from tenantry.foundation.errors import Invalid
 
 EMBEDDED_REGIONS: Final = ("us", "eu")
+_REGION: Final = "^[a-z][a-z0-9-]{1,15}$"
 _ROOT_HOME: Final = Path("/var/lib/tenantry")
 
 
@@ -28,6 +30,16 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _domain(name: str | None) -> str | None:
+    """Write a domain as hosts are compared: one that could never match would switch the check off unseen."""
+    if name is None:
+        return None
+    plain = name.lower().strip(".")
+    if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", plain):
+        raise ValueError("a domain name, as tenants.example.com, without port or scheme")
+    return plain
+
+
 class ServerSettings(_Frozen):
     """The HTTP server."""
 
@@ -35,7 +47,7 @@ class ServerSettings(_Frozen):
     """Address to listen on; put a TLS proxy before anything but loopback."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one and prints it."""
-    base_domain: str | None = None
+    base_domain: Annotated[str | None, AfterValidator(_domain)] = None
     """With `tenants.example.com`, `acme.tenants.example.com` names the tenant `acme`; none: Host names no tenant."""
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     """Largest JSON body; larger ones are 413."""
@@ -66,7 +78,7 @@ class BucketSettings(_Frozen):
 
 
 class RegionSettings(_Frozen):
-    """One cell: its own database and objects."""
+    """One cell: its own database, key-value store and objects."""
 
     app_url: SecretStr
     """As `tenantry_app`: a direct address (LISTEN does not pass a transaction pooler)."""
@@ -75,9 +87,24 @@ class RegionSettings(_Frozen):
     sealer_url: SecretStr
     """As `tenantry_sealer`."""
     owner_url: SecretStr | None = None
-    """As `tenantry_owner`, for migrations; leave out where the process may not migrate."""
+    """As `tenantry_owner`, for migrations and schemas of tenants' own; leave out where the process may not migrate."""
+    mover_url: SecretStr | None = None
+    """As `tenantry_mover`, for moves, exports and erasures; leave out where the process does none."""
+    provisioner_url: SecretStr | None = None
+    """As a superuser, to make databases of tenants' own; none: `database_level` is not offered in this region."""
     bucket: BucketSettings | None = None
     """S3-compatible bucket; none: a directory in the home."""
+    redis_url: SecretStr | None = None
+    """Redis or Valkey, by `redis://`, `rediss://` or `unix://`; none: plain Python, for exactly one server process."""
+
+
+class CacheSettings(_Frozen):
+    """What the key-value store of a region keeps, and how long."""
+
+    etag_ttl_ms: int = Field(default=60_000, ge=1, le=86_400_000)
+    """How long an ETag is kept."""
+    replay_window_ms: int = Field(default=300_000, ge=1, le=3_600_000)
+    """How old a signed call may be, and how long its nonce is known; ahead: its tenant's `clock_skew_ms`."""
 
 
 class JobSettings(_Frozen):
@@ -108,8 +135,24 @@ class AuditSettings(_Frozen):
     """Events of one tenant that may wait; beyond it its requests are refused with 503 rather than go unrecorded."""
 
 
+class TenancySettings(_Frozen):
+    """What is kept of tenants that leave, and how long."""
+
+    retention_days: int = Field(default=30, ge=0, le=3650)
+    """How long a deleted tenant can be restored; then it is erased. 0: it is erased at once."""
+    export_days: int = Field(default=7, ge=1, le=365)
+    """How long an export lies ready to be fetched."""
+
+
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
+
+
+def _region_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not re.fullmatch(_REGION, name):
+            raise ValueError(f"{name!r} is not the name of a region: it must match {_REGION}")
+    return names
 
 
 class Settings(BaseSettings):
@@ -123,18 +166,38 @@ class Settings(BaseSettings):
     """Where state lives."""
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
-    regions: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9-]{1,15}$")], RegionSettings] = {}
-    """Cells that this process serves; none means embedded."""
+    regions: dict[Annotated[str, Field(pattern=_REGION)], RegionSettings] = {}
+    """Cells that this process serves, and the only ones whose credentials it holds; none means embedded."""
+    known_regions: Annotated[tuple[str, ...], AfterValidator(_region_names)] = ()
+    """Further regions of the installation, served elsewhere: what is asked for there is 421, in any other 422."""
+    serve_regions: tuple[str, ...] = ()
+    """Embedded only: of `us` and `eu` those that are served; empty: both."""
+    caches: CacheSettings = CacheSettings()
     jobs: JobSettings = JobSettings()
     audit: AuditSettings = AuditSettings()
+    tenants: TenancySettings = TenancySettings()
     plans_file: Path | None = None
     """The operator's plan catalogue; none: the one shipped."""
+    slos_file: Path | None = None
+    """The operator's catalogue of SLOs; none: the one shipped."""
+    labels_file: Path | None = None
+    """The operator's catalogue of labels; none: the one shipped."""
+    tenants_dir: Path | None = None
+    """Where declared tenants lie, one YAML file each; none: `tenants` in the home."""
+    tenants_reload_seconds: float = Field(default=5.0, ge=0.0, le=3600.0)
+    """How often that directory is looked at; a change counts at the second look. 0: only at SIGHUP and on command."""
+    declared_tenants: str = Field(default="check", pattern="^(check|apply)$")
+    """`check` loads and warns, `tenantry tenant apply` shows a diff and changes; `apply` lets the server change."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
     @model_validator(mode="after")
     def _regions_need_a_directory(self) -> Self:
         if self.regions and self.database.directory_url is None:
             raise ValueError("database.directory_url is required when regions are configured")
+        if self.regions and self.serve_regions:
+            raise ValueError("serve_regions is for embedded installations: leave the other regions out of regions")
+        if strange := sorted(set(self.serve_regions) - set(EMBEDDED_REGIONS)):
+            raise ValueError(f"serve_regions: {strange[0]} is not one of {', '.join(EMBEDDED_REGIONS)}")
         return self
 
     @property
@@ -143,7 +206,14 @@ class Settings(BaseSettings):
 
     @property
     def region_names(self) -> tuple[str, ...]:
-        return tuple(self.regions) or EMBEDDED_REGIONS
+        """The regions that this process serves."""
+        return tuple(self.regions) or tuple(dict.fromkeys(self.serve_regions)) or EMBEDDED_REGIONS
+
+    @property
+    def known_region_names(self) -> tuple[str, ...]:
+        """The regions of the installation: those served here first, then those served elsewhere."""
+        elsewhere = self.known_regions + (EMBEDDED_REGIONS if self.embedded else ())
+        return tuple(dict.fromkeys(self.region_names + elsewhere))
 
     @classmethod
     def settings_customise_sources(

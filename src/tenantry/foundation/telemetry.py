@@ -1,7 +1,7 @@
 """Logs as JSON lines (structlog), metrics (Prometheus), trace ids (W3C Trace Context).
 
 A log line carries ids, never content: no command, no body, no header. Values are escaped by JSON, so no line can be
-forged by CR or LF; keys that look like secrets are masked whatever they hold.
+forged by CR or LF; keys that look like secrets are masked whatever they hold, and whatever has the form of a key.
 """
 
 import logging
@@ -17,9 +17,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.typing import Processor
 
 from tenantry.foundation.scope import current_scope
+from tenantry.kit.masking.stream import Mask
 
 _SECRET_NAMES: Final = re.compile(r"(secret|password|token|authorization|api_?key|credential|cookie)", re.IGNORECASE)
-_KEY_FORMAT: Final = re.compile(r"tenantry_[a-z0-9-]+_[a-z0-9]+_[0-9A-Za-z]{20,}(_[0-9A-Za-z]{6})?")
+_KEYS: Final = Mask()
 _ADDRESS_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -87,8 +88,7 @@ def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any])
 def _masked(value: Any) -> Any:
     """Mask what is inside; a value of another kind is shown by its repr, so it is masked in that form."""
     if isinstance(value, str):
-        if "tenantry_" in value:
-            value = _KEY_FORMAT.sub("***", value)
+        value = _KEYS.text(value)
         return _ADDRESS_PASSWORD.sub(r"\1***@", value) if "://" in value else value
     if isinstance(value, dict):
         return {

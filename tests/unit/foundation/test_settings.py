@@ -121,6 +121,55 @@ def test_regions_with_a_directory_embed_nothing_and_show_no_password(tmp_path: P
     assert settings.regions["us"].app_url.get_secret_value() == REGION["app_url"]
 
 
+def test_a_region_that_is_known_need_not_be_served(tmp_path: Path) -> None:
+    text = 'known_regions = ["eu", "us", "ap-south"]\n' + toml_region()
+    write(tmp_path, text=text + '[database]\ndirectory_url = "postgresql://d:hunter2@db/d"\n')
+    settings = load_settings(home=tmp_path)
+    assert settings.region_names == ("us",)
+    assert settings.known_region_names == ("us", "eu", "ap-south")
+
+
+def test_an_embedded_installation_may_serve_one_of_its_regions(tmp_path: Path) -> None:
+    write(tmp_path, text='serve_regions = ["eu"]\n')
+    settings = load_settings(home=tmp_path)
+    assert (settings.region_names, settings.known_region_names) == (("eu",), ("eu", "us"))
+    write(tmp_path, text='serve_regions = ["mars"]\n')
+    assert "serve_regions: mars" in refused(tmp_path).message
+    directory = '[database]\ndirectory_url = "postgresql://d:hunter2@db/d"\n'
+    write(tmp_path, text='serve_regions = ["us"]\n' + toml_region() + directory)
+    assert "serve_regions is for embedded" in refused(tmp_path).message
+
+
+def test_a_regions_store_is_told_to_nobody(tmp_path: Path) -> None:
+    text = toml_region() + 'redis_url = "redis://:hunter2@cache/0"\n'
+    write(tmp_path, text=text + '[database]\ndirectory_url = "postgresql://d:hunter2@db/d"\n')
+    settings = load_settings(home=tmp_path)
+    assert "hunter2" not in f"{settings!r}{settings}{settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    "value", ["etag_ttl_ms = 0", "replay_window_ms = 3600001", "etag_ttl_ms = 86400001", "ttl = 1"]
+)
+def test_times_of_caches_are_bounded(value: str, tmp_path: Path) -> None:
+    write(tmp_path, text=f"[caches]\n{value}\n")
+    assert value.partition(" ")[0] in refused(tmp_path).message
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("Tenants.Example.COM", "tenants.example.com"), (".tenants.example.com.", "tenants.example.com")],
+)
+def test_a_base_domain_is_kept_as_hosts_are_compared(name: str, kept: str, tmp_path: Path) -> None:
+    write(tmp_path, text=f'[server]\nbase_domain = "{name}"\n')
+    assert load_settings(home=tmp_path).server.base_domain == kept
+
+
+@pytest.mark.parametrize("name", ["", ".", "https://x.example", "x.example:443", "*.example", "a..b"])
+def test_a_base_domain_that_could_never_match_is_refused(name: str, tmp_path: Path) -> None:
+    write(tmp_path, text=f'[server]\nbase_domain = "{name}"\n')
+    assert "server.base_domain" in refused(tmp_path).message
+
+
 def test_an_address_of_the_wrong_type_is_refused_without_its_neighbours(tmp_path: Path) -> None:
     write(tmp_path, text=toml_region().replace(f'"{REGION["app_url"]}"', '["postgresql://x:hunter2@db"]'))
     fault = refused(tmp_path)

@@ -88,7 +88,7 @@ def test_a_key_is_masked_wherever_it_stands(region: str, kind: ScopeKind) -> Non
         yes=True,
     )
     assert secret not in str(event)
-    assert event["event"] == "Bearer ***"
+    assert event["event"] == "Bearer [masked]"
     assert (event["count"], event["share"], event["nothing"], event["yes"]) == (3, 0.5, None, True)
 
 
