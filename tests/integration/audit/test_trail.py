@@ -20,6 +20,10 @@ from tenantry.foundation.scope import TenantScope
 pytestmark = pytest.mark.xdist_group("audit")
 
 
+async def _nowhere_else(_tenant_id: UUID) -> str | None:
+    return None
+
+
 def make_trail(
     cell: Cell,
     *,
@@ -37,6 +41,7 @@ def make_trail(
     return AuditTrail(
         region="us",
         open_session=open_session,
+        find_region=_nowhere_else,
         clock=SystemClock(),
         flush_seconds=flush_seconds,
         capacity=capacity,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome, canonical_bytes, leaf_hash
+from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.scope import Actor, ActorType
 
@@ -51,11 +52,13 @@ _LIST: Final = """
 
 
 async def insert_event(session: TenantSession, event: AuditEvent) -> None:
+    session.forward(PLACE_NEWS)
     await session.execute(_INSERT, event.tenant_id, *_columns(event, canonical_bytes(event)))
 
 
 async def insert_events(session: TenantSession, events: Sequence[tuple[AuditEvent, bytes]]) -> None:
     """Insert events of one tenant, with their canonical bytes; those that are there already are left as they are."""
+    session.forward(PLACE_NEWS)
     columns = zip(*(_columns(event, canonical) for event, canonical in events), strict=True)
     await session.execute(_INSERT_MANY, session.scope.tenant_id, *(list(column) for column in columns))
 
@@ -101,17 +104,17 @@ async def seal_waiting(connection: "PoolConnectionProxy[asyncpg.Record]", *, lim
     result = await connection.fetchval(
         """
         with waiting as (
-            delete from tenantry.audit_unsealed u using (
-                select tenant_id, event_id from tenantry.audit_unsealed order by event_id limit $1
+            delete from audit_unsealed u using (
+                select tenant_id, event_id from audit_unsealed order by event_id limit $1
             ) w where u.tenant_id = w.tenant_id and u.event_id = w.event_id
             returning u.tenant_id, u.event_id
         ), grown as (
-            insert into tenantry.audit_heads as h (tenant_id, size)
+            insert into audit_heads as h (tenant_id, size)
             select tenant_id, count(*) from waiting group by tenant_id
             on conflict (tenant_id) do update set size = h.size + excluded.size
             returning h.tenant_id, h.size
         ), placed as (
-            insert into tenantry.audit_sequence (tenant_id, sequence, event_id)
+            insert into audit_sequence (tenant_id, sequence, event_id)
             select w.tenant_id,
                    g.size - count(*) over (partition by w.tenant_id)
                           + row_number() over (partition by w.tenant_id order by w.event_id),

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -113,6 +114,7 @@ class AuditTrail:
         *,
         region: str,
         open_session: Callable[[TenantScope], TenantSession],
+        find_region: Callable[[UUID], Awaitable[str | None]],
         clock: Clock,
         flush_seconds: float,
         capacity: int,
@@ -120,6 +122,7 @@ class AuditTrail:
     ) -> None:
         self._region = region
         self._open_session = open_session
+        self._find_region = find_region
         self._clock = clock
         self._flush_seconds = flush_seconds
         self._capacity = capacity
@@ -197,6 +200,16 @@ class AuditTrail:
                 async with self._open_session(scope) as session:
                     await repository.insert_events(session, batch)
             except TenantryError as error:
+                if error.code == "tenant_unknown":
+                    region = await self._region_of(scope)
+                    if region is None:  # erased: there is no trail any more that this could be told to
+                        _log.warning("audit.tenant_gone", events=left, tenant=str(tenant_id))
+                        del waiting[:left]
+                        self._count -= left
+                        break
+                    if region != scope.region:
+                        scope = replace(scope, region=region)
+                        continue
                 _log.warning("audit.flush_failed", code=error.code, events=len(waiting), tenant=str(tenant_id))
                 return False
             except Exception as error:  # noqa: BLE001 - one tenant's fault must not end the trail of all
@@ -208,6 +221,13 @@ class AuditTrail:
         if not waiting:
             del self._waiting[tenant_id]
         return True
+
+    async def _region_of(self, scope: TenantScope) -> str | None:
+        """Tell where a tenant is that has left this cell with events still to be written; None for one that is gone."""
+        try:
+            return await self._find_region(scope.tenant_id)
+        except TenantryError:
+            return scope.region
 
     async def _run(self) -> None:
         while not self._stopping:
