@@ -90,6 +90,39 @@ keysets = Table(
     Column("created_at", _MOMENT, nullable=False),
     ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
 )
+certificates = Table(
+    "certificates",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("certificate_id", Uuid, primary_key=True),
+    Column("subject_id", Uuid, nullable=False),
+    Column("document", JSONB, nullable=False),
+    Column("signature", LargeBinary),
+    Column("created_at", _MOMENT, nullable=False),
+    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+    Index("certificates_subject", "tenant_id", "subject_id"),
+)
+usage_counters = Table(
+    "usage_counters",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("window_start", _MOMENT, primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+)
+purges = Table(
+    "purges",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("item_id", Uuid, primary_key=True),
+    Column("due_at", _MOMENT, nullable=False),
+    Column("holder", Uuid),
+    Index("purges_due", "due_at"),
+    Index("purges_holder", "holder", postgresql_where=text("holder is not null")),
+    schema="queue",
+)
 directory_tenants = Table(
     "tenants",
     DIRECTORY,
@@ -130,6 +163,7 @@ directory_operations = Table(
     ),
     Column("confirmed_by", Text),
     Column("failure", Text),
+    Column("grace_seconds", Integer, nullable=False),
     Column("due_at", _MOMENT, nullable=False),
     Column("epoch", BigInteger, nullable=False, server_default=text("0")),
     Column("lease_until", _MOMENT, nullable=False, server_default=text("'-infinity'::timestamptz")),
@@ -141,6 +175,12 @@ directory_operations = Table(
         "tenant_id",
         unique=True,
         postgresql_where=text("status in ('waiting', 'running') and kind <> 'erase'"),
+    ),
+    Index(
+        "operations_erasure",
+        "tenant_id",
+        unique=True,
+        postgresql_where=text("status = 'running' and kind = 'erase'"),
     ),
     Index("operations_due", "due_at", postgresql_where=text("status = 'running'")),
 )

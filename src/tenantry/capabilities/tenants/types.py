@@ -1,5 +1,6 @@
 """Tenants, plans, placements, workspaces."""
 
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,11 +14,21 @@ PLATFORM_SLUG: Final = "platform"
 REVOCATIONS: Final = "tenantry_revocations"
 """NOTIFY channel; the payload is the tenant whose keys, permissions or states changed."""
 
+EXPORTS: Final = "exports/"
+"""Begin of the keys under which a tenant's exports lie, among its objects."""
+
+BYTES_PER_GB: Final = 10**9
+"""As plans count: decimal gigabytes (IEC 80000-13)."""
+
 SLUG_PATTERN: Final = r"^[a-z0-9-]{2,40}$"
 # RFC 5321 lengths; whether an address exists only its mail server knows.
 EMAIL_PATTERN: Final = r"^[^@\s\x00-\x1f]{1,64}@[A-Za-z0-9.-]{1,189}\.[A-Za-z0-9-]{2,63}$"
-_SEGMENT: Final = r"[a-z0-9][a-z0-9._-]{0,62}"
+# Lower-case ASCII that begins and ends with a letter or digit: no two spellings of one name, no way up.
+_SEGMENT: Final = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
 PATH_PATTERN: Final = rf"^(personal/{_SEGMENT}|teams/{_SEGMENT}(/{_SEGMENT})?|agents/{_SEGMENT})$"
+OWNER_FOLDERS: Final = {"user": "personal", "team": "teams", "ai-agent": "agents"}
+"""The first segment of a workspace's path, by the type of its owner."""
+ENVIRONMENT_PATTERN: Final = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
 
 
 def _printable(text: str) -> str:
@@ -27,6 +38,13 @@ def _printable(text: str) -> str:
 
 
 DisplayName = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_printable)]
+ImageGlob = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_printable)]
+_Note = Annotated[str, Field(max_length=500)]
+Compliance = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=100)], _Note | int | float | bool | list[_Note]],
+    Field(max_length=100),
+]
+"""What a tenant must comply with, in its operator's words: nothing here is interpreted."""
 Email = Annotated[str, Field(pattern=EMAIL_PATTERN)]
 
 
@@ -35,6 +53,8 @@ class TenantStatus(StrEnum):
     ACTIVE = "active"
     SUSPENDED = "suspended"
     DELETED = "deleted"
+    ERASED = "erased"
+    """In the directory alone, which keeps the slug from others for ever."""
 
 
 class Isolation(StrEnum):
@@ -78,8 +98,10 @@ class WorkspaceSettings(_Value):
     persistence_mode: Literal["metadata_only", "full"] = "metadata_only"
     """Whether the content of jobs is kept after them; a new workspace takes its tenant's unless told."""
     cleanup_policy: Literal["always", "on_success", "never"] = "always"
-    allowed_images: list[str] = Field(default=[], max_length=200)
-    blocked_images: list[str] = Field(default=[], max_length=200)
+    """What becomes of a sandbox when its work has ended, unless the work says otherwise."""
+    allowed_images: list[ImageGlob] = Field(default=[], max_length=200)
+    """Empty: every image of the workspace; what is blocked is blocked all the same."""
+    blocked_images: list[ImageGlob] = Field(default=[], max_length=200)
     max_job_timeout_seconds: int = Field(default=3600, ge=1, le=7 * 86400)
     retention_days: int = Field(default=30, ge=1, le=3650)
     min_isolation: Literal["cgroup", "rlimit"] | None = None
@@ -112,6 +134,72 @@ class Plan(_Value):
     features: list[str]
     rate_limits: dict[Annotated[str, Field(pattern="^[a-z_]{1,40}$")], RateLimitSpec]
     isolation: Literal["row_level", "schema_level", "database_level"] = "row_level"
+    slos: dict[str, Any] = {}
+    """Laid over the catalogue of SLOs, below what the tenant says; checked when the catalogues meet."""
+    labels: dict[str, Any] = {}
+
+
+class OverlayKind(StrEnum):
+    SLOS = "slos"
+    LABELS = "labels"
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayFault:
+    """What an overlay or a set of labels breaks: the dotted path, the rule as a stable word, and for people."""
+
+    field: str
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a capability counts of its own rows. `workspace_id` None: of the tenant as a whole."""
+
+    name: str
+    amount: int
+    workspace_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a tenant uses now; bytes are those of content as it was given, what sealing adds not counted."""
+
+    current_users: int
+    current_projects: int
+    tokens_this_month: int
+    concurrent_agents: int
+    storage_bytes: Mapping[str, int]
+    """By kind of content."""
+    by_workspace: Mapping[UUID, Mapping[str, int]]
+    """Storage of each workspace that keeps any, by kind, largest first."""
+    month: datetime
+    """Begin of the month that counts, in UTC."""
+
+    @property
+    def storage_used_bytes(self) -> int:
+        return sum(self.storage_bytes.values())
+
+    @property
+    def storage_used_gb(self) -> float:
+        return self.storage_used_bytes / BYTES_PER_GB
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaStatus:
+    """`limit` None: unlimited. `exceeded` once nothing more fits: current >= limit."""
+
+    current: float
+    limit: int | None
+
+    @property
+    def unlimited(self) -> bool:
+        return self.limit is None
+
+    @property
+    def exceeded(self) -> bool:
+        return self.limit is not None and self.current >= self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +214,73 @@ class Placement:
     """`tenantry` (shared), `t_…` (a schema of its own) or the name of a database of its own."""
     status: TenantStatus
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a tenant's rows are, or are to be."""
+
+    region: str
+    isolation: Isolation
+    place: str
+
+
+class OperationKind(StrEnum):
+    MOVE = "move"
+    EXPORT = "export"
+    IMPORT = "import"
+    ERASE = "erase"
+
+
+class OperationStatus(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Work on a whole tenant that outlives a request; the directory keeps it, ids and places only.
+
+    `step` is the one to be done next, `due_at` when; `epoch` fences whoever held it before.
+    """
+
+    operation_id: UUID
+    tenant_id: UUID
+    kind: OperationKind
+    status: OperationStatus
+    step: str
+    source: Seat
+    target: Seat
+    requested_by: str
+    confirmed_by: str | None
+    failure: str | None
+    grace_seconds: int
+    due_at: datetime
+    epoch: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What is shown of a tenant that was erased: ids, counts and digests, under the installation's signature."""
+
+    certificate_id: UUID
+    subject_id: UUID
+    document: dict[str, Any]
+    signature: bytes | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTally:
+    """What a store holds of a tenant; `size_bytes` None where nobody counts them."""
+
+    count: int
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +345,25 @@ class BootstrapKey:
     expires_at: datetime
 
 
+class EnvironmentKind(StrEnum):
+    DEV = "dev"
+    TEST = "test"
+    STAGING = "staging"
+    PROD = "prod"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A tier of a workspace."""
+
+    slug: str
+    kind: EnvironmentKind
+    description: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     workspace_id: UUID
@@ -207,3 +381,16 @@ class Workspace:
     created_at: datetime
     updated_at: datetime
     archived_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredThing:
+    """One thing for an archive: `name` tells it from others of its store, `about` is what its restorer needs besides.
+
+    `content` is read once and has exactly `size` bytes.
+    """
+
+    name: str
+    size: int
+    content: AsyncIterator[bytes]
+    about: Mapping[str, Any] = field(default_factory=dict)

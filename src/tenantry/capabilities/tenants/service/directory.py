@@ -1,11 +1,13 @@
 """The directory: which tenant lives where."""
 
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.errors import slug_taken, tenant_not_found
+from tenantry.capabilities.tenants.service.operations import LEASE, OperationLog
 from tenantry.capabilities.tenants.types import (
     PLATFORM_SLUG,
     PLATFORM_TENANT,
@@ -13,8 +15,10 @@ from tenantry.capabilities.tenants.types import (
     Placement,
     TenantStatus,
 )
-from tenantry.foundation.database.cells import SHARED
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.places import SHARED
 from tenantry.foundation.database.platform_session import platform_session
+from tenantry.foundation.errors import Denied
 
 if TYPE_CHECKING:
     from tenantry.foundation.database.pool import Pool
@@ -48,6 +52,28 @@ class Directory:
         async with platform_session(self._pool) as directory:
             return await repository.list_placements(directory, after=after, limit=limit)
 
+    async def locate(self, tenant_id: UUID, *, region: str) -> str | None:
+        """Tell the place of a tenant in a cell; raises Denied `tenant_unknown` when it has left for another.
+
+        The platform's own tenant has rows in the shared place of each cell.
+        """
+        if tenant_id == PLATFORM_TENANT:
+            return SHARED
+        placement = await self.find(tenant_id)
+        if placement is not None and placement.region != region:
+            raise Denied("tenant_unknown", "no such tenant in this cell", layer="tenants")
+        return placement.placement if placement else None
+
+    async def find_region(self, tenant_id: UUID) -> str | None:
+        """Tell where a tenant is; None for one that is none, or none any more."""
+        placement = await self.find(tenant_id)
+        return placement.region if placement and placement.status is not TenantStatus.ERASED else None
+
+    async def list_places(self, region: str) -> list[str]:
+        """List the places in a region that tenants have for themselves."""
+        async with platform_session(self._pool) as directory:
+            return await repository.list_places(directory, region)
+
     async def reserve(self, placement: Placement) -> Placement:
         """Reserve slug and place as `pending`; raises Conflict `slug_taken`. Repeating it is safe."""
         async with platform_session(self._pool) as directory:
@@ -59,6 +85,15 @@ class Directory:
     async def set_status(self, tenant_id: UUID, status: TenantStatus) -> None:
         async with platform_session(self._pool) as directory:
             await repository.update_placement_status(directory, tenant_id, status)
+
+    async def knows_workspaces(self, ids: Collection[UUID]) -> bool:
+        """Say whether any of the ids is taken here."""
+        async with platform_session(self._pool) as directory:
+            return await repository.known_workspaces(directory, list(ids))
+
+    async def place_workspaces(self, ids: Collection[UUID], *, tenant_id: UUID, region: str) -> None:
+        async with platform_session(self._pool) as directory:
+            await repository.insert_workspaces(directory, list(ids), tenant_id=tenant_id, region=region)
 
     async def place_workspace(self, *, workspace_id: UUID, tenant_id: UUID, region: str) -> None:
         async with platform_session(self._pool) as directory:
@@ -74,6 +109,10 @@ class Directory:
         async with platform_session(self._pool) as directory:
             if await repository.insert_placement(directory, placement):
                 await repository.update_placement_status(directory, PLATFORM_TENANT, TenantStatus.ACTIVE)
+
+    def operations(self, clock: Clock, *, lease: timedelta = LEASE) -> OperationLog:
+        """Give what the directory remembers of moves, exports, imports and erasures."""
+        return OperationLog(self._pool, clock=clock, lease=lease)
 
     async def close(self) -> None:
         await self._pool.close()

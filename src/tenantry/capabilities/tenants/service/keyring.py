@@ -34,6 +34,15 @@ class TenantKeyring:
         keyset_id, wrapped = found
         return await self._cache.get(wrapped, context=keyset_context(owner, keyset_id))
 
+    def hear(self, payload: str) -> None:
+        """Drop the keys of the tenant that the news name by its hexadecimal: they may be no more."""
+        self.forget(UUID(hex=payload))
+
+    def forget_all(self) -> None:
+        """Drop all: news may have been missed."""
+        for owner in list(self._wrapped):
+            self.forget(owner)
+
     def forget(self, owner: UUID) -> None:
         """Drop what is in memory: the tenant is gone, moved, or has new keys."""
         if found := self._wrapped.pop(owner, None):

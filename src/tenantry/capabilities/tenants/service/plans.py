@@ -32,6 +32,9 @@ class PlanCatalogue:
     def items(self) -> list[tuple[str, Plan]]:
         return list(self._plans.items())
 
+    def find(self, slug: str) -> Plan | None:
+        return self._plans.get(slug)
+
     def get(self, slug: str) -> Plan:
         """Find a plan; raises NotFound."""
         plan = self._plans.get(slug)

@@ -1,11 +1,14 @@
 """Tenants: made by the platform, changed by their administrators, suspended, deleted, restored."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.errors import (
+    erasure_begun,
     isolation_unavailable,
     slug_taken,
     state_conflict,
@@ -13,7 +16,8 @@ from tenantry.capabilities.tenants.errors import (
     unknown_region,
     version_mismatch,
 )
-from tenantry.capabilities.tenants.ports import OwnerAdmission
+from tenantry.capabilities.tenants.ports import OwnerAdmission, Provisioner
+from tenantry.capabilities.tenants.service.catalogues import OverlayCatalogue
 from tenantry.capabilities.tenants.service.directory import Directory
 from tenantry.capabilities.tenants.service.keyring import TenantKeys
 from tenantry.capabilities.tenants.service.plans import PlanCatalogue
@@ -32,14 +36,21 @@ from tenantry.capabilities.tenants.types import (
 )
 from tenantry.foundation import outbox
 from tenantry.foundation.clock import Clock
-from tenantry.foundation.database.cells import SHARED, Cell, Cells
+from tenantry.foundation.database.cells import Cell, Cells
+from tenantry.foundation.database.places import SHARED, database_of, is_schema, schema_of
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied
 from tenantry.foundation.ids import Prefix, format_id, new_id
 from tenantry.foundation.scope import SYSTEM, Actor, TenantScope
 
+KeepKey = Callable[[Tenant, BootstrapKey], Awaitable[None]]
 RETENTION: Final = timedelta(days=30)
+"""How long a deletion can be taken back unless the settings say otherwise."""
+ERASING: Final = "erasing"
+"""Reason of a deleted tenant's status once nothing takes the deletion back."""
 _MERGED: Final = frozenset({"settings", "quotas"})
+TENANT_CHANGED: Final = "tenant.changed"
+"""Outbox topic of a deletion and of a restoration; no payload: what counts is what the cell says when it is read."""
 TENANT_SUSPENDED: Final = "tenant.suspended"
 """Outbox topic; payload {"reason": …}: whatever runs for the tenant stops."""
 
@@ -47,10 +58,13 @@ TENANT_SUSPENDED: Final = "tenant.suspended"
 class TenantService:
     """The session's own tenant."""
 
-    def __init__(self, *, session: TenantSession, audit: AuditService, clock: Clock) -> None:
+    def __init__(
+        self, *, session: TenantSession, audit: AuditService, clock: Clock, retention: timedelta = RETENTION
+    ) -> None:
         self._session = session
         self._audit = audit
         self._clock = clock
+        self._retention = retention
 
     async def get(self) -> Tenant:
         tenant = await repository.find_tenant(self._session)
@@ -65,6 +79,8 @@ class TenantService:
             changes = {**changes, name: {**getattr(present, name), **changes[name]}}
         tenant = await repository.update_tenant(self._session, changes, now=self._clock.now())
         await self._record("tenant.updated", details={"fields": sorted(changes)})
+        if "clock_skew_ms" in changes:  # what a cached caller holds of its tenant
+            await announce_revocation(self._session)
         return tenant
 
     async def suspend(self, *, reason: str) -> Tenant:
@@ -91,8 +107,10 @@ class TenantService:
         return await self._enter(tenant, TenantStatus.DELETED, reason="deleted")
 
     async def restore(self) -> Tenant:
-        """Take a deletion back before `erase_after`."""
+        """Take a deletion back; raises Conflict `erasure_begun` when it is too late, which the tenant's row decides."""
         tenant = await self._locked(None)
+        if tenant.status_reason == ERASING:
+            raise erasure_begun()
         if tenant.status is not TenantStatus.DELETED:
             raise state_conflict("tenant", tenant.status, "restored")
         return await self._enter(tenant, TenantStatus.ACTIVE)
@@ -113,12 +131,14 @@ class TenantService:
             "status_reason": reason,
             "suspended_at": now if status is TenantStatus.SUSPENDED else None,
             "deleted_at": now if deleted else None,
-            "erase_after": now + RETENTION if deleted else None,
+            "erase_after": now + self._retention if deleted else None,
         }
         await repository.set_tenant_state(self._session, status.value)
         changed = await repository.update_tenant(self._session, changes, now=now)
         if status is not TenantStatus.ACTIVE:
             await outbox.publish(self._session, topic=TENANT_SUSPENDED, payload={"reason": reason})
+        if deleted or tenant.status is TenantStatus.DELETED:
+            await outbox.publish(self._session, topic=TENANT_CHANGED, payload={})
         await announce_revocation(self._session)
         verb = {"active": "resumed", "suspended": "suspended", "deleted": "deleted"}[status.value]
         if tenant.status is TenantStatus.DELETED:
@@ -145,38 +165,55 @@ class TenantRegistry:
         directory: Directory,
         cells: Cells,
         plans: PlanCatalogue,
+        overlays: OverlayCatalogue,
         keys: TenantKeys,
         admission: OwnerAdmission,
+        provisioner: Provisioner,
         regions: tuple[str, ...],
         clock: Clock,
     ) -> None:
         self._directory = directory
         self._cells = cells
         self._plans = plans
+        self._overlays = overlays
         self._keys = keys
         self._admission = admission
+        self._provisioner = provisioner
         self._regions = regions
         self._clock = clock
 
-    async def create(self, new: NewTenant, *, actor: Actor, trace_id: str = "") -> tuple[Tenant, BootstrapKey]:
+    async def create(
+        self, new: NewTenant, *, actor: Actor, trace_id: str = "", keep: KeepKey | None = None
+    ) -> tuple[Tenant, BootstrapKey]:
         """Make the tenant; gives it and its owner's bootstrap key, whose secret nobody can read again.
+
+        `keep` is given both before the tenant counts as made: if it fails, the next call makes a new key.
 
         Crash-safe: a place reserved without rows is taken over by the next call with the same slug. Raises Conflict
         `slug_taken`, Invalid `plan_unknown` or `region_unknown`, WrongRegion when another process must be asked.
         """
         plan = self._plans.require(new.plan)
+        self._overlays.require_of_tenant(plan=new.plan, slos=new.slo_overlay, labels=new.label_overlay)
         if new.region not in self._regions:
             raise unknown_region(new.region, self._regions)
         if new.slug == PLATFORM_SLUG:
             raise slug_taken(new.slug)
         self._cells.get(new.region)
-        now = self._clock.now()
-        # What a tenant is said to have is what it has: a plan may offer more than this installation can give yet.
-        isolation = new.isolation or Isolation.ROW_LEVEL
-        if isolation is not Isolation.ROW_LEVEL:
-            raise isolation_unavailable(isolation)
-        wanted = Placement(new_id(), new.slug, new.region, isolation, SHARED, TenantStatus.PENDING, now)
+        isolation, offered = new.isolation or Isolation(plan.isolation), self._provisioner.offers(new.region)
+        if isolation not in offered:
+            raise isolation_unavailable(isolation, offered)
+        tenant_id = new_id()
+        wanted = Placement(
+            tenant_id=tenant_id,
+            slug=new.slug,
+            region=new.region,
+            isolation=isolation,
+            placement=place_for(isolation, region=new.region, tenant_id=tenant_id),
+            status=TenantStatus.PENDING,
+            created_at=self._clock.now(),
+        )
         placement = await self._directory.reserve(wanted)
+        await self._provisioner.make(region=placement.region, place=placement.placement)
         scope = TenantScope(tenant_id=placement.tenant_id, region=placement.region, actor=actor, trace_id=trace_id)
         tenant = self._record_of(new, plan, placement)
         async with self._cells.session(scope, lifecycle=True) as session:
@@ -186,6 +223,8 @@ class TenantRegistry:
                 key = await self._admission.admit(session, owner=Owner.model_validate(found.owner))
             else:
                 key = await self._settle(session, tenant, new)
+        if keep is not None:
+            await keep(tenant, key)
         await self._directory.set_status(placement.tenant_id, TenantStatus.ACTIVE)
         return tenant, key
 
@@ -194,6 +233,7 @@ class TenantRegistry:
         await repository.set_tenant_state(session, "active")
         await repository.insert_tenant(session, tenant)
         await repository.insert_keyset(session, keyset_id=keyset_id, wrapped=wrapped, now=tenant.created_at)
+        await self._announce_in_cell(session)
         await AuditService(session=session, clock=self._clock).record(
             "tenant.created",
             resource_type="tenant",
@@ -201,6 +241,14 @@ class TenantRegistry:
             details={"plan": tenant.plan, "region": tenant.region, "isolation": tenant.isolation.value},
         )
         return await self._admission.admit(session, owner=new.owner)
+
+    async def _announce_in_cell(self, session: TenantSession) -> None:
+        """Let a tenant with a database of its own into the cell's queue, which lies in the cell's."""
+        place = await session.place()
+        if not is_schema(place.name):
+            cell = self._cells.get(session.scope.region)
+            async with await cell.session_at(SHARED, session.scope, lifecycle=True) as shared:
+                await repository.set_tenant_state(shared, "active", home=place.name)
 
     def _record_of(self, new: NewTenant, plan: Plan, placement: Placement) -> Tenant:
         now = self._clock.now()
@@ -231,6 +279,13 @@ class TenantRegistry:
             deleted_at=None,
             erase_after=None,
         )
+
+
+def place_for(isolation: Isolation, *, region: str, tenant_id: UUID) -> str:
+    """Name the place of a tenant under a strategy."""
+    if isolation is Isolation.SCHEMA_LEVEL:
+        return schema_of(tenant_id)
+    return database_of(region, tenant_id) if isolation is Isolation.DATABASE_LEVEL else SHARED
 
 
 async def announce_revocation(session: TenantSession) -> None:

@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.errors import (
+    path_owner_mismatch,
     path_taken,
     region_fixed,
     state_conflict,
@@ -16,12 +17,19 @@ from tenantry.capabilities.tenants.errors import (
 )
 from tenantry.capabilities.tenants.service.directory import Directory
 from tenantry.capabilities.tenants.service.tenants import announce_revocation
-from tenantry.capabilities.tenants.types import Workspace, WorkspaceOwner, WorkspaceSettings, WorkspaceStatus
+from tenantry.capabilities.tenants.types import (
+    OWNER_FOLDERS,
+    Workspace,
+    WorkspaceOwner,
+    WorkspaceSettings,
+    WorkspaceStatus,
+)
 from tenantry.foundation import outbox
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id, suffix_of
 
+_MOST_TOLD: Final = 20
 WORKSPACE_SUSPENDED: Final = "workspace.suspended"
 """Outbox topic; payload {"workspace_id": …, "reason": …}: whatever runs there stops."""
 
@@ -47,10 +55,12 @@ class WorkspaceService:
         self._clock = clock
 
     async def create(self, new: NewWorkspace) -> Workspace:
-        """Make a workspace; raises Conflict `path_taken`, Invalid `region_fixed`."""
+        """Make a workspace; raises Conflict `path_taken`, Invalid `region_fixed` or `path_owner_mismatch`."""
         region = self._session.scope.region
         if new.region not in (None, region):
             raise region_fixed(region)
+        if new.path:
+            _require_agreement(new.path, new.owner.type)
         now = self._clock.now()
         workspace = Workspace(
             workspace_id=new_id(),
@@ -99,14 +109,21 @@ class WorkspaceService:
         return await repository.list_workspaces(self._session, after=after, limit=limit, only=only)
 
     async def update(self, workspace_id: UUID, changes: dict[str, Any], *, if_version: int | None) -> Workspace:
-        """Change name, path, owner or settings; raises Precondition, Conflict `path_taken` or `state_conflict`."""
+        """Change name, path, owner or settings. What was made under an old path stays in its place.
+
+        Raises Precondition, Conflict `path_taken` or `state_conflict`, Invalid `path_owner_mismatch`.
+        """
         workspace = await self._locked(workspace_id, if_version)
         if workspace.status is WorkspaceStatus.ARCHIVED:
             raise state_conflict("workspace", workspace.status, "changed")
+        _require_agreement(changes.get("path", workspace.path), changes.get("owner_type", workspace.owner_type))
         changed = await repository.update_workspace(self._session, workspace_id, changes, now=self._clock.now())
         if changed is None:
             raise path_taken(changes["path"])
-        await self._record("workspace.updated", changed, details={"fields": sorted(changes)})
+        await self._record("workspace.updated", changed, details=_changes_of(workspace, changed, sorted(changes)))
+        was, now_is = workspace.settings.persistence_mode, changed.settings.persistence_mode
+        if was != now_is:
+            await self._record("workspace.persistence_changed", changed, details={"from": was, "to": now_is})
         await announce_revocation(self._session)
         return changed
 
@@ -172,7 +189,50 @@ class WorkspaceService:
         )
 
 
+def place_of(path: str, workspace_id: UUID) -> str:
+    """Name the folder of a workspace below its tenant's: objects and directories lie there.
+
+    The last segment begins as no segment of a path can and names the workspace, so no two workspaces share a place or
+    lie in each other's, not even when one takes the path that another has left.
+    """
+    return f"workspaces/{path}/_{suffix_of(workspace_id)}"
+
+
+def owner_of_path(path: str, *, caller: str) -> WorkspaceOwner:
+    """Tell whose a path is: the team or agent that it names, else the caller."""
+    folder, name = path.split("/")[:2]
+    kind: Literal["user", "team", "ai-agent"] = "user"
+    if folder == OWNER_FOLDERS["team"]:
+        kind = "team"
+    elif folder == OWNER_FOLDERS["ai-agent"]:
+        kind = "ai-agent"
+    return WorkspaceOwner(type=kind, id=caller if kind == "user" else name)
+
+
 def _default_path(new: NewWorkspace) -> str:
-    folder = {"user": "personal", "team": "teams", "ai-agent": "agents"}[new.owner.type]
-    slug = re.sub(r"[^a-z0-9]+", "-", new.name.lower()).strip("-")[:50] or "workspace"
-    return f"{folder}/{slug}"
+    slug = re.sub(r"[^a-z0-9]+", "-", new.name.lower())[:50].strip("-") or "workspace"
+    return f"{OWNER_FOLDERS[new.owner.type]}/{slug}"
+
+
+def _require_agreement(path: str, owner_type: str) -> None:
+    folder = OWNER_FOLDERS[owner_type]
+    if path.partition("/")[0] != folder:
+        raise path_owner_mismatch(path, folder)
+
+
+def _changes_of(before: Workspace, after: Workspace, fields: list[str]) -> dict[str, Any]:
+    """Say what has changed, from and to; of a long list only how long it is."""
+    changed = {
+        name: [getattr(before, name), getattr(after, name)]
+        for name in ("name", "path", "owner_type", "owner_id")
+        if getattr(before, name) != getattr(after, name)
+    }
+    old, new = before.settings.model_dump(), after.settings.model_dump()
+    for name in old:
+        if old[name] != new[name]:
+            changed[f"settings.{name}"] = [_told(old[name]), _told(new[name])]
+    return {"fields": fields, "changed": changed}
+
+
+def _told(value: Any) -> Any:
+    return f"{len(value)} entries" if isinstance(value, list) and len(value) > _MOST_TOLD else value

@@ -1,0 +1,1 @@
+"""What of tenants lies outside of their database, behind the `TenantStore` port."""

@@ -1,0 +1,309 @@
+"""Moves of a tenant: between isolation strategies, and between regions where two administrators have agreed.
+
+    provision  the new place is made, empty and behind the fence
+    drain      to another region only: no new work, until what runs has ended
+    freeze     read only: writes are refused with 503 and Retry-After, reads go on
+    copy       all rows, in one transaction, counted and summed up on both sides
+    files      to another region only: objects and images
+    switch     the new place opens, the directory says so, the old place says `moved`
+    announce   the tenant's trail says it
+    close      after the grace period the old rows, files or place are removed
+
+Each step may be done again. Until `switch` the old place is the tenant's and giving up opens it again.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.audit.types import AuditFilter
+from tenantry.capabilities.tenants.ports import Provisioner, TenantStore
+from tenantry.capabilities.tenants.service.operations import DONE, Next, OperationLog
+from tenantry.capabilities.tenants.types import REVOCATIONS, Isolation, Operation, Seat
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.cells import Cells
+from tenantry.foundation.database.context import ContextSigner
+from tenantry.foundation.database.places import SHARED, is_schema, schema_at
+from tenantry.foundation.database.transfer import RowsDigest, TenantRows, copy_rows, digest_of_all, open_rows
+from tenantry.foundation.errors import Fault, Unavailable
+from tenantry.foundation.ids import Prefix, format_id
+from tenantry.foundation.scope import SYSTEM, TenantScope
+
+PROVISION: Final = "provision"
+_UNTOLD: Final = "(state = 'new' or cancel_requested or used_slot_seconds is not null)"
+# No worker serves this label: what waits in the queue is kept, and takes nobody's slot, until the tenant has arrived.
+_PARKED: Final = "tenantry:parked"
+_SETTLE_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.05
+_PARK: Final = """
+    with gone as (
+        delete from queue.entries where tenant_id = $1 and state <> 'claimed' and not cancel_requested
+            and used_slot_seconds is null and ($2 = any (labels)) = $3
+        returning tenant_id, workspace_id, principal_id, job_id, estimate_seconds, slots, labels, enqueued_at, attempt
+    )
+    insert into queue.entries (tenant_id, workspace_id, principal_id, job_id, estimate_seconds, slots, labels,
+                               enqueued_at, attempt)
+    select tenant_id, workspace_id, principal_id, job_id, estimate_seconds, slots,
+           case when $3 then array_remove(labels, $2) else labels || $2 end, enqueued_at, attempt from gone
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MoverAccess:
+    """As whom to move the tenants of one region: the mover's address of the cell, and its contexts."""
+
+    dsn: str
+    signer: ContextSigner
+
+
+class Moves:
+    """The steps of a move; `access` by region."""
+
+    def __init__(
+        self,
+        *,
+        log: OperationLog,
+        cells: Cells,
+        access: Mapping[str, MoverAccess],
+        provisioner: Provisioner,
+        stores: Mapping[str, TenantStore],
+        clock: Clock,
+    ) -> None:
+        self._log = log
+        self._cells = cells
+        self._access = access
+        self._provisioner = provisioner
+        self._stores = stores
+        self._clock = clock
+
+    async def run(self, operation: Operation) -> Next:
+        """Do `operation.step`; see the table above."""
+        steps = {
+            PROVISION: self._provision,
+            "drain": self._drain,
+            "freeze": self._freeze,
+            "copy": self._copy,
+            "files": self._files,
+            "switch": self._switch,
+            "announce": self._announce,
+            "close": self._close,
+        }
+        return await steps[operation.step](operation)
+
+    async def abandon(self, operation: Operation) -> None:
+        """Open the old place again; what was copied is nobody's, and the next move begins by deleting it."""
+        if operation.step in ("switch", "announce", "close"):
+            return
+        await self._open_again(operation)
+        if operation.target.place != SHARED:
+            await self._provisioner.remove(region=operation.target.region, place=operation.target.place)
+
+    async def _provision(self, operation: Operation) -> Next:
+        await self._provisioner.make(region=operation.target.region, place=operation.target.place)
+        return Next("drain" if _crosses(operation) else "freeze")
+
+    async def _drain(self, operation: Operation) -> Next:
+        """Refuse new work and wait for what runs; workers may still write its end."""
+        async with self._rows(operation, operation.source) as rows:
+            mode, home = await _state_of(rows)
+            if mode == "active":
+                await rows.place("draining", home=home)
+        await self._park(operation, operation.source, back=False)
+        async with self._rows(operation, operation.source) as rows:
+            running = await rows.count("jobs", "status = 'running'")
+        if running:
+            raise Unavailable("tenant_draining", f"{running} jobs run still", layer="tenants", retry_after=2)
+        return Next("freeze")
+
+    async def _freeze(self, operation: Operation) -> Next:
+        """Close the old place to writes, and wait for those already under way."""
+        async with self._rows(operation, operation.source) as rows:
+            _, home = await _state_of(rows)
+            await rows.place("read_only", home=home)
+            number = await rows.transaction_number()
+        await self._park(operation, operation.source, back=False)
+        deadline = self._clock.monotonic() + _SETTLE_SECONDS
+        while (unsettled := await self._unsettled(operation, number)) is not None:
+            if self._clock.monotonic() > deadline:
+                raise Unavailable("tenant_unsettled", f"what was under way goes on: {unsettled}", layer="tenants")
+            await asyncio.sleep(_LOOK_SECONDS)
+        return Next("copy")
+
+    async def _unsettled(self, operation: Operation, number: int) -> str | None:
+        """Name what a copy taken now would miss: a write under way, an event or queue entry on its way elsewhere."""
+        async with self._rows(operation, operation.source) as rows:
+            if await rows.oldest_transaction() <= number:
+                return "older transactions"
+            if await rows.count("audit_unsealed"):
+                return "events without their sequence"
+            untold = not is_schema(operation.source.place) and await rows.count("queue.entries", _UNTOLD)
+        return "queue entries on their way to the cell" if untold else None
+
+    async def _copy(self, operation: Operation) -> Next:
+        """Copy everything in one transaction at the new place; nothing of an earlier try is left there."""
+        source, target = operation.source, operation.target
+        async with (
+            self._rows(operation, source, snapshot=True) as ours,
+            self._rows(operation, target) as theirs,
+        ):
+            tables = await ours.tables()
+            for table in reversed(await theirs.tables()):
+                await theirs.delete(table)
+            digests = {table.name: await copy_rows(ours, theirs, table) for table in tables}
+            if not _same_database(operation):
+                await theirs.place("read_only", home=schema_at(target.place))
+                digests |= await self._copy_queue(operation, ours, theirs)
+            await theirs.execute(
+                "update tenants set region = $1, isolation = $2", target.region, target.isolation.value
+            )
+            await theirs.execute("update workspaces set region = $1", target.region)
+        _log.info(
+            "move.copied",
+            operation=operation.operation_id.hex,
+            tables=len(digests),
+            rows=sum(digest.rows for digest in digests.values()),
+            sum=digest_of_all(digests),
+        )
+        return Next("files" if _crosses(operation) else "switch")
+
+    async def _copy_queue(self, operation: Operation, ours: TenantRows, theirs: TenantRows) -> dict[str, RowsDigest]:
+        """Copy what waits in the queue: as if newly enqueued where another cell's workers take it, else as it is.
+
+        From a database of its own to its cell nothing is copied but what is due: the cell's queue has the entries.
+        """
+        digests = {}
+        to_cell = is_schema(operation.target.place) and not _crosses(operation)
+        for table in await ours.tables(queue=True):
+            if to_cell and table.name == "entries":
+                continue
+            await theirs.delete(table)
+            columns = table.given if _crosses(operation) else table.columns
+            digests[table.qualified] = await copy_rows(ours, theirs, table, columns=columns)
+            if table.name == "entries":
+                await theirs.execute(
+                    "update queue.entries set labels = array_remove(labels, $2) where tenant_id = $1",
+                    operation.tenant_id,
+                    _PARKED,
+                )
+        return digests
+
+    async def _park(self, operation: Operation, seat: Seat, *, back: bool) -> None:
+        """Take what waits of the tenant out of the turn of its cell's queue, or put it back."""
+        async with self._rows(operation, _shared(seat)) as cell:
+            await cell.execute(_PARK, operation.tenant_id, _PARKED, back)
+
+    async def _files(self, operation: Operation) -> Next:
+        for store in self._stores.values():
+            await store.copy(operation.tenant_id, source=operation.source.region, target=operation.target.region)
+        return Next("switch")
+
+    async def _switch(self, operation: Operation) -> Next:
+        """Open the new place, tell the directory, close the old one: in this order no write can be lost."""
+        tenant_id, source, target = operation.tenant_id, operation.source, operation.target
+        async with self._rows(operation, target) as rows:
+            status = str(await rows.value("select status from tenants"))
+            await rows.place(status, home=schema_at(target.place))
+        if not is_schema(target.place):
+            async with self._rows(operation, _shared(target)) as cell:
+                await cell.place("active", home=target.place)
+        await self._log.seat(tenant_id, target)
+        if not is_schema(source.place) or _crosses(operation):
+            async with self._rows(operation, source) as rows:
+                await rows.place("moved", home=schema_at(source.place))
+        if _crosses(operation):
+            async with self._rows(operation, _shared(source)) as cell:
+                await cell.place("moved", home=source.place)
+                # It is in the other cell's queue by now: workers here would ask for it in vain.
+                await cell.execute("delete from queue.entries where tenant_id = $1", tenant_id)
+        else:
+            await self._park(operation, target, back=True)
+        for seat in (source, target):
+            async with self._rows(operation, _shared(seat)) as cell:
+                await cell.execute("select pg_notify($1, $2)", REVOCATIONS, tenant_id.hex)
+        return Next("announce")
+
+    async def _announce(self, operation: Operation) -> Next:
+        """Tell the tenant's trail, once."""
+        scope = TenantScope(tenant_id=operation.tenant_id, region=operation.target.region, actor=SYSTEM)
+        name = format_id(Prefix.OPERATION, operation.operation_id)
+        async with self._cells.session(scope, lifecycle=True) as session:
+            audit = AuditService(session=session, clock=self._clock)
+            told = await audit.list_events(AuditFilter(action="tenant.moved", resource=name), limit=1)
+            if not told:
+                await audit.record(
+                    "tenant.moved",
+                    resource_type="operation",
+                    resource_id=name,
+                    details={
+                        "from": {"region": operation.source.region, "isolation": operation.source.isolation.value},
+                        "to": {"region": operation.target.region, "isolation": operation.target.isolation.value},
+                        "requested_by": operation.requested_by,
+                        "confirmed_by": operation.confirmed_by,
+                    },
+                )
+        return Next("close", at=self._clock.now() + timedelta(seconds=operation.grace_seconds))
+
+    async def _close(self, operation: Operation) -> Next:
+        """Remove what the tenant has left behind; the tenant must be where it was moved to."""
+        source, target = operation.source, operation.target
+        if source.place == SHARED:
+            async with self._rows(operation, source) as rows:
+                for table in reversed(await rows.tables()):
+                    await rows.delete(table)
+        else:
+            await self._provisioner.remove(region=source.region, place=source.place)
+        if _crosses(operation):
+            async with self._rows(operation, _shared(source)) as cell:
+                for table in await cell.tables(queue=True):
+                    await cell.delete(table)
+                await cell.forget()
+            for store in self._stores.values():
+                await store.erase(operation.tenant_id, region=source.region)
+        elif is_schema(source.place) and not is_schema(target.place):
+            async with self._rows(operation, _shared(source)) as cell:
+                await cell.execute("delete from queue.purges where tenant_id = $1", operation.tenant_id)
+        return Next(DONE)
+
+    async def _open_again(self, operation: Operation) -> None:
+        async with self._rows(operation, operation.source) as rows:
+            status = str(await rows.value("select status from tenants"))
+            _, home = await _state_of(rows)
+            await rows.place(status, home=home)
+        await self._park(operation, operation.source, back=True)
+
+    def _rows(
+        self, operation: Operation, seat: Seat, *, snapshot: bool = False
+    ) -> AbstractAsyncContextManager[TenantRows]:
+        access = self._access[seat.region]
+        return open_rows(
+            access.dsn, place=seat.place, signer=access.signer, tenant_id=operation.tenant_id, snapshot=snapshot
+        )
+
+
+def _crosses(operation: Operation) -> bool:
+    return operation.source.region != operation.target.region
+
+
+def _same_database(operation: Operation) -> bool:
+    both_in_cell = is_schema(operation.source.place) and is_schema(operation.target.place)
+    return both_in_cell and not _crosses(operation)
+
+
+def _shared(seat: Seat) -> Seat:
+    """Name the cell's own database, where its queue is."""
+    return Seat(seat.region, Isolation.ROW_LEVEL, SHARED)
+
+
+async def _state_of(rows: TenantRows) -> tuple[str, str]:
+    state = await rows.state()
+    if state is None:
+        raise Fault("tenant_stateless", "this place does not know the tenant", layer="tenants")
+    return state

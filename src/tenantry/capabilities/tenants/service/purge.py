@@ -1,0 +1,65 @@
+"""Forgets content whose time is over, whatever capability it is of: each registers its kind (`ports.ContentKind`).
+
+A kind puts what ends into `queue.purges`, in the transaction of the end: its name, the item, the date, and where the
+key lives in the memory of one process only, that process. The mode that counts is the one the item began with.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import structlog
+
+from tenantry.capabilities.tenants.ports import ContentKind
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.cells import Cell
+from tenantry.foundation.database.pool import database_errors
+from tenantry.foundation.errors import Unavailable
+from tenantry.foundation.scope import SYSTEM, TenantScope
+
+if TYPE_CHECKING:
+    from tenantry.foundation.database.pool import Pool
+
+_BATCH: Final = 100
+_HOLDERS: Final = "select distinct holder from queue.purges where holder is not null"
+_BOOTS: Final = "select boot from queue.workers"
+_DUE: Final = """select tenant_id, kind, item_id from queue.purges where due_at <= $1 or holder = any($2)
+                 order by due_at limit $3"""
+_DONE: Final = "delete from queue.purges where tenant_id = $1 and kind = $2 and item_id = $3"
+
+_log = structlog.get_logger(__name__)
+
+
+async def purge_due(pool: "Pool", *, queue: "Pool", cell: Cell, kinds: Mapping[str, ContentKind], clock: Clock) -> int:
+    """Purge what is due in one database, an item at a time; tells how many.
+
+    Both pools are the dispatcher's, which sees ids only; `queue` is that of the cell, where workers report. Due is also
+    what a process held that is no more: its content cannot be opened any longer. Objects go first: a crash in between
+    leaves rows that say they are still to go.
+    """
+    with database_errors():
+        held = {row["holder"] for row in await pool.fetch(_HOLDERS)}
+        # Asked second: a holder reports before anything is put down under its name.
+        dead = held - {row["boot"] for row in await queue.fetch(_BOOTS)} if held else set()
+        due = await pool.fetch(_DUE, clock.now(), list(dead), _BATCH)
+    purged = 0
+    for tenant_id, name, item_id in due:
+        if name in kinds:
+            purged += await _purge(kinds[name], item_id, tenant_id=tenant_id, cell=cell)
+        else:  # of another version of the product
+            _log.error("purge.kind_unknown", kind=name)
+    return purged
+
+
+async def _purge(kind: ContentKind, item_id: UUID, *, tenant_id: UUID, cell: Cell) -> bool:
+    scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM)
+    try:
+        async with cell.session(scope, lifecycle=True) as session:
+            await kind.remove_objects(session, item_id)
+        async with cell.session(scope, lifecycle=True) as session:
+            await kind.forget(session, item_id)
+            await session.execute(_DONE, tenant_id, kind.name, item_id)
+    except Unavailable as error:  # on the move: it is due again where it arrives
+        _log.info("purge.postponed", tenant=tenant_id.hex, code=error.code)
+        return False
+    return True
