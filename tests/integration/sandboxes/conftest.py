@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from tests.conftest import MakeTenant
+from tests.conftest import MakeTenant, on_every_strategy
 from tests.integration.sandboxes.ground import Ground
 
 MakeGround = Callable[..., Ground]
@@ -24,3 +24,7 @@ def make_ground(make_tenant: MakeTenant) -> MakeGround:
 @pytest.fixture(scope="session")
 def ground(make_ground: MakeGround) -> Ground:
     return make_ground()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_every_strategy(metafunc)

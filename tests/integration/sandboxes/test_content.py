@@ -15,8 +15,8 @@ from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground, Json, given
 
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.service import purge_due
 from tenantry.capabilities.sandboxes.types import JobInput
+from tenantry.capabilities.tenants.service import purge_due
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.embedded import EmbeddedPostgres
@@ -44,6 +44,7 @@ class Later(SystemClock):
 @pytest.fixture(scope="module")
 async def parts(installation: Installation) -> AsyncIterator[Parts]:
     async with open_parts(installation.settings, regions=("us",)) as opened:
+        await opened.cells.get("us").start()
         yield opened
 
 
@@ -84,7 +85,8 @@ def files_with(roots: tuple[Path, ...], needles: list[str]) -> dict[str, list[Pa
 async def purge(parts: Parts) -> None:
     pool = await open_pool(parts.addresses.cells["us"].dispatcher, search_path="queue", max_size=1)
     try:
-        while await purge_due(pool, cell=parts.cells.get("us"), content=parts.content["us"], clock=Later()):
+        cell, kinds = parts.cells.get("us"), parts.content_kinds("us")
+        while await purge_due(pool, queue=pool, cell=cell, kinds=kinds, clock=Later()):
             pass
     finally:
         await pool.close()
@@ -139,7 +141,7 @@ async def test_content_goes_with_its_key_when_its_time_is_over_and_its_measures_
     async with session_of(parts, ground) as session:
         stored = await repository.find_job(session, job_id_of(gone))
         assert stored is not None
-        assert stored.content_key is None
+        assert not stored.content_kept
         assert await repository.list_lines(session, stored.job_id, after=0, limit=10) == []
         with pytest.raises(Gone):
             await parts.content["us"].open_key(tenant_id=ground.tenant_id, job=stored)
@@ -184,8 +186,9 @@ async def test_what_was_sealed_opens_in_its_own_place_only(make_ground: MakeGrou
     key = await content.open_key(tenant_id=ours.tenant_id, job=mine)
     assert CANARIES["output"] in "".join(content.open_line(key, line, job_id=mine.job_id).text for line in lines)
     # A key moved to another tenant's row, or to another row of its own tenant.
+    foreign = dataclasses.replace(other, transient_key=mine.transient_key)
     with pytest.raises(Fault):
-        await content.open_key(tenant_id=theirs.tenant_id, job=dataclasses.replace(other, content_key=mine.content_key))
+        await content.open_key(tenant_id=theirs.tenant_id, job=foreign)
     sibling = dataclasses.replace(mine, job_id=other.job_id)
     with pytest.raises(Fault):
         await content.open_key(tenant_id=ours.tenant_id, job=sibling)

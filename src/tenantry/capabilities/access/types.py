@@ -214,3 +214,5 @@ class Caller:
     allowed_networks: tuple[str, ...]
     principal: str
     roles: tuple[str, ...]
+    clock_skew_ms: int = 0
+    """How far ahead a clock that signs calls of this tenant may be."""

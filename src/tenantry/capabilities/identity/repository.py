@@ -51,6 +51,13 @@ async def list_users(session: TenantSession, *, after: UUID | None, limit: int) 
     return [_user(row) for row in rows]
 
 
+async def count_active_users(session: TenantSession) -> int:
+    count: int = await session.fetchval(
+        "select count(*) from users where tenant_id = $1 and status = 'active'", session.scope.tenant_id
+    )
+    return count
+
+
 async def find_user(session: TenantSession, user_id: UUID) -> User | None:
     row = await session.fetchrow(
         f"select {_USER} from users where tenant_id = $1 and user_id = $2", session.scope.tenant_id, user_id

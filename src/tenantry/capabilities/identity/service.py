@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -29,6 +30,7 @@ from tenantry.capabilities.identity.types import (
     make_credential,
 )
 from tenantry.capabilities.tenants.service import announce_revocation
+from tenantry.capabilities.tenants.types import Measure
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id
@@ -48,6 +50,13 @@ class NewKey:
     service_account_id: UUID | None = None
     expires_at: datetime | None = None
     allowed_networks: tuple[str, ...] = ()
+
+
+class UserCount:
+    """The `UsageSource` port of tenants for users; a disabled one takes no place."""
+
+    async def measure(self, session: TenantSession) -> Sequence[Measure]:
+        return [Measure("users", await repository.count_active_users(session))]
 
 
 class KeyHasher:

@@ -43,13 +43,14 @@ jobs = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("job_id", Uuid, primary_key=True),
     Column("workspace_id", Uuid, nullable=False),
-    *(Column(name, Text, nullable=False) for name in ("principal_id", "status", "image", "persistence_mode")),
+    *(Column(name, Text, nullable=False) for name in ("principal_id", "status", "image", "persistence_mode", "place")),
     *(Column(name, Text) for name in ("reason", "detail", "image_digest")),
     Column("exit_code", Integer),
     *(Column(name, ARRAY(Text), nullable=False) for name in ("command", "artifact_globs")),
     *(Column(name, JSONB, nullable=False) for name in ("labels", "limits", "inputs", "usage")),
     Column("receipt", JSONB),
-    *(Column(name, LargeBinary) for name in ("content_key", "given", "log_sha256")),
+    *(Column(name, LargeBinary) for name in ("content_key", "transient_key", "given", "log_sha256")),
+    Column("transient_holder", Uuid),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
     Column("queued_at", _MOMENT, nullable=False),
@@ -60,6 +61,7 @@ jobs = Table(
         ondelete="CASCADE",
     ),
     Index("jobs_workspace", "tenant_id", "workspace_id", "job_id"),
+    Index("jobs_open", "tenant_id", "workspace_id", postgresql_where=text("finished_at is null")),
     Index(
         "jobs_content",
         "tenant_id",
@@ -96,13 +98,4 @@ artifacts = Table(
     ForeignKeyConstraint(
         ["tenant_id", "job_id"], ["tenantry.jobs.tenant_id", "tenantry.jobs.job_id"], ondelete="CASCADE"
     ),
-)
-purges = Table(
-    "purges",
-    CELL,
-    Column("tenant_id", Uuid, primary_key=True),
-    Column("job_id", Uuid, primary_key=True),
-    Column("due_at", _MOMENT, nullable=False),
-    Index("purges_due", "due_at"),
-    schema="queue",
 )

@@ -12,6 +12,10 @@ JOB_NEWS: Final = "tenantry_jobs"
 QUEUE_NEWS: Final = "tenantry_queue"
 """NOTIFY channel of a cell for its workers: something was enqueued, or is to be killed where it says so."""
 CANCELLATION: Final = "cancellation"
+CONTENT_KEYS: Final = "tenantry_content_keys"
+"""NOTIFY channel on which processes ask each other for keys that nobody stores; see `service/transient`."""
+CONTENT: Final = "job"
+"""What the purge list calls the content of a job."""
 HOST_IMAGE: Final = "host"
 
 
@@ -80,7 +84,14 @@ class Job:
     limits: JobLimits
     artifact_globs: tuple[str, ...]
     persistence_mode: str
+    """That of its workspace when it was created; a later change of the workspace's does not reach it."""
+    place: str
+    """Of its workspace when it was created; below it lie the job's objects."""
     content_key: bytes | None = field(repr=False)
+    """Wrapped by the tenant's keyset: of what it is given, in mode `full` of everything."""
+    transient_key: bytes | None = field(repr=False)
+    """Wrapped by a key that only the memory of `transient_holder` has: of what it leaves in mode `metadata_only`."""
+    transient_holder: UUID | None
     inputs: tuple[Mapping[str, Any], ...]
     attempt: int
     log_bytes: int
@@ -92,6 +103,11 @@ class Job:
     finished_at: datetime | None
     content_until: datetime | None
     content_purged_at: datetime | None
+
+    @property
+    def content_kept(self) -> bool:
+        """Whether some key of its content is still there."""
+        return self.content_key is not None or self.transient_key is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +173,19 @@ class JobEnd:
     receipt: Mapping[str, Any] | None = None
     log_bytes: int = 0
     log_sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEntry:
+    """A queue entry in a database that one tenant has for itself; see `service/queue_relay`."""
+
+    tenant_id: UUID
+    workspace_id: UUID
+    principal_id: UUID
+    job_id: UUID
+    estimate_seconds: float
+    slots: int
+    labels: tuple[str, ...]
+    cancel_requested: bool
+    used_slot_seconds: float | None
+    attempt: int

@@ -12,6 +12,8 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from tenantry.capabilities.access import repository
 from tenantry.capabilities.access.service.decide import compile_access
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, Caller, Permission
@@ -34,15 +36,18 @@ from tenantry.capabilities.tenants.service import (
     WorkspaceService,
     refuse_unless_active,
 )
-from tenantry.capabilities.tenants.types import PLATFORM_TENANT, REVOCATIONS, WorkspaceStatus
+from tenantry.capabilities.tenants.types import PLATFORM_TENANT, REVOCATIONS, TenantStatus, WorkspaceStatus
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.errors import Denied, Unavailable
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.foundation.scope import SYSTEM, Actor, ActorType, TenantScope
 
 _CACHED_CALLERS: Final = 20_000
 _CACHED_STATES: Final = 50_000
+
+_log = structlog.get_logger(__name__)
 
 
 class Admission:
@@ -70,7 +75,7 @@ class Admission:
         digest = hashlib.sha256(text.encode()).digest()
         now = self._clock.now()
         caller = self._callers.get(digest)
-        if caller is None or not self._cells.get(caller.region).link.fresh or not _open(caller, now=now, ip=ip):
+        if caller is None or not self._fresh(caller) or not _open(caller, now=now, ip=ip):
             credential = read_credential(text)
             if credential is None:
                 raise credential_malformed()
@@ -83,11 +88,14 @@ class Admission:
         self._used.setdefault(caller.region, {}).setdefault(caller.tenant_id, {})[caller.key_id] = now
         return caller
 
+    def _fresh(self, caller: Caller) -> bool:
+        return self._cells.get(caller.region).fresh_for(caller.tenant_id)
+
     async def workspace_status(self, caller: Caller, workspace_id: UUID) -> WorkspaceStatus | None:
         """Tell a workspace's state, None when the caller's tenant has none of that id."""
         cell = self._cells.get(caller.region)
         known = self._states.get((caller.tenant_id, workspace_id))
-        if known is not None and cell.link.fresh:
+        if known is not None and self._fresh(caller):
             return known
         scope = TenantScope(tenant_id=caller.tenant_id, region=caller.region, actor=caller.actor)
         generation = self._generation
@@ -110,12 +118,18 @@ class Admission:
         for region, tenants in used.items():
             for tenant_id, keys in tenants.items():
                 scope = TenantScope(tenant_id=tenant_id, region=region, actor=SYSTEM)
-                async with self._cells.get(region).session(scope, lifecycle=True) as session:
-                    await self._identity(session).touch_keys(keys)
+                try:
+                    async with self._cells.get(region).session(scope, lifecycle=True) as session:
+                        await self._identity(session).touch_keys(keys)
+                # On the move, or erased: what is lost is a hint, and the others' is not.
+                except (Unavailable, Denied) as error:
+                    _log.info("keys.use_not_noted", tenant=tenant_id.hex, code=error.code)
 
     async def _admit(self, credential: Credential, *, ip: str | None) -> Caller:
-        cell = self._cells.get(credential.region)
-        tenant_id = await self._candidate(credential)
+        self._cells.get(credential.region)
+        tenant_id, region = await self._candidate(credential)
+        # A tenant that has moved takes its keys along: they name the region they were made in.
+        cell = self._cells.get(region)
         scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM, ip=ip)
         # A lifecycle session reads the key of a suspended tenant, so that only its holder learns of the suspension.
         async with cell.session(scope, lifecycle=True) as session:
@@ -136,6 +150,7 @@ class Admission:
                 allowed_networks=key.allowed_networks,
                 principal=key.principal_id,
                 roles=key.roles,
+                clock_skew_ms=tenant.clock_skew_ms,
             )
             if (fault := await self._fault(session, key, credential, caller, ip=ip)) is not None:
                 await self._record_refusal(session, caller, fault)
@@ -166,16 +181,16 @@ class Admission:
         )
         await session.commit()
 
-    async def _candidate(self, credential: Credential) -> UUID:
+    async def _candidate(self, credential: Credential) -> tuple[UUID, str]:
         if credential.kind is ScopeKind.PLATFORM:
-            return PLATFORM_TENANT
+            return PLATFORM_TENANT, credential.region
         if credential.scope_id is None:
             raise credential_refused()
         find = self._directory.find if credential.kind is ScopeKind.TENANT else self._directory.find_by_workspace
         placement = await find(credential.scope_id)
-        if placement is None or placement.region != credential.region:
+        if placement is None or placement.status in (TenantStatus.PENDING, TenantStatus.ERASED):
             raise credential_refused()
-        return placement.tenant_id
+        return placement.tenant_id, placement.region
 
     async def _sources(
         self, session: TenantSession, key: ApiKey

@@ -17,12 +17,13 @@ from tenantry.capabilities.identity.types import (
     PrincipalType,
     ScopeKind,
     make_credential,
+    read_credential,
 )
 from tenantry.capabilities.tenants.service import announce_revocation
 from tenantry.capabilities.tenants.types import BootstrapKey, Owner
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
-from tenantry.foundation.errors import Invalid
+from tenantry.foundation.errors import Fault, Invalid
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 
 BOOTSTRAP_LIFETIME: Final = timedelta(hours=24)
@@ -130,13 +131,23 @@ class OwnerAdmissionByKey:
         self._hasher = hasher
         self._clock = clock
 
-    async def admit(self, session: TenantSession, *, owner: Owner) -> BootstrapKey:
+    def issue(self, *, tenant_id: UUID, region: str) -> BootstrapKey:
+        """Draw a key that opens nothing until its owner is admitted with it."""
+        credential = make_credential(region=region, kind=ScopeKind.TENANT, scope_id=tenant_id)
+        expires_at = self._clock.now() + BOOTSTRAP_LIFETIME
+        return BootstrapKey(format_id(Prefix.KEY, new_id()), credential.text, expires_at)
+
+    async def admit(self, session: TenantSession, *, owner: Owner, key: BootstrapKey | None = None) -> BootstrapKey:
         audit = AuditService(session=session, clock=self._clock)
         identity = IdentityService(session=session, audit=audit, hasher=self._hasher, clock=self._clock)
         access = AccessService(session=session, identity=identity, audit=audit, clock=self._clock)
         now = self._clock.now()
         by = session.scope.actor.id
-        owners = [b for b in await access.list_bindings(workspace_id=None) if b.role == _OWNER_ROLE]
+        owners = [
+            binding
+            for binding in await access.list_bindings(workspace_id=None)
+            if binding.role == _OWNER_ROLE and binding.principal_type == PrincipalType.USER
+        ]
         if owners:
             user_id = owners[0].principal_id
         else:
@@ -145,11 +156,12 @@ class OwnerAdmissionByKey:
             await access.store_binding(
                 Binding(new_id(), None, PrincipalType.USER.value, user_id, _OWNER_ROLE, created_at=now, created_by=by)
             )
-        credential = make_credential(
-            region=session.scope.region, kind=ScopeKind.TENANT, scope_id=session.scope.tenant_id
-        )
-        key = ApiKey(
-            key_id=new_id(),
+        issued = key or self.issue(tenant_id=session.scope.tenant_id, region=session.scope.region)
+        credential = read_credential(issued.secret)
+        if credential is None:
+            raise Fault("bootstrap_key_malformed", "the key of this owner is none", layer="access")
+        stored = ApiKey(
+            key_id=parse_id(Prefix.KEY, issued.id),
             workspace_id=None,
             principal_type=PrincipalType.USER,
             principal_id=user_id,
@@ -160,9 +172,9 @@ class OwnerAdmissionByKey:
             status=KeyStatus.ACTIVE,
             created_at=now,
             created_by=by,
-            expires_at=now + BOOTSTRAP_LIFETIME,
+            expires_at=issued.expires_at,
             last_used_at=None,
             revoked_at=None,
         )
-        await identity.store_key(key, credential)
-        return BootstrapKey(format_id(Prefix.KEY, key.key_id), credential.text, now + BOOTSTRAP_LIFETIME)
+        await identity.store_key(stored, credential)
+        return issued

@@ -8,9 +8,11 @@ import asyncio
 import contextlib
 import dataclasses
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final, TypeVar
+from uuid import UUID
 
 import structlog
 
@@ -28,9 +30,10 @@ from tenantry.capabilities.sandboxes.service.ending import (
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary
 from tenantry.capabilities.sandboxes.service.output import JobOutput
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
-from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobStatus, SealedLine, StartedJob
+from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
+from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobInput, JobStatus, SealedLine, StartedJob
 from tenantry.engines.envelope.keyset import Keyset
-from tenantry.engines.fairqueue.types import Ticket
+from tenantry.engines.fairqueue.types import Claim
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
 from tenantry.engines.jail.sandbox import Sandbox
@@ -43,14 +46,21 @@ from tenantry.foundation.errors import Denied, TenantryError, Unavailable
 from tenantry.foundation.ids import Prefix, format_id, new_id
 from tenantry.foundation.scope import TenantScope
 from tenantry.foundation.settings import JobSettings
+from tenantry.kit.masking.known import secrets_of
+from tenantry.kit.masking.stream import Mask
 
 _RETRY_SECONDS: Final = 0.2
+_MOVE_SECONDS: Final = 3.0
 _MAX_ARTIFACTS: Final = 1000
 _MAX_ARTIFACT_BYTES: Final = 1 << 30
 _MOST_SKIPPED_TOLD: Final = 20
 
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
+
+
+class _OnTheMoveError(Exception):
+    """The tenant cannot begin anything now, for longer than a claim should wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ class Workshop:
     jail: Jail
     content: JobContent
     library: ImageLibrary
+    relay: QueueRelay
     settings: JobSettings
     clock: Clock
 
@@ -68,14 +79,17 @@ class Workshop:
 class Attempt:
     """Made for one claim; `live` is awaited once, `kill` may come at any time."""
 
-    def __init__(self, workshop: Workshop, ticket: Ticket, scope: TenantScope) -> None:
+    def __init__(self, workshop: Workshop, claim: Claim, scope: TenantScope) -> None:
         self._workshop = workshop
-        self._ticket = ticket
+        self._claim = claim
+        self._ticket = claim.ticket
         self._scope = scope
         self._sandbox: Sandbox | None = None
         self._output: JobOutput | None = None
         self._killed: str | None = None
         self._begun = workshop.clock.monotonic()
+        self._mask = Mask()
+        self._transient: tuple[bytes, UUID] | None = None
 
     def kill(self, reason: str) -> None:
         """Kill what runs; the first reason counts, but a lost lease overrules all: then nothing is reported."""
@@ -85,30 +99,41 @@ class Attempt:
         if reason == LEASE_LOST and self._output is not None:
             self._output.abandon()
 
-    async def live(self) -> None:
-        """Run the claim to its end; raises TenantryError when it could not be reported, then the lease decides."""
+    async def live(self) -> bool:
+        """Run the claim to its end; False when it was not begun and is to be given back, its tenant being on the move.
+
+        Raises TenantryError when it could not be reported, then the lease decides.
+        """
         if self._killed in (LEASE_LOST, WORKER_STOPPED):
-            return  # not begun: the claim lapses and another worker has it
+            return True  # not begun: the claim lapses and another worker has it
         refusal = "workspace_suspended"
         try:
-            started = await self._patiently(self._start)
+            started = await self._patiently(self._start, at_most=_MOVE_SECONDS)
         except Denied as error:
             started, refusal = None, error.code
+        except _OnTheMoveError:
+            return False
         if started is None:
             await self._patiently(lambda: self._settle(refusal))
-            return
+            return True
         # Reported first, cleared away after: whoever waits need not wait for that.
         async with contextlib.AsyncExitStack() as stack:
             end, artifacts = await self._run(started, stack)
             if self._killed == LEASE_LOST:
-                return
+                return True
+            end = dataclasses.replace(end, detail=self._mask.text(end.detail))
             lines = await self._output.finish() if self._output else []
             if self._output:
                 end = dataclasses.replace(end, log_bytes=self._output.size, log_sha256=self._output.sha256)
             await self._patiently(lambda: self._report(started.job, end, lines, artifacts))
+        return True
 
-    async def _patiently(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Repeat while the database is away. What ends the patience is the end of the lease, which kills."""
+    async def _patiently(self, work: Callable[[], Awaitable[_Result]], *, at_most: float = inf) -> _Result:
+        """Repeat while the database is away. What ends the patience is the end of the lease, which kills.
+
+        `at_most` is how long, in seconds, a tenant on the move is waited for; then raises _OnTheMoveError.
+        """
+        begun = self._workshop.clock.monotonic()
         while True:
             try:
                 with database_errors():
@@ -116,6 +141,8 @@ class Attempt:
             except Unavailable as error:
                 if self._killed == LEASE_LOST:
                     raise
+                if error.code == "tenant_read_only" and self._workshop.clock.monotonic() - begun > at_most:
+                    raise _OnTheMoveError from error
                 _log.warning("job.database_away", job=format_id(Prefix.JOB, self._ticket.entry), code=error.code)
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -123,9 +150,17 @@ class Attempt:
         return self._workshop.cell.session(self._scope, lifecycle=True)
 
     async def _start(self) -> StartedJob | None:
-        now = self._workshop.clock.now()
+        now, entry = self._workshop.clock.now(), self._ticket.entry
+        # Made once: a start that is repeated must find its own again.
+        self._transient = self._transient or await self._workshop.content.make_transient_key(
+            tenant_id=self._scope.tenant_id, job_id=entry
+        )
+        # Each time anew: the tenant may have moved to a database of its own meanwhile.
+        await self._workshop.relay.note(self._claim)
         async with self._workshop.cell.session(self._scope) as session:
-            return await repository.start_job(session, self._ticket.entry, attempt=self._ticket.attempt, now=now)
+            return await repository.start_job(
+                session, entry, attempt=self._ticket.attempt, transient=self._transient, now=now
+            )
 
     async def _settle(self, refusal: str) -> None:
         """End a claim that may not start: its tenant or workspace is closed, or an older attempt has it."""
@@ -166,15 +201,19 @@ class Attempt:
     async def _run_sandbox(
         self, started: StartedJob, stack: contextlib.AsyncExitStack
     ) -> tuple[JobEnd, list[Artifact]]:
-        content, job = self._workshop.content, started.job
-        key = await content.open_key(tenant_id=self._scope.tenant_id, job=job)
+        content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
+        given_key = await content.open_given_key(tenant_id=tenant_id, job=job)
+        environment, inputs = content.open_given(given_key, started.sealed_given, job_id=job.job_id)
+        self._mask = Mask(secrets_of(environment))
+        key = await content.open_key(tenant_id=tenant_id, job=job)
         output = self._output = JobOutput(
             lambda lines: self._patiently(lambda: self._write(job, lines)),
             seal=lambda line: content.seal_line(key, line, job_id=job.job_id),
+            mask=self._mask,
             clock=self._workshop.clock,
         )
         self._require_isolation(started)
-        spec = await self._spec(started, key)
+        spec = await self._spec(job, environment, inputs)
         if killed := self._why_killed():
             return killed_end(killed), []
         sandbox = self._sandbox = await self._workshop.jail.start(spec, output.take)
@@ -212,12 +251,10 @@ class Attempt:
         except OSError as error:
             _log.error("sandbox.remains", sandbox=sandbox.id, reason=error.strerror)
 
-    async def _spec(self, started: StartedJob, key: Keyset) -> Spec:
-        content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
-        environment, inputs = content.open_given(key, started.sealed_given, job_id=job.job_id)
+    async def _spec(self, job: Job, environment: Mapping[str, str], inputs: Sequence[JobInput]) -> Spec:
         limits = job.limits
         return Spec(
-            image=await self._workshop.library.root(tenant_id=tenant_id, digest=job.image_digest),
+            image=await self._workshop.library.root(tenant_id=self._scope.tenant_id, digest=job.image_digest),
             command=job.command,
             env=environment,
             inputs=tuple(InputFile(item.path, item.content) for item in inputs),
@@ -241,7 +278,7 @@ class Attempt:
                     key,
                     source,
                     tenant_id=self._scope.tenant_id,
-                    job_id=job.job_id,
+                    job=job,
                     artifact_id=artifact_id,
                     limit=file.size_bytes,
                 )

@@ -10,11 +10,13 @@ from typing import BinaryIO, Final
 from uuid import UUID
 
 from tenantry.capabilities.sandboxes.errors import content_gone
+from tenantry.capabilities.sandboxes.service.transient import TransientKeys
 from tenantry.capabilities.sandboxes.types import Job, JobInput, LogLine, SealedLine
 from tenantry.engines.envelope.keyring import Keyring
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.envelope.keyset_wrapper import KeysetWrapper
 from tenantry.engines.envelope.streams import open_stream, seal_stream
+from tenantry.foundation.errors import Gone
 from tenantry.foundation.objects.ports import ObjectStore
 
 _CHUNK: Final = 256 << 10
@@ -24,9 +26,10 @@ _HEAD_LENGTH: Final = 4
 class JobContent:
     """Seals and opens; one for each cell."""
 
-    def __init__(self, *, keyring: Keyring, objects: ObjectStore) -> None:
+    def __init__(self, *, keyring: Keyring, objects: ObjectStore, transient: TransientKeys) -> None:
         self._keyring = keyring
         self._objects = objects
+        self.transient = transient
 
     async def make_key(self, *, tenant_id: UUID, job_id: UUID) -> tuple[Keyset, bytes]:
         """Make the job's key; gives it and its wrapped form."""
@@ -34,13 +37,25 @@ class JobContent:
         wrapper = KeysetWrapper(await self._keyring.keyset(tenant_id))
         return keyset, await keyset.wrapped(wrapper=wrapper, context=_context(tenant_id, job_id))
 
-    async def open_key(self, *, tenant_id: UUID, job: Job) -> Keyset:
-        """Open the job's key; raises Gone `content_gone` when it is no longer kept."""
+    async def make_transient_key(self, *, tenant_id: UUID, job_id: UUID) -> tuple[bytes, UUID]:
+        """Make a key that only this process and those it tells can open; gives its wrapped form and the holder."""
+        wrapper = KeysetWrapper(self.transient.own)
+        wrapped = await Keyset.create().wrapped(wrapper=wrapper, context=_context(tenant_id, job_id))
+        return wrapped, self.transient.holder
+
+    async def open_given_key(self, *, tenant_id: UUID, job: Job) -> Keyset:
+        """Open the key of what the job was given; raises Gone `content_gone` when it is no longer kept."""
         if job.content_key is None:
-            digest = job.log_sha256.hex() if job.log_sha256 else None
-            raise content_gone(size_bytes=job.log_bytes, sha256=digest)
+            raise _gone(job)
         wrapper = KeysetWrapper(await self._keyring.keyset(tenant_id))
         return await Keyset.unwrap(job.content_key, wrapper=wrapper, context=_context(tenant_id, job.job_id))
+
+    async def open_key(self, *, tenant_id: UUID, job: Job) -> Keyset:
+        """Open the key of what the job leaves; raises Gone `content_gone`, Unavailable `content_key_away`."""
+        if job.transient_key is None or job.transient_holder is None:
+            return await self.open_given_key(tenant_id=tenant_id, job=job)
+        wrapper = KeysetWrapper(await self.transient.get(job.transient_holder, tenant_id=tenant_id))
+        return await Keyset.unwrap(job.transient_key, wrapper=wrapper, context=_context(tenant_id, job.job_id))
 
     def seal_given(
         self, key: Keyset, environment: Mapping[str, str], inputs: Sequence[JobInput], *, job_id: UUID
@@ -66,7 +81,7 @@ class JobContent:
         return head["env"], inputs
 
     async def put_artifact(
-        self, key: Keyset, source: BinaryIO, *, tenant_id: UUID, job_id: UUID, artifact_id: UUID, limit: int
+        self, key: Keyset, source: BinaryIO, *, tenant_id: UUID, job: Job, artifact_id: UUID, limit: int
     ) -> tuple[int, bytes]:
         """Store at most `limit` bytes of an open file; gives size and SHA-256 of what it held."""
         digest = hashlib.sha256()
@@ -80,13 +95,11 @@ class JobContent:
                 yield chunk
 
         sealed = seal_stream(chunks(), keyset=key, associated=b"artifact/" + artifact_id.bytes)
-        await self._objects.put(tenant_id, _artifact_key(job_id, artifact_id), sealed)
+        await self._objects.put(tenant_id, _artifact_key(job, artifact_id), sealed)
         return size, digest.digest()
 
-    def get_artifact(
-        self, key: Keyset, *, tenant_id: UUID, job_id: UUID, artifact_id: UUID
-    ) -> AsyncGenerator[bytes, None]:
-        stored = self._objects.get(tenant_id, _artifact_key(job_id, artifact_id))
+    def get_artifact(self, key: Keyset, *, tenant_id: UUID, job: Job, artifact_id: UUID) -> AsyncGenerator[bytes, None]:
+        stored = self._objects.get(tenant_id, _artifact_key(job, artifact_id))
         return open_stream(stored, keyset=key, associated=b"artifact/" + artifact_id.bytes)
 
     def seal_line(self, key: Keyset, line: LogLine, *, job_id: UUID) -> SealedLine:
@@ -97,9 +110,9 @@ class JobContent:
         text = key.open(line.sealed, _line_place(line.seq, line.stream, job_id)).decode()
         return LogLine(line.seq, line.stream, line.at, text)
 
-    async def purge(self, *, tenant_id: UUID, job_id: UUID) -> None:
+    async def purge(self, *, tenant_id: UUID, job: Job) -> None:
         """Delete the job's objects; idempotent."""
-        keys = [entry.key async for entry in self._objects.list_objects(tenant_id, f"jobs/{job_id.hex}")]
+        keys = [entry.key async for entry in self._objects.list_objects(tenant_id, _folder(job))]
         for key in keys:
             await self._objects.delete(tenant_id, key)
 
@@ -108,8 +121,16 @@ def _context(tenant_id: UUID, job_id: UUID) -> bytes:
     return b"tenantry/job/" + tenant_id.bytes + job_id.bytes
 
 
-def _artifact_key(job_id: UUID, artifact_id: UUID) -> str:
-    return f"jobs/{job_id.hex}/artifacts/{artifact_id.hex}"
+def _folder(job: Job) -> str:
+    return f"{job.place}/jobs/{job.job_id.hex}"
+
+
+def _artifact_key(job: Job, artifact_id: UUID) -> str:
+    return f"{_folder(job)}/artifacts/{artifact_id.hex}"
+
+
+def _gone(job: Job) -> Gone:
+    return content_gone(size_bytes=job.log_bytes, sha256=job.log_sha256.hex() if job.log_sha256 else None)
 
 
 def _line_place(seq: int, stream: str, job_id: UUID) -> bytes:

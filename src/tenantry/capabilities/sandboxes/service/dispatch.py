@@ -20,7 +20,6 @@ from tenantry.engines.fairqueue.types import Claim, Ticket
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.errors import TenantryError, Unavailable
-from tenantry.foundation.ids import new_id
 from tenantry.foundation.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -42,15 +41,18 @@ class Dispatcher:
     """`pool` is the dispatcher role's: it sees the queue of all tenants, ids and numbers only.
 
     `worker` is the id of this worker; under an id that a dead process had, what that one claimed lapses at once.
+    `boot` names this process: what dead ones held in memory goes.
     """
 
-    def __init__(self, *, pool: "Pool", runner: JobRunner, worker: UUID, settings: JobSettings, clock: Clock) -> None:
+    def __init__(
+        self, *, pool: "Pool", runner: JobRunner, worker: UUID, boot: UUID, settings: JobSettings, clock: Clock
+    ) -> None:
         self._pool = pool
         self._runner = runner
         self._worker = worker
         self._settings = settings
         self._clock = clock
-        self._boot = new_id()
+        self._boot = boot
         self._wake = asyncio.Event()
         self._upkeep = asyncio.Event()
         self._look_for_cancelled = False
@@ -141,7 +143,9 @@ class Dispatcher:
 
     async def _run(self, claim: Claim) -> None:
         try:
-            await self._runner.run(claim)
+            if not await self._runner.run(claim):
+                with contextlib.suppress(TenantryError), database_errors():
+                    await QUEUE.release(self._pool, worker=self._worker, ticket=claim.ticket)
         finally:
             self._jobs.pop(claim.ticket, None)
             self._renewed_at.pop(claim.ticket, None)

@@ -44,6 +44,10 @@ class ImageLibrary:
             known = self._stores[tenant_id] = await asyncio.to_thread(ImageStore, self.directory(tenant_id))
         return known
 
+    def forget(self, tenant_id: UUID) -> None:
+        """Drop the store of a tenant that is gone."""
+        self._stores.pop(tenant_id, None)
+
     async def root(self, *, tenant_id: UUID, digest: str | None) -> ImageRoot:
         """Find a root by digest, None is the host's; raises NotFound `image_not_found` for one not on this machine."""
         if digest is None:

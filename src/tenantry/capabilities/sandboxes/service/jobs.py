@@ -18,20 +18,19 @@ from tenantry.capabilities.sandboxes.errors import (
     limit_exceeded,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
-from tenantry.capabilities.sandboxes.service.ending import end_job
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.service.stopping import JobStopper
 from tenantry.capabilities.sandboxes.types import (
     HOST_IMAGE,
     MOST,
     Artifact,
     Job,
-    JobEnd,
     JobLimits,
     JobStatus,
     LogLine,
     NewJob,
 )
-from tenantry.capabilities.tenants.service import WorkspaceService
+from tenantry.capabilities.tenants.service import WorkspaceService, place_of
 from tenantry.capabilities.tenants.types import WorkspaceSettings
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.foundation.clock import Clock
@@ -91,7 +90,10 @@ class JobService:
             limits=limits,
             artifact_globs=new.artifacts,
             persistence_mode=workspace.settings.persistence_mode,
+            place=place_of(workspace.path, workspace_id),
             content_key=wrapped,
+            transient_key=None,
+            transient_holder=None,
             inputs=tuple(_described(item.path, item.content) for item in new.inputs),
             attempt=0,
             log_bytes=0,
@@ -139,15 +141,8 @@ class JobService:
         if job is None or job.workspace_id != workspace_id:
             raise job_not_found()
         if not job.status.ended:
-            await self._cancel(job, reason)
+            await JobStopper(settings=self._settings, clock=self._clock).stop(self._session, job, reason=reason)
         return await self.get(job_id, workspace_id=workspace_id)
-
-    async def cancel_all(self, *, workspace_id: UUID | None, reason: str) -> int:
-        """Cancel every open job of a workspace, or with None of the tenant; tells how many."""
-        jobs = await repository.lock_open_jobs(self._session, workspace_id=workspace_id)
-        for job in jobs:
-            await self._cancel(job, reason)
-        return len(jobs)
 
     async def read_log(
         self, job_id: UUID, *, workspace_id: UUID, after: int = 0, limit: int = 500
@@ -164,28 +159,17 @@ class JobService:
         await self.get(job_id, workspace_id=workspace_id)
         return await repository.list_artifacts(self._session, job_id, after=after, limit=limit)
 
-    async def get_artifact(self, job_id: UUID, artifact_id: UUID, *, workspace_id: UUID) -> tuple[Artifact, Keyset]:
-        """Find an artifact and the key that opens it; raises Gone with size and digest when it is no longer kept."""
+    async def get_artifact(
+        self, job_id: UUID, artifact_id: UUID, *, workspace_id: UUID
+    ) -> tuple[Job, Artifact, Keyset]:
+        """Find an artifact, its job and the key that opens it; raises Gone with size and digest once it is not kept."""
         job = await self.get(job_id, workspace_id=workspace_id)
         artifact = await repository.find_artifact(self._session, job_id, artifact_id)
         if artifact is None:
             raise artifact_not_found()
-        if job.content_key is None:
+        if not job.content_kept:
             raise content_gone(size_bytes=artifact.size_bytes, sha256=artifact.sha256.hex())
-        return artifact, await self._key(job)
-
-    async def _cancel(self, job: Job, reason: str) -> None:
-        """Cancel a job whose row is locked. The job is locked before its claim, here as everywhere."""
-        with database_errors():
-            tenant_id = self._session.scope.tenant_id
-            await QUEUE.cancel(await self._session.connection(), first=tenant_id, entry=job.job_id)
-        if job.status is JobStatus.RUNNING:
-            await repository.request_cancellation(self._session, job.job_id, reason=reason)
-            await self._record("job.cancel_requested", job.job_id, reason=reason)
-            return
-        # Not begun, so it never will be: a worker that has just claimed it finds it ended.
-        end = JobEnd(JobStatus.CANCELLED, reason, "it had not started")
-        await end_job(self._session, job, end, settings=self._settings, clock=self._clock)
+        return job, artifact, await self._key(job)
 
     async def _key(self, job: Job) -> Keyset:
         return await self._content.open_key(tenant_id=self._session.scope.tenant_id, job=job)

@@ -32,20 +32,24 @@ class JobRunner:
         if attempt := self._attempts.get(ticket):
             attempt.kill(reason)
 
-    async def run(self, claim: Claim) -> None:
-        """Run one claim to its end. What goes wrong is reported on the job; nothing is raised but cancellation."""
+    async def run(self, claim: Claim) -> bool:
+        """Run one claim to its end; False when it was not begun and is to be given back.
+
+        What goes wrong is reported on the job; nothing is raised but cancellation.
+        """
         scope = self._scope(claim.levels)
-        attempt = self._attempts[claim.ticket] = Attempt(self._workshop, claim.ticket, scope)
+        attempt = self._attempts[claim.ticket] = Attempt(self._workshop, claim, scope)
         JOBS_RUNNING.inc()
         try:
             with scoped(scope):
-                await attempt.live()
+                return await attempt.live()
         except Exception as error:  # noqa: BLE001 - the job is still the queue's: its lease lapses, the sweep decides
             code = error.code if isinstance(error, TenantryError) else type(error).__name__
             _log.warning("job.interrupted", job=format_id(Prefix.JOB, claim.ticket.entry), code=code)
         finally:
             JOBS_RUNNING.dec()
             del self._attempts[claim.ticket]
+        return True
 
     async def settle_lapsed(self, lapsed: Lapsed) -> bool:
         """Report a job as lost if its attempt had begun; False when it had not, so that it may run again.

@@ -1,0 +1,199 @@
+"""All SQL of jobs themselves."""
+
+import dataclasses
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from tenantry.capabilities.sandboxes.types import (
+    CANCELLATION,
+    CONTENT,
+    JOB_NEWS,
+    QUEUE_NEWS,
+    Job,
+    JobEnd,
+    JobLimits,
+    JobStatus,
+    StartedJob,
+)
+from tenantry.foundation.database.session import TenantSession
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_JOB: Final = (
+    "job_id, workspace_id, principal_id, status, reason, detail, exit_code, command, image, image_digest, labels, "
+    "limits, artifact_globs, persistence_mode, place, content_key, transient_key, transient_holder, inputs, attempt, "
+    "log_bytes, log_sha256, usage, receipt, queued_at, started_at, finished_at, content_until, content_purged_at"
+)
+
+
+async def insert_job(session: TenantSession, job: Job, *, given: bytes | None) -> None:
+    """Insert a queued job and wake the cell's workers at commit."""
+    await session.execute(
+        f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
+            insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
+                labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place)
+            select $1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16
+            from woken""",
+        session.scope.tenant_id,
+        job.job_id,
+        job.workspace_id,
+        job.principal_id,
+        list(job.command),
+        job.image,
+        job.image_digest,
+        dict(job.labels),
+        dataclasses.asdict(job.limits),
+        list(job.artifact_globs),
+        job.persistence_mode,
+        job.content_key,
+        [dict(item) for item in job.inputs],
+        given,
+        job.queued_at,
+        job.place,
+    )
+
+
+async def find_job(session: TenantSession, job_id: UUID, *, lock: bool = False) -> Job | None:
+    row = await session.fetchrow(
+        f"select {_JOB} from jobs where tenant_id = $1 and job_id = $2 {'for update' if lock else ''}",
+        session.scope.tenant_id,
+        job_id,
+    )
+    return _job(row) if row else None
+
+
+async def list_jobs(
+    session: TenantSession, *, workspace_id: UUID, before: UUID | None, limit: int, status: JobStatus | None
+) -> list[Job]:
+    """Newest first."""
+    rows = await session.fetch(
+        f"""select {_JOB} from jobs
+            where tenant_id = $1 and workspace_id = $2 and ($3::uuid is null or job_id < $3)
+              and ($4::text is null or status = $4)
+            order by job_id desc limit $5""",
+        session.scope.tenant_id,
+        workspace_id,
+        before,
+        status.value if status else None,
+        limit,
+    )
+    return [_job(row) for row in rows]
+
+
+async def lock_open_jobs(session: TenantSession, *, workspace_id: UUID | None) -> list[Job]:
+    """Lock every job that has not ended, in the order of their ids: two at once wait for each other, no deadlock."""
+    rows = await session.fetch(
+        f"""select {_JOB} from jobs
+            where tenant_id = $1 and status in ('queued', 'running') and ($2::uuid is null or workspace_id = $2)
+            order by job_id for update""",
+        session.scope.tenant_id,
+        workspace_id,
+    )
+    return [_job(row) for row in rows]
+
+
+async def start_job(
+    session: TenantSession, job_id: UUID, *, attempt: int, transient: tuple[bytes, UUID], now: datetime
+) -> StartedJob | None:
+    """Take a queued job of an open workspace for one attempt; None when there is nothing to start (any more).
+
+    The claim is held meanwhile, so it cannot be given to another between this look and the commit. Safe to repeat when
+    it is not known whether the commit arrived: an attempt finds its own start again. `transient` is the wrapped key of
+    what the job will leave, and its holder: for one whose content is not kept.
+    """
+    row = await session.fetchrow(
+        f"""with job as materialized (
+                select tenant_id, job_id from jobs
+                where tenant_id = $1 and job_id = $2 and (status = 'queued' or (status = 'running' and attempt = $3))
+                for update
+            ), claim as materialized (
+                select e.tenant_id, e.job_id from job join queue.entries e using (tenant_id, job_id)
+                where e.attempt = $3 and e.state = 'claimed' and e.used_slot_seconds is null
+                for share of e
+            )
+            update jobs j set status = 'running', attempt = $3, started_at = coalesce(j.started_at, $4),
+                transient_key = case when j.persistence_mode = 'metadata_only' then $5::bytea end,
+                transient_holder = case when j.persistence_mode = 'metadata_only' then $6::uuid end
+            from claim, workspaces w
+            where j.tenant_id = claim.tenant_id and j.job_id = claim.job_id
+              and w.tenant_id = j.tenant_id and w.workspace_id = j.workspace_id and w.status = 'active'
+            returning {", ".join(f"j.{column.strip()}" for column in _JOB.split(","))}, j.given,
+                w.settings ->> 'min_isolation' as min_isolation""",
+        session.scope.tenant_id,
+        job_id,
+        attempt,
+        now,
+        *transient,
+    )
+    return StartedJob(_job(row), row["given"], row["min_isolation"]) if row else None
+
+
+async def end_job(
+    session: TenantSession, job_id: UUID, end: JobEnd, *, now: datetime, grace_seconds: int, retention_days: int
+) -> str | None:
+    """Write the end unless there is one already, and tell who waits, at commit. Gives the reason that stands.
+
+    Why a cancelled job was cancelled was noted by whoever wished it. Content stays for `grace_seconds`, in mode `full`
+    for the days of the workspace or, where that names none, for `retention_days`.
+    """
+    session.forward(JOB_NEWS, job_id.hex)
+    found = await session.fetchval(
+        f"""with ended as (
+                update jobs j set status = $3, detail = $5, exit_code = $6, usage = $7, receipt = $8, log_bytes = $9,
+                    log_sha256 = $10, finished_at = $11::timestamptz, given = null,
+                    content_key = case when j.transient_key is null then j.content_key end,
+                    reason = case when $3 = 'cancelled' then coalesce(j.reason, $4) else $4 end,
+                    image_digest = coalesce($12, j.image_digest),
+                    content_until = $11::timestamptz + case when j.persistence_mode = 'full'
+                        then make_interval(days => coalesce((w.settings ->> 'retention_days')::integer, $14))
+                        else make_interval(secs => $13) end
+                from workspaces w
+                where j.tenant_id = $1 and j.job_id = $2 and j.status in ('queued', 'running')
+                  and w.tenant_id = j.tenant_id and w.workspace_id = j.workspace_id
+                returning j.tenant_id, j.job_id, j.content_until, j.reason, j.transient_holder
+            ), purge as (
+                insert into queue.purges (tenant_id, kind, item_id, due_at, holder)
+                select tenant_id, '{CONTENT}', job_id, content_until, transient_holder from ended on conflict do nothing
+            )
+            select reason from ended, pg_notify('{JOB_NEWS}', $15)""",
+        session.scope.tenant_id,
+        job_id,
+        end.status.value,
+        end.reason,
+        end.detail,
+        end.exit_code,
+        dict(end.usage),
+        dict(end.receipt) if end.receipt is not None else None,
+        end.log_bytes,
+        end.log_sha256,
+        now,
+        end.receipt.get("image_digest") if end.receipt else None,
+        float(grace_seconds),
+        retention_days,
+        job_id.hex,
+    )
+    return str(found) if found is not None else None
+
+
+async def request_cancellation(session: TenantSession, job_id: UUID, *, reason: str) -> None:
+    """Say why a running job is to be killed, for its worker to report, and wake the workers at commit."""
+    await session.execute(
+        f"""with woken as (select pg_notify('{QUEUE_NEWS}', '{CANCELLATION}'))
+            update jobs set reason = $3 from woken where tenant_id = $1 and job_id = $2""",
+        session.scope.tenant_id,
+        job_id,
+        reason,
+    )
+
+
+def _job(row: "asyncpg.Record") -> Job:
+    values: dict[str, Any] = dict(row)
+    for name in ("given", "min_isolation"):
+        values.pop(name, None)
+    values["status"] = JobStatus(values["status"])
+    values["limits"] = JobLimits(**values["limits"])
+    for name in ("command", "artifact_globs", "inputs"):
+        values[name] = tuple(values[name])
+    return Job(**values)

@@ -1,0 +1,62 @@
+"""All SQL of the queue where it lies in another database than the jobs."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tenantry.capabilities.sandboxes.types import (
+    QUEUE_NEWS,
+    RemoteEntry,
+)
+from tenantry.engines.fairqueue.types import Ticket
+from tenantry.foundation.database.session import TenantSession
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+
+async def wake_workers(session: TenantSession, payload: str) -> None:
+    """Wake the cell's workers at commit."""
+    await session.execute("select pg_notify($1, $2)", QUEUE_NEWS, payload)
+
+
+async def is_queued(session: TenantSession, job_id: UUID) -> bool:
+    """Say whether the cell's queue knows the job; asked there, as its tenant."""
+    return bool(
+        await session.fetchval(
+            "select exists (select from queue.entries where tenant_id = $1 and job_id = $2)",
+            session.scope.tenant_id,
+            job_id,
+        )
+    )
+
+
+async def lock_remote_entries(connection: "PoolConnectionProxy[asyncpg.Record]", *, limit: int) -> list[RemoteEntry]:
+    """Lock entries the cell's queue has yet to hear of, as the dispatcher; those somebody else has are his."""
+    rows = await connection.fetch(
+        """select tenant_id, workspace_id, principal_id, job_id, estimate_seconds, slots, labels, cancel_requested,
+                  used_slot_seconds, attempt
+           from entries where state = 'new' or cancel_requested or used_slot_seconds is not null
+           order by enqueued_at limit $1 for update skip locked""",
+        limit,
+    )
+    return [RemoteEntry(**{**row, "labels": tuple(row["labels"])}) for row in rows]
+
+
+async def settle_remote_entries(
+    connection: "PoolConnectionProxy[asyncpg.Record]", entries: Sequence[RemoteEntry], *, gone: Sequence[UUID]
+) -> None:
+    """Forget what is over and mark the rest as told, in the transaction that locked them."""
+    await connection.execute("delete from entries where job_id = any($1)", list(gone))
+    await connection.execute(
+        "update entries set state = 'queued' where state = 'new' and job_id = any($1)",
+        [entry.job_id for entry in entries],
+    )
+
+
+async def note_remote_claim(connection: "PoolConnectionProxy[asyncpg.Record]", ticket: Ticket) -> None:
+    await connection.execute(
+        "update entries set state = 'claimed', attempt = $3 where tenant_id = $1 and job_id = $2 and attempt < $3",
+        *ticket,
+    )

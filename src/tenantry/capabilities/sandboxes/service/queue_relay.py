@@ -1,0 +1,97 @@
+"""Carries queue entries between the databases that tenants have for themselves and the queue of their cell.
+
+A tenant's session writes its entries beside its jobs, wherever those lie, so they commit together. Where that is a
+database of its own, no worker claims there: what is new, cancelled or finished is told to the cell's queue, and a
+claim is noted back before the job begins, so that the attempt fences the tenant's own transactions as everywhere. Each
+step may be repeated: an entry is known by its job, and a finished one is forgotten here last.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.types import CANCELLATION, RemoteEntry
+from tenantry.engines.fairqueue.types import Cancellation, Claim, Ticket
+from tenantry.foundation.database.cells import Cell
+from tenantry.foundation.database.places import SHARED, is_schema
+from tenantry.foundation.scope import SYSTEM, TenantScope
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+_BATCH: Final = 200
+
+
+class OwnDatabases(Protocol):
+    """The dispatcher's way into the databases of a cell that single tenants have."""
+
+    def own_databases(self) -> AsyncIterator[str]:
+        """Give each by its place's name; those that do not answer are passed over."""
+        ...
+
+    def queue_of(self, place: str) -> "AbstractAsyncContextManager[PoolConnectionProxy[asyncpg.Record]]":
+        """Open a transaction on the queue's tables of one; raises Unavailable."""
+        ...
+
+
+class QueueRelay:
+    """One for each worker process; several may run at once."""
+
+    def __init__(self, *, cell: Cell, databases: OwnDatabases) -> None:
+        self._cell = cell
+        self._databases = databases
+
+    async def relay(self) -> int:
+        """Tell the cell's queue what is new; gives how many entries it was."""
+        told = 0
+        async for place in self._databases.own_databases():
+            while True:
+                async with self._databases.queue_of(place) as connection:
+                    entries = await repository.lock_remote_entries(connection, limit=_BATCH)
+                    gone = [entry.job_id for entry in entries if await self._tell(entry)]
+                    await repository.settle_remote_entries(connection, entries, gone=gone)
+                told += len(entries)
+                if len(entries) < _BATCH:
+                    break
+        return told
+
+    async def note(self, claim: Claim) -> None:
+        """Note a claim where the tenant's own transactions look; raises Unavailable: then the job must not begin."""
+        place = await self._cell.places.find(claim.levels[0])
+        if is_schema(place.name):
+            return
+        async with self._databases.queue_of(place.name) as connection:
+            await repository.note_remote_claim(connection, claim.ticket)
+
+    async def _tell(self, entry: RemoteEntry) -> bool:
+        """Repeat one entry's state in the cell's queue; says whether it may be forgotten here.
+
+        Commits there before it is settled here.
+        """
+        scope = TenantScope(
+            tenant_id=entry.tenant_id, region=self._cell.region, actor=SYSTEM, workspace_id=entry.workspace_id
+        )
+        async with await self._cell.session_at(SHARED, scope, lifecycle=True) as session:
+            connection = await session.connection()
+            if entry.used_slot_seconds is not None:
+                ticket = Ticket(entry.tenant_id, entry.job_id, entry.attempt)
+                await QUEUE.finish(connection, ticket=ticket, used_slot_seconds=entry.used_slot_seconds)
+                return True
+            if entry.cancel_requested:
+                known = await QUEUE.cancel(connection, first=entry.tenant_id, entry=entry.job_id)
+                await repository.wake_workers(session, CANCELLATION)
+                return known is not Cancellation.REQUESTED and entry.attempt == 0
+            if not await repository.is_queued(session, entry.job_id):
+                await QUEUE.enqueue(
+                    connection,
+                    levels=(entry.tenant_id, entry.workspace_id, entry.principal_id),
+                    entry=entry.job_id,
+                    estimate_seconds=entry.estimate_seconds,
+                    slots=entry.slots,
+                    labels=entry.labels,
+                )
+                await repository.wake_workers(session, "")
+            return False

@@ -1,0 +1,47 @@
+"""Ends jobs before their time: one at its owner's wish, all of a tenant or workspace that is closed."""
+
+from uuid import UUID
+
+from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.service.ending import end_job
+from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.pool import database_errors
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.ids import Prefix, format_id
+from tenantry.foundation.settings import JobSettings
+
+
+class JobStopper:
+    """The `Stopper` port of tenants for jobs."""
+
+    def __init__(self, *, settings: JobSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+
+    async def stop_all(self, session: TenantSession, *, workspace_id: UUID | None, reason: str) -> int:
+        """Cancel every open job of a workspace, or with None of the tenant; tells how many."""
+        jobs = await repository.lock_open_jobs(session, workspace_id=workspace_id)
+        for job in jobs:
+            await self.stop(session, job, reason=reason)
+        return len(jobs)
+
+    async def stop(self, session: TenantSession, job: Job, *, reason: str) -> None:
+        """Cancel a job whose row is locked. The job is locked before its claim, here as everywhere."""
+        with database_errors():
+            connection = await session.connection()
+            await QUEUE.cancel(connection, first=session.scope.tenant_id, entry=job.job_id)
+        if job.status is JobStatus.RUNNING:
+            await repository.request_cancellation(session, job.job_id, reason=reason)
+            await AuditService(session=session, clock=self._clock).record(
+                "job.cancel_requested",
+                resource_type="job",
+                resource_id=format_id(Prefix.JOB, job.job_id),
+                reason=reason,
+            )
+            return
+        # Not begun, so it never will be: a worker that has just claimed it finds it ended.
+        end = JobEnd(JobStatus.CANCELLED, reason, "it had not started")
+        await end_job(session, job, end, settings=self._settings, clock=self._clock)
