@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.conftest import Installation, MakeTenant, Tenant
+from tests.conftest import Installation, MakeTenant, Tenant, on_every_strategy
 
 from tenantry.entrypoints.runtime import make_runtime, open_parts
 from tenantry.foundation.clock import SystemClock
@@ -106,3 +106,7 @@ async def beside(open_beside: OpenBeside) -> AsyncIterator[Beside]:
     """One that all tests may ask; its clock is put forward only within a test and back again."""
     async with open_beside() as opened:
         yield opened
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_every_strategy(metafunc)

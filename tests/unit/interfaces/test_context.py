@@ -43,6 +43,8 @@ def test_every_name_of_a_tenant_counts() -> None:
     [
         ("acme.tenants.example.com", {"acme"}),
         ("ACME.Tenants.Example.com:443", {"acme"}),
+        ("acme.tenants.example.com.", {"acme"}),
+        ("acme.tenants.example.com.:443", {"acme"}),
         ("a.b.tenants.example.com", {"a.b"}),
         ("tenants.example.com", set()),
         ("eviltenants.example.com", set()),
@@ -53,6 +55,13 @@ def test_every_name_of_a_tenant_counts() -> None:
 def test_a_host_names_a_tenant_only_below_the_base_domain(host: str, found: set[str]) -> None:
     assert names(("Host", host), base_domain="tenants.example.com") == found
     assert names(("Host", host)) == set()
+
+
+def test_a_host_that_stands_twice_is_refused() -> None:
+    for other in ("acme.tenants.example.com", "globex.tenants.example.com"):
+        with pytest.raises(Invalid) as refused:
+            names(("Host", "acme.tenants.example.com"), ("Host", other), base_domain="tenants.example.com")
+        assert refused.value.code == "header_ambiguous"
 
 
 @pytest.mark.parametrize("name", ["X-Tenant-Id", "X-Workspace-Id"])

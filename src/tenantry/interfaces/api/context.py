@@ -9,7 +9,8 @@ from uuid import UUID
 from starlette.requests import Request
 
 from tenantry.capabilities.access.types import Caller, Permission
-from tenantry.capabilities.tenants.types import PLATFORM_TENANT
+from tenantry.capabilities.tenants.errors import tenant_erased, tenant_not_found
+from tenantry.capabilities.tenants.types import PLATFORM_TENANT, Placement, TenantStatus
 from tenantry.foundation.errors import Denied, Invalid, NotFound
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import Reach, RouteSpec
@@ -18,12 +19,16 @@ from tenantry.interfaces.api.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a request acts. `lifecycle`: the platform works on a tenant that is not its own."""
+    """Where a request acts. `lifecycle`: the platform works on a tenant that is not its own.
+
+    `about` names a tenant that was erased: what is left of it is the platform's.
+    """
 
     tenant_id: UUID
     region: str
     workspace_id: UUID | None
     lifecycle: bool = False
+    about: UUID | None = None
 
 
 def tenant_mismatch() -> Denied:
@@ -77,7 +82,17 @@ async def _place_of_platform(names: set[str], *, spec: RouteSpec, caller: Caller
     try:
         placement = await runtime.directory.get(parse_id(Prefix.TENANT, name) if name.startswith("ten_") else name)
     except Invalid:
-        raise NotFound("tenant_not_found", "no such tenant", layer="tenants") from None
+        raise tenant_not_found() from None
+    return _place_of_another(placement, spec=spec)
+
+
+def _place_of_another(placement: Placement, *, spec: RouteSpec) -> Place:
+    if placement.status is TenantStatus.PENDING:  # it is none yet: there is no trail either to tell this to
+        raise tenant_not_found()
+    if placement.status is TenantStatus.ERASED:
+        if not spec.erased_too:
+            raise tenant_erased(reading=spec.method == "GET")
+        return Place(PLATFORM_TENANT, placement.region, None, lifecycle=True, about=placement.tenant_id)
     return Place(tenant_id=placement.tenant_id, region=placement.region, workspace_id=None, lifecycle=True)
 
 
@@ -88,7 +103,8 @@ def _tenant_names(request: Request, *, base_domain: str | None) -> set[str]:
     if header := _single_header(request, "x-tenant-id"):
         names.add(header)
     if base_domain:
-        host = (request.headers.get("host") or "").partition(":")[0].lower()
+        # Absolute names end in a dot (RFC 1034 §3.1) and mean the same host.
+        host = (_single_header(request, "host") or "").partition(":")[0].lower().removesuffix(".")
         if host.endswith(f".{base_domain}"):
             names.add(host.removesuffix(f".{base_domain}"))
     return names

@@ -6,8 +6,8 @@ It is one function on purpose: a chain of dependencies with `yield` costs half o
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from tenantry.capabilities.access.errors import permission_missing
 from tenantry.capabilities.access.service import decide
@@ -34,7 +34,7 @@ from tenantry.interfaces.api.bodies import StrictRequest, read_body
 from tenantry.interfaces.api.context import Place, not_found, place_of
 from tenantry.interfaces.api.routing import Mark, Reach, RouteSpec
 from tenantry.interfaces.api.runtime import Runtime
-from tenantry.interfaces.api.unit import Unit
+from tenantry.interfaces.api.unit import Unchanged, Unit
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -108,7 +108,9 @@ async def _serve(
     scope = _scope(place, caller=caller, ip=ip, trace_id=trace_id)
     limit = runtime.settings.server.max_body_bytes
     body = b"" if spec.raw_body or spec.method == "GET" else await read_body(request, limit=limit)
-    unit = Unit(runtime=runtime, request=request, caller=caller, scope=scope, lifecycle=place.lifecycle)
+    unit = Unit(
+        runtime=runtime, request=request, caller=caller, scope=scope, lifecycle=place.lifecycle, about=place.about
+    )
     request.state.unit = unit
     with scoped(scope):
         try:
@@ -131,7 +133,7 @@ async def _serve(
             resource_type=_noun(spec),
             resource_id=_resource_id(request, scope),
         )
-    return _finish(unit, spec, response)
+    return _finish(unit, response)
 
 
 def _scope(place: Place, *, caller: Caller, ip: str | None, trace_id: str) -> TenantScope:
@@ -148,6 +150,8 @@ def _scope(place: Place, *, caller: Caller, ip: str | None, trace_id: str) -> Te
 async def _decide(request: Request, *, spec: RouteSpec, caller: Caller, place: Place, runtime: Runtime) -> None:
     """Refuse what is not allowed there. A workspace the caller has no say in reads as absent."""
     if not isinstance(spec.needs, Permission):
+        if place.workspace_id not in (None, caller.workspace_id):
+            await _require_known(request, caller=caller, workspace_id=place.workspace_id, runtime=runtime)
         return
     if place.lifecycle:
         decision = decide(caller.access, Permission.PLATFORM_ADMIN)
@@ -161,11 +165,7 @@ async def _decide(request: Request, *, spec: RouteSpec, caller: Caller, place: P
         if not decision.allowed and not anywhere:
             raise permission_missing(spec.needs, decision)
         return
-    own = caller.workspace_id in (None, workspace_id)
-    status = await runtime.admission.workspace_status(caller, workspace_id) if own else None
-    if status is None or not caller.access.knows(workspace_id):
-        await _note_blocked_region(request, caller=caller, workspace_id=workspace_id, runtime=runtime)
-        raise not_found()
+    status = await _require_known(request, caller=caller, workspace_id=workspace_id, runtime=runtime)
     decision = decide(caller.access, spec.needs, workspace_id)
     if not decision.allowed:
         raise permission_missing(spec.needs, decision)
@@ -173,10 +173,20 @@ async def _decide(request: Request, *, spec: RouteSpec, caller: Caller, place: P
         raise workspace_closed(status)
 
 
+async def _require_known(request: Request, *, caller: Caller, workspace_id: UUID, runtime: Runtime) -> WorkspaceStatus:
+    """Tell a workspace's state; raises NotFound for one that is not the caller's to know of."""
+    own = caller.workspace_id in (None, workspace_id)
+    status = await runtime.admission.workspace_status(caller, workspace_id) if own else None
+    if status is None or not caller.access.knows(workspace_id):
+        await _note_blocked_region(request, caller=caller, workspace_id=workspace_id, runtime=runtime)
+        raise not_found()
+    return status
+
+
 async def _work(unit: Unit, *, spec: RouteSpec, handler: Handler, body: bytes) -> Response:
     key = unit.request.headers.get("idempotency-key")
     if spec.method != "POST" or spec.replay is None or key is None:
-        response = await handler(unit.request)
+        response = await _handled(unit, handler)
         await _commit(unit)
         return response
     if not _IDEMPOTENCY_KEY.match(key):
@@ -208,6 +218,13 @@ async def _work(unit: Unit, *, spec: RouteSpec, handler: Handler, body: bytes) -
     return response
 
 
+async def _handled(unit: Unit, handler: Handler) -> Response:
+    try:
+        return await handler(unit.request)
+    except Unchanged:
+        return Response(status_code=304)
+
+
 async def _commit(unit: Unit) -> None:
     await unit.settle()
     if unit.session.revokes:
@@ -227,14 +244,34 @@ async def readmit(unit: Unit, needs: Permission) -> Unit:
     return Unit(runtime=runtime, request=request, caller=caller, scope=unit.scope, lifecycle=False)
 
 
-def _finish(unit: Unit, spec: RouteSpec, response: Response) -> Response:
+def _finish(unit: Unit, response: Response) -> Response:
     # Appended as they are: no route sets these, and looking for them first costs more than writing them.
     response.raw_headers += (*_HEADERS, (b"x-trace-id", unit.scope.trace_id.encode()))
     if unit.etag is not None:
         response.headers["ETag"] = unit.etag
-        if spec.method == "GET" and unit.request.headers.get("if-none-match") == unit.etag:
-            return Response(status_code=304, headers={"ETag": unit.etag, "X-Trace-Id": unit.scope.trace_id})
+    if isinstance(response, StreamingResponse):
+        response.body_iterator = _streamed(response.body_iterator, unit.scope)
     return response
+
+
+async def _streamed(body: AsyncIterable[Any], scope: TenantScope) -> AsyncIterator[Any]:
+    """Give a stream its request's scope: the server takes its parts when the guard has long left it.
+
+    Entered anew for each part, because whoever takes the parts would else keep the scope between them.
+    """
+    parts = aiter(body)
+    try:
+        while True:
+            with scoped(scope):
+                try:
+                    part = await anext(parts)
+                except StopAsyncIteration:
+                    return
+            yield part
+    finally:
+        if (close := getattr(parts, "aclose", None)) is not None:
+            with scoped(scope):
+                await close()
 
 
 def _credential(request: Request) -> str:

@@ -40,6 +40,7 @@ class RouteSpec:
     """One route and what the guard must know of it.
 
     `platform`: an administrator of the installation may call it for the tenant named in the path.
+    `erased_too`: it also tells of a tenant that was erased, from what the platform has kept of it.
     `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
     """
 
@@ -51,6 +52,7 @@ class RouteSpec:
     replay: Replay | None = None
     platform: bool = False
     closed_too: bool = False
+    erased_too: bool = False
     raw_body: bool = False
     media_type: str | None = None
     narrowed: Reach | None = None

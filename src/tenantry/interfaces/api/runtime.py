@@ -1,15 +1,27 @@
 """What a server process is made of; `entrypoints` assembles it, routes reach it through their unit of work."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tenantry.capabilities.access.service import Admission
 from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher
 from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews
-from tenantry.capabilities.tenants.service import Directory, PlanCatalogue, TenantRegistry
+from tenantry.capabilities.tenants.ports import Provisioner, UsageSource
+from tenantry.capabilities.tenants.service import (
+    Directory,
+    ImportService,
+    Offboarding,
+    OverlayCatalogue,
+    PlanCatalogue,
+    TenantRegistry,
+)
+from tenantry.capabilities.tenants.service.declared import DeclaredTenants
+from tenantry.engines.envelope.wrapping import KeyWrapper
+from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
+from tenantry.foundation.objects.ports import ObjectStore
 from tenantry.foundation.settings import Settings
 
 
@@ -24,9 +36,20 @@ class Runtime:
     directory: Directory
     admission: Admission
     registry: TenantRegistry
+    provisioner: Provisioner
+    offboarding: Offboarding
+    imports: ImportService
+    objects: Mapping[str, ObjectStore]
+    wrapper: KeyWrapper
+    public_key: bytes
+    """Of the installation, by which its certificates are checked."""
+    declared: DeclaredTenants
     plans: PlanCatalogue
+    overlays: OverlayCatalogue
+    usage_sources: Sequence[UsageSource]
     hasher: KeyHasher
     trails: Mapping[str, AuditTrail]
     content: Mapping[str, JobContent]
     libraries: Mapping[str, ImageLibrary]
     news: JobNews
+    caches: Mapping[str, Caches]

@@ -1,8 +1,10 @@
 """The unit of work of one request: its scope, its transaction, and the services built on them."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from starlette.requests import Request
@@ -12,7 +14,16 @@ from tenantry.capabilities.access.types import Binding, Caller
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService
 from tenantry.capabilities.sandboxes.service import ImageService, JobService
-from tenantry.capabilities.tenants.service import TenantService, WorkspaceService
+from tenantry.capabilities.tenants.service import (
+    EnvironmentService,
+    ExportService,
+    MoveService,
+    OperationLog,
+    OverlayService,
+    TenantService,
+    UsageService,
+    WorkspaceService,
+)
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Fault, Invalid, Precondition
 from tenantry.foundation.scope import TenantScope
@@ -22,12 +33,28 @@ if TYPE_CHECKING:
     from tenantry.interfaces.api.runtime import Runtime
 
 
+_DIGEST: Final = re.compile(r"\.[0-9a-f]{16}$")
+
+
+class Unchanged(Exception):
+    """The caller holds this very version already; the guard answers 304, and nothing is rendered."""
+
+
 class Unit:
     """One request inside one tenant. Services share its session; the guard commits it."""
 
     def __init__(
-        self, *, runtime: "Runtime", request: Request, caller: Caller, scope: TenantScope, lifecycle: bool
+        self,
+        *,
+        runtime: "Runtime",
+        request: Request,
+        caller: Caller,
+        scope: TenantScope,
+        lifecycle: bool,
+        about: UUID | None = None,
     ) -> None:
+        self.about = about or scope.tenant_id
+        """Which tenant the request is about: the scope's, or one that was erased, which has no scope any more."""
         self.runtime = runtime
         self.request = request
         self.caller = caller
@@ -60,12 +87,60 @@ class Unit:
 
     @property
     def tenants(self) -> TenantService:
-        return TenantService(session=self.session, audit=self.audit, clock=self.runtime.clock)
+        return TenantService(
+            session=self.session,
+            audit=self.audit,
+            clock=self.runtime.clock,
+            retention=timedelta(days=self.runtime.settings.tenants.retention_days),
+        )
+
+    @property
+    def operations(self) -> OperationLog:
+        return self.runtime.directory.operations(self.runtime.clock)
+
+    @property
+    def moves(self) -> MoveService:
+        return MoveService(
+            directory=self.runtime.directory,
+            log=self.operations,
+            provisioner=self.runtime.provisioner,
+            audit=self.audit,
+            clock=self.runtime.clock,
+        )
+
+    @property
+    def exports(self) -> ExportService:
+        return ExportService(
+            directory=self.runtime.directory,
+            log=self.operations,
+            objects=self.runtime.objects,
+            wrapper=self.runtime.wrapper,
+            audit=self.audit,
+            clock=self.runtime.clock,
+        )
 
     @property
     def workspaces(self) -> WorkspaceService:
         return WorkspaceService(
             session=self.session, directory=self.runtime.directory, audit=self.audit, clock=self.runtime.clock
+        )
+
+    @property
+    def environments(self) -> EnvironmentService:
+        return EnvironmentService(
+            session=self.session, workspace_id=self.workspace_id, audit=self.audit, clock=self.runtime.clock
+        )
+
+    @property
+    def overlays(self) -> OverlayService:
+        runtime = self.runtime
+        return OverlayService(session=self.session, catalogue=runtime.overlays, audit=self.audit, clock=runtime.clock)
+
+    @property
+    def usage(self) -> UsageService:
+        runtime = self.runtime
+        return UsageService(
+            session=self.session, sources=runtime.usage_sources, plans=runtime.plans, clock=runtime.clock
         )
 
     @property
@@ -110,18 +185,32 @@ class Unit:
 
     @property
     def if_version(self) -> int | None:
-        """The version that If-Match names, None when it names none; raises Precondition for anything unreadable."""
+        """The version that If-Match names, None when it names none; raises Precondition for anything unreadable.
+
+        Of a tag `version.digest` the version counts: what a digest tells apart is read, not changed.
+        """
         text = self.request.headers.get("if-match")
         if text is None or text == "*":
             return None
-        number = text.strip('"')
+        number = _DIGEST.sub("", text.strip('"'))
         if not number.isdecimal() or len(number) > 18:  # noqa: PLR2004 - bigint
             raise Precondition("version_mismatch", "If-Match: names no version of this resource", layer="api")
         return int(number)
 
-    def show_version(self, version: int) -> None:
-        """Answer with this ETag."""
-        self.etag = f'"{version}"'
+    def show_version(self, version: int, *, lasting: bool = True) -> None:
+        """Answer with the ETag of a version that was read in this transaction; raises Unchanged (ADR 0017).
+
+        Not `lasting` is an address that may come to mean another resource, whose versions begin anew: a slug.
+        """
+        self.show_tag(str(version), lasting=lasting)
+
+    def show_tag(self, tag: str, *, lasting: bool = True) -> None:
+        """Answer with this ETag, of `[A-Za-z0-9.-]`; raises Unchanged when a GET names it in If-None-Match."""
+        self.etag = f'"{tag}"'
+        if not lasting:
+            return
+        if self.request.method == "GET" and self.etag in _tags(self.request.headers.getlist("if-none-match")):
+            raise Unchanged
 
     def read_cursor(self, cursor: str | None, *, filters: str = "") -> str | None:
         """Open the cursor of this very list; raises Invalid `cursor_invalid` for any other."""
@@ -145,6 +234,14 @@ class Unit:
 
     def _now(self) -> int:
         return int(self.runtime.clock.now().timestamp())
+
+
+def _tags(headers: list[str]) -> set[str]:
+    """Read the tags of If-None-Match by weak comparison (RFC 9110 §13.1.2); what is no tag matches nothing.
+
+    `*` is no tag of ours: every GET would be 304, and nobody would see an answer.
+    """
+    return {tag.strip().removeprefix("W/") for header in headers for tag in header.split(",")}
 
 
 def unit_of(request: Request) -> Unit:

@@ -50,11 +50,12 @@ async def get_content(request: Request, ws: str, job: str, artifact: str) -> Res
     """The content, streamed; opened as it goes, so a damaged one breaks off."""
     unit = unit_of(request)
     job_id = parse_id(Prefix.JOB, job)
-    found, key = await unit.jobs.get_artifact(
+    owner, found, key = await unit.jobs.get_artifact(
         job_id, parse_id(Prefix.ARTIFACT, artifact), workspace_id=unit.workspace_id
     )
+    unit.show_tag(found.sha256.hex())
     content = unit.runtime.content[unit.scope.region].get_artifact(
-        key, tenant_id=unit.scope.tenant_id, job_id=job_id, artifact_id=found.artifact_id
+        key, tenant_id=unit.scope.tenant_id, job=owner, artifact_id=found.artifact_id
     )
     name = quote(found.path.rpartition("/")[2], safe="")
     headers = {

@@ -58,6 +58,9 @@ async def _ready(runtime: Runtime) -> Response:
     await check("directory", runtime.directory.find("platform"))
     for cell in runtime.cells:
         await check(f"database.{cell.region}", cell.ping())
+        configured = runtime.settings.regions.get(cell.region)
+        if configured is not None and configured.redis_url is not None:
+            await check(f"caches.{cell.region}", runtime.caches[cell.region].ready())
     ready = all(value == "ok" for value in checks.values())
     return JSONResponse(
         {"status": "ready" if ready else "unavailable", "checks": checks}, status_code=200 if ready else 503

@@ -1,5 +1,6 @@
 """Tenants: made, suspended, deleted by the platform; read and changed by their own administrators too."""
 
+import base64
 from typing import Any, Literal
 
 from fastapi import Request
@@ -9,6 +10,7 @@ from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.tenants.types import (
     PLATFORM_TENANT,
     SLUG_PATTERN,
+    Compliance,
     DisplayName,
     Isolation,
     NewTenant,
@@ -20,6 +22,8 @@ from tenantry.capabilities.tenants.types import (
 )
 from tenantry.foundation.errors import Denied
 from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.foundation.signatures import key_id_of
+from tenantry.interfaces.api.administrators import administrator
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, page
 from tenantry.interfaces.api.unit import Unit, unit_of
@@ -42,6 +46,9 @@ class TenantBody(Body):
     billing: dict[str, str] | None = _FREE_FORM
     contacts: dict[str, str] | None = _FREE_FORM
     metadata: dict[str, str | int | float | bool] | None = _FREE_FORM
+    compliance: Compliance | None = None
+    slo_overlay: dict[str, Any] | None = None
+    label_overlay: dict[str, Any] | None = None
     clock_skew_ms: int = Field(default=5000, ge=0, le=300_000)
 
 
@@ -51,6 +58,9 @@ class TenantChanges(Body):
     settings: TenantSettings | None = None
     contacts: dict[str, str] | None = _FREE_FORM
     metadata: dict[str, str | int | float | bool] | None = _FREE_FORM
+    compliance: Compliance | None = None
+    slo_overlay: dict[str, Any] | None = Field(default=None, description="replaces what the tenant lays over, whole")
+    label_overlay: dict[str, Any] | None = Field(default=None, description="the same")
     clock_skew_ms: int | None = Field(default=None, ge=0, le=300_000)
     plan: str | None = Field(default=None, max_length=40, description="by the platform only")
     quotas: dict[str, Quota] | None = _FREE_FORM
@@ -87,6 +97,9 @@ class TenantAnswer(Answer):
     billing: dict[str, Any]
     contacts: dict[str, Any]
     metadata: dict[str, Any]
+    compliance: dict[str, Any]
+    slo_overlay: dict[str, Any]
+    label_overlay: dict[str, Any]
     clock_skew_ms: int
     version: int
     created_at: Moment
@@ -98,6 +111,13 @@ class TenantAnswer(Answer):
 
 class NewTenantAnswer(TenantAnswer):
     bootstrap_key: BootstrapKey
+
+
+class CertificateAnswer(Answer):
+    document: dict[str, Any]
+    signature: str = Field(description="Ed25519 over `tenantry/certificate/1`, LF and the document by RFC 8785; base64")
+    public_key: str = Field(description="of the installation, 32 bytes, base64")
+    key_id: str
 
 
 class PlacementAnswer(Answer):
@@ -134,6 +154,9 @@ async def create_tenant(request: Request, body: TenantBody) -> NewTenantAnswer:
         billing=dict(body.billing) if body.billing else None,
         contacts=dict(body.contacts) if body.contacts else None,
         metadata=dict(body.metadata) if body.metadata else None,
+        compliance=dict(body.compliance) if body.compliance else None,
+        slo_overlay=body.slo_overlay,
+        label_overlay=body.label_overlay,
         clock_skew_ms=body.clock_skew_ms,
     )
     tenant, key = await unit.runtime.registry.create(new, actor=unit.scope.actor, trace_id=unit.scope.trace_id)
@@ -144,7 +167,8 @@ async def create_tenant(request: Request, body: TenantBody) -> NewTenantAnswer:
         "tenant.created",
         resource_type="tenant",
         resource_id=tenant_id,
-        details={"plan": tenant.plan, "region": tenant.region, "slug": tenant.slug},
+        # Ids only: this trail is the platform's and may lie in another region, which holds no word of the tenant.
+        details={"plan": tenant.plan, "region": tenant.region},
     )
     bootstrap = BootstrapKey(id=key.id, secret=key.secret, expires_at=key.expires_at)
     return NewTenantAnswer(**render(tenant).model_dump(), bootstrap_key=bootstrap)
@@ -164,7 +188,7 @@ async def get_tenant(request: Request, tenant: str) -> TenantAnswer:
     """The tenant's record."""
     unit = unit_of(request)
     found = await unit.tenants.get()
-    unit.show_version(found.version)
+    unit.show_version(found.version, lasting=tenant.startswith(f"{Prefix.TENANT}_"))
     return render(found)
 
 
@@ -183,6 +207,12 @@ async def change_tenant(request: Request, tenant: str, body: TenantChanges) -> T
     if changes.get("plan"):
         plan = unit.runtime.plans.require(changes["plan"])
         changes["quotas"] = {**plan.quotas, **(changes.get("quotas") or {})}
+    if body.slo_overlay is not None or body.label_overlay is not None:
+        unit.runtime.overlays.require_of_tenant(
+            plan=changes.get("plan") or (await unit.tenants.get()).plan,
+            slos=body.slo_overlay,
+            labels=body.label_overlay,
+        )
     changed = await unit.tenants.update(
         {name: value for name, value in changes.items() if value is not None}, if_version=unit.if_version
     )
@@ -208,14 +238,29 @@ async def resume_tenant(request: Request, tenant: str) -> TenantAnswer:
 async def delete_tenant(request: Request, tenant: str) -> TenantAnswer:
     """Delete softly; `restore` takes it back until `erase_after`."""
     unit = _of_named_tenant(request)
-    return _shown(unit, await unit.tenants.delete(if_version=unit.if_version))
+    return _followed(unit, await unit.tenants.delete(if_version=unit.if_version))
 
 
 @routes.post("/tenants/{tenant}/restore", needs=Permission.PLATFORM_ADMIN, replay=_again)
 async def restore_tenant(request: Request, tenant: str) -> TenantAnswer:
     """Take a deletion back."""
     unit = _of_named_tenant(request)
-    return _shown(unit, await unit.tenants.restore())
+    await unit.runtime.offboarding.require_restorable(unit.scope.tenant_id)
+    return _followed(unit, await unit.tenants.restore())
+
+
+@routes.get("/tenants/{tenant}/certificate", needs=Permission.PLATFORM_ADMIN, erased_too=True)
+async def get_certificate(request: Request, tenant: str) -> CertificateAnswer:
+    """What is shown of an erased tenant: ids, counts and digests, signed by the installation."""
+    unit = unit_of(request)
+    found = await unit.runtime.offboarding.certificate(unit.about, region=unit.scope.region)
+    public_key = unit.runtime.public_key
+    return CertificateAnswer(
+        document=found.document,
+        signature=base64.b64encode(found.signature or b"").decode(),
+        public_key=base64.b64encode(public_key).decode(),
+        key_id=key_id_of(public_key),
+    )
 
 
 def _of_named_tenant(request: Request) -> Unit:
@@ -224,6 +269,18 @@ def _of_named_tenant(request: Request) -> Unit:
     if unit.scope.tenant_id == PLATFORM_TENANT:
         raise Denied("platform_tenant", "the installation's own tenant stays as it is", layer="tenants")
     return unit
+
+
+def _followed(unit: Unit, tenant: Tenant) -> TenantAnswer:
+    """Answer, and let directory and erasure follow; what a crash in between leaves undone, the relay does."""
+
+    async def follow() -> None:
+        offboarding = unit.runtime.offboarding
+        await offboarding.follow(tenant.tenant_id, region=tenant.region, requested_by=administrator(unit.caller))
+
+    unit.afterwards.append(follow)
+    unit.show_version(tenant.version)
+    return render(tenant)
 
 
 def _shown(unit: Unit, tenant: Tenant) -> TenantAnswer:
@@ -254,6 +311,9 @@ def render(tenant: Tenant) -> TenantAnswer:
         billing=tenant.billing,
         contacts=tenant.contacts,
         metadata=tenant.metadata,
+        compliance=tenant.compliance,
+        slo_overlay=tenant.slo_overlay,
+        label_overlay=tenant.label_overlay,
         clock_skew_ms=tenant.clock_skew_ms,
         version=tenant.version,
         created_at=tenant.created_at,

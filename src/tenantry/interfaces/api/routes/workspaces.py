@@ -6,7 +6,7 @@ from fastapi import Request
 from pydantic import Field
 
 from tenantry.capabilities.access.types import Permission
-from tenantry.capabilities.tenants.service import NewWorkspace
+from tenantry.capabilities.tenants.service import NewWorkspace, owner_of_path
 from tenantry.capabilities.tenants.types import PATH_PATTERN, DisplayName, Workspace, WorkspaceOwner, WorkspaceSettings
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.context import tenant_mismatch
@@ -22,7 +22,7 @@ class WorkspaceBody(Body):
     name: DisplayName
     path: str | None = Field(default=None, pattern=PATH_PATTERN)
     region: str | None = Field(default=None, max_length=16)
-    owner: WorkspaceOwner | None = Field(default=None, description="whoever asks, when absent")
+    owner: WorkspaceOwner | None = Field(default=None, description="when absent: who the path names, else whoever asks")
     settings: WorkspaceSettings | None = None
 
 
@@ -69,10 +69,14 @@ async def create_workspace(request: Request, body: WorkspaceBody) -> WorkspaceAn
         tenant = await unit.tenants.get()
         mode = tenant.settings.get("persistence_mode", settings.persistence_mode)
         settings = settings.model_copy(update={"persistence_mode": mode})
+    owner = body.owner
+    if owner is None:
+        caller = unit.caller.principal
+        owner = owner_of_path(body.path, caller=caller) if body.path else WorkspaceOwner(type="user", id=caller)
     workspace = await unit.workspaces.create(
         NewWorkspace(
             name=body.name,
-            owner=body.owner or WorkspaceOwner(type="user", id=unit.caller.principal),
+            owner=owner,
             path=body.path,
             region=body.region,
             settings=settings,

@@ -1,0 +1,86 @@
+"""What a tenant uses, and how that stands to its quotas."""
+
+from fastapi import Request
+from pydantic import Field
+
+from tenantry.capabilities.access.types import Permission
+from tenantry.capabilities.tenants.types import QuotaStatus, Usage
+from tenantry.foundation.ids import Prefix, format_id
+from tenantry.interfaces.api.routing import RouteRegistry
+from tenantry.interfaces.api.schema import Answer
+from tenantry.interfaces.api.unit import unit_of
+
+routes = RouteRegistry()
+
+_WORKSPACES_SHOWN = 200
+
+
+class Quota(Answer):
+    current: float
+    limit: int | None = Field(description="null when unlimited")
+    unlimited: bool
+    exceeded: bool = Field(description="nothing more fits: current >= limit")
+
+
+class QuotasAnswer(Answer):
+    users: Quota
+    projects: Quota = Field(description="workspaces that are not archived")
+    tokens: Quota = Field(description="in this month, UTC")
+    storage: Quota = Field(description="GB, of 10^9 bytes")
+    concurrent_agents: Quota
+
+
+class WorkspaceUsage(Answer):
+    workspace: str
+    storage_used_bytes: int
+    storage_bytes: dict[str, int]
+
+
+class UsageAnswer(Answer):
+    current_users: int
+    current_projects: int
+    tokens_this_month: int
+    concurrent_agents: int
+    storage_used_bytes: int
+    storage_used_gb: float
+    storage_bytes: dict[str, int] = Field(description="by kind of content")
+    by_workspace: list[WorkspaceUsage] = Field(description="the 200 that keep most, largest first")
+    month: str = Field(description="YYYY-MM, UTC")
+
+
+@routes.get("/tenants/{tenant}/quotas", needs=Permission.TENANT_READ, platform=True)
+async def get_quotas(request: Request, tenant: str) -> QuotasAnswer:
+    """Each quota, what of it is used, and whether more fits."""
+    found = await unit_of(request).usage.quotas()
+    return QuotasAnswer(**{name: _quota(status) for name, status in found.items()})
+
+
+@routes.get("/tenants/{tenant}/usage", needs=Permission.USAGE_READ, platform=True)
+async def get_usage(request: Request, tenant: str) -> UsageAnswer:
+    """What the tenant uses now; numbers and ids only."""
+    return _usage(await unit_of(request).usage.measure())
+
+
+def _quota(status: QuotaStatus) -> Quota:
+    return Quota(current=status.current, limit=status.limit, unlimited=status.unlimited, exceeded=status.exceeded)
+
+
+def _usage(usage: Usage) -> UsageAnswer:
+    return UsageAnswer(
+        current_users=usage.current_users,
+        current_projects=usage.current_projects,
+        tokens_this_month=usage.tokens_this_month,
+        concurrent_agents=usage.concurrent_agents,
+        storage_used_bytes=usage.storage_used_bytes,
+        storage_used_gb=usage.storage_used_gb,
+        storage_bytes=dict(usage.storage_bytes),
+        by_workspace=[
+            WorkspaceUsage(
+                workspace=format_id(Prefix.WORKSPACE, workspace_id),
+                storage_used_bytes=sum(kinds.values()),
+                storage_bytes=dict(kinds),
+            )
+            for workspace_id, kinds in list(usage.by_workspace.items())[:_WORKSPACES_SHOWN]
+        ],
+        month=f"{usage.month:%Y-%m}",
+    )
