@@ -120,6 +120,11 @@ def patch(*segments: str, json: Mapping[str, object], if_match: str | None = Non
     return Call(method="PATCH", path=path_of(*API, *segments), json=json, headers=headers)
 
 
+def put(*segments: str, json: Mapping[str, object], if_match: str | None = None) -> Call[Any]:
+    headers = {"If-Match": if_match} if if_match else {}
+    return Call(method="PUT", path=path_of(*API, *segments), json=json, headers=headers)
+
+
 def delete(*segments: str, if_match: str | None = None) -> Call[Any]:
     headers = {"If-Match": if_match} if if_match else {}
     return Call(method="DELETE", path=path_of(*API, *segments), headers=headers)

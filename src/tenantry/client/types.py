@@ -22,6 +22,37 @@ class Tenant(TypedDict, total=False):
     bootstrap_key: BootstrapKey  # only in the answer to its creation
 
 
+class Seat(TypedDict, total=False):
+    region: str
+    isolation: str
+
+
+class TenantOperation(TypedDict, total=False):
+    """`status`: waiting, running, succeeded, failed or cancelled; `failure`: what keeps it, or ended it."""
+
+    id: str
+    kind: str
+    status: str
+    step: str
+    source: Seat
+    target: Seat
+    requested_by: str
+    confirmed_by: str | None
+    failure: str | None
+    due_at: str
+    created_at: str
+    updated_at: str
+
+
+class ReloadedTenants(TypedDict, total=False):
+    """`changed` and `skipped` name files, fields and lines, never values."""
+
+    mode: str
+    loaded: int
+    changed: list[dict[str, Any]]
+    skipped: list[dict[str, Any]]
+
+
 class Owner(TypedDict, total=False):
     """`user_id` is the one the identity provider uses, when known."""
 
@@ -38,6 +69,61 @@ class Workspace(TypedDict, total=False):
     region: str
     status: str
     settings: dict[str, Any]
+
+
+class Environment(TypedDict, total=False):
+    slug: str
+    kind: str
+    description: str
+    version: int
+
+
+class Slos(TypedDict, total=False):
+    """`slos` is what holds, null no limit; `overlay` what this layer says; `layers` the layer of each dotted path."""
+
+    slos: dict[str, Any]
+    overlay: dict[str, Any]
+    version: int
+    layers: dict[str, str] | None
+    ignored: dict[str, list[str]] | None
+
+
+class Labels(TypedDict, total=False):
+    """As `Slos`, for the label catalogue."""
+
+    labels: dict[str, Any]
+    overlay: dict[str, Any]
+    version: int
+    layers: dict[str, str] | None
+    ignored: dict[str, list[str]] | None
+
+
+class LabelCheck(TypedDict):
+    valid: bool
+    faults: list[dict[str, str]]
+
+
+class QuotaStatus(TypedDict):
+    """`limit` is null when unlimited; `exceeded` means that nothing more fits."""
+
+    current: float
+    limit: int | None
+    unlimited: bool
+    exceeded: bool
+
+
+class Usage(TypedDict, total=False):
+    """`storage_bytes` by kind of content; `by_workspace` the 200 workspaces that keep most."""
+
+    current_users: int
+    current_projects: int
+    tokens_this_month: int
+    concurrent_agents: int
+    storage_used_bytes: int
+    storage_used_gb: float
+    storage_bytes: dict[str, int]
+    by_workspace: list[dict[str, Any]]
+    month: str
 
 
 class ServiceAccount(TypedDict, total=False):

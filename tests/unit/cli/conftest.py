@@ -84,7 +84,7 @@ class Api:
 @pytest.fixture(scope="session")
 def _serving() -> Iterator[Api]:
     api = Api()
-    methods = ["GET", "POST", "PATCH", "DELETE"]
+    methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
     app = Starlette(routes=[Route("/{path:path}", api.endpoint, methods=methods)])
     config = uvicorn.Config(
         app, port=0, lifespan="off", ws="none", loop="asyncio", log_level="critical", timeout_graceful_shutdown=1

@@ -73,6 +73,14 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
     (("workspace", "suspend", "ws_1", "--reason", "r"), "POST", f"{WS}/suspend", {"reason": "r"}),
     (("workspace", "resume", "ws_1"), "POST", f"{WS}/resume", {}),
     (("workspace", "archive", "ws_1", "--yes", "--if-match", '"v1"'), "DELETE", WS, None),
+    (
+        ("workspace", "environment", "add", "blue", "--kind", "prod"),
+        "POST",
+        f"{WS}/environments",
+        {"slug": "blue", "kind": "prod"},
+    ),
+    (("workspace", "environment", "remove", "blue", "--yes"), "DELETE", f"{WS}/environments/blue", None),
+    (("workspace", "create", "ci", "--path", "teams/a/b"), "POST", "/workspaces", {"name": "ci", "path": "teams/a/b"}),
     (("key", "revoke", "key_1"), "DELETE", f"{WS}/keys/key_1", None),
     (("key", "revoke", "key_1", "--tenant", "acme"), "DELETE", "/tenants/acme/keys/key_1", None),
     (("service-account", "create", "bot"), "POST", f"{WS}/service-accounts", {"name": "bot"}),
@@ -109,6 +117,7 @@ def test_a_command_asks_what_the_api_names(
 
 LISTS = [
     (("workspace", "list", "--tenant", "acme"), "/workspaces"),
+    (("workspace", "environment", "list"), f"{WS}/environments"),
     (("key", "list"), f"{WS}/keys"),
     (("key", "list", "--tenant", "acme"), "/tenants/acme/keys"),
     (("service-account", "list"), f"{WS}/service-accounts"),

@@ -53,8 +53,12 @@ def test_the_surface_is_the_one_promised() -> None:
     expected = """
         login, whoami,
         tenant create, tenant list, tenant get, tenant update, tenant suspend, tenant resume, tenant delete,
-        tenant restore, workspace create, workspace list, workspace get, workspace update, workspace archive,
-        workspace suspend, workspace resume, workspace use, key create, key list, key revoke,
+        tenant restore, tenant apply, tenant reload, tenant schema, tenant init, tenant move, tenant operations,
+        tenant confirm, tenant cancel, tenant slos, tenant labels, tenant quotas, tenant usage,
+        workspace create, workspace list, workspace get, workspace update, workspace archive, workspace suspend,
+        workspace resume, workspace use, workspace current, workspace slos, workspace labels,
+        workspace environment list, workspace environment add, workspace environment remove,
+        key create, key list, key revoke,
         service-account create, service-account list, role list, binding create, binding list, binding delete,
         member list, job run, job list, job get, job logs, job cancel, job artifacts, job receipt,
         image list, image import, image remove, audit query

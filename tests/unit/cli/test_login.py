@@ -117,6 +117,27 @@ def test_the_workspace_is_the_one_named_nearest(
 
 
 @pytest.mark.usefixtures("workspaces")
+def test_the_current_workspace_is_told_with_what_chose_it(tenantry: "Run", environment: dict[str, str | None]) -> None:
+    def told(*arguments: str) -> tuple[str, str]:
+        result = tenantry(*arguments, "--output", "json")
+        assert result.exit_code == 0, result.stderr
+        found = json.loads(result.stdout)
+        return found["id"], found["chosen_by"]
+
+    current = ("workspace", "current")
+    assert told(*current) == ("ws_1", "being the only one")
+    for way in ("teams/core/test", "ci", "ws_2"):
+        tenantry("workspace", "use", way)
+        assert told(*current) == ("ws_2", "workspace use")
+    config = Path(str(environment["TENANTRY_HOME"])) / "config.json"
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert "chosen by workspace use" in tenantry(*current).stderr
+    environment["TENANTRY_WORKSPACE"] = "ws_3"
+    assert told(*current) == ("ws_3", "TENANTRY_WORKSPACE")
+    assert told(*current, "--workspace", "ws_1") == ("ws_1", "--workspace")
+
+
+@pytest.mark.usefixtures("workspaces")
 def test_a_workspace_that_is_not_one_is_not_guessed(api: "Api", tenantry: "Run") -> None:
     for name, what in (("nowhere", "no workspace is"), ("twin", "2 workspaces are")):
         result = tenantry("job", "list", "--workspace", name)

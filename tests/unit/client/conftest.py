@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tenantry.client import AsyncClient, Client
 
 KEY = "tenantry_us_platform_0123456789abcdefghijABCDEFGHIJ01_abc123"
-VERBS = ["GET", "POST", "PATCH", "DELETE"]
+VERBS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from tenantry.client.calls import Call, delete, etag_of, get, given, patch, post
+from tenantry.client.calls import Call, delete, etag_of, get, given, patch, post, put
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
-from tenantry.client.types import Owner, Tenant
+from tenantry.client.types import Labels, Owner, QuotaStatus, ReloadedTenants, Slos, Tenant, TenantOperation, Usage
 
 T = TypeVar("T")
 
@@ -28,7 +28,8 @@ class Tenants(Resource[T]):
     ) -> Call[Tenant]:
         """Answer with `bootstrap_key`, the owner's way in, shown only here.
 
-        `more`: isolation, settings, quotas, limits, billing, contacts, metadata, clock_skew_ms.
+        `more`: isolation, settings, quotas, limits, billing, contacts, metadata, clock_skew_ms, compliance,
+        slo_overlay, label_overlay.
         """
         body = given(name=name, slug=slug, plan=plan, region=region, owner=owner, **more)
         return post("tenants", json=body, idempotency_key=idempotency_key)
@@ -68,3 +69,71 @@ class Tenants(Resource[T]):
     @Operation
     def restore(self, tenant: str) -> Call[Tenant]:
         return post("tenants", tenant, "restore")
+
+    @Operation
+    def move(
+        self,
+        tenant: str,
+        *,
+        isolation: str | None = None,
+        region: str | None = None,
+        grace_seconds: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[TenantOperation]:
+        """Move to another isolation strategy, or to another region once a second administrator has confirmed it."""
+        body = given(isolation=isolation, region=region, grace_seconds=grace_seconds)
+        return post("tenants", tenant, "move", json=body, idempotency_key=idempotency_key)
+
+    @Listing
+    def operations(self, tenant: str, *, limit: int | None = None, cursor: str | None = None) -> Plan[TenantOperation]:
+        """List moves, exports, imports and erasures, newest first."""
+        return Plan(call=get("tenants", tenant, "operations"), limit=limit, cursor=cursor)
+
+    @Operation
+    def operation(self, tenant: str, operation: str) -> Call[TenantOperation]:
+        return get("tenants", tenant, "operations", operation)
+
+    @Operation
+    def confirm(self, tenant: str, operation: str) -> Call[TenantOperation]:
+        """Agree to what another administrator has asked for."""
+        return post("tenants", tenant, "operations", operation, "confirm")
+
+    @Operation
+    def cancel(self, tenant: str, operation: str) -> Call[TenantOperation]:
+        """Call off what waits for a second administrator."""
+        return post("tenants", tenant, "operations", operation, "cancel")
+
+    @Operation
+    def slos(self, tenant: str, *, explain: bool = False) -> Call[Slos]:
+        """Read what holds in the whole tenant; with `explain` also which layer gave each value."""
+        return get("tenants", tenant, "slos", query={"explain": explain or None})
+
+    @Operation
+    def set_slos(self, tenant: str, overlay: Mapping[str, object], *, if_match: str | None = None) -> Call[Slos]:
+        """Replace this layer whole; raise ApiError 412 when `if_match` is not the tenant's version any more."""
+        return put("tenants", tenant, "slos", json={"overlay": overlay}, if_match=if_match)
+
+    @Operation
+    def labels(self, tenant: str, *, explain: bool = False) -> Call[Labels]:
+        """Read the label catalogue that holds in the whole tenant; `explain` as for `slos`."""
+        return get("tenants", tenant, "labels", query={"explain": explain or None})
+
+    @Operation
+    def set_labels(self, tenant: str, overlay: Mapping[str, object], *, if_match: str | None = None) -> Call[Labels]:
+        """Replace this layer whole, as `set_slos`."""
+        return put("tenants", tenant, "labels", json={"overlay": overlay}, if_match=if_match)
+
+    @Operation
+    def quotas(self, tenant: str) -> Call[dict[str, QuotaStatus]]:
+        """Each quota: what of it is used, and whether more fits."""
+        return get("tenants", tenant, "quotas")
+
+    @Operation
+    def usage(self, tenant: str) -> Call[Usage]:
+        """Count what the tenant uses now."""
+        return get("tenants", tenant, "usage")
+
+    @Operation
+    def reload(self) -> Call[ReloadedTenants]:
+        """Have the server read its declared tenants anew; it applies them only where its settings say so."""
+        return post("platform", "tenants", "reload")

@@ -71,13 +71,22 @@ class Invocation:
     @cached_property
     def workspace(self) -> str:
         """Its id; raises BadRequest when nothing says which."""
-        chosen = (
-            self.named_workspace
-            or os.environ.get("TENANTRY_WORKSPACE")
-            or stored_workspace(self.client.transport.url)
-            or self._only_workspace()
-        )
-        return self.workspace_id(chosen)
+        return self.workspace_id(self._choice[0])
+
+    @property
+    def chosen_by(self) -> str:
+        """Tell what names the workspace; an option counts more than the environment, and that more than `use`."""
+        return self._choice[1]
+
+    @cached_property
+    def _choice(self) -> tuple[str, str]:
+        if self.named_workspace:
+            return self.named_workspace, "--workspace"
+        if named := os.environ.get("TENANTRY_WORKSPACE"):
+            return named, "TENANTRY_WORKSPACE"
+        if stored := stored_workspace(self.client.transport.url):
+            return stored, "workspace use"
+        return self._only_workspace(), "being the only one"
 
     def workspace_id(self, named: str) -> str:
         """Find a workspace by id, name or path; an id is not looked up."""

@@ -4,9 +4,10 @@ import typer
 
 from tenantry.client.errors import BadRequest
 from tenantry.interfaces.cli.choices import store_workspace
+from tenantry.interfaces.cli.commands import environment
 from tenantry.interfaces.cli.commands.assignments import nested
 from tenantry.interfaces.cli.commands.tenant import IfMatchOption, ReasonOption, SetOption
-from tenantry.interfaces.cli.invocation import IN_PAGES, Invocation, command
+from tenantry.interfaces.cli.invocation import IN_PAGES, IN_WORKSPACE, Invocation, command
 from tenantry.interfaces.cli.output import Format, say
 
 _USER_PREFIX = "usr_"
@@ -17,6 +18,7 @@ OfTenantOption = Annotated[str | None, typer.Option("--tenant", help="id or slug
 
 
 def register(app: typer.Typer) -> None:
+    GROUP.add_typer(environment.GROUP, name="environment")
     app.add_typer(GROUP, name="workspace")
 
 
@@ -29,7 +31,8 @@ def create(
     path: Annotated[str | None, typer.Option("--path", help="its address, such as teams/core/test")] = None,
     region: Annotated[str | None, typer.Option("--region", help="the tenant's; any other is refused")] = None,
     owner: Annotated[
-        str | None, typer.Option("--owner", metavar="TYPE:ID", help="user, team or ai-agent; default: you")
+        str | None,
+        typer.Option("--owner", metavar="TYPE:ID", help="user, team or ai-agent; default: whose the path is, else you"),
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--setting", metavar="NAME=VALUE")] = None,
 ) -> None:
@@ -39,7 +42,7 @@ def create(
         tenant=tenant,
         path=path,
         region=region,
-        owner=_owner(owner) if owner else _self(cli),
+        owner=_owner(owner) if owner else None if path else _self(cli),
         settings=nested(settings, option="--setting") or None,
     )
     cli.show(workspace)
@@ -123,3 +126,14 @@ def use(cli: Invocation, workspace: WorkspaceArgument) -> None:
     if cli.output is Format.JSON:
         cli.show(chosen)
     say(f"using {chosen['id']} {chosen.get('name', '')}")
+
+
+@command(GROUP, "current", options=IN_WORKSPACE, example="tenantry workspace current")
+def current(cli: Invocation) -> None:
+    """Show the workspace that commands work in, and what says so."""
+    workspace = cli.client.workspaces.get(cli.workspace)
+    if cli.output is Format.JSON:
+        cli.show({**workspace, "chosen_by": cli.chosen_by})
+        return
+    cli.show(workspace)
+    say(f"chosen by {cli.chosen_by}")
