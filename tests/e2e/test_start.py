@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import start_installation
+from tests.contract.conftest import running_redis
 
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 
@@ -81,6 +82,33 @@ def test_a_database_that_does_not_answer_is_named_by_region(tmp_path: Path) -> N
     assert "postgresql_ap" in said
     assert "regions.ap.app_url" in said
     assert "tenantry_app:x" not in said
+
+
+@pytest.mark.parametrize(
+    ("redis", "told"),
+    [
+        ("redis://:hunter2@127.0.0.1:1/0", "did not answer"),
+        ("https://:hunter2@cache.example", "begins with redis://"),
+        ("evicting", "evicts keys"),
+    ],
+)
+def test_a_key_value_store_that_cannot_be_used_is_named_beside_every_other_fault(
+    redis: str, told: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o711)
+    url = "postgresql://tenantry_app:x@127.0.0.1:1/tenantry_ap"
+    with running_redis("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as server, taken_port() as port:
+        region = {"app_url": url, "dispatcher_url": url, "sealer_url": url}
+        said = refused_start(
+            home,
+            port=port,
+            TENANTRY_DATABASE__DIRECTORY_URL=url,
+            TENANTRY_REGIONS=json.dumps({"ap": region | {"redis_url": server.url if redis == "evicting" else redis}}),
+        )
+    for fault in ("port_taken", "postgresql_ap", "postgresql_directory", "redis_ap", "regions.ap.redis_url", told):
+        assert fault in said, said
+    assert "hunter2" not in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

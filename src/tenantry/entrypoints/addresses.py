@@ -20,6 +20,7 @@ class CellAddresses:
     dispatcher: str = field(repr=False)
     sealer: str = field(repr=False)
     owner: str | None = field(repr=False)
+    mover: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,20 @@ def addresses_of(settings: Settings, secrets: Secrets) -> Addresses:
                 dispatcher=region.dispatcher_url.get_secret_value(),
                 sealer=region.sealer_url.get_secret_value(),
                 owner=region.owner_url.get_secret_value() if region.owner_url else None,
+                mover=region.mover_url.get_secret_value() if region.mover_url else None,
             )
             for name, region in settings.regions.items()
         },
     )
+
+
+def provisioner_of(settings: Settings, region: str) -> str | None:
+    """Tell as whom to make databases in a region, None where this process may not."""
+    if settings.embedded:
+        superuser = EmbeddedPostgres(settings.home).superuser
+        return embedded_dsn(settings.home, user=superuser.user, password=superuser.password, database="postgres")
+    configured = settings.regions[region].provisioner_url
+    return configured.get_secret_value() if configured else None
 
 
 def embedded_dsn(home: Path, *, user: str, password: str, database: str) -> str:
@@ -73,6 +84,7 @@ def _embedded(settings: Settings, secrets: Secrets) -> Addresses:
                 dispatcher=dsn("tenantry_dispatcher", cell_database(region)),
                 sealer=dsn("tenantry_sealer", cell_database(region)),
                 owner=dsn("tenantry_owner", cell_database(region)),
+                mover=dsn("tenantry_mover", cell_database(region)),
             )
             for region in settings.region_names
         },

@@ -7,9 +7,14 @@ import platform
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 from tenantry import __version__
 from tenantry.engines.jail.probe import probe
+from tenantry.entrypoints.stores import caches_of
+from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.database.selftest import MINIMUM_VERSION
 from tenantry.foundation.errors import TenantryError
@@ -26,6 +31,7 @@ async def examine(settings: Settings) -> dict[str, Any]:
     for check in weak if settings.jobs.min_isolation == "cgroup" else ():
         check["fault"] = True
     checks += await _databases(settings)
+    checks += [await _store(settings, region) for region, cell in settings.regions.items() if cell.redis_url]
     return {
         "versions": {
             "tenantry": __version__,
@@ -36,6 +42,7 @@ async def examine(settings: Settings) -> dict[str, Any]:
         "home": str(settings.home),
         "embedded": settings.embedded,
         "regions": list(settings.region_names),
+        "known_regions": list(settings.known_region_names),
         "components": _components(settings),
         "checks": checks,
         "healthy": not any(check["fault"] for check in checks),
@@ -43,14 +50,17 @@ async def examine(settings: Settings) -> dict[str, Any]:
 
 
 async def _databases(settings: Settings) -> list[dict[str, Any]]:
-    """Ask each configured database for its version; the embedded one is brought along and known."""
+    """Ask each configured database, the directory too, for its version; the embedded one is brought along and known."""
     import asyncpg
 
     checks = []
-    for region, cell in settings.regions.items():
-        check = {"code": f"postgresql_{region}", "ok": True, "fault": False, "detail": "", "remedy": ""}
+    asked = [(region, f"regions.{region}.app_url", cell.app_url) for region, cell in settings.regions.items()]
+    if settings.regions and settings.database.directory_url:
+        asked.append(("directory", "database.directory_url", settings.database.directory_url))
+    for name, key, url in asked:
+        check = {"code": f"postgresql_{name}", "ok": True, "fault": False, "detail": "", "remedy": ""}
         try:
-            connection = await asyncpg.connect(cell.app_url.get_secret_value(), timeout=5)
+            connection = await asyncpg.connect(url.get_secret_value(), timeout=5)
             number = int(await connection.fetchval("select current_setting('server_version_num')"))
             await connection.close()
             check["detail"] = f"version {number // 10000}.{number % 10000}"
@@ -58,9 +68,24 @@ async def _databases(settings: Settings) -> list[dict[str, Any]]:
                 check |= {"ok": False, "fault": True, "remedy": "upgrade it to 15.14 or newer"}
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             check |= {"ok": False, "fault": True, "detail": f"does not answer: {type(error).__name__}"}
-            check["remedy"] = f"check regions.{region}.app_url, the server, and that the role may log in"
+            check["remedy"] = f"check {key}, the server, and that the role may log in"
         checks.append(check)
     return checks
+
+
+async def _store(settings: Settings, region: str) -> dict[str, Any]:
+    """Ask a configured key-value store whether it answers, and whether it would forget nonces when it is full."""
+    check = {"code": f"redis_{region}", "ok": True, "fault": False, "detail": "answers", "remedy": ""}
+    try:
+        caches = caches_of(settings, region, SystemClock())
+        try:
+            await caches.ready()
+        finally:
+            await caches.close()
+    except TenantryError as error:
+        check |= {"ok": False, "fault": True, "detail": error.message}
+        check["remedy"] = f"check regions.{region}.redis_url and the store"
+    return check
 
 
 def _components(settings: Settings) -> list[dict[str, Any]]:
@@ -74,8 +99,17 @@ def _components(settings: Settings) -> list[dict[str, Any]]:
         postgres = EmbeddedPostgres(settings.home)
         address = str(postgres.location / "socket") if postgres.location.is_dir() else None
         components.append({"name": "postgresql", "address": address, "running": postgres.is_running()})
-    components += [{"name": f"region {region}", "address": None} for region in settings.regions]
+    for region, cell in settings.regions.items():
+        components.append({"name": f"region {region}", "address": _host(cell.app_url)})
+        stored = _host(cell.redis_url) if cell.redis_url else None
+        components.append({"name": f"caches {region}", "address": stored, "kind": "redis" if stored else "in process"})
     return components
+
+
+def _host(url: SecretStr) -> str:
+    """Tell where an address leads, without who speaks there."""
+    parts = urlsplit(url.get_secret_value())
+    return parts.netloc.rpartition("@")[2] or parts.path
 
 
 if __name__ == "__main__":

@@ -25,12 +25,15 @@ from tenantry.entrypoints.addresses import (
     addresses_of,
     cell_database,
     embedded_dsn,
+    provisioner_of,
 )
+from tenantry.entrypoints.provision import database_exists, empty_database, provision, write_down
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.cells import Cell, open_cell
 from tenantry.foundation.database.context import derive_context_key
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.database.migrate import CELL_SCHEMAS, DIRECTORY_SCHEMAS, install_context_key, migrate
+from tenantry.foundation.database.places import is_schema
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.database.roles import CELL_ROLES, DIRECTORY_ROLE, ROLES, prepare_cluster, prepare_database
 from tenantry.foundation.ids import new_id
@@ -56,6 +59,7 @@ async def prepare(settings: Settings) -> str | None:
             await migrate(cell.owner, line="cell")
             key = derive_context_key(master=secrets.context_key, region=region)
             await install_context_key(cell.owner, key_id="a", key=key)
+    await _places(settings, secrets, addresses)
     return await _platform(settings, secrets, addresses)
 
 
@@ -84,6 +88,27 @@ async def _embedded_roles_and_databases(settings: Settings, secrets: Secrets) ->
         await connection.close()
 
 
+async def _places(settings: Settings, secrets: Secrets, addresses: Addresses) -> None:
+    """Bring what tenants have for themselves to the head too, as far as this process has the rights."""
+    directory = Directory(await open_pool(addresses.directory, search_path="directory", max_size=1))
+    try:
+        for region, cell in addresses.cells.items():
+            if cell.owner is None:
+                continue
+            provisioner = provisioner_of(settings, region)
+            await write_down(cell, home=settings.home)
+            places = await directory.list_places(region)
+            if provisioner and await database_exists(provisioner, empty_database(region)):
+                places.append(empty_database(region))
+            for place in places:
+                if is_schema(place) or provisioner:
+                    await provision(
+                        cell, provisioner=provisioner, region=region, place=place, context_master=secrets.context_key
+                    )
+    finally:
+        await directory.close()
+
+
 async def _platform(settings: Settings, secrets: Secrets, addresses: Addresses) -> str | None:
     clock = SystemClock()
     keys = TenantKeys(KeyFile.ensure(settings.home / KEY_FILE))
@@ -99,7 +124,7 @@ async def _platform(settings: Settings, secrets: Secrets, addresses: Addresses) 
                 if number == 0:
                     made = await _first_key(cell, secrets)
             finally:
-                await cell.pool.close()
+                await cell.close()
         await directory.ensure_platform(region=next(iter(addresses.cells)), now=datetime.now(UTC))
     finally:
         await directory.close()

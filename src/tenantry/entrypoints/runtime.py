@@ -1,34 +1,60 @@
 """Assembles what the processes are made of. Wiring only: who gets which port."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tenantry.capabilities.access.service import Admission, OwnerAdmissionByKey
-from tenantry.capabilities.audit.service import AuditService, AuditTrail
-from tenantry.capabilities.identity.service import KeyHasher
-from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews, JobService
+from tenantry.capabilities.audit.service import AuditTrail
+from tenantry.capabilities.identity.service import KeyHasher, UserCount
+from tenantry.capabilities.sandboxes.service import (
+    ImageLibrary,
+    JobContent,
+    JobContentKind,
+    JobNews,
+    JobStopper,
+    StoredContent,
+    TenantImages,
+    TransientKeys,
+)
+from tenantry.capabilities.tenants.adapters.cached_entries import TenantCaches
+from tenantry.capabilities.tenants.adapters.folders import TenantFolders
+from tenantry.capabilities.tenants.adapters.object_files import TenantObjects
+from tenantry.capabilities.tenants.ports import ContentKind, Stopper, TenantStore
 from tenantry.capabilities.tenants.service import (
     Directory,
+    ImportFiles,
+    ImportService,
+    MoverAccess,
+    Offboarding,
+    OverlayCatalogue,
+    PlanCatalogue,
     TenantKeyring,
     TenantKeys,
     TenantRegistry,
-    WorkspaceService,
+    load_catalogue,
     load_plans,
 )
+from tenantry.capabilities.tenants.types import REVOCATIONS
 from tenantry.engines.envelope.key_file import KeyFile
 from tenantry.entrypoints.addresses import Addresses, addresses_of
+from tenantry.entrypoints.declared import make_declared
 from tenantry.entrypoints.prepare import KEY_FILE
+from tenantry.entrypoints.provision import PlaceMaker
+from tenantry.entrypoints.stores import open_stores
+from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.cells import Cell, Cells, open_cell
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.database.selftest import examine_cell
-from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Fault
 from tenantry.foundation.objects.factory import open_objects
+from tenantry.foundation.objects.ports import ObjectStore
 from tenantry.foundation.secrets import Secrets, load_secrets
 from tenantry.foundation.settings import Settings
+from tenantry.foundation.signatures import Signer
 from tenantry.interfaces.api.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -48,23 +74,72 @@ class Parts:
     wrapper: KeyFile
     content: dict[str, JobContent]
     libraries: dict[str, ImageLibrary]
+    objects: dict[str, ObjectStore]
+    keyrings: dict[str, TenantKeyring]
+    caches: dict[str, Caches]
+    """Of a server; a worker opens none."""
 
-    def jobs(self, session: TenantSession) -> JobService:
-        """Jobs of a session that no request has: news from the outbox."""
-        audit = AuditService(session=session, clock=self.clock)
-        return JobService(
-            session=session,
-            audit=audit,
-            content=self.content[session.scope.region],
-            workspaces=WorkspaceService(session=session, directory=self.directory, audit=audit, clock=self.clock),
-            settings=self.settings.jobs,
+    @property
+    def stoppers(self) -> dict[str, Stopper]:
+        """What stops the running things of a closed tenant or workspace, by the capability that runs them."""
+        return {"sandboxes": JobStopper(settings=self.settings.jobs, clock=self.clock)}
+
+    @property
+    def stores(self) -> dict[str, TenantStore]:
+        """What of tenants lies outside of their database, in the order in which it is erased."""
+        return {
+            **self.archived,
+            "caches": TenantCaches(self.caches),
+            "directories": TenantFolders(self.settings.home),
+        }
+
+    @property
+    def archived(self) -> dict[str, TenantObjects | TenantImages]:
+        """Those whose things a tenant takes along in its archive."""
+        return {"objects": TenantObjects(self.objects), "images": TenantImages(self.libraries)}
+
+    @property
+    def places(self) -> PlaceMaker:
+        return PlaceMaker(self.addresses, self.settings)
+
+    @property
+    def mover_access(self) -> dict[str, MoverAccess]:
+        """Tell in which regions, and as whom, this process works on whole tenants."""
+        return {
+            cell.region: MoverAccess(dsn, cell.signer)
+            for cell in self.cells
+            if (dsn := self.addresses.cells[cell.region].mover) is not None
+        }
+
+    @property
+    def import_files(self) -> ImportFiles:
+        limit = self.settings.server.max_upload_bytes
+        return ImportFiles(self.settings.home, wrapper=self.wrapper, limit=limit)
+
+    @property
+    def owner_admission(self) -> OwnerAdmissionByKey:
+        return OwnerAdmissionByKey(hasher=KeyHasher(self.secrets.pepper), clock=self.clock)
+
+    @property
+    def offboarding(self) -> Offboarding:
+        return Offboarding(
+            directory=self.directory,
+            log=self.directory.operations(self.clock),
+            cells=self.cells,
             clock=self.clock,
         )
 
+    def content_kinds(self, region: str) -> dict[str, ContentKind]:
+        """Make what forgets content whose time is over, by the name the purge list has for it."""
+        kinds = (JobContentKind(content=self.content[region], clock=self.clock),)
+        return {kind.name: kind for kind in kinds}
+
 
 @asynccontextmanager
-async def open_parts(settings: Settings, *, regions: tuple[str, ...] | None = None) -> AsyncIterator[Parts]:
-    """Open the cells (all, or those named), the directory and the objects; closes them again.
+async def open_parts(
+    settings: Settings, *, regions: tuple[str, ...] | None = None, serves: bool = True
+) -> AsyncIterator[Parts]:
+    """Open the cells (all, or those named), the directory, objects and, for what `serves`, caches; closes them again.
 
     Raises Fault `fence_broken`, listing every finding, when a cell's self-test fails: nothing is served then.
     """
@@ -74,8 +149,9 @@ async def open_parts(settings: Settings, *, regions: tuple[str, ...] | None = No
     wrapper = KeyFile.open(settings.home / KEY_FILE)
     served = regions or tuple(addresses.cells)
     cells: dict[str, Cell] = {}
-    content, libraries = {}, {}
+    content, libraries, stored, keyrings = {}, {}, {}, {}
     directory = Directory(await open_pool(addresses.directory, search_path="directory", max_size=4))
+    stores = AsyncExitStack()
     try:
         for region in served:
             cell = cells[region] = await open_cell(
@@ -84,13 +160,15 @@ async def open_parts(settings: Settings, *, regions: tuple[str, ...] | None = No
                 context_master=secrets.context_key,
                 pool_size=settings.database.pool_size,
                 clock=clock,
+                locate=partial(directory.locate, region=region),
             )
             await require_fence(addresses.cells[region].app, cell)
-            keyring = TenantKeyring(cell=cell, wrapper=wrapper, clock=clock)
-            objects = open_objects(root=settings.home / region, bucket=_bucket(settings, region))
-            content[region] = JobContent(keyring=keyring, objects=objects)
+            objects = stored[region] = open_objects(root=settings.home / region, bucket=_bucket(settings, region))
+            keyring = keyrings[region] = TenantKeyring(cell=cell, wrapper=wrapper, clock=clock)
+            content[region] = _content_of(cell, objects, keyring=keyring, secrets=secrets)
             libraries[region] = ImageLibrary(home=settings.home, region=region)
-        parts = Parts(
+        opened = open_stores(settings, regions=served if serves else (), clock=clock)
+        yield Parts(
             settings=settings,
             secrets=secrets,
             addresses=addresses,
@@ -100,11 +178,24 @@ async def open_parts(settings: Settings, *, regions: tuple[str, ...] | None = No
             wrapper=wrapper,
             content=content,
             libraries=libraries,
+            objects=stored,
+            keyrings=keyrings,
+            caches=await stores.enter_async_context(opened),
         )
-        yield parts
     finally:
+        await stores.aclose()
         await Cells(cells).close()
         await directory.close()
+
+
+def _content_of(cell: Cell, objects: ObjectStore, *, keyring: TenantKeyring, secrets: Secrets) -> JobContent:
+    cell.link.subscribe(REVOCATIONS, keyring.hear)
+    cell.link.on_reconnect(keyring.forget_all)
+    return JobContent(
+        keyring=keyring,
+        objects=objects,
+        transient=TransientKeys(cell=cell, secret=secrets.context_key),
+    )
 
 
 def _bucket(settings: Settings, region: str) -> "Bucket | None":
@@ -138,37 +229,85 @@ def make_runtime(parts: Parts) -> Runtime:
     settings, clock = parts.settings, parts.clock
     hasher = KeyHasher(parts.secrets.pepper)
     plans = load_plans(settings.plans_file)
-    trails = {
-        cell.region: AuditTrail(
-            region=cell.region,
-            open_session=lambda scope: parts.cells.session(scope, lifecycle=True),
-            clock=clock,
-            flush_seconds=settings.audit.flush_seconds,
-            capacity=settings.audit.buffer_events,
-            sample_reads=settings.audit.sample_reads,
-        )
-        for cell in parts.cells
-    }
+    overlays = load_catalogue(plans=plans, slos_file=settings.slos_file, labels_file=settings.labels_file)
+    admission = Admission(cells=parts.cells, directory=parts.directory, hasher=hasher, clock=clock)
+    registry = _registry(parts, plans=plans, overlays=overlays, hasher=hasher)
     return Runtime(
         settings=settings,
         clock=clock,
         cursor_key=parts.secrets.cursor_key,
         cells=parts.cells,
         directory=parts.directory,
-        admission=Admission(cells=parts.cells, directory=parts.directory, hasher=hasher, clock=clock),
-        registry=TenantRegistry(
+        provisioner=parts.places,
+        offboarding=parts.offboarding,
+        imports=_import_service(parts, plans),
+        objects=parts.objects,
+        wrapper=parts.wrapper,
+        public_key=Signer(parts.secrets.signing_key).public_key,
+        admission=admission,
+        registry=registry,
+        declared=make_declared(
+            settings,
+            registry=registry,
             directory=parts.directory,
             cells=parts.cells,
             plans=plans,
-            keys=TenantKeys(parts.wrapper),
-            admission=OwnerAdmissionByKey(hasher=hasher, clock=clock),
-            regions=settings.region_names,
+            overlays=overlays,
+            admission=admission,
             clock=clock,
         ),
         plans=plans,
+        overlays=overlays,
+        usage_sources=(UserCount(), StoredContent()),
         hasher=hasher,
-        trails=trails,
+        trails=_trails(parts),
         content=parts.content,
         libraries=parts.libraries,
         news=JobNews(parts.cells),
+        caches=parts.caches,
     )
+
+
+def _import_service(parts: Parts, plans: PlanCatalogue) -> ImportService:
+    return ImportService(
+        directory=parts.directory,
+        log=parts.directory.operations(parts.clock),
+        cells=parts.cells,
+        access=parts.mover_access,
+        provisioner=parts.places,
+        plans=plans,
+        admission=parts.owner_admission,
+        files=parts.import_files,
+        regions=parts.settings.known_region_names,
+        clock=parts.clock,
+    )
+
+
+def _registry(parts: Parts, *, plans: PlanCatalogue, overlays: OverlayCatalogue, hasher: KeyHasher) -> TenantRegistry:
+    return TenantRegistry(
+        directory=parts.directory,
+        cells=parts.cells,
+        plans=plans,
+        overlays=overlays,
+        keys=TenantKeys(parts.wrapper),
+        admission=OwnerAdmissionByKey(hasher=hasher, clock=parts.clock),
+        provisioner=PlaceMaker(parts.addresses, parts.settings),
+        regions=parts.settings.known_region_names,
+        clock=parts.clock,
+    )
+
+
+def _trails(parts: Parts) -> dict[str, AuditTrail]:
+    settings = parts.settings.audit
+    return {
+        cell.region: AuditTrail(
+            region=cell.region,
+            open_session=lambda scope: parts.cells.session(scope, lifecycle=True),
+            find_region=parts.directory.find_region,
+            clock=parts.clock,
+            flush_seconds=settings.flush_seconds,
+            capacity=settings.buffer_events,
+            sample_reads=settings.sample_reads,
+        )
+        for cell in parts.cells
+    }

@@ -14,36 +14,34 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from uuid import UUID
+from typing import Final
 
 import structlog
 import uvicorn
 
 from tenantry.capabilities.audit.service import seal
-from tenantry.capabilities.tenants.service import TENANT_SUSPENDED, WORKSPACE_SUSPENDED
+from tenantry.entrypoints.declared import follow_declared
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
+from tenantry.entrypoints.operations import make_operations, tidy_operations
+from tenantry.entrypoints.relay import Relay
+from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
 from tenantry.foundation import idempotency, outbox
+from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.platform_session import platform_session
-from tenantry.foundation.database.pool import open_pool
-from tenantry.foundation.errors import TenantryError, Unavailable
+from tenantry.foundation.errors import TenantryError
 from tenantry.foundation.files import replace_file
-from tenantry.foundation.outbox import OutboxEvent
-from tenantry.foundation.scope import SYSTEM, TenantScope
 from tenantry.foundation.settings import Settings, load_settings, plain_settings
 from tenantry.foundation.telemetry import configure_logging
 from tenantry.interfaces.api.app import create_app
 from tenantry.interfaces.api.protocol import BoundedProtocol
 from tenantry.interfaces.api.runtime import Runtime
 
-if TYPE_CHECKING:
-    from tenantry.foundation.database.pool import Pool
-
 _SEAL_SECONDS: Final = 0.25
 _NOTE_SECONDS: Final = 5.0
+_OPERATION_SECONDS: Final = 1.0
+_PLACES_SECONDS: Final = 5.0
 _JANITOR_SECONDS: Final = 300.0
-_TOPICS: Final = (TENANT_SUSPENDED, WORKSPACE_SUSPENDED)
 
 _log = structlog.get_logger(__name__)
 
@@ -93,20 +91,34 @@ def _announced(settings: Settings, listener: socket.socket) -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
     tasks: list[asyncio.Task[None]] = []
-    pools: list[Pool] = []
+    rounds: list[Rounds] = []
     for cell in parts.cells:
         addresses = parts.addresses.cells[cell.region]
-        sealer = await open_pool(addresses.sealer, search_path="tenantry", max_size=1)
-        dispatcher = await open_pool(addresses.dispatcher, search_path="tenantry", max_size=1)
-        pools += [sealer, dispatcher]
-        relay = _Relay(parts, cell.region, dispatcher)
+        sealer, dispatcher, relaying = (
+            Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock)
+            for dsn in (addresses.sealer, addresses.dispatcher, addresses.dispatcher)
+        )
+        rounds += [sealer, dispatcher, relaying]
+        for each in (sealer, relaying):
+            cell.link.subscribe(PLACE_NEWS, each.stir)
+        relay = Relay(relaying, cell=cell, stoppers=parts.stoppers, offboarding=parts.offboarding)
         cell.link.subscribe(outbox.CHANNEL, relay.wake)
+        cell.link.subscribe(PLACE_NEWS, relay.wake)
         cell.link.on_reconnect(relay.wake)
-        await cell.link.start()
+        follow_moves(cell)
+        await cell.start()
         runtime.trails[cell.region].start()
         tasks.append(asyncio.create_task(_forever("seal", _SEAL_SECONDS, partial(_seal, sealer))))
         tasks.append(asyncio.create_task(_forever("janitor", _JANITOR_SECONDS, partial(_forget_old_keys, dispatcher))))
         tasks.append(asyncio.create_task(relay.run()))
+        tidy = partial(tidy_places, cell, parts.directory)
+        tasks.append(asyncio.create_task(_forever("places", _PLACES_SECONDS, tidy)))
+    seconds = parts.settings.tenants_reload_seconds
+    tasks.append(asyncio.create_task(follow_declared(runtime.declared, seconds=seconds)))
+    operations = make_operations(parts)
+    tidy_up = partial(tidy_operations, parts)
+    tasks.append(asyncio.create_task(_forever("tidy-operations", _JANITOR_SECONDS, tidy_up)))
+    tasks.append(asyncio.create_task(_forever("operations", _OPERATION_SECONDS, operations.run_due)))
     tasks.append(asyncio.create_task(_forever("note-uses", _NOTE_SECONDS, runtime.admission.note_uses)))
     try:
         yield
@@ -118,11 +130,11 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
             await runtime.admission.note_uses()
         for trail in runtime.trails.values():
             await trail.stop()
-        for pool in pools:
-            await pool.close()
+        for each in rounds:
+            await each.close()
 
 
-async def _forever(name: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+async def _forever(name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await work()
@@ -133,63 +145,18 @@ async def _forever(name: str, seconds: float, work: Callable[[], Awaitable[None]
         await asyncio.sleep(seconds)
 
 
-async def _seal(pool: "Pool") -> None:
-    if not await pool.fetchval("select exists (select from tenantry.audit_unsealed)"):
-        return
-    sealed = 1
-    while sealed:
-        async with platform_session(pool) as connection:
-            sealed = await seal(connection)
+async def _seal(rounds: Rounds) -> None:
+    async for _, pool, schema in rounds.waiting("audit_unsealed"):
+        sealed = 1
+        while sealed:
+            async with platform_session(pool, schema=schema) as connection:
+                sealed = await seal(connection)
 
 
-async def _forget_old_keys(pool: "Pool") -> None:
-    async with platform_session(pool) as connection:
-        await idempotency.forget_old(connection)
-
-
-class _Relay:
-    """Hands news of a cell to whoever is subscribed, at least once."""
-
-    def __init__(self, parts: Parts, region: str, pool: "Pool") -> None:
-        self._parts = parts
-        self._region = region
-        self._pool = pool
-        self._wake = asyncio.Event()
-        self._wake.set()
-
-    def wake(self, _payload: str = "") -> None:
-        self._wake.set()
-
-    async def run(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout=5)
-            self._wake.clear()
-            try:
-                await self._deliver()
-            except Unavailable as error:
-                _log.warning("relay.unavailable", code=error.code)
-            except Exception as error:  # noqa: BLE001 - a loop goes on
-                _log.exception("relay.fault", kind=type(error).__name__)
-
-    async def _deliver(self) -> None:
-        while True:
-            async with platform_session(self._pool) as connection:
-                events = await outbox.take(connection, topics=_TOPICS)
-                for event in events:
-                    await self._stop_what_runs(event)
-                    await outbox.settle(connection, event)
-            if not events:
-                return
-
-    async def _stop_what_runs(self, event: OutboxEvent) -> None:
-        """Cancel every open job of a closed tenant or workspace."""
-        scope = TenantScope(tenant_id=event.tenant_id, region=self._region, actor=SYSTEM)
-        workspace = event.payload.get("workspace_id")
-        workspace_id = UUID(hex=workspace) if workspace else None
-        async with self._parts.cells.session(scope, lifecycle=True) as session:
-            reason = "workspace_suspended" if workspace_id else "tenant_suspended"
-            await self._parts.jobs(session).cancel_all(workspace_id=workspace_id, reason=reason)
+async def _forget_old_keys(rounds: Rounds) -> None:
+    async for _, pool, schema in rounds.waiting("idempotency_records"):
+        async with platform_session(pool, schema=schema) as connection:
+            await idempotency.forget_old(connection)
 
 
 def main(home: Path, port: int | None) -> int:

@@ -7,32 +7,43 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from tenantry.capabilities.sandboxes.service import (
     Dispatcher,
     JobRunner,
+    QueueRelay,
     Workshop,
-    purge_due,
     sweep_images,
     worker_identity,
 )
 from tenantry.capabilities.sandboxes.types import QUEUE_NEWS
+from tenantry.capabilities.tenants.ports import ContentKind
+from tenantry.capabilities.tenants.service import purge_due
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
-from tenantry.entrypoints.runtime import open_parts
+from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
+from tenantry.entrypoints.runtime import Parts, open_parts
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.cells import Cell
+from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.errors import Fault, TenantryError
 from tenantry.foundation.settings import Settings, load_settings
 from tenantry.foundation.telemetry import configure_logging
 
+if TYPE_CHECKING:
+    from tenantry.foundation.database.pool import Pool
+
 _PURGE_SECONDS: Final = 5.0
 _IMAGE_SECONDS: Final = 600.0
+_RELAY_SECONDS: Final = 1.0
+_PLACES_SECONDS: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
 SERVER_PID: Final = "TENANTRY_SERVER_PID"
 """Environment variable by which an embedded server tells its workers whose they are."""
@@ -47,36 +58,41 @@ async def work(settings: Settings, region: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(open_parts(settings, regions=(region,)))
+        parts = await stack.enter_async_context(open_parts(settings, regions=(region,), serves=False))
         cell = parts.cells.get(region)
         jail = await stack.enter_async_context(await Jail.open(settings.home))
         _require_isolation(jail, settings)
         pool = await open_pool(parts.addresses.cells[region].dispatcher, search_path="queue", max_size=3)
         stack.push_async_callback(pool.close)
-        content = parts.content[region]
-        workshop = Workshop(
-            cell=cell,
-            jail=jail,
-            content=content,
-            library=parts.libraries[region],
+        rounds, purging = (
+            Rounds(
+                parts.addresses.cells[region].dispatcher, region=region, directory=parts.directory, clock=parts.clock
+            )
+            for _ in range(2)
+        )
+        stack.push_async_callback(rounds.close)
+        stack.push_async_callback(purging.close)
+        relay = QueueRelay(cell=cell, databases=rounds)
+        worker = stack.enter_context(worker_identity(settings.home / region / "workers"))
+        dispatcher = Dispatcher(
+            pool=pool,
+            runner=JobRunner(_workshop(parts, region, jail=jail, relay=relay)),
+            worker=worker,
+            boot=parts.content[region].transient.holder,
             settings=settings.jobs,
             clock=parts.clock,
         )
-        worker = stack.enter_context(worker_identity(settings.home / region / "workers"))
-        dispatcher = Dispatcher(
-            pool=pool, runner=JobRunner(workshop), worker=worker, settings=settings.jobs, clock=parts.clock
-        )
+        news = asyncio.Event()
+        cell.link.subscribe(PLACE_NEWS, rounds.stir)
+        cell.link.subscribe(PLACE_NEWS, lambda _place: news.set())
         cell.link.subscribe(QUEUE_NEWS, dispatcher.wake)
         cell.link.on_reconnect(dispatcher.recover)
-        await cell.link.start()
+        follow_moves(cell)
+        await cell.start()
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
-        purge = partial(purge_due, pool, cell=cell, content=content, clock=parts.clock)
-        sweep = partial(sweep_images, parts.libraries[region], cell=cell)
-        janitors = [
-            asyncio.create_task(_forever(purge, _PURGE_SECONDS)),
-            asyncio.create_task(_forever(sweep, _IMAGE_SECONDS)),
-        ]
+        janitors = _janitors(parts, region, queue=pool, rounds=purging)
+        janitors.append(asyncio.create_task(_forever(relay.relay, _RELAY_SECONDS, wake=news)))
         gc.collect()
         gc.freeze()
         _log.info("worker.ready", region=region, slots=settings.jobs.slots)
@@ -84,6 +100,30 @@ async def work(settings: Settings, region: str) -> None:
         for janitor in janitors:
             janitor.cancel()
         await asyncio.gather(*janitors, return_exceptions=True)
+
+
+def _workshop(parts: Parts, region: str, *, jail: Jail, relay: QueueRelay) -> Workshop:
+    return Workshop(
+        cell=parts.cells.get(region),
+        jail=jail,
+        content=parts.content[region],
+        library=parts.libraries[region],
+        relay=relay,
+        settings=parts.settings.jobs,
+        clock=parts.clock,
+    )
+
+
+def _janitors(parts: Parts, region: str, *, queue: "Pool", rounds: Rounds) -> "list[asyncio.Task[None]]":
+    """Start what tidies the cell from time to time."""
+    cell = parts.cells.get(region)
+    purge = partial(_purge, rounds, queue=queue, cell=cell, kinds=parts.content_kinds(region), clock=parts.clock)
+    sweep = partial(sweep_images, parts.libraries[region], cell=cell)
+    return [
+        asyncio.create_task(_forever(purge, _PURGE_SECONDS)),
+        asyncio.create_task(_forever(sweep, _IMAGE_SECONDS)),
+        asyncio.create_task(_forever(partial(tidy_places, cell, parts.directory), _PLACES_SECONDS)),
+    ]
 
 
 def _require_isolation(jail: Jail, settings: Settings) -> None:
@@ -97,15 +137,26 @@ def _require_isolation(jail: Jail, settings: Settings) -> None:
         )
 
 
-async def _forever(work: Callable[[], Awaitable[int]], seconds: float) -> None:
+async def _purge(rounds: Rounds, *, queue: "Pool", cell: Cell, kinds: Mapping[str, ContentKind], clock: Clock) -> int:
+    """Forget what is due, in each database of the cell."""
+    purged = 0
+    async for _, pool, _ in rounds.databases():
+        purged += await purge_due(pool, queue=queue, cell=cell, kinds=kinds, clock=clock)
+    return purged
+
+
+async def _forever(work: Callable[[], Awaitable[object]], seconds: float, *, wake: asyncio.Event | None = None) -> None:
+    wake = wake or asyncio.Event()
     while True:
+        wake.clear()
         try:
             await work()
         except TenantryError as error:
             _log.warning("janitor.interrupted", code=error.code)
         except Exception as error:  # noqa: BLE001 - a loop goes on
             _log.exception("janitor.fault", kind=type(error).__name__)
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wake.wait(), timeout=seconds)
 
 
 def main(home: Path, region: str) -> None:

@@ -1,0 +1,81 @@
+"""Hands news of a cell's outboxes to whoever is subscribed, at least once."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import structlog
+
+from tenantry.capabilities.tenants.ports import Stopper
+from tenantry.capabilities.tenants.service import TENANT_CHANGED, TENANT_SUSPENDED, WORKSPACE_SUSPENDED, Offboarding
+from tenantry.entrypoints.rounds import Rounds
+from tenantry.foundation import outbox
+from tenantry.foundation.database.cells import Cell
+from tenantry.foundation.database.platform_session import platform_session
+from tenantry.foundation.errors import Unavailable
+from tenantry.foundation.outbox import OutboxEvent
+from tenantry.foundation.scope import SYSTEM, TenantScope
+
+if TYPE_CHECKING:
+    from tenantry.foundation.database.pool import Pool
+
+_TOPICS: Final = (TENANT_SUSPENDED, WORKSPACE_SUSPENDED, TENANT_CHANGED)
+_LOOK_SECONDS: Final = 5.0
+"""A look without news mends what was lost."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Relay:
+    """One for each cell of a server process; `wake` it at a commit that left news."""
+
+    def __init__(
+        self, rounds: Rounds, *, cell: Cell, stoppers: Mapping[str, Stopper], offboarding: Offboarding
+    ) -> None:
+        self._rounds = rounds
+        self._cell = cell
+        self._stoppers = stoppers
+        self._offboarding = offboarding
+        self._wake = asyncio.Event()
+        self._wake.set()
+
+    def wake(self, _payload: str = "") -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout=_LOOK_SECONDS)
+            self._wake.clear()
+            try:
+                async for _, pool, schema in self._rounds.waiting("outbox"):
+                    await self._deliver(pool, schema)
+            except Unavailable as error:
+                _log.warning("relay.unavailable", code=error.code)
+            except Exception as error:  # noqa: BLE001 - a loop goes on
+                _log.exception("relay.fault", kind=type(error).__name__)
+
+    async def _deliver(self, pool: "Pool", schema: str) -> None:
+        while True:
+            async with platform_session(pool, schema=schema) as connection:
+                events = await outbox.take(connection, topics=_TOPICS)
+                for event in events:
+                    if event.topic == TENANT_CHANGED:
+                        await self._offboarding.follow(event.tenant_id, region=self._cell.region)
+                    else:
+                        await self._stop_what_runs(event)
+                    await outbox.settle(connection, event)
+            if not events:
+                return
+
+    async def _stop_what_runs(self, event: OutboxEvent) -> None:
+        """Stop everything of a closed tenant or workspace."""
+        scope = TenantScope(tenant_id=event.tenant_id, region=self._cell.region, actor=SYSTEM)
+        workspace = event.payload.get("workspace_id")
+        workspace_id = UUID(hex=workspace) if workspace else None
+        reason = "workspace_suspended" if workspace_id else "tenant_suspended"
+        for stopper in self._stoppers.values():
+            async with self._cell.session(scope, lifecycle=True) as session:
+                await stopper.stop_all(session, workspace_id=workspace_id, reason=reason)

@@ -1,0 +1,148 @@
+"""Goes round the databases and schemas of a cell for the roles that see all tenants: sealer, relay, janitors."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from tenantry.capabilities.tenants.service import Directory
+from tenantry.capabilities.tenants.types import REVOCATIONS
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.cells import Cell
+from tenantry.foundation.database.places import SHARED, dsn_at, is_schema, schema_at
+from tenantry.foundation.database.platform_session import platform_session
+from tenantry.foundation.database.pool import database_errors, open_pool
+from tenantry.foundation.errors import TenantryError, Unavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    from tenantry.foundation.database.pool import Pool
+
+_LOOK_SECONDS: Final = 1.0
+_QUIET_SECONDS: Final = 20.0
+_IDLE_SECONDS: Final = 5.0
+_HAS_ROWS: Final = "select '{schema}' as name where exists (select from {schema}.{table})"
+
+_log = structlog.get_logger(__name__)
+
+
+class Rounds:
+    """One role's connections to one cell, for one loop.
+
+    The cell's own database is visited each time, one that a tenant has for itself when something was done there, and
+    else from time to time: what was not told, or told in vain, is found then. Its connection is closed in between.
+    """
+
+    def __init__(self, dsn: str, *, region: str, directory: Directory, clock: Clock) -> None:
+        self._dsn = dsn
+        self._region = region
+        self._directory = directory
+        self._clock = clock
+        self._pools: dict[str, Pool] = {}
+        self._places: tuple[str, ...] = (SHARED,)
+        self._looked_at = float("-inf")
+        self._visit_at: dict[str, float] = {}
+
+    def stir(self, place: str) -> None:
+        """Visit a database next time: something was done there."""
+        self._visit_at[place] = float("-inf")
+        if place not in self._places:  # younger than the last look
+            self._looked_at = float("-inf")
+
+    async def databases(self) -> AsyncIterator["tuple[str, Pool, list[str]]"]:
+        """Give each database (by its place's name) with the schemas that hold tenants' tables, the shared one first.
+
+        One that cannot be opened is told and passed over, so that it keeps none of the others waiting.
+        """
+        await self._look()
+        schemas = [schema_at(place) for place in self._places if is_schema(place)]
+        yield SHARED, await self.pool(SHARED), schemas
+        async for place in self.own_databases():
+            yield place, await self.pool(place), [SHARED]
+
+    async def own_databases(self) -> AsyncIterator[str]:
+        """Give each database that a tenant has for itself and that is due, by its place's name."""
+        await self._look()
+        now = self._clock.monotonic()
+        for place in self._places:
+            if is_schema(place) or self._visit_at.get(place, float("-inf")) > now:
+                continue
+            self._visit_at[place] = now + _QUIET_SECONDS
+            try:
+                await self.pool(place)
+            except TenantryError as error:
+                _log.warning("place.unavailable", place=place, code=error.code)
+                continue
+            yield place
+
+    @asynccontextmanager
+    async def queue_of(self, place: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """Open a transaction on the queue's tables of a place's database; raises Unavailable."""
+        async with platform_session(await self.pool(place), schema="queue") as connection:
+            yield connection
+
+    async def waiting(self, table: str) -> AsyncIterator["tuple[str, Pool, str]"]:
+        """Give the database and schema of each place whose `table` has rows; one statement a database."""
+        async for place, pool, schemas in self.databases():
+            asked = " union all ".join(_HAS_ROWS.format(schema=schema, table=table) for schema in schemas)
+            try:
+                with database_errors():
+                    found = await pool.fetch(asked)
+            except (TenantryError, asyncpg.PostgresError) as error:
+                # One that has just been removed: the directory tells at the next look.
+                _log.warning("place.unavailable", place=place, reason=type(error).__name__)
+                self._looked_at = float("-inf")
+                await self._drop(place)
+                continue
+            for row in found:
+                yield place, pool, row["name"]
+
+    async def close(self) -> None:
+        for pool in self._pools.values():
+            await pool.close()
+
+    async def _look(self) -> None:
+        """Ask the directory which places there are, at most once a second; when it is away the last answer counts."""
+        now = self._clock.monotonic()
+        if now - self._looked_at < _LOOK_SECONDS:
+            return
+        try:
+            self._places = (SHARED, *await self._directory.list_places(self._region))
+        except Unavailable as error:
+            _log.warning("directory.unavailable", code=error.code)
+            return
+        self._looked_at = now
+        for place in [place for place in self._pools if place not in self._places]:
+            await self._drop(place)
+        for place in [place for place in self._visit_at if place not in self._places]:
+            del self._visit_at[place]
+
+    async def pool(self, place: str) -> "Pool":
+        """Give the connection to the database of a place; raises Unavailable."""
+        pool = self._pools.get(place)
+        if pool is None:
+            dsn = dsn_at(self._dsn, place)
+            idle = 60.0 if place == SHARED else _IDLE_SECONDS
+            pool = self._pools[place] = await open_pool(
+                dsn, search_path=SHARED, min_size=0, max_size=1, idle_seconds=idle
+            )
+        return pool
+
+    async def _drop(self, place: str) -> None:
+        if (pool := self._pools.pop(place, None)) is not None:
+            await pool.close()
+
+
+def follow_moves(cell: Cell) -> None:
+    """Ask the directory anew where a tenant is whenever news of it come; before the cell is started."""
+    cell.link.subscribe(REVOCATIONS, lambda payload: cell.places.forget(UUID(hex=payload)))
+    cell.link.on_reconnect(cell.places.forget_all)
+
+
+async def tidy_places(cell: Cell, directory: Directory) -> None:
+    """Close what this process has open of places that are gone."""
+    await cell.places.retain(await directory.list_places(cell.region))
