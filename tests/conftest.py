@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import httpx
 import pytest
@@ -161,16 +162,37 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 
 MakeTenant = Callable[..., Tenant]
+STRATEGIES: Final = ("row_level", "schema_level", "database_level")
 
 
 @pytest.fixture(scope="session")
-def make_tenant(installation: Installation) -> MakeTenant:
+def strategy(request: pytest.FixtureRequest) -> str:
+    """The isolation of tenants unless a test says otherwise; `on_every_strategy` repeats tests on each."""
+    return str(getattr(request, "param", STRATEGIES[0]))
+
+
+def on_every_strategy(metafunc: pytest.Metafunc) -> None:
+    """Repeat what makes tenants on each strategy; a suite's `pytest_generate_tests` calls it."""
+    if "strategy" in metafunc.fixturenames and not metafunc.definition.get_closest_marker("one_strategy"):
+        metafunc.parametrize("strategy", STRATEGIES, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def make_tenant(installation: Installation, strategy: str) -> MakeTenant:
     """Make tenants, each with a slug nobody has."""
 
-    def make(*, region: str = "us", plan: str = "enterprise", slug: str | None = None, **fields: object) -> Tenant:
+    def make(
+        *,
+        region: str = "us",
+        plan: str = "enterprise",
+        isolation: str | None = None,
+        slug: str | None = None,
+        **fields: object,
+    ) -> Tenant:
         slug = slug or f"t-{secrets.token_hex(5)}"
         owner = {"email": f"owner@{slug}.example", "name": "Owner"}
-        body = {"name": slug, "slug": slug, "plan": plan, "region": region, "owner": owner, **fields}
+        place = {"region": region, "isolation": isolation or strategy}
+        body = {"name": slug, "slug": slug, "plan": plan, "owner": owner, **place, **fields}
         answer = installation.platform.post("/tenants", json=body)
         assert answer.status_code == 201, answer.text
         made = answer.json()

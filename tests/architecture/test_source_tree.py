@@ -26,6 +26,8 @@ FACE = {"service", "types", "errors"}
 NAMELESS = re.compile(r"(util|common|helper|misc|manager|handler|process|info|data)(s|es)?")
 MAX_LINES = {"src": 400, "tests": 600}
 MAX_FUNCTION_LINES = 50
+# Operations on whole tenants are the installation's own: a suspended tenant is moved, exported and erased all the same.
+WITHOUT_STOPPER = {"tenants"}
 STAR = re.compile(r"\b(?:select|returning)\s+(?:distinct\s+)?(?:\w+\.)?\*", re.IGNORECASE)
 NOQA = re.compile(
     r"#\s*noqa(?P<codes>:\s*[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*)?(?P<reason>\s*(?:-|#)\s*\w.*)?", re.IGNORECASE
@@ -166,11 +168,32 @@ def reasoned_suppressions(checkout: Path) -> list[str]:
     return offences
 
 
+def stopped_with_the_tenant(checkout: Path) -> list[str]:
+    """A capability that runs things registers a stopper in `Parts.stoppers`, so that a suspension reaches them."""
+    runtime = checkout / SOURCE / "entrypoints" / "runtime.py"
+    tree = ast.parse(runtime.read_text() if runtime.is_file() else "")
+    registered = {
+        key.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "stoppers"
+        for found in ast.walk(node)
+        if isinstance(found, ast.Dict)
+        for key in found.keys
+        if isinstance(key, ast.Constant)
+    }
+    return [
+        f"{path}: {own[1]} runs things and registers no stopper"
+        for path, text in python_files(checkout)
+        if len(own := module_parts(path)) > 1 and own[0] == "capabilities" and own[1] not in WITHOUT_STOPPER
+        if re.search(r"^    (RUNNING|ACTIVE_SESSION|APPLYING) = ", text, re.MULTILINE) and own[1] not in registered
+    ]
+
+
 Rule = Callable[[Path], list[str]]
 
 RULES: list[Rule] = [
     seven_names, telling_names, faces_only, bare_packages, described_engines,
-    short_files, short_functions, named_columns, reasoned_suppressions,
+    short_files, short_functions, named_columns, reasoned_suppressions, stopped_with_the_tenant,
 ]  # fmt: skip
 LONG = "".join(f"    n = {n}\n" for n in range(50))
 FAULTS: list[tuple[Rule, str, str]] = [
@@ -199,6 +222,12 @@ FAULTS: list[tuple[Rule, str, str]] = [
     (named_columns, "src/tenantry/capabilities/audit/repository.py", 'QUERY = "SELECT * FROM events"\n'),
     (named_columns, "src/tenantry/capabilities/audit/repository.py", 'QUERY = """\nselect e.*\nfrom events e"""\n'),
     (named_columns, "src/tenantry/engines/fairqueue/statements.py", 'QUERY = f"INSERT INTO {t} RETURNING *"\n'),
+    (
+        stopped_with_the_tenant,
+        "src/tenantry/capabilities/workflows/types.py",
+        'class RunStatus(StrEnum):\n    RUNNING = "running"\n',
+    ),
+    (stopped_with_the_tenant, "src/tenantry/capabilities/chat/types.py", 'class State(StrEnum):\n    RUNNING = "r"\n'),
     (reasoned_suppressions, "src/tenantry/kit/quiet.py", "x = 1  # noqa: S108\n"),
     (reasoned_suppressions, "tests/unit/test_quiet.py", "x = 1  # noqa\n"),
     (reasoned_suppressions, "pyproject.toml", '[tool.ruff.lint]\nignore = [\n  "S101",\n]\n'),
@@ -209,6 +238,8 @@ SOUND = {
     "src/tenantry/__init__.py": "",
     "src/tenantry/capabilities/__init__.py": "",
     "src/tenantry/capabilities/access/__init__.py": '"""Who may do what."""\n',
+    "src/tenantry/capabilities/sandboxes/types.py": 'class JobStatus(StrEnum):\n    RUNNING = "running"\n',
+    "src/tenantry/entrypoints/runtime.py": 'def stoppers(self):\n    return {"sandboxes": 1}\n',
     "src/tenantry/capabilities/access/service.py": "from tenantry.capabilities.audit import service, types\n",
     "src/tenantry/capabilities/access/repository.py": 'QUERY = "SELECT count(*), a * b FROM grants"\n',
     "src/tenantry/engines/merkle/__init__.py": "",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.conftest import Installation, MakeTenant
+from tests.conftest import Installation, MakeTenant, on_every_strategy
 from tests.isolation.grounds import World, make_world
 from tests.isolation.wire import Wire
 
@@ -18,3 +18,7 @@ def wire(installation: Installation) -> Iterator[Wire]:
     opened = Wire(installation.url)
     yield opened
     opened.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_every_strategy(metafunc)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import secrets
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from tests.conftest import Installation, MakeTenant, Tenant
 
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, TENANT_WIDE_ROLES, Permission
+from tenantry.capabilities.sandboxes import repository
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 from tenantry.foundation.scope import SYSTEM, TenantScope
@@ -22,8 +24,11 @@ KINDS: Final = {
     "job": Prefix.JOB,
     "artifact": Prefix.ARTIFACT,
     "image": Prefix.IMAGE,
+    "operation": Prefix.OPERATION,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
+SLUGS: Final = frozenset({"environment"})
+"""Those that hold a slug: nothing is malformed there, what is no slug names nothing."""
 WORKSPACE_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role not in TENANT_WIDE_ROLES)
 TENANT_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role != "platform-admin")
 
@@ -94,13 +99,16 @@ async def make_world(installation: Installation, make_tenant: MakeTenant) -> Wor
 
 
 def _furnish(tenant: Tenant) -> Grounds:
-    own, sibling, archived = [tenant.workspace(name) for name in ("own", "sibling", "archived")]
+    # In mode `full` the key of a job's content is not its worker's alone.
+    kept = {"persistence_mode": "full"}
+    own, sibling, archived = [tenant.workspace(name, settings=kept) for name in ("own", "sibling", "archived")]
     grounds = Grounds(tenant, own, sibling, archived)
     for workspace in (own, sibling):
         _add_things(grounds, workspace)
     for place, path in ((WHOLE_TENANT, f"/tenants/{tenant.id}"), (own, f"/workspaces/{own}")):
         _add_key_and_binding(grounds, place, path)
     _add_key_and_binding(grounds, sibling, f"/workspaces/{sibling}")
+    grounds.things[WHOLE_TENANT, "operation"] = _called_off_move(grounds)
     grounds.delete(f"/workspaces/{archived}")
     grounds.actors = [
         *(_workspace_actor(grounds, role) for role in WORKSPACE_ROLES),
@@ -110,10 +118,26 @@ def _furnish(tenant: Tenant) -> Grounds:
     return grounds
 
 
+def _called_off_move(grounds: Grounds) -> str:
+    """Have the platform ask for a move to another region, which the owner declines."""
+    tenant, place = grounds.tenant, f"/tenants/{grounds.tenant.id}"
+    region = "eu" if tenant.region == "us" else "us"
+    asked = tenant.installation.platform.post(f"{place}/move", json={"region": region})
+    assert asked.status_code == 202, asked.text
+    operation = str(asked.json()["id"])
+    grounds.post(f"{place}/operations/{operation}/cancel", {})
+    return operation
+
+
 def _add_things(grounds: Grounds, workspace: str) -> None:
     path = f"/workspaces/{workspace}"
     grounds.things[workspace, "account"] = grounds.post(f"{path}/service-accounts", {"name": "robot"})["id"]
     grounds.things[workspace, "job"] = grounds.post(f"{path}/jobs", {"command": ["true"]})["id"]
+    slugs = [f"e-{secrets.token_hex(5)}" for _ in range(2)]
+    for slug in slugs:
+        grounds.post(f"{path}/environments", {"slug": slug, "kind": "dev"})
+    grounds.things[workspace, "environment"], grounds.gone[workspace, "environment"] = slugs
+    grounds.delete(f"{path}/environments/{slugs[1]}")
 
 
 def _add_key_and_binding(grounds: Grounds, place: str, path: str) -> None:
@@ -131,14 +155,15 @@ async def _add_content(parts: Parts, grounds: Grounds, workspace: str) -> None:
     scope = _scope(grounds, workspace)
     job_id, artifact_id = parse_id(Prefix.JOB, grounds.things[workspace, "job"]), new_id()
     async with parts.cells.session(scope) as session:
-        job = await parts.jobs(session).get(job_id, workspace_id=parse_id(Prefix.WORKSPACE, workspace))
+        job = await repository.find_job(session, job_id)
+        assert job is not None
         content = parts.content[scope.region]
         key = await content.open_key(tenant_id=scope.tenant_id, job=job)
         size, digest = await content.put_artifact(
             key,
             io.BytesIO(b"content of " + workspace.encode()),
             tenant_id=scope.tenant_id,
-            job_id=job_id,
+            job=job,
             artifact_id=artifact_id,
             limit=1000,
         )
@@ -208,7 +233,7 @@ def snapshot(grounds: Grounds) -> str:
     paths = [f"/tenants/{grounds.tenant.id}", "/workspaces"]
     paths += [f"/tenants/{grounds.tenant.id}/{noun}" for noun in ("members", "keys", "bindings")]
     for workspace in (grounds.own, grounds.sibling, grounds.archived):
-        nouns = ("keys", "bindings", "service-accounts", "images", "jobs")
+        nouns = ("keys", "bindings", "service-accounts", "images", "jobs", "environments")
         paths += [f"/workspaces/{workspace}/{noun}" for noun in nouns]
     found = {path: _without_times(owner.get(path, params={"limit": 200}).json()) for path in paths}
     return json.dumps(found, indent=1, sort_keys=True)

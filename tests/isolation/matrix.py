@@ -3,12 +3,13 @@
 Nothing here lists routes. A route whose parameters or body nobody knows raises UnknownToTheGeneratorError.
 """
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from tests.isolation.bodies import JSON, UNREADABLE, UnknownToTheGeneratorError, body_of
-from tests.isolation.grounds import KINDS, WHOLE_TENANT, Actor, Grounds
+from tests.isolation.grounds import KINDS, SLUGS, WHOLE_TENANT, Actor, Grounds
 from tests.isolation.wire import Headers
 
 from tenantry.capabilities.access.types import Permission
@@ -19,6 +20,7 @@ from tenantry.interfaces.api.routing import PREFIX, Mark, Reach, RouteSpec
 # Queries without which a route would not end, or not begin.
 _QUERIES: Final = {"/workspaces/{ws}/jobs/{job}/logs": "?follow=false"}
 _MALFORMED: Final = "not-an-id"
+_THINGS: Final = KINDS.keys() | SLUGS
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,10 @@ def _variants_of_thing(
     spec: RouteSpec, name: str, grounds: Grounds, others: dict[str, Grounds]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     place = place_of(spec, grounds)
-    yield "never", {name: format_id(KINDS[name], new_id())}
+    yield "never", {name: f"n-{secrets.token_hex(5)}" if name in SLUGS else format_id(KINDS[name], new_id())}
     yield "malformed", {name: _MALFORMED}
-    yield "sibling", {name: grounds.things[grounds.sibling, name]}
+    if (grounds.sibling, name) in grounds.things:
+        yield "sibling", {name: grounds.things[grounds.sibling, name]}
     if (place, name) in grounds.gone:
         yield "gone", {name: grounds.gone[place, name]}
     for variant, other in others.items():
@@ -139,7 +142,7 @@ def _variants_of_thing(
 
 
 def _things_at(spec: RouteSpec, grounds: Grounds, workspace: str) -> dict[str, str]:
-    return {name: grounds.things[workspace, name] for name in spec.parameters if name in KINDS}
+    return {name: grounds.things[workspace, name] for name in spec.parameters if name in _THINGS}
 
 
 def _judge(spec: RouteSpec, actor: Actor, varied: str, variant: str) -> Verdict:
@@ -152,9 +155,9 @@ def _judge(spec: RouteSpec, actor: Actor, varied: str, variant: str) -> Verdict:
         return _MISSING
     if varied == "ws" and variant == "archived" and spec.method != "GET" and not spec.closed_too:
         return Verdict(403, "workspace_archived")
-    inner = varied in KINDS or (variant == "archived" and any(name in KINDS for name in spec.parameters))
+    inner = varied in _THINGS or (variant == "archived" and any(name in _THINGS for name in spec.parameters))
     if inner:
-        return _MALFORMED_ID if variant == "malformed" else _ABSENT
+        return _MALFORMED_ID if variant == "malformed" and varied not in SLUGS else _ABSENT
     return _passed(spec)
 
 

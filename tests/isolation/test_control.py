@@ -2,10 +2,11 @@
 
 import io
 import json
+import secrets
 import tarfile
 
 import pytest
-from tests.conftest import MakeTenant
+from tests.conftest import MakeTenant, Tenant
 from tests.isolation.bodies import JSON, body_of
 from tests.isolation.grounds import WHOLE_TENANT, World
 from tests.isolation.matrix import own_values, target_of
@@ -20,8 +21,20 @@ pytestmark = pytest.mark.xdist_group("isolation")
 _CHANGING = [spec for spec in ALL_ROUTES if spec.method != "GET"]
 
 
-def _fresh(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict[str, str]:
-    """Own ids, but of the innermost thing a fresh one, so that what a route ends is nobody else's."""
+def _fresh(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> tuple[dict[str, str], str | None]:
+    """Own ids, but of the innermost thing a fresh one, so that what a route ends is nobody else's; and whose key."""
+    if spec.parameters == ("tenant", "operation"):
+        return _asked_for(make_tenant(plan="free"))
+    return _fresh_thing(spec, world, make_tenant), None
+
+
+def _asked_for(tenant: Tenant) -> tuple[dict[str, str], str]:
+    """A tenant whose move to another region waits for its owner's word."""
+    asked = tenant.installation.platform.post(f"/tenants/{tenant.id}/move", json={"region": "eu"})
+    return {"tenant": tenant.id, "operation": asked.json()["id"]}, tenant.bootstrap_key
+
+
+def _fresh_thing(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict[str, str]:
     values = own_values(spec, world.us)
     grounds, last = world.us, (spec.parameters or ("",))[-1]
     if last == "tenant" and spec.needs is Permission.PLATFORM_ADMIN:
@@ -33,6 +46,9 @@ def _fresh(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict[str, 
         account = grounds.post(f"/workspaces/{grounds.own}/service-accounts", {"name": f"for {spec.path}"})["id"]
         body = {"name": "x", "roles": ["ci"]} if last == "key" else {"principal": account, "role": "ci"}
         values[last] = grounds.post(f"{path}/{last}s", body)["id"]
+    elif last == "environment":
+        body = {"slug": f"e-{secrets.token_hex(4)}", "kind": "dev"}
+        values[last] = grounds.tenant.owner.post(f"/workspaces/{grounds.own}/environments", json=body).json()["slug"]
     elif last == "image":
         target = f"/workspaces/{grounds.own}/images?name=fresh-to-remove&format=directory"
         headers = {"Content-Type": "application/x-tar"}
@@ -49,9 +65,9 @@ def _tar() -> bytes:
     return content.getvalue()
 
 
-def _do(spec: RouteSpec, values: dict[str, str], world: World, wire: Wire) -> Answer:
+def _do(spec: RouteSpec, values: dict[str, str], world: World, wire: Wire, *, owner: str | None) -> Answer:
     platform = spec.needs is Permission.PLATFORM_ADMIN
-    key = world.installation.platform_key if platform else world.us.admin.key
+    key = owner or (world.installation.platform_key if platform else world.us.admin.key)
     if spec.raw_body:
         target = f"{target_of(spec, values)}?name=fresh&format=directory"
         return wire.send(spec.method, target, key=key, headers=(("Content-Type", "application/x-tar"),), body=_tar())
@@ -66,15 +82,16 @@ def _do(spec: RouteSpec, values: dict[str, str], world: World, wire: Wire) -> An
 
 @pytest.mark.parametrize("spec", _CHANGING, ids=[f"{spec.method} {spec.path}" for spec in _CHANGING])
 def test_whoever_may_can(spec: RouteSpec, world: World, wire: Wire, make_tenant: MakeTenant) -> None:
-    values = _fresh(spec, world, make_tenant)
-    answer = _do(spec, values, world, wire)
+    values, owner = _fresh(spec, world, make_tenant)
+    answer = _do(spec, values, world, wire, owner=owner)
     assert answer.status == spec.status, f"{answer} {answer.body[:300]!r}"
     if answer.body and spec.status == 201:
-        assert json.loads(answer.body)["id"]
+        made = json.loads(answer.body)
+        assert made.get("id") or made["slug"]
 
 
 def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) -> None:
     for grounds in (world.us, world.eu, world.neighbour):
-        kinds = {"key", "binding", "account", "job", "artifact", "image"}
+        kinds = {"key", "binding", "account", "job", "artifact", "image", "environment"}
         assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
-        assert {kind for place, kind in grounds.things if place == WHOLE_TENANT} == {"key", "binding"}
+        assert {kind for place, kind in grounds.things if place == WHOLE_TENANT} == {"key", "binding", "operation"}

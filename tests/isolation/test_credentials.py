@@ -87,13 +87,17 @@ def test_the_platform_key_finds_no_workspace_in_the_installations_own_tenant(wor
             assert (answer.status, answer.code) == (404, "not_found"), f"{spec.method} {spec.path}: {answer}"
 
 
+_NOT_YET = {"/tenants/{tenant}/certificate": 404}
+"""What there is of an erased tenant only."""
+
+
 def test_the_platform_key_opens_what_is_the_operators(world: World, wire: Wire) -> None:
     """The control beside the refusals: each route of the operator lets it through, for tenants of every region."""
     for spec in _CLOSED:
         if spec.needs is Permission.PLATFORM_ADMIN or spec.platform:
             for grounds in (world.us, world.eu):
                 answer = _through(spec, own_values(spec, grounds), world, wire)
-                expected = 200 if spec.method == "GET" else 400
+                expected = _NOT_YET.get(spec.path, 200) if spec.method == "GET" else 400
                 assert answer.status == expected, f"{spec.method} {spec.path}: {answer}"
 
 

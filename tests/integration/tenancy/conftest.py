@@ -1,0 +1,45 @@
+"""An installation whose deleted tenants are erased at once, and tenants with one of everything."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.conftest import Installation, start_installation
+from tests.integration.tenancy.ground import Exported, Inhabited, MakeInhabited, export, inhabit
+
+from tenantry.foundation.database.embedded import EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+def leaving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One installation for all tests of this process that erase."""
+    home = tmp_path_factory.mktemp("leaving") / "home"
+    started = start_installation(home, TENANTRY_TENANTS__RETENTION_DAYS="0")
+    yield started
+    started.stop()
+    EmbeddedPostgres(home).purge()
+
+
+@pytest.fixture(scope="session")
+def make_inhabited(leaving: Installation) -> MakeInhabited:
+    """Make tenants with a canary in every text."""
+
+    def make(**fields: str) -> Inhabited:
+        return inhabit(leaving, **fields)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Another installation, with secrets and keys of its own."""
+    home = tmp_path_factory.mktemp("elsewhere") / "home"
+    started = start_installation(home)
+    yield started
+    started.stop()
+    EmbeddedPostgres(home).purge()
+
+
+@pytest.fixture(scope="session")
+def exported(make_inhabited: MakeInhabited) -> Exported:
+    """A tenant and its archive, made once and changed by nobody."""
+    return export(make_inhabited())

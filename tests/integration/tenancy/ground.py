@@ -1,0 +1,292 @@
+"""Tenants with one of everything, what two copies of one share, and where a word of one still stands."""
+
+import asyncio
+import hashlib
+import io
+import secrets
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import httpx
+from tests.conftest import Installation, Tenant
+
+from tenantry.entrypoints.addresses import DIRECTORY_DATABASE, embedded_dsn
+from tenantry.foundation.database.embedded import EmbeddedPostgres
+from tenantry.foundation.ids import Prefix, parse_id
+
+Json = dict[str, Any]
+Members = dict[str, bytes]
+MakeInhabited = Callable[..., "Inhabited"]
+_Found = TypeVar("_Found")
+
+# What belongs to the place or the moment, not to the tenant: it differs after a move, as it should.
+_PLACED = {
+    "tenants": ("region", "isolation"),
+    "workspaces": ("region",),
+    "api_keys": ("last_used_at",),
+}
+_PASSING = frozenset({"entries", "purges", "outbox", "audit_unsealed", "tenant_state"})
+_TRAIL = frozenset({"audit_events", "audit_heads", "audit_sequence"})
+Sums = dict[str, tuple[int, str]]
+
+
+def until(look: Callable[[], _Found | None], *, seconds: float = 30.0) -> _Found:
+    """Look until there is something; what is not there in time is an error."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+    return found
+
+
+@dataclass
+class Inhabited:
+    """A tenant, and a word that stands in every text of it."""
+
+    tenant: Tenant
+    word: str
+    workspace: str
+    job: str
+    artifact: str
+    key: str = field(repr=False)
+
+    @property
+    def installation(self) -> Installation:
+        return self.tenant.installation
+
+    @property
+    def tenant_id(self) -> UUID:
+        return parse_id(Prefix.TENANT, self.tenant.id)
+
+    @property
+    def path(self) -> str:
+        return f"/tenants/{self.tenant.id}"
+
+    def operations(self, kind: str) -> list[Json]:
+        answer = self.installation.platform.get(f"{self.path}/operations")
+        assert answer.status_code == 200, answer.text
+        return [each for each in answer.json()["items"] if each["kind"] == kind]
+
+    def until_status(self, kind: str, *statuses: str, seconds: float = 30.0) -> Json:
+        """Wait until the latest operation of a kind has ended so."""
+
+        def ended() -> Json | None:
+            found = self.operations(kind)
+            return found[0] if found and found[0]["status"] in statuses else None
+
+        return until(ended, seconds=seconds)
+
+    def readable(self, client: httpx.Client | None = None) -> tuple[str, bytes]:
+        """Read the job's log and artifact: what only keys, rows and objects together give."""
+        client = client or self.tenant.owner
+        job = f"/workspaces/{self.workspace}/jobs/{self.job}"
+        log = client.get(f"{job}/logs", params={"follow": "false"})
+        content = client.get(f"{job}/artifacts/{self.artifact}/content")
+        assert (log.status_code, content.status_code) == (200, 200), log.text + content.text
+        return "".join(line["text"] for line in log.json()["items"]), content.content
+
+
+def inhabit(installation: Installation, **fields: str) -> Inhabited:
+    """Make a tenant through the API with everything a tenant can have."""
+    word = f"canary{secrets.token_hex(6)}"
+    place = {"region": "us", "isolation": "row_level", **fields}
+    owner = {"email": f"{word}@x.example", "name": word, "user_id": word}
+    texts = {"settings": {"default_model": word}, "metadata": {word: word}, "contacts": {word: word}}
+    body = {"name": word, "slug": f"t-{secrets.token_hex(6)}", "plan": "enterprise", "owner": owner, **texts, **place}
+    answer = installation.platform.post("/tenants", json=body | {"billing": {word: word}, "compliance": {word: word}})
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    tenant = Tenant(installation, made["id"], made["slug"], place["region"], made["bootstrap_key"]["secret"])
+    settings = {"persistence_mode": "full", "allowed_images": ["*"]}
+    workspace = tenant.workspace(word, path=f"teams/{word}", settings=settings)
+    base = f"/workspaces/{workspace}"
+    _post(tenant, f"{base}/environments", {"slug": "dev-1", "kind": "dev", "description": word})
+    account = _post(tenant, f"{base}/service-accounts", {"name": word})["id"]
+    _post(tenant, f"{base}/bindings", {"principal": account, "role": "viewer"})
+    key = tenant.key(workspace, "workspace-admin")
+    image = tenant.owner.post(
+        f"{base}/images",
+        params={"name": word, "format": "directory"},
+        content=_root(word),
+        headers={"Content-Type": "application/x-tar"},
+    )
+    assert image.status_code == 201, image.text
+    script = f"echo {word}; echo {word} > /outputs/{word}.txt"
+    wanted = {
+        "command": ["sh", "-c", script],
+        "artifacts": ["outputs/*.txt"],
+        "labels": {"name": word},
+        "env": {"WORD": word},
+    }
+    job = tenant.owner.post(f"{base}/jobs", params={"wait": 60}, json=wanted)
+    assert job.status_code == 202, job.text
+    assert job.json()["status"] == "succeeded", job.text
+    artifacts = tenant.owner.get(f"{base}/jobs/{job.json()['id']}/artifacts").json()["items"]
+    return Inhabited(tenant, word, workspace, job.json()["id"], artifacts[0]["id"], key)
+
+
+def _post(tenant: Tenant, path: str, body: Json) -> Json:
+    answer = tenant.owner.post(path, json=body, headers={"Idempotency-Key": secrets.token_hex(8)})
+    assert answer.status_code in (200, 201), answer.text
+    found: Json = answer.json()
+    return found
+
+
+def _root(word: str) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in {"etc/word": word.encode(), "bin/tool": b"\x00" * 100_000}.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755
+            archive.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("bin/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "tool"
+        archive.addfile(link)
+    return packed.getvalue()
+
+
+def superuser_dsn(installation: Installation, database: str) -> str:
+    superuser = EmbeddedPostgres(installation.home).superuser
+    return embedded_dsn(installation.home, user=superuser.user, password=superuser.password, database=database)
+
+
+async def databases(installation: Installation) -> list[str]:
+    connection = await asyncpg.connect(superuser_dsn(installation, "postgres"))
+    try:
+        rows = await connection.fetch("select datname from pg_database where datname ~ '^tenantry_' order by 1")
+    finally:
+        await connection.close()
+    return [row["datname"] for row in rows]
+
+
+_TABLES = """
+    select n.nspname || '.' || c.relname as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind = 'r' and n.nspname not in ('pg_catalog', 'information_schema') order by 1
+"""
+
+
+async def rows_with(installation: Installation, *words: str) -> set[str]:
+    """Name the tables, in all databases, in which one of the words stands: as text, or as bytes."""
+    found = set()
+    for database in await databases(installation):
+        connection = await asyncpg.connect(superuser_dsn(installation, database))
+        try:
+            for row in await connection.fetch(_TABLES):
+                texts = [text for word in words for text in (word, word.encode().hex())]
+                asked = f"select exists (select from {row['name']} t where t::text ~ $1)"
+                if await connection.fetchval(asked, "|".join(texts)):
+                    found.add(f"{database}.{row['name']}")
+        finally:
+            await connection.close()
+    return found
+
+
+def files_with(installation: Installation, *words: str) -> set[str]:
+    """Name the files beside the database in whose name or content one of the words stands."""
+    found = set()
+    for region in ("us", "eu"):
+        for path in (installation.home / region).rglob("*"):
+            content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+            if any(word in str(path) or word.encode() in content for word in words):
+                found.add(str(path.relative_to(installation.home)))
+    return found
+
+
+async def rows_of(installation: Installation, tenant_id: UUID) -> dict[str, Sums]:
+    """Count and sum up every table of a tenant, by database and schema: what is as before has the same sums."""
+    found: dict[str, Sums] = {}
+    for database in await databases(installation):
+        connection = await asyncpg.connect(superuser_dsn(installation, database))
+        try:
+            columns = await connection.fetch(
+                """select table_schema as schema, table_name as name,
+                          array_agg(column_name::text order by column_name) as columns
+                   from information_schema.columns where table_schema !~ '^(pg_|information_schema|directory)'
+                   group by 1, 2 having 'tenant_id' = any (array_agg(column_name::text)) order by 1, 2"""
+            )
+            for row in columns:
+                named = [f"t.{name}" for name in row["columns"] if name not in _PLACED.get(row["name"], ())]
+                counted = await connection.fetchrow(
+                    f"""select count(*) as count, coalesce(md5(string_agg(d, '' order by d)), '') as sum
+                        from (select md5(row({", ".join(named)})::text) as d
+                              from {row["schema"]}.{row["name"]} t where t.tenant_id = $1) as rows""",
+                    tenant_id,
+                )
+                if counted and counted["count"]:
+                    place = found.setdefault(f"{database}.{row['schema']}", {})
+                    place[row["name"]] = (counted["count"], counted["sum"])
+        finally:
+            await connection.close()
+    return found
+
+
+def lasting(rows: dict[str, Sums], *, trail: bool = False) -> Sums:
+    """What stays as it is when nobody does anything, of a tenant in one place; with `trail` its events too."""
+    tables = [(name, sums) for place in rows.values() for name, sums in place.items()]
+    left_out = _PASSING if trail else _PASSING | _TRAIL
+    kept = [(name, sums) for name, sums in tables if name not in left_out]
+    assert len(kept) == len(dict(kept)), "the tenant lies in two places"
+    return dict(kept)
+
+
+def rows_sync(installation: Installation, tenant_id: UUID) -> dict[str, Sums]:
+    return asyncio.run(rows_of(installation, tenant_id))
+
+
+def files_of(installation: Installation, tenant: str, region: str) -> dict[str, bytes]:
+    """Objects and images of a tenant in a region, by their path."""
+    folder = installation.home / region / tenant
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def directory_dsn(installation: Installation) -> str:
+    return superuser_dsn(installation, DIRECTORY_DATABASE)
+
+
+def home_of(installation: Installation, region: str, tenant: str) -> Path:
+    return installation.home / region / tenant
+
+
+@dataclass
+class Exported:
+    """A tenant, and the archive of it with its key."""
+
+    inhabited: Inhabited
+    archive: bytes = field(repr=False)
+    key: str = field(repr=False)
+    operation: Json = field(default_factory=dict)
+
+
+def export(inhabited: Inhabited) -> Exported:
+    """Have a tenant exported and fetch the archive, as its owner."""
+    owner = inhabited.tenant.owner
+    answer = owner.post(f"{inhabited.path}/export")
+    assert answer.status_code == 202, answer.text
+    operation = inhabited.until_status("export", "succeeded", "failed")
+    assert operation["status"] == "succeeded", operation
+    path = f"{inhabited.path}/exports/{operation['id']}"
+    told, content = owner.get(path), owner.get(f"{path}/content")
+    assert (told.status_code, content.status_code) == (200, 200), told.text
+    archive = content.content
+    assert (told.json()["size_bytes"], told.json()["sha256"]) == (len(archive), hashlib.sha256(archive).hexdigest())
+    return Exported(inhabited, archive, told.json()["key"], operation)
+
+
+def send_archive(target: Installation, archive: bytes, key: str, **query: str) -> httpx.Response:
+    headers = {"Content-Type": "application/x-tar", "X-Export-Key": key}
+    return target.platform.post("/tenants/import", params={"region": "us", **query}, content=archive, headers=headers)
+
+
+def members_of(archive: bytes) -> Members:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        return {each.name: opened.extractfile(each).read() for each in opened}  # type: ignore[union-attr]

@@ -1,0 +1,300 @@
+"""Whatever an archive claims: it is refused whole, by name of the rule, and nothing of it is kept."""
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import io
+import json
+import secrets
+import tarfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from tests.conftest import Installation
+from tests.integration.tenancy.ground import (
+    Exported,
+    Json,
+    Members,
+    directory_dsn,
+    members_of,
+    rows_of,
+    send_archive,
+)
+
+from tenantry.foundation.ids import Prefix, format_id, new_id
+
+Change = Callable[[Members, Json], object]
+
+
+def packed(members: Members, *extra: tarfile.TarInfo, form: int = tarfile.GNU_FORMAT) -> bytes:
+    """Pack members in their order; `extra` come before the manifest, without content."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
+        for name, content in members.items():
+            if name == "manifest.json":
+                for each in extra:
+                    archive.addfile(each)
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def changed(archive: bytes, change: Change, *, told: bool = True) -> bytes:
+    """Change members and manifest, and unless `told` is off have the manifest tell what is now there."""
+    members = members_of(archive)
+    manifest = json.loads(members.pop("manifest.json"))
+    change(members, manifest)
+    if told:
+        before = {each["name"]: each for each in manifest["members"]}
+        manifest["members"] = [
+            {
+                **before.get(name, {}),
+                "name": name,
+                "size_bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+            for name, content in members.items()
+        ]
+    return packed({**members, "manifest.json": json.dumps(manifest).encode()})
+
+
+def special(kind: bytes, name: str, linkname: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, linkname
+    return member
+
+
+def table_of(manifest: Json, name: str) -> Json:
+    found: Json = next(table for table in manifest["tables"] if table["name"] == name)
+    return found
+
+
+def edit_rows(name: str, edit: Callable[[list[Any], list[str]], Any]) -> Change:
+    """Edit each row of a table, as a list beside its columns."""
+
+    def change(members: Members, manifest: Json) -> None:
+        columns, key = table_of(manifest, name)["columns"], f"rows/{name}.000000.jsonl"
+        lines = []
+        for line in members[key].splitlines():
+            row = json.loads(line)
+            replaced = edit(row, columns)
+            lines.append(json.dumps(row if replaced is None else replaced).encode())
+        members[key] = b"\n".join(lines) + b"\n"
+
+    return change
+
+
+def put(name: str, value: str | None) -> Callable[[list[Any], list[str]], None]:
+    def edit(row: list[Any], columns: list[str]) -> None:
+        row[columns.index(name)] = value
+
+    return edit
+
+
+def add_table(name: str) -> Change:
+    def change(members: Members, manifest: Json) -> None:
+        del members
+        manifest["tables"].append({"name": name, "columns": ["tenant_id"], "rows": 0, "sum": "0/0"})
+
+    return change
+
+
+def rename_column(_members: Members, manifest: Json) -> None:
+    table_of(manifest, "jobs")["columns"][0] = "no_such_column"
+
+
+def another_tenant(_members: Members, manifest: Json) -> None:
+    manifest["tenant"] = format_id(Prefix.TENANT, new_id())
+
+
+def another_count(_members: Members, manifest: Json) -> None:
+    table_of(manifest, "jobs")["rows"] += 1
+
+
+def two_tenants(members: Members, manifest: Json) -> None:
+    members["rows/tenants.000000.jsonl"] *= 2
+    table_of(manifest, "tenants")["rows"] = 2
+
+
+def without_keys(members: Members, manifest: Json) -> None:
+    del manifest, members["keys/keyset.json"]
+
+
+def no_keysets(members: Members, manifest: Json) -> None:
+    del manifest
+    members["keys/keyset.json"] = b'{"keysets": []}'
+
+
+def gap(members: Members, manifest: Json) -> None:
+    del manifest
+    members["rows/jobs.000002.jsonl"] = members["rows/jobs.000000.jsonl"]
+
+
+TOLD: dict[str, tuple[Change, str]] = {
+    "a table of ours that is left out": (add_table("api_keys"), "tables"),
+    "keysets as rows": (add_table("keysets"), "tables"),
+    "a table that is none": (add_table("pg_authid"), "tables"),
+    "the queue's entries": (add_table("queue.entries"), "tables"),
+    "rows of no table": (lambda m, _: m.update({"rows/secrets.000000.jsonl": b"[]\n"}), "tables"),
+    "a column that is none": (rename_column, "columns"),
+    "a row of another tenant": (edit_rows("jobs", put("tenant_id", str(new_id()))), "tenant"),
+    "a row of no tenant": (edit_rows("jobs", put("tenant_id", None)), "tenant"),
+    "a row too long": (edit_rows("jobs", lambda row, _: [*row, "more"]), "rows"),
+    "a row that is no list": (edit_rows("jobs", lambda _row, _: {"a": 1}), "rows"),
+    "a value that is no text": (edit_rows("jobs", lambda row, _: [*row[:-1], {"a": 1}]), "rows"),
+    "more rows than told": (another_count, "rows"),
+    "a member between missing": (gap, "rows"),
+    "nesting": (lambda m, _: m.update({"rows/jobs.000000.jsonl": b"[" * 100_000 + b"\n"}), "rows"),
+    "two tenants": (two_tenants, "tenant"),
+    "no owner": (edit_rows("tenants", put("owner", "{}")), "owner"),
+    "no keys": (without_keys, "keys"),
+    "no keysets": (no_keysets, "keys"),
+    "the way up": (lambda m, _: m.update({"objects/../../x": b""}), "name"),
+    "an absolute name": (lambda m, _: m.update({"/etc/passwd": b""}), "name"),
+    "a name of no place": (lambda m, _: m.update({"readme.txt": b""}), "name"),
+    "NUL in a name": (lambda m, _: m.update({"objects/a\nb": b""}), "name"),
+    "a form of later": (lambda _, told: told.update({"format": "tenantry-export/2"}), "manifest"),
+    "an unknown member of the manifest": (lambda _, told: told.update({"more": 1}), "manifest"),
+}
+UNTOLD: dict[str, tuple[Change, str]] = {
+    "a member changed": (lambda m, _: m.update({next(iter(m)): b"[]"}), "digest"),
+    "a member more": (lambda m, _: m.update({"objects/more": b""}), "members"),
+    "a member less": (lambda m, _: m.pop(next(name for name in m if name.startswith("objects/"))), "members"),
+}
+
+
+def refused(answer: httpx.Response) -> str:
+    assert (answer.status_code, answer.json()["code"]) == (422, "archive_refused"), answer.text
+    return str(answer.json()["rule"])
+
+
+async def left(target: Installation, exported: Exported) -> list[Any]:
+    """What there is of the tenant in an installation that has refused it."""
+    rows = await rows_of(target, exported.inhabited.tenant_id)
+    files = list(target.home.glob("*/imports/*"))
+    folders = list(target.home.glob(f"*/{exported.inhabited.tenant.id}"))
+    connection = await asyncpg.connect(directory_dsn(target))
+    try:
+        placed = await connection.fetchval(
+            "select count(*) from directory.tenants where tenant_id = $1", exported.inhabited.tenant_id
+        )
+    finally:
+        await connection.close()
+    return [each for each in (rows, files, folders, placed) if each]
+
+
+@pytest.mark.parametrize("name", [*TOLD, *UNTOLD])
+async def test_a_hostile_archive_is_refused(name: str, exported: Exported, elsewhere: Installation) -> None:
+    change, rule = TOLD.get(name) or UNTOLD[name]
+    archive = changed(exported.archive, change, told=name in TOLD)
+    assert refused(send_archive(elsewhere, archive, exported.key)) == rule
+    assert await left(elsewhere, exported) == []
+
+
+SPECIALS = {
+    "a symbolic link": special(tarfile.SYMTYPE, "objects/link", "/etc/passwd"),
+    "a hard link": special(tarfile.LNKTYPE, "objects/link", "manifest.json"),
+    "a device": special(tarfile.CHRTYPE, "objects/device"),
+    "a pipe": special(tarfile.FIFOTYPE, "objects/pipe"),
+    "a directory": special(tarfile.DIRTYPE, "objects/folder"),
+    "a sparse file": special(tarfile.GNUTYPE_SPARSE, "objects/sparse"),
+    "a long link": special(tarfile.GNUTYPE_LONGLINK, "objects/long"),
+}
+
+
+@pytest.mark.parametrize("name", SPECIALS)
+async def test_what_is_no_plain_file_is_refused(name: str, exported: Exported, elsewhere: Installation) -> None:
+    archive = packed(members_of(exported.archive), SPECIALS[name])
+    assert refused(send_archive(elsewhere, archive, exported.key)) == "type"
+    assert await left(elsewhere, exported) == []
+
+
+def _twice(archive: bytes) -> bytes:
+    members = members_of(archive)
+    name = next(name for name in members if name.startswith("objects/"))
+    member = tarfile.TarInfo(name)
+    return packed(members, member)
+
+
+def _after_manifest(archive: bytes) -> bytes:
+    return packed({**members_of(archive), "objects/late": b""})
+
+
+WHOLE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "cut short": (lambda archive: archive[: len(archive) // 2], "cut"),
+    "without its end": (lambda archive: archive[:-1024], "head"),
+    "with something after its end": (lambda archive: archive + b"more", "end"),
+    "a member twice": (_twice, "name"),
+    "something after the manifest": (_after_manifest, "manifest"),
+    "without a manifest": (lambda _: packed({"objects/a": b""}), "manifest"),
+    "nothing at all": (lambda _: b"", "head"),
+    "noise": (lambda _: secrets.token_bytes(5000), "head"),
+    "gzip": (gzip.compress, "head"),
+    "extended headers": (
+        lambda archive: packed({"objects/" + "é" * 100: b"", **members_of(archive)}, form=tarfile.PAX_FORMAT),
+        "type",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_a_torn_archive_is_refused(name: str, exported: Exported, elsewhere: Installation) -> None:
+    tear, rule = WHOLE[name]
+    assert refused(send_archive(elsewhere, tear(exported.archive), exported.key)) == rule
+    assert await left(elsewhere, exported) == []
+
+
+@pytest.mark.parametrize("key", ["", "short", "!" * 43, base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")])
+async def test_a_wrong_key_opens_nothing(key: str, exported: Exported, elsewhere: Installation) -> None:
+    answer = send_archive(elsewhere, exported.archive, key)
+    assert (answer.status_code, answer.json()["code"]) == (422, "export_key_wrong")
+    assert await left(elsewhere, exported) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    {
+        "a moment that is none": edit_rows("jobs", put("queued_at", "yesterday, or so")),
+        "a status that is none": edit_rows("jobs", put("status", "splendid")),
+        "no value where one must be": edit_rows("jobs", put("command", None)),
+        "a job of no workspace": edit_rows("jobs", put("workspace_id", str(new_id()))),
+        "rows that the sum does not know": edit_rows("jobs", put("reason", "another")),
+        "an image that is none": lambda m, _: m.update(
+            {next(n for n in m if n.startswith("images/")): b"no tar at all" * 100}
+        ),
+        "an image with a way up": lambda m, _: m.update(
+            {next(n for n in m if n.startswith("images/")): packed({"../../up": b"x"})}
+        ),
+    }.items(),
+)
+async def test_what_only_the_database_or_the_store_sees_fails_and_leaves_nothing(
+    name: str, change: Change, exported: Exported, elsewhere: Installation
+) -> None:
+    answer = send_archive(elsewhere, changed(exported.archive, change), exported.key, isolation="schema_level")
+    assert answer.status_code == 202, answer.text
+    made = answer.json()
+
+    async def nothing() -> bool:
+        connection = await asyncpg.connect(directory_dsn(elsewhere))
+        try:
+            status = await connection.fetchval(
+                "select status from directory.operations where tenant_id = $1 order by operation_id desc limit 1",
+                exported.inhabited.tenant_id,
+            )
+        finally:
+            await connection.close()
+        return bool(status == "failed")
+
+    deadline = time.monotonic() + 30
+    while not await nothing():
+        assert time.monotonic() < deadline, name
+        await asyncio.sleep(0.05)
+    assert await left(elsewhere, exported) == []
+    assert elsewhere.client(made["bootstrap_key"]["secret"]).get("/me").status_code == 401
+    assert elsewhere.platform.get(f"/tenants/{made['tenant']}").status_code == 404
