@@ -132,6 +132,8 @@ DATABASES = [
         "create function fence.loot() returns int language sql security definer as 'select 1'",
         "fence.loot",
     ),
+    ("function_open", "grant execute on function pg_catalog.lo_creat(integer) to public", "lo_creat"),
+    ("function_open", "grant execute on function pg_catalog.pg_prepared_statement() to tenantry_app", "prepared"),
     (
         "canary_leaked",
         "create policy loot on tenantry.outbox using (true); drop policy tenant_read on tenantry.outbox",
@@ -205,8 +207,8 @@ async def findings_after(database: Database, breakage: str) -> dict[str, str]:
         try:
             await connection.execute(breakage)
             await connection.execute("set local track_activities = off; set local role tenantry_app")
-            probes = (selftest._role(connection), selftest._tables(connection), selftest._definers(connection))
-            findings = [finding for probe in probes for finding in await probe]
+            probes = (selftest._role, selftest._tables, selftest._definers, selftest._functions)
+            findings = [finding for probe in probes for finding in await probe(connection)]
             findings += await selftest._canary(connection, database.signer)
         finally:
             await transaction.rollback()

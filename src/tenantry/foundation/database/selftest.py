@@ -135,6 +135,7 @@ async def examine_cell(dsn: str, *, signer: ContextSigner) -> list[Finding]:
             findings += await _role(connection)
             findings += await _tables(connection)
             findings += await _definers(connection)
+            findings += await _functions(connection)
             findings += await _siblings(connection, dsn)
             findings += await _canary(connection, signer)
         finally:
@@ -176,6 +177,21 @@ async def _definers(connection: "Connection") -> list[Finding]:
     )
     remedy = "revoke execute on it from public and tenantry_app"
     return [Finding("definer_callable", f"{row['name']} is a callable definer function", remedy) for row in rows]
+
+
+async def _functions(connection: "Connection") -> list[Finding]:
+    """Look for what PostgreSQL lets everybody do and no policy fences: large objects, others' statements."""
+    rows = await connection.fetch(
+        """select p.oid::regprocedure::text as name from pg_proc p
+           where p.pronamespace = 'pg_catalog'::regnamespace and has_function_privilege(p.oid, 'EXECUTE')
+             and (p.proname = 'pg_prepared_statement' or p.proname ^@ 'lo_' or p.proname in ('loread', 'lowrite'))
+           order by 1"""
+    )
+    if not rows:
+        return []
+    names = ", ".join(row["name"] for row in rows)
+    remedy = "revoke execute on these functions from public (docs/how-to/configure-a-region.md)"
+    return [Finding("function_open", f"the application role may call {names}", remedy)]
 
 
 async def _siblings(connection: "Connection", dsn: str) -> list[Finding]:
