@@ -3,6 +3,7 @@
 import io
 import json
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -25,6 +26,7 @@ KINDS: Final = {
     "artifact": Prefix.ARTIFACT,
     "image": Prefix.IMAGE,
     "operation": Prefix.OPERATION,
+    "export": Prefix.OPERATION,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment"})
@@ -109,6 +111,7 @@ def _furnish(tenant: Tenant) -> Grounds:
         _add_key_and_binding(grounds, place, path)
     _add_key_and_binding(grounds, sibling, f"/workspaces/{sibling}")
     grounds.things[WHOLE_TENANT, "operation"] = _called_off_move(grounds)
+    grounds.things[WHOLE_TENANT, "export"] = _finished_export(grounds)
     grounds.delete(f"/workspaces/{archived}")
     grounds.actors = [
         *(_workspace_actor(grounds, role) for role in WORKSPACE_ROLES),
@@ -126,6 +129,17 @@ def _called_off_move(grounds: Grounds) -> str:
     assert asked.status_code == 202, asked.text
     operation = str(asked.json()["id"])
     grounds.post(f"{place}/operations/{operation}/cancel", {})
+    return operation
+
+
+def _finished_export(grounds: Grounds) -> str:
+    """Have the owner's archive made, and wait until it is ready."""
+    place = f"/tenants/{grounds.tenant.id}"
+    operation = str(grounds.post(f"{place}/export", {})["id"])
+    deadline = time.monotonic() + 30
+    while grounds.tenant.owner.get(f"{place}/operations/{operation}").json()["status"] == "running":
+        assert time.monotonic() < deadline, "the export did not end"
+        time.sleep(0.1)
     return operation
 
 

@@ -44,6 +44,20 @@ class TenantOperation(TypedDict, total=False):
     updated_at: str
 
 
+class TenantExport(TypedDict):
+    """`key` opens the keys in the archive: keep it apart from that."""
+
+    status: str
+    size_bytes: int
+    sha256: str
+    key: str
+
+
+class TenantImport(TenantOperation, total=False):
+    tenant: str
+    bootstrap_key: BootstrapKey
+
+
 class ReloadedTenants(TypedDict, total=False):
     """`changed` and `skipped` name files, fields and lines, never values."""
 

@@ -37,11 +37,15 @@ class Rounds:
     else from time to time: what was not told, or told in vain, is found then. Its connection is closed in between.
     """
 
-    def __init__(self, dsn: str, *, region: str, directory: Directory, clock: Clock) -> None:
+    def __init__(
+        self, dsn: str, *, region: str, directory: Directory, clock: Clock, look_seconds: float = _LOOK_SECONDS
+    ) -> None:
+        """`look_seconds`: how old what the directory said may be; a loop that is woken by news wants 0."""
         self._dsn = dsn
         self._region = region
         self._directory = directory
         self._clock = clock
+        self._look_seconds = look_seconds
         self._pools: dict[str, Pool] = {}
         self._places: tuple[str, ...] = (SHARED,)
         self._looked_at = float("-inf")
@@ -106,9 +110,9 @@ class Rounds:
             await pool.close()
 
     async def _look(self) -> None:
-        """Ask the directory which places there are, at most once a second; when it is away the last answer counts."""
+        """Ask the directory which places there are, again after a while; when it is away the last answer counts."""
         now = self._clock.monotonic()
-        if now - self._looked_at < _LOOK_SECONDS:
+        if now - self._looked_at < self._look_seconds:
             return
         try:
             self._places = (SHARED, *await self._directory.list_places(self._region))

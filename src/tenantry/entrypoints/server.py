@@ -95,8 +95,8 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
     for cell in parts.cells:
         addresses = parts.addresses.cells[cell.region]
         sealer, dispatcher, relaying = (
-            Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock)
-            for dsn in (addresses.sealer, addresses.dispatcher, addresses.dispatcher)
+            Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock, look_seconds=seconds)
+            for dsn, seconds in ((addresses.sealer, 1.0), (addresses.dispatcher, 1.0), (addresses.dispatcher, 0.0))
         )
         rounds += [sealer, dispatcher, relaying]
         for each in (sealer, relaying):

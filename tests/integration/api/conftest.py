@@ -108,5 +108,10 @@ async def beside(open_beside: OpenBeside) -> AsyncIterator[Beside]:
         yield opened
 
 
+_LIVES = ("test_tenants", "test_workspaces", "test_environments", "test_idempotency")
+"""What a tenant's life and its work are tried by, on each strategy; the rest is the same code on any."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    on_every_strategy(metafunc)
+    if metafunc.module.__name__.rpartition(".")[2] in _LIVES:
+        on_every_strategy(metafunc)

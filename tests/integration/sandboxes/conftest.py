@@ -26,5 +26,10 @@ def ground(make_ground: MakeGround) -> Ground:
     return make_ground()
 
 
+_LIVES = ("test_jobs", "test_suspension", "test_persistence")
+"""What a tenant's life and its work are tried by, on each strategy; the rest is the same code on any."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    on_every_strategy(metafunc)
+    if metafunc.module.__name__.rpartition(".")[2] in _LIVES:
+        on_every_strategy(metafunc)

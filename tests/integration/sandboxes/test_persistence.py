@@ -34,7 +34,7 @@ NO_CONTENT = {
     "api_keys.verifier": "hash of a credential",
     "audit_events.canonical": "the event as it was sealed",
     "audit_events.leaf": "digest of an event",
-    "certificates.signature": "signature of a deletion certificate",
+    "certificates.signature": "signature of what is shown of an erased tenant",
 }
 
 

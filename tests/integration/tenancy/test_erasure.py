@@ -1,15 +1,18 @@
 """A deleted tenant is erased for good, and what is left of it is a signed certificate."""
 
+import asyncio
 import base64
 
 import asyncpg
 import pytest
+from tests.conftest import Installation
 from tests.integration.tenancy.ground import (
     Inhabited,
     MakeInhabited,
     databases,
     files_with,
     home_of,
+    inhabit,
     lasting,
     rows_of,
     rows_with,
@@ -147,3 +150,26 @@ def _all(inhabited: Inhabited) -> list[dict[str, str]]:
         cursor = page["next_cursor"]
         if not cursor:
             return items
+
+
+async def test_a_deletion_is_taken_back_until_its_erasure_begins(elsewhere: Installation) -> None:
+    inhabited = await asyncio.to_thread(inhabit, elsewhere)
+    platform, path = elsewhere.platform, inhabited.path
+    deleted = platform.delete(path).json()
+    erasure = inhabited.operations("erase")[0]
+    assert (erasure["status"], erasure["due_at"]) == ("running", deleted["erase_after"])
+    assert inhabited.tenant.owner.get("/me").status_code in (401, 403)
+    assert platform.post(f"{path}/restore").json()["status"] == "active"
+    assert inhabited.operations("erase")[0]["status"] == "cancelled"
+    assert inhabited.readable()[0] == f"{inhabited.word}\n"
+    platform.delete(path)
+    assert [each["status"] for each in inhabited.operations("erase")] == ["running", "cancelled"]
+    connection = await asyncpg.connect(superuser_dsn(elsewhere, "tenantry_us"))
+    try:
+        await connection.execute(
+            "update tenantry.tenants set status_reason = 'erasing' where tenant_id = $1", inhabited.tenant_id
+        )
+    finally:
+        await connection.close()
+    answer = platform.post(f"{path}/restore")
+    assert (answer.status_code, answer.json()["code"]) == (409, "erasure_begun")

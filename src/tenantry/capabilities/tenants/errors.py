@@ -133,7 +133,7 @@ def archive_refused(rule: str, message: str) -> Invalid:
 def export_key_wrong() -> Invalid:
     return Invalid(
         "export_key_wrong",
-        "X-Export-Key: does not open this archive: give the key that GET …/exports/{operation} told",
+        "X-Export-Key: does not open this archive: give the key that GET …/exports/{export} told",
         layer="tenants",
         field="X-Export-Key",
     )

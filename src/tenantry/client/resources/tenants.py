@@ -1,13 +1,29 @@
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+from tenantry.client.archives import ArchiveUpload, Progress
 from tenantry.client.calls import Call, delete, etag_of, get, given, patch, post, put
-from tenantry.client.operations import Listing, Operation, Resource
+from tenantry.client.operations import Download, Listing, Operation, Resource
 from tenantry.client.pages import Plan
-from tenantry.client.types import Labels, Owner, QuotaStatus, ReloadedTenants, Slos, Tenant, TenantOperation, Usage
+from tenantry.client.saving import Saving
+from tenantry.client.types import (
+    Labels,
+    Owner,
+    QuotaStatus,
+    ReloadedTenants,
+    Slos,
+    Tenant,
+    TenantExport,
+    TenantImport,
+    TenantOperation,
+    Usage,
+)
 
 T = TypeVar("T")
+
+_EXAMINING_SECONDS = 600
 
 
 class Tenants(Resource[T]):
@@ -102,6 +118,49 @@ class Tenants(Resource[T]):
     def cancel(self, tenant: str, operation: str) -> Call[TenantOperation]:
         """Call off what waits for a second administrator."""
         return post("tenants", tenant, "operations", operation, "cancel")
+
+    @Operation
+    def export(self, tenant: str, *, idempotency_key: str | None = None) -> Call[TenantOperation]:
+        """Have everything of the tenant collected into one archive."""
+        return post("tenants", tenant, "export", idempotency_key=idempotency_key)
+
+    @Operation
+    def export_key(self, tenant: str, operation: str) -> Call[TenantExport]:
+        """Read size, digest and key of an archive; raises ApiError 409 until it is ready, 410 when it is gone."""
+        return get("tenants", tenant, "exports", operation)
+
+    @Download
+    def download_export(self, tenant: str, operation: str, *, to: Path, sha256: str | None = None) -> Saving:
+        """Write the archive to the file `to`, whole or not at all."""
+        return Saving(call=get("tenants", tenant, "exports", operation, "content"), to=to, sha256=sha256)
+
+    @Operation
+    def import_archive(
+        self,
+        /,
+        *,
+        path: Path,
+        key: str,
+        region: str,
+        isolation: str | None = None,
+        slug: str | None = None,
+        progress: Progress | None = None,
+    ) -> Call[TenantImport]:
+        """Put a tenant back from its archive; answers with its owner's key, valid once that has succeeded."""
+        upload = ArchiveUpload(path=path, progress=progress) if progress else ArchiveUpload(path=path)
+        query = {"region": region, "isolation": isolation, "slug": slug}
+        call = post("tenants", "import", query=query, upload=upload, wait_seconds=_EXAMINING_SECONDS)
+        return replace(call, headers={**call.headers, "X-Export-Key": key})
+
+    @Operation
+    def import_operation(self, operation: str) -> Call[TenantOperation]:
+        """Read how far an import has come: until it has succeeded there is no tenant to ask for it."""
+        return get("imports", operation)
+
+    @Operation
+    def certificate(self, tenant: str) -> Call[dict[str, Any]]:
+        """Read what is shown of a tenant that was erased."""
+        return get("tenants", tenant, "certificate")
 
     @Operation
     def slos(self, tenant: str, *, explain: bool = False) -> Call[Slos]:

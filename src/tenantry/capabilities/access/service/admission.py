@@ -38,7 +38,7 @@ from tenantry.capabilities.tenants.service import (
 )
 from tenantry.capabilities.tenants.types import PLATFORM_TENANT, REVOCATIONS, TenantStatus, WorkspaceStatus
 from tenantry.foundation.clock import Clock
-from tenantry.foundation.database.cells import Cells
+from tenantry.foundation.database.cells import Cell, Cells
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied, Unavailable
 from tenantry.foundation.ids import Prefix, format_id, parse_id
@@ -126,10 +126,7 @@ class Admission:
                     _log.info("keys.use_not_noted", tenant=tenant_id.hex, code=error.code)
 
     async def _admit(self, credential: Credential, *, ip: str | None) -> Caller:
-        self._cells.get(credential.region)
-        tenant_id, region = await self._candidate(credential)
-        # A tenant that has moved takes its keys along: they name the region they were made in.
-        cell = self._cells.get(region)
+        tenant_id, cell = await self._candidate(credential)
         scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM, ip=ip)
         # A lifecycle session reads the key of a suspended tenant, so that only its holder learns of the suspension.
         async with cell.session(scope, lifecycle=True) as session:
@@ -181,16 +178,19 @@ class Admission:
         )
         await session.commit()
 
-    async def _candidate(self, credential: Credential) -> tuple[UUID, str]:
+    async def _candidate(self, credential: Credential) -> tuple[UUID, Cell]:
+        """Tell whose key it would be, and where that tenant is now; raises WrongRegion for a cell of another process.
+
+        A tenant that has moved takes its keys along: they name the region they were made in.
+        """
         if credential.kind is ScopeKind.PLATFORM:
-            return PLATFORM_TENANT, credential.region
-        if credential.scope_id is None:
-            raise credential_refused()
+            return PLATFORM_TENANT, self._cells.get(credential.region)
         find = self._directory.find if credential.kind is ScopeKind.TENANT else self._directory.find_by_workspace
-        placement = await find(credential.scope_id)
+        placement = await find(credential.scope_id) if credential.scope_id else None
+        cell = self._cells.get(placement.region if placement else credential.region)
         if placement is None or placement.status in (TenantStatus.PENDING, TenantStatus.ERASED):
             raise credential_refused()
-        return placement.tenant_id, placement.region
+        return placement.tenant_id, cell
 
     async def _sources(
         self, session: TenantSession, key: ApiKey

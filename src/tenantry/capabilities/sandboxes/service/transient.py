@@ -86,7 +86,7 @@ class TransientKeys:
             await repository.tell_content_keys(session, payload)
 
     def _hear(self, payload: str) -> None:
-        with contextlib.suppress(ValueError, KeyError, TypeError, InvalidTag, TenantryError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, InvalidTag, TenantryError):
             heard: dict[str, Any] = json.loads(payload)
             if not hmac.compare_digest(self._mac(heard["text"]), base64.b64decode(heard["mac"])):
                 return

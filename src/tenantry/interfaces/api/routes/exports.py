@@ -55,23 +55,23 @@ async def export_tenant(request: Request, tenant: str) -> OperationAnswer:
     return render(operation)
 
 
-@routes.get("/tenants/{tenant}/exports/{operation}", needs=Permission.TENANT_ADMIN)
-async def get_export(request: Request, tenant: str, operation: str) -> ExportAnswer:
+@routes.get("/tenants/{tenant}/exports/{export}", needs=Permission.TENANT_ADMIN)
+async def get_export(request: Request, tenant: str, export: str) -> ExportAnswer:
     """Size, digest and key of an archive that is ready; the trail is told of it."""
     unit = unit_of(request)
-    found = await _find(unit, operation)
-    export = await unit.exports.describe(found)
-    return ExportAnswer(status=found.status, size_bytes=export.size_bytes, sha256=export.sha256, key=export.key)
+    found = await _find(unit, export)
+    told = await unit.exports.describe(found)
+    return ExportAnswer(status=found.status, size_bytes=told.size_bytes, sha256=told.sha256, key=told.key)
 
 
-@routes.get("/tenants/{tenant}/exports/{operation}/content", needs=Permission.TENANT_ADMIN, media_type=_TAR)
-async def get_export_content(request: Request, tenant: str, operation: str) -> Response:
+@routes.get("/tenants/{tenant}/exports/{export}/content", needs=Permission.TENANT_ADMIN, media_type=_TAR)
+async def get_export_content(request: Request, tenant: str, export: str) -> Response:
     """The archive, streamed."""
     unit = unit_of(request)
-    found = await _find(unit, operation)
+    found = await _find(unit, export)
     size, digest, content = await unit.exports.content(found)
     unit.show_tag(digest)
-    name = f"{unit.caller.tenant_slug}-{operation}.tar"
+    name = f"{unit.caller.tenant_slug}-{export}.tar"
     headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(content, media_type=_TAR, headers=headers)
 
@@ -107,6 +107,14 @@ async def import_tenant(
     )
     bootstrap = BootstrapKey(id=owner_key.id, secret=owner_key.secret, expires_at=owner_key.expires_at)
     return ImportAnswer(**render(operation).model_dump(), tenant=tenant, bootstrap_key=bootstrap)
+
+
+@routes.get("/imports/{operation}", needs=Permission.PLATFORM_ADMIN)
+async def get_import(request: Request, operation: str) -> OperationAnswer:
+    """How far an import has come; what has failed has left no tenant that could be asked for it."""
+    unit = unit_of(request)
+    found = await unit.operations.get(parse_id(Prefix.OPERATION, operation), tenant_id=None, kind=OperationKind.IMPORT)
+    return render(found)
 
 
 async def _find(unit: Unit, name: str) -> Operation:

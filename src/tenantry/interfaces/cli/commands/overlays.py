@@ -74,7 +74,11 @@ def slos_of_workspace(
     _show(cli, layer.serve(entries, clear=clear, if_match=if_match, explain=explain), "slos", explain=explain)
 
 
-@command(workspaces.GROUP, "labels", example="""tenantry workspace labels ci --set 'env.values=["qa"]'""")
+@command(
+    workspaces.GROUP,
+    "labels",
+    example="""tenantry workspace labels ci --set env.type=categorical --set 'env.values=["qa"]'""",
+)
 def labels_of_workspace(
     cli: Invocation,
     workspace: WorkspaceArgument,

@@ -4,7 +4,7 @@ import typer
 
 from tenantry.client.errors import BadRequest
 from tenantry.client.types import Owner
-from tenantry.interfaces.cli.commands import declared, moves
+from tenantry.interfaces.cli.commands import declared, moves, offboarding
 from tenantry.interfaces.cli.commands.assignments import nested
 from tenantry.interfaces.cli.invocation import IN_PAGES, Invocation, command
 from tenantry.interfaces.cli.output import Format, say
@@ -12,6 +12,7 @@ from tenantry.interfaces.cli.output import Format, say
 GROUP = typer.Typer(help="Organisations on this installation.", no_args_is_help=True)
 GROUP.add_typer(declared.GROUP)
 GROUP.add_typer(moves.GROUP)
+GROUP.add_typer(offboarding.GROUP)
 
 TenantArgument = Annotated[str, typer.Argument(metavar="TENANT", help="id or slug")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="why; kept in the audit trail")]

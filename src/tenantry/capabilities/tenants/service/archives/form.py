@@ -5,7 +5,7 @@ Its members, in this order:
     rows/<table>.<number>.jsonl   each line a row: its columns in the order of the manifest, as PostgreSQL writes them
     objects/<key>                 as stored: sealed
     images/<digest>.tar           the root of an image
-    keys/keyset.json              the tenant's keys, under a key that only GET …/exports/{operation} tells
+    keys/keyset.json              the tenant's keys, under a key that only GET …/exports/{export} tells
     manifest.json                 the last one: every other member with size and digest, every table with its sum
 """
 
