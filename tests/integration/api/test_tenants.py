@@ -34,7 +34,7 @@ def test_a_tenant_starts_with_the_quotas_of_its_plan(plan: str, installation: In
     tenant = made.json()
     assert tenant["quotas"] == dict(zip(_QUOTAS, _PLANS[plan], strict=True))
     assert (tenant["status"], tenant["region"], tenant["plan"]) == ("active", "eu", plan)
-    assert tenant["isolation"] == "row_level"
+    assert tenant["isolation"] == ("schema_level" if plan == "enterprise" else "row_level")
     assert tenant["settings"]["persistence_mode"] == "metadata_only"
 
 
@@ -59,7 +59,6 @@ def test_named_quotas_win_over_the_plans_and_a_new_plan_brings_its_own(installat
         ({"quotas": {"maxUsers": 1.5}}, "invalid_request"),
         ({"quotas": {"maxUsers": "lots"}}, "invalid_request"),
         ({"isolation": "none"}, "invalid_request"),
-        ({"isolation": "database_level"}, "isolation_unavailable"),
         ({"owner": {"email": "nobody", "name": "X"}}, "invalid_request"),
         ({"owner": {"email": "a@b.example\nBcc: c@d.example", "name": "X"}}, "invalid_request"),
         ({"clock_skew_ms": -1}, "invalid_request"),
