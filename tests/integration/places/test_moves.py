@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -11,10 +13,22 @@ from tests.conftest import STRATEGIES, Tenant
 from tests.integration.places.conftest import Eyes, MakeGround
 from tests.integration.sandboxes.ground import Ground, until
 
+from tenantry.capabilities.tenants.service import MoverAccess, Moves, OperationRunner
+from tenantry.capabilities.tenants.types import (
+    Isolation,
+    Operation,
+    OperationKind,
+    OperationStatus,
+    Seat,
+    StoreTally,
+)
 from tenantry.entrypoints.addresses import cell_database
 from tenantry.entrypoints.runtime import Parts
+from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.places import SHARED, database_of, schema_of
 from tenantry.foundation.database.transfer import open_rows
+from tenantry.foundation.errors import Fault
+from tenantry.foundation.ids import new_id
 
 ROUND = (*STRATEGIES, "row_level")
 
@@ -222,3 +236,80 @@ async def test_no_acknowledged_write_is_lost(make_ground: MakeGround) -> None:
     assert made
     assert {(status, code) for status, code, _ in refused} <= {(503, "tenant_read_only"), (503, "tenant_moved")}
     assert all(retry for _, _, retry in refused)
+
+
+class Ahead(SystemClock):
+    """A day ahead of everybody's: what is due tomorrow is due, and nobody else takes it."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(days=1)
+
+
+class Broken:
+    """A store that never arrives whole."""
+
+    def __init__(self) -> None:
+        self.erased: list[str] = []
+
+    async def copy(self, tenant_id: UUID, *, source: str, target: str) -> int:
+        raise Fault("copy_differs", f"{tenant_id.hex} did not get from {source} to {target}", layer="objects")
+
+    async def measure(self, tenant_id: UUID, *, region: str) -> StoreTally:
+        raise NotImplementedError
+
+    async def erase(self, tenant_id: UUID, *, region: str) -> int:
+        self.erased.append(f"{region}/{tenant_id.hex}")
+        return 0
+
+
+@pytest.mark.parametrize("target", STRATEGIES)
+async def test_a_move_that_cannot_succeed_is_given_up_and_leaves_nothing(
+    make_ground: MakeGround, parts: Parts, eyes: Eyes, target: str
+) -> None:
+    ground = make_ground()
+    ground.run("true")
+    before = await digests(parts, ground, region="us", place=SHARED)
+    clock, store = Ahead(), Broken()
+    log = parts.directory.operations(clock)
+    moves = Moves(
+        log=log,
+        cells=parts.cells,
+        access={
+            cell.region: MoverAccess(parts.addresses.cells[cell.region].mover or "", cell.signer)
+            for cell in parts.cells
+        },
+        provisioner=parts.places,
+        stores={"broken": store},
+        clock=clock,
+    )
+    now = clock.now()
+    await log.begin(
+        Operation(
+            operation_id=new_id(),
+            tenant_id=ground.tenant_id,
+            kind=OperationKind.MOVE,
+            status=OperationStatus.RUNNING,
+            step="provision",
+            source=Seat("us", Isolation.ROW_LEVEL, SHARED),
+            target=Seat("eu", Isolation(target), place_of(ground, target, "eu")),
+            requested_by="a test",
+            confirmed_by=None,
+            failure=None,
+            grace_seconds=0,
+            due_at=now - timedelta(hours=1),
+            epoch=0,
+            created_at=now,
+            updated_at=now,
+        )
+    )
+    runner = OperationRunner(log, kinds={OperationKind.MOVE: moves}, regions=("us", "eu"), clock=clock)
+    assert await runner.run_due() == 1
+    (operation,) = await log.list_operations(ground.tenant_id)
+    assert (operation.status, operation.step, operation.failure) == (OperationStatus.FAILED, "files", "copy_differs")
+    # The old place is open again, with everything; of the new one there is neither row nor place.
+    assert await digests(parts, ground, region="us", place=SHARED) == before
+    assert ground.run("true")["status"] == "succeeded"
+    assert await eyes.rows(cell_database("eu"), ground.tenant_id) == {}
+    assert database_of("eu", ground.tenant_id) not in await eyes.databases()
+    assert schema_of(ground.tenant_id) not in await eyes.schemas(cell_database("eu"))
+    assert store.erased == [f"eu/{ground.tenant_id.hex}"]

@@ -99,12 +99,11 @@ class Moves:
         return await steps[operation.step](operation)
 
     async def abandon(self, operation: Operation) -> None:
-        """Open the old place again; what was copied is nobody's, and the next move begins by deleting it."""
+        """Open the old place again, and remove what has arrived at the new one."""
         if operation.step in ("switch", "announce", "close"):
             return
         await self._open_again(operation)
-        if operation.target.place != SHARED:
-            await self._provisioner.remove(region=operation.target.region, place=operation.target.place)
+        await self._remove(operation, gone=operation.target, stays=operation.source)
 
     async def _provision(self, operation: Operation) -> Next:
         await self._provisioner.make(region=operation.target.region, place=operation.target.place)
@@ -252,25 +251,28 @@ class Moves:
         return Next("close", at=self._clock.now() + timedelta(seconds=operation.grace_seconds))
 
     async def _close(self, operation: Operation) -> Next:
-        """Remove what the tenant has left behind; the tenant must be where it was moved to."""
-        source, target = operation.source, operation.target
-        if source.place == SHARED:
-            async with self._rows(operation, source) as rows:
+        """Remove what the tenant has left behind."""
+        await self._remove(operation, gone=operation.source, stays=operation.target)
+        return Next(DONE)
+
+    async def _remove(self, operation: Operation, *, gone: Seat, stays: Seat) -> None:
+        """Remove everything of the tenant at one place; `stays` is the one it lives at."""
+        if gone.place == SHARED:
+            async with self._rows(operation, gone) as rows:
                 for table in reversed(await rows.tables()):
                     await rows.delete(table)
         else:
-            await self._provisioner.remove(region=source.region, place=source.place)
+            await self._provisioner.remove(region=gone.region, place=gone.place)
         if _crosses(operation):
-            async with self._rows(operation, _shared(source)) as cell:
+            async with self._rows(operation, _shared(gone)) as cell:
                 for table in await cell.tables(queue=True):
                     await cell.delete(table)
                 await cell.forget()
             for store in self._stores.values():
-                await store.erase(operation.tenant_id, region=source.region)
-        elif is_schema(source.place) and not is_schema(target.place):
-            async with self._rows(operation, _shared(source)) as cell:
+                await store.erase(operation.tenant_id, region=gone.region)
+        elif is_schema(gone.place) and not is_schema(stays.place):
+            async with self._rows(operation, _shared(gone)) as cell:
                 await cell.execute("delete from queue.purges where tenant_id = $1", operation.tenant_id)
-        return Next(DONE)
 
     async def _open_again(self, operation: Operation) -> None:
         async with self._rows(operation, operation.source) as rows:
