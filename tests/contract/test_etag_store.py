@@ -122,7 +122,9 @@ async def test_a_resource_that_could_shape_a_key_is_refused_by_every_call(under_
 
 
 @pytest.mark.parametrize(
-    "tenant", ["", "*", "a:b", "}{", "0191e7c2-7d3b-7c4e-8f00-5a1b2c3d4e5f", b"x" * 16, 7, "x" * (1 << 20)], ids=lambda t: str(t)[:9]
+    "tenant",
+    ["", "*", "a:b", "}{", "0191e7c2-7d3b-7c4e-8f00-5a1b2c3d4e5f", b"x" * 16, 7, "x" * (1 << 20)],
+    ids=lambda t: str(t)[:9],
 )
 async def test_only_a_uuid_names_a_tenant(under_test: Any, tenant: Any) -> None:
     with pytest.raises(Invalid):
