@@ -57,7 +57,9 @@ class Mortal:
     def ground(self) -> Ground:
         tenant = self.tenant()
         self.clients.append(tenant.owner)
-        return Ground(tenant, tenant.workspace("dev"), tenant.owner)
+        # Kept, since what else opens a job's output dies with its worker.
+        kept = {"persistence_mode": "full"}
+        return Ground(tenant, tenant.workspace("dev", settings=kept), tenant.owner)
 
     def again(self, ground: Ground) -> Ground:
         """The same workspace, after a restart."""

@@ -87,8 +87,8 @@ def test_the_platform_key_finds_no_workspace_in_the_installations_own_tenant(wor
             assert (answer.status, answer.code) == (404, "not_found"), f"{spec.method} {spec.path}: {answer}"
 
 
-_NOT_YET = {"/tenants/{tenant}/certificate": 404}
-"""What there is of an erased tenant only."""
+_NOT_YET = {"/tenants/{tenant}/certificate": 404, "/imports/{operation}": 404}
+"""What there is of an erased or imported tenant only."""
 
 
 def test_the_platform_key_opens_what_is_the_operators(world: World, wire: Wire) -> None:
@@ -97,7 +97,8 @@ def test_the_platform_key_opens_what_is_the_operators(world: World, wire: Wire) 
         if spec.needs is Permission.PLATFORM_ADMIN or spec.platform:
             for grounds in (world.us, world.eu):
                 answer = _through(spec, own_values(spec, grounds), world, wire)
-                expected = _NOT_YET.get(spec.path, 200) if spec.method == "GET" else 400
+                unread = 422 if spec.raw_body else 400  # a body that is streamed is not read before its query
+                expected = _NOT_YET.get(spec.path, 200) if spec.method == "GET" else unread
                 assert answer.status == expected, f"{spec.method} {spec.path}: {answer}"
 
 

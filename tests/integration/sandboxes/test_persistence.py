@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import LargeBinary
 from tests.conftest import Installation, start_installation
 from tests.integration.sandboxes.conftest import MakeGround
-from tests.integration.sandboxes.ground import Ground, Json, until
+from tests.integration.sandboxes.ground import Ground, Json, until, until_async
 from tests.migrations.schema import metadata_of
 
 from tenantry.capabilities.sandboxes import repository
@@ -138,16 +138,18 @@ async def test_what_is_said_on_the_channel_opens_nothing(make_ground: MakeGround
     assert found.transient_holder is not None
     cell, heard = parts.cells.get("us"), []
     connection = await asyncpg.connect(parts.addresses.cells["us"].app)
-    await connection.add_listener(CONTENT_KEYS, lambda *told: heard.append(told[-1]))
-    for noise in ("", "{", "[]", '{"text": "{}", "mac": ""}', '{"text": 1, "mac": 2}', "null", "\u2028"):
-        await connection.execute("select pg_notify($1, $2)", CONTENT_KEYS, noise)
-    keys = TransientKeys(cell=cell, secret=parts.secrets.context_key)
-    keyset = await keys.get(found.transient_holder, tenant_id=ground.tenant_id)
-    await asyncio.sleep(0)
-    until_heard = [message for message in heard if "give" in message]
-    assert len(until_heard) == 1
-    assert keyset.secret().hex() not in until_heard[0]
-    await connection.close()
+    try:
+        await connection.add_listener(CONTENT_KEYS, lambda *told: heard.append(told[-1]))
+        for noise in ("", "{", "[]", '{"text": "{}", "mac": ""}', '{"text": 1, "mac": 2}', "null", "\u2028"):
+            await connection.execute("select pg_notify($1, $2)", CONTENT_KEYS, noise)
+        keys = TransientKeys(cell=cell, secret=parts.secrets.context_key)
+        keyset = await keys.get(found.transient_holder, tenant_id=ground.tenant_id)
+        await until_async(lambda: any("give" in message for message in heard))
+        given = [message for message in heard if "give" in message]
+        assert len(given) == 1
+        assert keyset.secret().hex() not in given[0]
+    finally:
+        await connection.close()
 
 
 def test_content_goes_at_once_when_what_held_its_key_is_started_anew(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ def test_every_command_teaches_by_an_example_that_parses(path: tuple[str, ...], 
     assert words[: len(path) + 1] == ["tenantry", *path]
     arguments = words[len(path) + 1 :]
     if path == ("image", "import") or "--key-file" in arguments:
-        arguments = [__file__ if word in {"python.tar", "key.txt"} else word for word in arguments]
+        arguments = [
+            __file__ if word in {"python.tar", "key.txt", "acme.tar", "acme.tar.key"} else word for word in arguments
+        ]
     command.make_context(path[-1], arguments)
     shown = tenantry(*path, "--help")
     assert shown.exit_code == 0
@@ -54,7 +56,8 @@ def test_the_surface_is_the_one_promised() -> None:
         login, whoami,
         tenant create, tenant list, tenant get, tenant update, tenant suspend, tenant resume, tenant delete,
         tenant restore, tenant apply, tenant reload, tenant schema, tenant init, tenant move, tenant operations,
-        tenant confirm, tenant cancel, tenant slos, tenant labels, tenant quotas, tenant usage,
+        tenant confirm, tenant cancel, tenant export, tenant import, tenant certificate, tenant slos, tenant labels,
+        tenant quotas, tenant usage,
         workspace create, workspace list, workspace get, workspace update, workspace archive, workspace suspend,
         workspace resume, workspace use, workspace current, workspace slos, workspace labels,
         workspace environment list, workspace environment add, workspace environment remove,

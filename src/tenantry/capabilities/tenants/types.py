@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 PLATFORM_TENANT: Final = UUID("00000000-0000-7000-8000-000000000001")
 PLATFORM_SLUG: Final = "platform"
+RESERVED_SLUGS: Final = frozenset({PLATFORM_SLUG, "import"})
+"""The installation's own, and what stands in an address where a tenant's would."""
 REVOCATIONS: Final = "tenantry_revocations"
 """NOTIFY channel; the payload is the tenant whose keys, permissions or states changed."""
 

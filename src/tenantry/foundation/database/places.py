@@ -32,7 +32,7 @@ PLACE_NEWS: Final = "tenantry_places"
 """NOTIFY channel of a cell; the payload is the place, in a database of its tenant's own, where something was done."""
 _TELL: Final = "select pg_notify(n.channel, n.payload) from unnest($1::text[], $2::text[]) as n (channel, payload)"
 _POOL_SIZE: Final = 4
-_IDLE_SECONDS: Final = 15.0
+_IDLE_SECONDS: Final = 4.0
 _CACHED: Final = 100_000
 _SETTLED_SECONDS: Final = 10.0
 

@@ -61,8 +61,9 @@ class SessionPool(asyncpg.Pool):
     connection is never shelved, so those who use the pool directly do not starve.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, shelf_seconds: float = SHELF_SECONDS, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._shelf_seconds = shelf_seconds
         self._shelf: list[PoolConnectionProxy[asyncpg.Record]] = []
         self._wanted = 0
         self._clearing: asyncio.Task[None] | None = None
@@ -97,7 +98,7 @@ class SessionPool(asyncpg.Pool):
 
     async def _clear_later(self) -> None:
         """Give back what nobody took, so that asyncpg closes what stays idle."""
-        await asyncio.sleep(SHELF_SECONDS)
+        await asyncio.sleep(self._shelf_seconds)
         self._clearing = None
         await self._clear()
 
@@ -129,6 +130,7 @@ async def open_pool(
             max_size=max_size,
             max_queries=50_000,
             max_inactive_connection_lifetime=idle_seconds,
+            shelf_seconds=min(SHELF_SECONDS, idle_seconds),
             connect=None,
             setup=None,
             reset=None,

@@ -27,8 +27,8 @@ from tenantry.capabilities.tenants.service.operations import OperationLog
 from tenantry.capabilities.tenants.service.plans import PlanCatalogue
 from tenantry.capabilities.tenants.service.tenants import place_for
 from tenantry.capabilities.tenants.types import (
-    PLATFORM_SLUG,
     PLATFORM_TENANT,
+    RESERVED_SLUGS,
     BootstrapKey,
     Isolation,
     Operation,
@@ -121,7 +121,7 @@ class ImportService:
     async def _begin(
         self, operation_id: UUID, tenant_id: UUID, seat: Seat, *, slug: str, key: bytes, requested_by: str
     ) -> tuple[Operation, BootstrapKey]:
-        if slug == PLATFORM_SLUG or await self._directory.find(slug) is not None:
+        if slug in RESERVED_SLUGS or await self._directory.find(slug) is not None:
             raise slug_taken(slug)
         now = self._clock.now()
         operation = Operation(

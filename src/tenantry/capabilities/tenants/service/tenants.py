@@ -24,6 +24,7 @@ from tenantry.capabilities.tenants.service.plans import PlanCatalogue
 from tenantry.capabilities.tenants.types import (
     PLATFORM_SLUG,
     PLATFORM_TENANT,
+    RESERVED_SLUGS,
     REVOCATIONS,
     BootstrapKey,
     Isolation,
@@ -196,7 +197,7 @@ class TenantRegistry:
         self._overlays.require_of_tenant(plan=new.plan, slos=new.slo_overlay, labels=new.label_overlay)
         if new.region not in self._regions:
             raise unknown_region(new.region, self._regions)
-        if new.slug == PLATFORM_SLUG:
+        if new.slug in RESERVED_SLUGS:
             raise slug_taken(new.slug)
         self._cells.get(new.region)
         isolation, offered = new.isolation or Isolation(plan.isolation), self._provisioner.offers(new.region)
