@@ -93,11 +93,10 @@ class Masker:
             if held[-beginning:] in _BEGINNINGS:
                 open_from = size - beginning
                 break
-        # Values first: what they cover parts a key from what stands before it.
-        for value in self._pieces:
-            open_from = min(open_from, self._find_values(value, spans, final=final))
         for form in FORMATS:
             open_from = min(open_from, self._find_keys(form, spans, final=final))
+        for value in self._pieces:
+            open_from = min(open_from, self._find_values(value, spans, final=final))
         cut = size if final else open_from
         spans = _merged(spans)
         given = self._rendered(spans, cut)
@@ -132,7 +131,7 @@ class Masker:
         for prefix in form.prefixes:
             at = held.find(prefix)
             while at >= 0:
-                found = self._look(form, at, reach, spans)
+                found = self._look(form, at, reach)
                 if isinstance(found, _Reach):
                     spans.append((found.start, found.end))
                     reach = found if reach is None or found.end > reach.end else reach
@@ -159,15 +158,13 @@ class Masker:
         spans.append((reach.start, reach.end))
         return reach
 
-    def _look(self, form: KeyFormat, at: int, reach: _Reach | None, spans: list[Span]) -> _Reach | bool:
+    def _look(self, form: KeyFormat, at: int, reach: _Reach | None) -> _Reach | bool:
         """Look at a prefix: a key and its reach, or whether it may become one."""
         held = self._held
         if form.until and reach is not None and at < reach.end:
             return False
         if form.apart and self._adjoins(form.apart, at):
-            masked_before = self._masking if at == 0 else any(end == at > start for start, end in spans)
-            if not masked_before:
-                return False
+            return False
         match = form.shape.match(held, at)
         if match is None:
             return form.partial.match(held, at) is not None
