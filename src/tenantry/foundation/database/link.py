@@ -97,6 +97,9 @@ class Link:
 def _fan_out(callbacks: list[Callable[[str], None]]) -> Callable[..., None]:
     def deliver(_connection: object, _pid: int, _channel: str, payload: str) -> None:
         for callback in callbacks:
-            callback(payload)
+            try:
+                callback(payload)
+            except Exception as error:  # noqa: BLE001 - whoever may write may send: noise must keep news from nobody
+                _log.warning("database.news_refused", reason=type(error).__name__)
 
     return deliver
