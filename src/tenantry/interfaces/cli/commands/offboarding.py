@@ -35,6 +35,7 @@ def export(
     operation = _ended(tenants.export(tenant), lambda operation: tenants.operation(tenant, operation))
     told = tenants.export_key(tenant, operation["id"])
     _write_private(Path(f"{to}.key"), told["key"] + "\n")
+    os.umask(0o077)  # the archive too is its owner's alone: users and trail stand in it in clear
     tenants.download_export(tenant, operation["id"], to=to, sha256=told["sha256"])
     cli.show({"archive": str(to), "key_file": f"{to}.key", "sha256": told["sha256"]})
     say(f"keep {to}.key apart from the archive: together they open everything in it")
