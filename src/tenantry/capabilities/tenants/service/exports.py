@@ -31,7 +31,7 @@ from tenantry.capabilities.tenants.service.archives import (
 from tenantry.capabilities.tenants.service.directory import Directory
 from tenantry.capabilities.tenants.service.keyring import keyset_context
 from tenantry.capabilities.tenants.service.moves import MoverAccess
-from tenantry.capabilities.tenants.service.operations import DONE, Next, OperationLog
+from tenantry.capabilities.tenants.service.operations import DONE, Next, OperationLog, new_operation
 from tenantry.capabilities.tenants.types import (
     EXPORTS,
     Operation,
@@ -48,7 +48,7 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.migrate import head_revision
 from tenantry.foundation.database.transfer import TenantRows, TenantTable, open_rows
 from tenantry.foundation.errors import NotFound
-from tenantry.foundation.ids import Prefix, format_id, new_id
+from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.objects.ports import ObjectStore
 
 COLLECT: Final = "collect"
@@ -192,22 +192,14 @@ class ExportService:
         """Begin an export; raises Conflict `operation_open` while another operation works on the tenant."""
         placement, now = await self._directory.get(tenant_id), self._clock.now()
         seat = Seat(placement.region, placement.isolation, placement.placement)
-        operation = Operation(
-            operation_id=new_id(),
-            tenant_id=tenant_id,
-            kind=OperationKind.EXPORT,
-            status=OperationStatus.RUNNING,
+        operation = new_operation(
+            OperationKind.EXPORT,
             step=COLLECT,
+            tenant_id=tenant_id,
             source=seat,
             target=seat,
             requested_by=requested_by,
-            confirmed_by=None,
-            failure=None,
-            grace_seconds=0,
-            due_at=now,
-            epoch=0,
-            created_at=now,
-            updated_at=now,
+            now=now,
         )
         await self._record("tenant.export_requested", operation)
         return await self._log.begin(operation)

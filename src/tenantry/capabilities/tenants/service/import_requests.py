@@ -23,7 +23,7 @@ from tenantry.capabilities.tenants.service.directory import Directory
 from tenantry.capabilities.tenants.service.import_files import ImportFiles, ImportRequest
 from tenantry.capabilities.tenants.service.imports import PROVISION, open_keys
 from tenantry.capabilities.tenants.service.moves import MoverAccess
-from tenantry.capabilities.tenants.service.operations import OperationLog
+from tenantry.capabilities.tenants.service.operations import OperationLog, new_operation
 from tenantry.capabilities.tenants.service.plans import PlanCatalogue
 from tenantry.capabilities.tenants.service.tenants import place_for
 from tenantry.capabilities.tenants.types import (
@@ -124,22 +124,15 @@ class ImportService:
         if slug in RESERVED_SLUGS or await self._directory.find(slug) is not None:
             raise slug_taken(slug)
         now = self._clock.now()
-        operation = Operation(
+        operation = new_operation(
+            OperationKind.IMPORT,
+            step=PROVISION,
             operation_id=operation_id,
             tenant_id=tenant_id,
-            kind=OperationKind.IMPORT,
-            status=OperationStatus.RUNNING,
-            step=PROVISION,
             source=seat,
             target=seat,
             requested_by=requested_by,
-            confirmed_by=None,
-            failure=None,
-            grace_seconds=0,
-            due_at=now,
-            epoch=0,
-            created_at=now,
-            updated_at=now,
+            now=now,
         )
         owner_key = self._admission.issue(tenant_id=tenant_id, region=seat.region)
         await self._files.keep(operation, ImportRequest(slug, key, owner_key))

@@ -16,7 +16,7 @@ from tenantry.capabilities.tenants.errors import (
 from tenantry.capabilities.tenants.ports import Provisioner
 from tenantry.capabilities.tenants.service.directory import Directory
 from tenantry.capabilities.tenants.service.moves import PROVISION
-from tenantry.capabilities.tenants.service.operations import OperationLog
+from tenantry.capabilities.tenants.service.operations import OperationLog, new_operation
 from tenantry.capabilities.tenants.service.tenants import place_for
 from tenantry.capabilities.tenants.types import (
     Isolation,
@@ -27,7 +27,7 @@ from tenantry.capabilities.tenants.types import (
     TenantStatus,
 )
 from tenantry.foundation.clock import Clock
-from tenantry.foundation.ids import Prefix, format_id, new_id
+from tenantry.foundation.ids import Prefix, format_id
 
 GRACE_SECONDS: Final = 3600
 """How long the old place is kept unless the request says otherwise."""
@@ -77,23 +77,17 @@ class MoveService:
         latest = await self._log.list_operations(tenant_id, limit=1)
         if latest and latest[0].status in (OperationStatus.WAITING, OperationStatus.RUNNING):
             raise operation_open()
-        now, crosses = self._clock.now(), source.region != target.region
-        operation = Operation(
-            operation_id=new_id(),
-            tenant_id=tenant_id,
-            kind=OperationKind.MOVE,
-            status=OperationStatus.WAITING if crosses else OperationStatus.RUNNING,
+        now = self._clock.now()
+        operation = new_operation(
+            OperationKind.MOVE,
             step=PROVISION,
+            tenant_id=tenant_id,
             source=source,
             target=target,
             requested_by=requested_by,
-            confirmed_by=None,
-            failure=None,
+            now=now,
+            waits=source.region != target.region,
             grace_seconds=wanted.grace_seconds,
-            due_at=now,
-            epoch=0,
-            created_at=now,
-            updated_at=now,
         )
         await self._record("tenant.move_requested", operation)
         return await self._log.begin(operation)

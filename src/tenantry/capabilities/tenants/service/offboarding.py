@@ -6,12 +6,11 @@ from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.errors import certificate_not_found, erasure_begun
 from tenantry.capabilities.tenants.service.directory import Directory
 from tenantry.capabilities.tenants.service.erasures import STOP
-from tenantry.capabilities.tenants.service.operations import OperationLog
+from tenantry.capabilities.tenants.service.operations import OperationLog, new_operation
 from tenantry.capabilities.tenants.service.platform_trail import platform_scope, tell_platform
 from tenantry.capabilities.tenants.service.tenants import ERASING
 from tenantry.capabilities.tenants.types import (
     Certificate,
-    Operation,
     OperationKind,
     OperationStatus,
     Seat,
@@ -21,7 +20,6 @@ from tenantry.capabilities.tenants.types import (
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.errors import Denied
-from tenantry.foundation.ids import new_id
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
 
@@ -71,22 +69,15 @@ class Offboarding:
             return
         placement = await self._directory.get(tenant.tenant_id)
         seat = Seat(placement.region, placement.isolation, placement.placement)
-        erasure = Operation(
-            operation_id=new_id(),
-            tenant_id=tenant.tenant_id,
-            kind=OperationKind.ERASE,
-            status=OperationStatus.RUNNING,
+        erasure = new_operation(
+            OperationKind.ERASE,
             step=STOP,
+            tenant_id=tenant.tenant_id,
             source=seat,
             target=seat,
             requested_by=requested_by,
-            confirmed_by=None,
-            failure=None,
-            grace_seconds=0,
-            due_at=tenant.erase_after or now,
-            epoch=0,
-            created_at=now,
-            updated_at=now,
+            now=now,
+            due_at=tenant.erase_after,
         )
         await tell_platform(
             self._cells, "tenant.erasure_scheduled", erasure, region=placement.region, clock=self._clock

@@ -21,6 +21,7 @@ from tenantry.capabilities.tenants.types import Operation, OperationKind, Operat
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.errors import Conflict, TenantryError, Unavailable
+from tenantry.foundation.ids import new_id
 
 if TYPE_CHECKING:
     from tenantry.foundation.database.pool import Pool
@@ -41,6 +42,40 @@ class Next:
 
     step: str
     at: datetime | None = None
+
+
+def new_operation(
+    kind: OperationKind,
+    *,
+    step: str,
+    tenant_id: UUID,
+    source: Seat,
+    target: Seat,
+    requested_by: str,
+    now: datetime,
+    operation_id: UUID | None = None,
+    due_at: datetime | None = None,
+    waits: bool = False,
+    grace_seconds: int = 0,
+) -> Operation:
+    """Make one that begins with `step`, at once or at `due_at`; with `waits` once a second administrator agrees."""
+    return Operation(
+        operation_id=operation_id or new_id(),
+        tenant_id=tenant_id,
+        kind=kind,
+        status=OperationStatus.WAITING if waits else OperationStatus.RUNNING,
+        step=step,
+        source=source,
+        target=target,
+        requested_by=requested_by,
+        confirmed_by=None,
+        failure=None,
+        grace_seconds=grace_seconds,
+        due_at=due_at or now,
+        epoch=0,
+        created_at=now,
+        updated_at=now,
+    )
 
 
 class Steps(Protocol):

@@ -116,7 +116,7 @@ class DeclaredTenants:
         """Look whether files have changed and check or apply those; None when there is nothing to do.
 
         A changed file counts once two looks in a row have found it the same: one that is still being written is not
-        taken for what its author means. What could not be applied for now is tried again.
+        taken for what its author means. What could not be applied is tried again.
         """
         async with self._turn:
             loaded, before = await asyncio.to_thread(self._folder.load), self._seen
