@@ -25,7 +25,7 @@ CHANGES = [
     ),
     ("settings.md", "foundation/settings.py", "Jobs that one worker runs at once.", "Jobs of one.", "Jobs of one."),
     ("permissions.md", "capabilities/access/types.py", "approval:decide run:read", "run:read", "`approval:decide`"),
-    ("audit-actions.md", "capabilities/identity/service.py", '"key.revoked"', '"key.gone"', "`key.gone`"),
+    ("audit-actions.md", "capabilities/identity/service/keys.py", '"key.revoked"', '"key.gone"', "`key.gone`"),
     ("audit-actions.md", "capabilities/tenants/service/tenants.py", ': "suspended"', ': "shut"', "`tenant.shut`"),
     ("metrics.md", "foundation/telemetry.py", "Refusals by layer and code.", "All refusals.", "All refusals."),
     ("api.md", "interfaces/api/routes/platform.py", '"/platform/plans"', '"/platform/offers"', "`/platform/offers`"),

@@ -1,0 +1,35 @@
+"""All SQL of identity."""
+
+from tenantry.capabilities.identity.repository.accounts import (
+    count_active_users,
+    find_service_account,
+    find_user,
+    insert_service_account,
+    insert_user,
+    list_service_accounts,
+    list_users,
+)
+from tenantry.capabilities.identity.repository.keys import (
+    find_key,
+    find_key_by_lookup,
+    insert_key,
+    list_keys,
+    revoke_key,
+    touch_keys,
+)
+
+__all__ = [
+    "count_active_users",
+    "find_key",
+    "find_key_by_lookup",
+    "find_service_account",
+    "find_user",
+    "insert_key",
+    "insert_service_account",
+    "insert_user",
+    "list_keys",
+    "list_service_accounts",
+    "list_users",
+    "revoke_key",
+    "touch_keys",
+]
