@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet, MultiFernet
 from bench.installation import Installation
 from bench.report import Bar, Result, Series
 from tenantry.capabilities.access.service import compile_access, decide
-from tenantry.capabilities.access.types import BUILT_IN_ROLES, Permission
+from tenantry.capabilities.access.types import BUILT_IN_ROLES, Permission, Source
 from tenantry.engines.envelope.keyset import Keyset
 
 _ROLES = ("operator", "approver", "auditor", "viewer", "deployer", "ci")
@@ -23,7 +23,9 @@ async def access(installation: Installation, *, quick: bool) -> list[Result]:  #
     """Row 4: six roles in two places, four questions of which one is refused."""
     result = Result("4", "decide() with roles and the reason — against pycasbin and cedarpy")
     here, elsewhere = uuid4(), uuid4()
-    sources = [(here if n % 2 else elsewhere, f"role {role}", BUILT_IN_ROLES[role]) for n, role in enumerate(_ROLES)]
+    sources = [
+        Source(here if n % 2 else elsewhere, f"role {role}", BUILT_IN_ROLES[role]) for n, role in enumerate(_ROLES)
+    ]
     compiled = compile_access(sources)
     asked = cycle(_ASKED)
     ways: dict[str, Callable[[], object]] = {"decide": lambda: decide(compiled, next(asked), here)}

@@ -29,6 +29,8 @@ class Prefix(StrEnum):
     SERVICE_ACCOUNT = "svc"
     KEY = "key"
     BINDING = "bnd"
+    GROUP = "grp"
+    GRANT = "jit"
     JOB = "job"
     IMAGE = "img"
     ARTIFACT = "art"

@@ -34,7 +34,10 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class TenantScope:
-    """One tenant, optionally one workspace of it, and who acts there."""
+    """One tenant, optionally one workspace of it, and who acts there.
+
+    `allowed_by` names what allowed it: a binding, a grant, a key; events tell it.
+    """
 
     tenant_id: UUID
     region: str
@@ -42,6 +45,7 @@ class TenantScope:
     workspace_id: UUID | None = None
     ip: str | None = None
     trace_id: str = ""
+    allowed_by: str = ""
 
     def in_workspace(self, workspace_id: UUID) -> "TenantScope":
         return replace(self, workspace_id=workspace_id)

@@ -23,7 +23,7 @@ from tenantry.foundation.scope import TenantScope
 from tenantry.foundation.settings import CacheSettings, load_settings
 from tenantry.interfaces.api.freshness import require_fresh
 from tenantry.interfaces.api.runtime import Runtime
-from tenantry.interfaces.api.unit import Unit
+from tenantry.interfaces.api.unit import Judgement, Unit
 
 pytestmark = [pytest.mark.xdist_group("api"), pytest.mark.one_strategy]
 
@@ -54,7 +54,7 @@ async def _unit(runtime: Runtime, tenant: Tenant) -> Unit:
     caller = await runtime.admission.authenticate(tenant.bootstrap_key, ip=None)
     scope = TenantScope(tenant_id=caller.tenant_id, region=caller.region, actor=caller.actor)
     request = Request({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []})
-    return Unit(runtime=runtime, request=request, caller=caller, scope=scope, lifecycle=False)
+    return Unit(runtime=runtime, request=request, caller=caller, scope=scope, judgement=Judgement(), lifecycle=False)
 
 
 def _now_ms() -> int:

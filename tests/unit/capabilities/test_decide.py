@@ -1,5 +1,6 @@
 """The one decision: allowed only by what was compiled for that place, with the reason; everything else is denied."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 import pytest
@@ -7,13 +8,26 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tenantry.capabilities.access.service.decide import Grantor, compile_access, decide, permissions_of
-from tenantry.capabilities.access.types import BUILT_IN_ROLES, INCLUDES, Access, Decision, Outcome, Permission
+from tenantry.capabilities.access.service.decide import Grantor, decide, permissions_of
+from tenantry.capabilities.access.service.decide import compile_access as compile_sources
+from tenantry.capabilities.access.types import (
+    BUILT_IN_ROLES,
+    INCLUDES,
+    Access,
+    Decision,
+    Outcome,
+    Permission,
+    Source,
+)
 from tenantry.foundation.errors import Denied, Invalid
 
 HERE, THERE, UNKNOWN = UUID(int=1), UUID(int=2), UUID(int=3)
 PLACES = st.sampled_from([None, HERE, THERE])
 SOURCES = st.lists(st.tuples(PLACES, st.text(max_size=5), st.sets(st.sampled_from(Permission), max_size=4)), max_size=5)
+
+
+def compile_access(sources: Iterable[tuple[UUID | None, str, Iterable[Permission]]]) -> Access:
+    return compile_sources([Source(place, reason, tuple(held)) for place, reason, held in sources])
 
 
 def access_of(role: str, workspace_id: UUID | None) -> Access:
@@ -113,8 +127,7 @@ def test_a_credential_knows_the_places_it_has_a_say_in() -> None:
     assert [local.knows(place) for place in (HERE, THERE)] == [True, False]
     assert wide.knows(UNKNOWN)
     assert not none.knows(HERE)
-    assert local.workspaces_with(Permission.JOB_READ) == [HERE]
-    assert local.workspaces_with(Permission.JOB_CREATE) == []
+    assert (local.named_workspaces, local.wide, wide.wide) == (frozenset({HERE}), False, True)
     assert local.holds_anywhere(Permission.JOB_READ)
     assert not local.holds_anywhere(Permission.JOB_CREATE)
 

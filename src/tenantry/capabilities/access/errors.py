@@ -3,12 +3,17 @@
 from collections.abc import Iterable
 
 from tenantry.capabilities.access.types import Decision, Permission
-from tenantry.foundation.errors import Conflict, Denied, Invalid, NotFound
+from tenantry.foundation.errors import Conflict, Denied, Invalid, NotFound, Precondition
 
 
 def permission_missing(permission: Permission, decision: Decision) -> Denied:
     return Denied(
-        "permission_missing", decision.reason, layer="access", missing=permission.value, allow_with=decision.allow_with
+        "permission_missing",
+        decision.reason,
+        layer="access",
+        missing=permission.value,
+        allow_with=decision.allow_with,
+        **({"denied_by": decision.source} if decision.source else {}),
     )
 
 
@@ -50,3 +55,85 @@ def principal_not_found() -> NotFound:
 
 def binding_exists() -> Conflict:
     return Conflict("binding_exists", "this principal has this role here already", layer="access")
+
+
+def last_admin() -> Conflict:
+    return Conflict(
+        "last_admin",
+        "nobody else is tenant-admin of the whole tenant: bind another user first",
+        layer="access",
+    )
+
+
+def role_not_found() -> NotFound:
+    return NotFound("not_found", "no such role of this place's own", layer="access")
+
+
+def role_exists(slug: str) -> Conflict:
+    return Conflict("role_exists", f"slug: a role named {slug!r} exists in this tenant", layer="access", field="slug")
+
+
+def role_in_use(slug: str) -> Conflict:
+    return Conflict(
+        "role_in_use", f"{slug} is bound, or held by a key: take it away there first", layer="access", field="role"
+    )
+
+
+def role_slug_invalid(slug: str) -> Invalid:
+    return Invalid(
+        "role_slug_invalid",
+        f"slug: {slug[:60]!r} is not 2 to 40 of a-z, 0-9 and `-`, beginning with a letter",
+        layer="access",
+        field="slug",
+    )
+
+
+def role_incomplete(reason: str) -> Invalid:
+    return Invalid("role_incomplete", reason, layer="access", field="permissions")
+
+
+def permission_not_for_role(permission: Permission) -> Invalid:
+    return Invalid(
+        "permission_not_for_role",
+        f"permissions: {permission} cannot be in a role of this place",
+        layer="access",
+        field="permissions",
+    )
+
+
+def too_many_roles(limit: int) -> Conflict:
+    return Conflict("too_many_roles", f"a tenant has at most {limit} roles of its own", layer="access", limit=limit)
+
+
+def group_not_found() -> NotFound:
+    return NotFound("not_found", "no such group", layer="access")
+
+
+def group_name_taken(name: str) -> Conflict:
+    return Conflict("name_taken", f"a group named {name!r} exists here", layer="access", field="name")
+
+
+def member_exists() -> Conflict:
+    return Conflict("member_exists", "this principal is in the group already", layer="access")
+
+
+def member_not_found() -> NotFound:
+    return NotFound("not_found", "no such member", layer="access")
+
+
+def denies_the_mightier(missing: Iterable[Permission]) -> Denied:
+    return Denied(
+        "denies_the_mightier",
+        "nobody denies anything to somebody who holds more than themselves here",
+        layer="access",
+        missing=sorted(p.value for p in missing),
+    )
+
+
+def version_mismatch(current: int) -> Precondition:
+    return Precondition(
+        "version_mismatch",
+        f"If-Match: the present version is {current}: read it again",
+        layer="access",
+        current=current,
+    )

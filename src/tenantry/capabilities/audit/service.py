@@ -56,7 +56,7 @@ def make_event(
         reason=reason,
         ip=scope.ip,
         trace_id=scope.trace_id,
-        details=details or {},
+        details={**(details or {}), "allowed_by": scope.allowed_by} if scope.allowed_by else details or {},
     )
 
 

@@ -1,6 +1,6 @@
 """What identity refuses."""
 
-from tenantry.foundation.errors import Conflict, Invalid, NotFound, Unauthenticated
+from tenantry.foundation.errors import Conflict, Invalid, NotFound, Precondition, Unauthenticated
 
 
 def credential_refused() -> Unauthenticated:
@@ -22,6 +22,19 @@ def service_account_not_found() -> NotFound:
     return NotFound("not_found", "no such service account", layer="identity")
 
 
+def user_not_found() -> NotFound:
+    return NotFound("not_found", "no such user", layer="identity")
+
+
+def version_mismatch(current: int) -> Precondition:
+    return Precondition(
+        "version_mismatch",
+        f"If-Match: the present version is {current}: read it again",
+        layer="identity",
+        current=current,
+    )
+
+
 def key_not_found() -> NotFound:
     return NotFound("not_found", "no such key", layer="identity")
 
@@ -32,3 +45,21 @@ def name_taken(name: str) -> Conflict:
 
 def expiry_in_the_past() -> Invalid:
     return Invalid("expiry_past", "expires_at: must lie in the future", layer="identity", field="expires_at")
+
+
+def delegated_for_another() -> Invalid:
+    return Invalid(
+        "delegated_for_another",
+        "service_account: a key for an agent acts for whoever makes it, so it names no service account",
+        layer="identity",
+        field="service_account",
+    )
+
+
+def network_too_wide(network: str) -> Invalid:
+    return Invalid(
+        "network_too_wide",
+        f"allowed_networks: {network} is not inside of those of the key that makes this one",
+        layer="identity",
+        field="allowed_networks",
+    )

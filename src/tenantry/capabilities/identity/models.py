@@ -1,8 +1,9 @@
-"""Tables of identity; the revision 0004 makes them."""
+"""Tables of identity; the revision 0004 makes them, 0007 the delegated keys."""
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     ForeignKeyConstraint,
@@ -59,5 +60,8 @@ api_keys = Table(
     Column("created_at", _MOMENT, nullable=False),
     Column("created_by", Text, nullable=False),
     *(Column(name, _MOMENT) for name in ("expires_at", "last_used_at", "revoked_at")),
+    Column("delegated", Boolean, nullable=False, server_default=text("false")),
+    Column("parent_id", Uuid),
     UniqueConstraint("tenant_id", "lookup"),
+    ForeignKeyConstraint(["tenant_id", "parent_id"], ["tenantry.api_keys.tenant_id", "tenantry.api_keys.key_id"]),
 )

@@ -63,7 +63,11 @@ class ServiceAccount:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret. `workspace_id` None: a key of the whole tenant."""
+    """A key without its secret. `workspace_id` None: a key of the whole tenant.
+
+    `delegated`: it was made for an agent, and is a part of `parent_id`, the key it was made with, or with None of its
+    principal: it may do what both may, at any moment.
+    """
 
     key_id: UUID
     workspace_id: UUID | None
@@ -79,6 +83,8 @@ class ApiKey:
     expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
+    delegated: bool = False
+    parent_id: UUID | None = None
 
 
 class ScopeKind(StrEnum):

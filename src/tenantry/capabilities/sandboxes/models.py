@@ -47,6 +47,7 @@ jobs = Table(
     *(Column(name, Text) for name in ("reason", "detail", "image_digest")),
     Column("exit_code", Integer),
     *(Column(name, ARRAY(Text), nullable=False) for name in ("command", "artifact_globs")),
+    Column("environment", Text),
     *(Column(name, JSONB, nullable=False) for name in ("labels", "limits", "inputs", "usage")),
     Column("receipt", JSONB),
     *(Column(name, LargeBinary) for name in ("content_key", "transient_key", "given", "log_sha256")),

@@ -64,6 +64,7 @@ class NewJob:
     limits: Mapping[str, float] = field(default_factory=dict)
     """By the names of JobLimits; what is not named takes the default."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    environment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ class Job:
     finished_at: datetime | None
     content_until: datetime | None
     content_purged_at: datetime | None
+    environment: str | None = None
+    """Slug of the environment it is for, one of its workspace's when it was created."""
 
     @property
     def content_kept(self) -> bool:

@@ -35,6 +35,15 @@ def environment_not_found() -> NotFound:
     return NotFound("not_found", "no such environment", layer="tenants")
 
 
+def environment_unknown(slug: str) -> Invalid:
+    return Invalid(
+        "environment_unknown",
+        f"environment: the workspace has none named {slug!r}: add it first",
+        layer="tenants",
+        field="environment",
+    )
+
+
 def environment_taken(slug: str) -> Conflict:
     return Conflict("environment_taken", f"an environment {slug!r} exists here", layer="tenants", field="slug")
 

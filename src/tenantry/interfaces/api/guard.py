@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from tenantry.capabilities.access.errors import permission_missing
-from tenantry.capabilities.access.service import decide
-from tenantry.capabilities.access.types import Caller, Permission
+from tenantry.capabilities.access.service import WorkspaceState, decide
+from tenantry.capabilities.access.types import Caller, Circumstances, Decision, Permission
 from tenantry.capabilities.audit.types import Outcome
 from tenantry.capabilities.tenants.errors import workspace_closed
 from tenantry.capabilities.tenants.types import WorkspaceStatus
@@ -34,7 +34,7 @@ from tenantry.interfaces.api.bodies import StrictRequest, read_body
 from tenantry.interfaces.api.context import Place, not_found, place_of
 from tenantry.interfaces.api.routing import Mark, Reach, RouteSpec
 from tenantry.interfaces.api.runtime import Runtime
-from tenantry.interfaces.api.unit import Unchanged, Unit
+from tenantry.interfaces.api.unit import Judgement, Unchanged, Unit
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -99,17 +99,23 @@ async def _serve(
     caller = await runtime.admission.authenticate(_credential(request), ip=ip)
     try:
         place = await place_of(request, spec=spec, caller=caller, runtime=runtime)
-        await _decide(request, spec=spec, caller=caller, place=place, runtime=runtime)
+        judgement = await _judge(request, spec=spec, caller=caller, place=place, runtime=runtime)
     except TenantryError as error:
         own = Place(tenant_id=caller.tenant_id, region=caller.region, workspace_id=caller.workspace_id)
         scope = _scope(own, caller=caller, ip=ip, trace_id=trace_id)
         _note_refusal(scope, spec=spec, request=request, error=error, runtime=runtime)
         raise
-    scope = _scope(place, caller=caller, ip=ip, trace_id=trace_id)
+    scope = _scope(place, caller=caller, ip=ip, trace_id=trace_id, decision=judgement.decision)
     limit = runtime.settings.server.max_body_bytes
     body = b"" if spec.raw_body or spec.method == "GET" else await read_body(request, limit=limit)
     unit = Unit(
-        runtime=runtime, request=request, caller=caller, scope=scope, lifecycle=place.lifecycle, about=place.about
+        runtime=runtime,
+        request=request,
+        caller=caller,
+        scope=scope,
+        judgement=judgement,
+        lifecycle=place.lifecycle,
+        about=place.about,
     )
     request.state.unit = unit
     with scoped(scope):
@@ -128,7 +134,7 @@ async def _serve(
             del request.state.unit
     if spec.method == "GET" and isinstance(spec.needs, Permission):
         runtime.trails[scope.region].read(
-            scope,
+            unit.scope,
             action=_action(spec),
             resource_type=_noun(spec),
             resource_id=_resource_id(request, scope),
@@ -136,8 +142,12 @@ async def _serve(
     return _finish(unit, response)
 
 
-def _scope(place: Place, *, caller: Caller, ip: str | None, trace_id: str) -> TenantScope:
+def _scope(
+    place: Place, *, caller: Caller, ip: str | None, trace_id: str, decision: Decision | None = None
+) -> TenantScope:
+    allowed = decision is not None and decision.allowed
     return TenantScope(
+        allowed_by=(decision.source or "") if allowed and decision else "",
         tenant_id=place.tenant_id,
         region=place.region,
         actor=caller.actor,
@@ -147,40 +157,46 @@ def _scope(place: Place, *, caller: Caller, ip: str | None, trace_id: str) -> Te
     )
 
 
-async def _decide(request: Request, *, spec: RouteSpec, caller: Caller, place: Place, runtime: Runtime) -> None:
-    """Refuse what is not allowed there. A workspace the caller has no say in reads as absent."""
-    if not isinstance(spec.needs, Permission):
-        if place.workspace_id not in (None, caller.workspace_id):
-            await _require_known(request, caller=caller, workspace_id=place.workspace_id, runtime=runtime)
-        return
+async def _judge(request: Request, *, spec: RouteSpec, caller: Caller, place: Place, runtime: Runtime) -> Judgement:
+    """Refuse what is not allowed there. A workspace the caller has no say in reads as absent.
+
+    What depends on the thing itself is left to the handler, which reads it; `Unit.settle` sees to it (ADR 0021).
+    """
+    workspace_id, needs = place.workspace_id, spec.needs
+    if not isinstance(needs, Permission):
+        if workspace_id not in (None, caller.workspace_id):
+            await _require_known(request, caller=caller, workspace_id=workspace_id, runtime=runtime)
+        return Judgement()
     if place.lifecycle:
-        decision = decide(caller.access, Permission.PLATFORM_ADMIN)
-        if not decision.allowed:
-            raise permission_missing(Permission.PLATFORM_ADMIN, decision)
-        return
-    workspace_id = place.workspace_id
+        return _required(Permission.PLATFORM_ADMIN, decide(caller.access, Permission.PLATFORM_ADMIN))
     if workspace_id is None:
-        decision = decide(caller.access, spec.needs)
-        anywhere = spec.reach is Reach.ANYWHERE and caller.access.holds_anywhere(spec.needs)
-        if not decision.allowed and not anywhere:
-            raise permission_missing(spec.needs, decision)
-        return
-    status = await _require_known(request, caller=caller, workspace_id=workspace_id, runtime=runtime)
-    decision = decide(caller.access, spec.needs, workspace_id)
-    if not decision.allowed:
-        raise permission_missing(spec.needs, decision)
-    if status is not WorkspaceStatus.ACTIVE and spec.method != "GET" and not spec.closed_too:
-        raise workspace_closed(status)
+        decision = decide(caller.access, needs)
+        if spec.reach is Reach.ANYWHERE and not decision.allowed and caller.access.holds_anywhere(needs):
+            return Judgement(needs, decision, lists=True)
+        return _required(needs, decision)
+    state = await _require_known(request, caller=caller, workspace_id=workspace_id, runtime=runtime)
+    environment = request.path_params.get("environment")
+    about = Circumstances(path=state.path, told=environment is not None, environment=environment)
+    judgement = _required(needs, decide(caller.access, needs, workspace_id, about), about=about)
+    if state.status is not WorkspaceStatus.ACTIVE and spec.method != "GET" and not spec.closed_too:
+        raise workspace_closed(state.status)
+    return judgement
 
 
-async def _require_known(request: Request, *, caller: Caller, workspace_id: UUID, runtime: Runtime) -> WorkspaceStatus:
+def _required(permission: Permission, decision: Decision, *, about: Circumstances | None = None) -> Judgement:
+    if not decision.allowed and not decision.conditional:
+        raise permission_missing(permission, decision)
+    return Judgement(permission, decision, about or Circumstances())
+
+
+async def _require_known(request: Request, *, caller: Caller, workspace_id: UUID, runtime: Runtime) -> WorkspaceState:
     """Tell a workspace's state; raises NotFound for one that is not the caller's to know of."""
     own = caller.workspace_id in (None, workspace_id)
-    status = await runtime.admission.workspace_status(caller, workspace_id) if own else None
-    if status is None or not caller.access.knows(workspace_id):
+    state = await runtime.admission.workspace_state(caller, workspace_id) if own else None
+    if state is None or not caller.access.knows(workspace_id):
         await _note_blocked_region(request, caller=caller, workspace_id=workspace_id, runtime=runtime)
         raise not_found()
-    return status
+    return state
 
 
 async def _work(unit: Unit, *, spec: RouteSpec, handler: Handler, body: bytes) -> Response:
@@ -197,7 +213,7 @@ async def _work(unit: Unit, *, spec: RouteSpec, handler: Handler, body: bytes) -
     before = await idempotency.begin(unit.session, principal_id=principal, key=key, digest=digest)
     if before is not None:
         shown = await spec.replay(unit, before.resource_id)
-        await unit.session.commit()
+        await unit.settle()
         content = shown.model_dump(mode="json", exclude_unset=True) if isinstance(shown, BaseModel) else shown
         return JSONResponse(content, status_code=before.status_code, headers={"Idempotency-Replayed": "true"})
 
@@ -236,12 +252,13 @@ async def _commit(unit: Unit) -> None:
 
 async def readmit(unit: Unit, needs: Permission) -> Unit:
     """Admit, place and decide anew for the next batch of a stream; gives a unit of its own, to be used and left."""
-    runtime, request = unit.runtime, unit.request
+    runtime, request, about = unit.runtime, unit.request, unit.judgement.about
     caller = await runtime.admission.authenticate(_credential(request), ip=unit.scope.ip)
-    decision = decide(caller.access, needs, unit.scope.workspace_id)
+    decision = decide(caller.access, needs, unit.scope.workspace_id, about)
     if caller.tenant_id != unit.scope.tenant_id or not decision.allowed:
         raise permission_missing(needs, decision)
-    return Unit(runtime=runtime, request=request, caller=caller, scope=unit.scope, lifecycle=False)
+    judgement = Judgement(needs, decision, about)
+    return Unit(runtime=runtime, request=request, caller=caller, scope=unit.scope, judgement=judgement, lifecycle=False)
 
 
 def _finish(unit: Unit, response: Response) -> Response:

@@ -42,6 +42,15 @@ Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text), 
 """A moment that a request names."""
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable")
+    return text
+
+
+Description = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
+
+
 class Body(BaseModel):
     """A request: unknown fields are refused, types are not coerced."""
 

@@ -1,16 +1,28 @@
 """The unit of work of one request: its scope, its transaction, and the services built on them."""
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from starlette.requests import Request
 
-from tenantry.capabilities.access.service import AccessService, KeyGrantor
-from tenantry.capabilities.access.types import Binding, Caller
+from tenantry.capabilities.access.errors import permission_missing
+from tenantry.capabilities.access.service import (
+    AccessService,
+    GroupService,
+    KeyGrantor,
+    Rights,
+    RightsReader,
+    RoleService,
+    bindable_roles,
+    decide,
+    role_book,
+    sources_of,
+)
+from tenantry.capabilities.access.types import Caller, Circumstances, Decision, Permission, Role, Source
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService
 from tenantry.capabilities.sandboxes.service import ImageService, JobService
@@ -40,6 +52,23 @@ class Unchanged(Exception):
     """The caller holds this very version already; the guard answers 304, and nothing is rendered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the guard asked, what was answered, and what it knew of the thing. Without a permission: nothing was asked.
+
+    `lists`: the route shows only what is allowed one by one.
+    """
+
+    permission: Permission | None = None
+    decision: Decision | None = None
+    about: Circumstances = field(default_factory=Circumstances)
+    lists: bool = False
+
+    @property
+    def settled(self) -> bool:
+        return self.decision is None or self.decision.allowed or self.lists
+
+
 class Unit:
     """One request inside one tenant. Services share its session; the guard commits it."""
 
@@ -50,6 +79,7 @@ class Unit:
         request: Request,
         caller: Caller,
         scope: TenantScope,
+        judgement: Judgement,
         lifecycle: bool,
         about: UUID | None = None,
     ) -> None:
@@ -59,6 +89,7 @@ class Unit:
         self.request = request
         self.caller = caller
         self.scope = scope
+        self.judgement = judgement
         self.session: TenantSession = runtime.cells.session(scope, lifecycle=lifecycle)
         self.etag: str | None = None
         self.resource_id: str | None = None
@@ -68,11 +99,32 @@ class Unit:
         """What follows the commit, before the answer; a crash in between must be harmless."""
 
     async def settle(self) -> None:
-        """Commit before the handler is done, for one that then waits: what the guard would do after it."""
+        """Commit before the handler is done, for one that then waits: what the guard would do after it.
+
+        Raises Denied where the answer depended on the thing and no handler has told of it: nothing is kept then.
+        """
+        question = self.judgement
+        if not question.settled and question.permission and question.decision:
+            raise permission_missing(question.permission, question.decision)
         if self.on_settle is not None:
             await self.on_settle()
             self.on_settle = None
         await self.session.commit()
+
+    def judge(self, *, environment: str | None, labels: Mapping[str, str]) -> None:
+        """Decide again where the answer depends on the thing itself; raises Denied `permission_missing`.
+
+        Called by each handler that reads or makes such a thing, for every one, before it shows or does anything.
+        """
+        question = self.judgement
+        if question.permission is None or (question.settled and not question.about.told):
+            return
+        about = replace(question.about, told=True, environment=environment, labels=labels)
+        decision = decide(self.caller.access, question.permission, self.scope.workspace_id, about)
+        if not decision.allowed:
+            raise permission_missing(question.permission, decision)
+        self.judgement = replace(question, decision=decision, about=about)
+        self.scope = self.session.scope = replace(self.scope, allowed_by=decision.source or "")
 
     @property
     def workspace_id(self) -> UUID:
@@ -151,17 +203,47 @@ class Unit:
 
     @property
     def access(self) -> AccessService:
-        return AccessService(session=self.session, identity=self.identity, audit=self.audit, clock=self.runtime.clock)
+        return AccessService(
+            session=self.session,
+            identity=self.identity,
+            audit=self.audit,
+            clock=self.runtime.clock,
+            whole_tenant=self.whole_tenant,
+        )
 
     @property
-    def grantor(self) -> KeyGrantor:
-        return KeyGrantor(self.caller.access, bindings_of=self._bindings_of)
+    def roles(self) -> RoleService:
+        return RoleService(session=self.session, audit=self.audit, clock=self.runtime.clock)
 
-    async def _bindings_of(self, principal_id: str) -> list[Binding]:
-        """List all of a principal; a session narrowed to a workspace would miss those of the whole tenant."""
-        async with self.runtime.cells.session(replace(self.scope, workspace_id=None)) as session:
-            access = AccessService(session=session, identity=self.identity, audit=self.audit, clock=self.runtime.clock)
-            return await access.list_bindings_of(principal_id)
+    async def bindable(self) -> list[Role]:
+        """List the roles of the tenant's own that can be bound where the request is."""
+        async with self.whole_tenant() as session:
+            roles = RoleService(session=session, audit=self.audit, clock=self.runtime.clock)
+            return await roles.list_roles(workspace_id=self.scope.workspace_id)
+
+    @property
+    def groups(self) -> GroupService:
+        return GroupService(session=self.session, accounts=self.identity, audit=self.audit, clock=self.runtime.clock)
+
+    async def grantor(self) -> KeyGrantor:
+        """Make what judges whatever this caller gives to others."""
+        async with self.whole_tenant() as session:
+            book = await bindable_roles(session, self.scope.workspace_id)
+        return KeyGrantor(self.caller.access, book, sources_of=self._sources_of)
+
+    async def _sources_of(self, principal_id: str) -> list[Source]:
+        async with self.whole_tenant() as session:
+            return await sources_of(session, principal_id, await role_book(session))
+
+    async def rights_of(self, principal_id: str) -> Rights:
+        """Tell what another principal of the tenant may do."""
+        async with self.whole_tenant() as session:
+            reader = RightsReader(session=session, clock=self.runtime.clock, find_key=self.identity.find_key)
+            return await reader.of_principal(principal_id)
+
+    def whole_tenant(self) -> TenantSession:
+        """Open a session of its own: one narrowed to a workspace sees nothing of what holds in the whole tenant."""
+        return self.runtime.cells.session(replace(self.scope, workspace_id=None))
 
     @property
     def jobs(self) -> JobService:

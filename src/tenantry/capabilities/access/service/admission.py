@@ -1,4 +1,4 @@
-"""Admission: from the text of a credential to a caller with compiled access.
+"""Admission: from what a request shows to a caller with compiled access.
 
 A caller is cached by the digest of its credential, and the cache counts only while the cell's link is fresh: a
 revocation reaches every process within a second, and a process cut off from news asks the database each time.
@@ -6,7 +6,8 @@ revocation reaches every process within a second, and a process cut off from new
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address, ip_network
 from typing import Final
@@ -14,35 +15,33 @@ from uuid import UUID
 
 import structlog
 
-from tenantry.capabilities.access import repository
-from tenantry.capabilities.access.service.decide import compile_access
-from tenantry.capabilities.access.types import BUILT_IN_ROLES, Caller, Permission
+from tenantry.capabilities.access.service.identification import CredentialReader, Identified, KeyReader, Presented
+from tenantry.capabilities.access.service.rights import Rights, RightsReader
+from tenantry.capabilities.access.types import Caller
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.audit.types import Outcome as AuditOutcome
 from tenantry.capabilities.identity.errors import credential_malformed, credential_refused
 from tenantry.capabilities.identity.service import IdentityService, KeyHasher
-from tenantry.capabilities.identity.types import (
-    ApiKey,
-    Credential,
-    KeyStatus,
-    PrincipalStatus,
-    PrincipalType,
-    ScopeKind,
-    read_credential,
-)
+from tenantry.capabilities.identity.types import Credential, PrincipalStatus, PrincipalType, ScopeKind
 from tenantry.capabilities.tenants.service import (
     Directory,
     TenantService,
     WorkspaceService,
     refuse_unless_active,
 )
-from tenantry.capabilities.tenants.types import PLATFORM_TENANT, REVOCATIONS, TenantStatus, WorkspaceStatus
+from tenantry.capabilities.tenants.types import (
+    PLATFORM_TENANT,
+    REVOCATIONS,
+    Tenant,
+    TenantStatus,
+    WorkspaceStatus,
+)
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell, Cells
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied, Unavailable
-from tenantry.foundation.ids import Prefix, format_id, parse_id
-from tenantry.foundation.scope import SYSTEM, Actor, ActorType, TenantScope
+from tenantry.foundation.ids import Prefix, parse_id
+from tenantry.foundation.scope import SYSTEM, TenantScope
 
 _CACHED_CALLERS: Final = 20_000
 _CACHED_STATES: Final = 50_000
@@ -50,16 +49,34 @@ _CACHED_STATES: Final = 50_000
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class WorkspaceState:
+    """What is known of a workspace before anything of it is read."""
+
+    status: WorkspaceStatus
+    path: str
+
+
 class Admission:
     """Authenticates credentials and knows the states of workspaces; one for each process."""
 
-    def __init__(self, *, cells: Cells, directory: Directory, hasher: KeyHasher, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        cells: Cells,
+        directory: Directory,
+        hasher: KeyHasher,
+        clock: Clock,
+        readers: Sequence[CredentialReader] = (),
+    ) -> None:
+        """`readers` read further kinds of credentials than keys; each is asked in turn, keys last."""
         self._cells = cells
         self._directory = directory
         self._hasher = hasher
         self._clock = clock
+        self._readers = (*readers, KeyReader())
         self._callers: OrderedDict[bytes, Caller] = OrderedDict()
-        self._states: OrderedDict[tuple[UUID, UUID], WorkspaceStatus] = OrderedDict()
+        self._states: OrderedDict[tuple[UUID, UUID], WorkspaceState] = OrderedDict()
         # Counts revocations heard: what was read while one arrived is not cached.
         self._generation = 0
         self._used: dict[str, dict[UUID, dict[UUID, datetime]]] = {}
@@ -67,32 +84,32 @@ class Admission:
             cell.link.subscribe(REVOCATIONS, self.forget)
             cell.link.on_reconnect(self._forget_all)
 
-    async def authenticate(self, text: str, *, ip: str | None) -> Caller:
+    async def authenticate(self, presented: Presented | str, *, ip: str | None) -> Caller:
         """Admit a credential; raises Unauthenticated, WrongRegion, or Denied for a suspended tenant.
 
-        Unknown, wrong, revoked and expired read the same.
+        A text alone came as a bearer's. Unknown, wrong, revoked and expired read the same.
         """
-        digest = hashlib.sha256(text.encode()).digest()
+        if isinstance(presented, str):
+            presented = Presented(presented)
+        digest = hashlib.sha256(f"{presented.kind}/{presented.place}/{presented.text}".encode()).digest()
         now = self._clock.now()
         caller = self._callers.get(digest)
         if caller is None or not self._fresh(caller) or not _open(caller, now=now, ip=ip):
-            credential = read_credential(text)
-            if credential is None:
-                raise credential_malformed()
             generation = self._generation
-            caller = await self._admit(credential, ip=ip)
+            caller = await self._admit(presented, ip=ip)
             if generation == self._generation:
                 self._callers[digest] = caller
             if len(self._callers) > _CACHED_CALLERS:
                 self._callers.popitem(last=False)
-        self._used.setdefault(caller.region, {}).setdefault(caller.tenant_id, {})[caller.key_id] = now
+        if caller.key_id is not None:
+            self._used.setdefault(caller.region, {}).setdefault(caller.tenant_id, {})[caller.key_id] = now
         return caller
 
     def _fresh(self, caller: Caller) -> bool:
         return self._cells.get(caller.region).fresh_for(caller.tenant_id)
 
-    async def workspace_status(self, caller: Caller, workspace_id: UUID) -> WorkspaceStatus | None:
-        """Tell a workspace's state, None when the caller's tenant has none of that id."""
+    async def workspace_state(self, caller: Caller, workspace_id: UUID) -> WorkspaceState | None:
+        """Tell a workspace's state and path, None when the caller's tenant has none of that id."""
         cell = self._cells.get(caller.region)
         known = self._states.get((caller.tenant_id, workspace_id))
         if known is not None and self._fresh(caller):
@@ -100,12 +117,15 @@ class Admission:
         scope = TenantScope(tenant_id=caller.tenant_id, region=caller.region, actor=caller.actor)
         generation = self._generation
         async with cell.session(scope) as session:
-            status = await self._workspaces(session).find_status(workspace_id)
-        if status is not None and generation == self._generation:
-            self._states[caller.tenant_id, workspace_id] = status
+            workspace = await self._workspaces(session).find(workspace_id)
+        if workspace is None:
+            return None
+        state = WorkspaceState(workspace.status, workspace.path)
+        if generation == self._generation:
+            self._states[caller.tenant_id, workspace_id] = state
             if len(self._states) > _CACHED_STATES:
                 self._states.popitem(last=False)
-        return status
+        return state
 
     async def is_elsewhere(self, caller: Caller, workspace_id: UUID) -> str | None:
         """Tell the other region an id belongs to, for the event `region.blocked` only, never for an answer."""
@@ -125,54 +145,52 @@ class Admission:
                 except (Unavailable, Denied) as error:
                     _log.info("keys.use_not_noted", tenant=tenant_id.hex, code=error.code)
 
-    async def _admit(self, credential: Credential, *, ip: str | None) -> Caller:
+    async def _admit(self, presented: Presented, *, ip: str | None) -> Caller:
+        reader, credential = self._read(presented)
         tenant_id, cell = await self._candidate(credential)
         scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM, ip=ip)
         # A lifecycle session reads the key of a suspended tenant, so that only its holder learns of the suspension.
         async with cell.session(scope, lifecycle=True) as session:
-            key = await self._identity(session).find_key_of(credential)
-            if key is None:
-                raise credential_refused()
+            found = await reader.identify(self._identity(session), credential)
             tenant = await TenantService(session=session, audit=self._audit(session), clock=self._clock).get()
-            sources = [source async for source in self._sources(session, key)]
-            caller = Caller(
-                actor=_actor(key),
-                tenant_id=tenant_id,
-                tenant_slug=tenant.slug,
-                region=cell.region,
-                workspace_id=key.workspace_id,
-                access=compile_access(sources),
-                key_id=key.key_id,
-                expires_at=key.expires_at,
-                allowed_networks=key.allowed_networks,
-                principal=key.principal_id,
-                roles=key.roles,
-                clock_skew_ms=tenant.clock_skew_ms,
-            )
-            if (fault := await self._fault(session, key, credential, caller, ip=ip)) is not None:
-                await self._record_refusal(session, caller, fault)
+            rights = await self._rights(session, found)
+            caller = _caller(found, rights, tenant=tenant, region=cell.region)
+            if (fault := await self._fault(session, found, rights, caller, ip=ip)) is not None:
+                await self._record_refusal(session, found, fault)
                 raise credential_refused()
             refuse_unless_active(tenant.status)
         return caller
 
-    async def _fault(
-        self, session: TenantSession, key: ApiKey, credential: Credential, caller: Caller, *, ip: str | None
-    ) -> str | None:
-        """Name what is wrong with a key whose secret is right, for the trail; the answer does not tell."""
-        if key.status not in (KeyStatus.ACTIVE, KeyStatus.GRACE):
-            return f"key_{key.status}"
-        if key.workspace_id != (credential.scope_id if credential.kind is ScopeKind.WORKSPACE else None):
-            return "key_scope"
-        if not _open(caller, now=self._clock.now(), ip=ip):
-            return "key_expired" if caller.expires_at and caller.expires_at <= self._clock.now() else "network"
-        return None if await self._principal_is_active(session, key) else "principal_disabled"
+    def _read(self, presented: Presented) -> tuple[CredentialReader, Credential]:
+        for reader in self._readers:
+            credential = reader.read(presented)
+            if credential is not None:
+                return reader, credential
+        raise credential_malformed()
 
-    async def _record_refusal(self, session: TenantSession, caller: Caller, reason: str) -> None:
-        """Record a refusal of a known key in its tenant's trail, in a commit of its own."""
+    async def _rights(self, session: TenantSession, found: Identified) -> Rights:
+        reader = RightsReader(session=session, clock=self._clock, find_key=self._identity(session).find_key)
+        if found.key is not None:
+            return await reader.of_key(found.key)
+        return await reader.of_principal(found.principal_id, workspace_id=found.workspace_id)
+
+    async def _fault(
+        self, session: TenantSession, found: Identified, rights: Rights, caller: Caller, *, ip: str | None
+    ) -> str | None:
+        """Name what is wrong with a credential whose secret is right, for the trail; the answer does not tell."""
+        if (fault := found.fault or rights.fault) is not None:
+            return fault
+        if not _open(caller, now=self._clock.now(), ip=ip):
+            expired = caller.expires_at is not None and caller.expires_at <= self._clock.now()
+            return f"{found.resource_type}_expired" if expired else "network"
+        return None if await self._principal_is_active(session, found) else "principal_disabled"
+
+    async def _record_refusal(self, session: TenantSession, found: Identified, reason: str) -> None:
+        """Record a refusal of a known credential in its tenant's trail, in a commit of its own."""
         await self._audit(session).record(
             "credential.refused",
-            resource_type="key",
-            resource_id=format_id(Prefix.KEY, caller.key_id),
+            resource_type=found.resource_type,
+            resource_id=found.credential_id,
             outcome=AuditOutcome.DENIED,
             reason=reason,
         )
@@ -192,29 +210,13 @@ class Admission:
             raise credential_refused()
         return placement.tenant_id, cell
 
-    async def _sources(
-        self, session: TenantSession, key: ApiKey
-    ) -> AsyncIterator[tuple[UUID | None, str, frozenset[Permission]]]:
-        """Say what the key may do: its own roles and permissions, or without any what its principal is bound to."""
-        name = format_id(Prefix.KEY, key.key_id)
-        if key.roles or key.permissions:
-            for role in key.roles:
-                yield key.workspace_id, f"role {role} of {name}", BUILT_IN_ROLES.get(role, frozenset())
-            yield key.workspace_id, f"permission of {name}", frozenset(Permission(p) for p in key.permissions)
-            return
-        for binding in await repository.list_bindings_of(session, key.principal_id):
-            if key.workspace_id is None or binding.workspace_id in (None, key.workspace_id):
-                held = BUILT_IN_ROLES.get(binding.role, frozenset())
-                reason = f"role {binding.role} by {format_id(Prefix.BINDING, binding.binding_id)}"
-                yield key.workspace_id or binding.workspace_id, reason, held
-
-    async def _principal_is_active(self, session: TenantSession, key: ApiKey) -> bool:
+    async def _principal_is_active(self, session: TenantSession, found: Identified) -> bool:
         identity = self._identity(session)
-        if key.principal_type is PrincipalType.USER:
-            user = await identity.find_user(parse_id(Prefix.USER, key.principal_id))
+        if found.principal_type is PrincipalType.USER:
+            user = await identity.find_user(parse_id(Prefix.USER, found.principal_id))
             return user is not None and user.status is PrincipalStatus.ACTIVE
-        if key.principal_type is PrincipalType.SERVICE_ACCOUNT:
-            account = await identity.get_service_account(parse_id(Prefix.SERVICE_ACCOUNT, key.principal_id))
+        if found.principal_type is PrincipalType.SERVICE_ACCOUNT:
+            account = await identity.get_service_account(parse_id(Prefix.SERVICE_ACCOUNT, found.principal_id))
             return account.status is PrincipalStatus.ACTIVE
         return True
 
@@ -243,9 +245,22 @@ class Admission:
         )
 
 
-def _actor(key: ApiKey) -> Actor:
-    chain = () if key.principal_type is PrincipalType.SYSTEM else (key.principal_id,)
-    return Actor(ActorType.API_KEY, format_id(Prefix.KEY, key.key_id), chain)
+def _caller(found: Identified, rights: Rights, *, tenant: Tenant, region: str) -> Caller:
+    ends = [moment for moment in (found.expires_at, rights.until) if moment is not None]
+    return Caller(
+        actor=found.actor,
+        tenant_id=tenant.tenant_id,
+        tenant_slug=tenant.slug,
+        region=region,
+        workspace_id=found.workspace_id,
+        access=rights.access,
+        key_id=found.key.key_id if found.key is not None else None,
+        expires_at=min(ends, default=None),
+        allowed_networks=found.allowed_networks,
+        principal=found.principal_id,
+        roles=found.roles,
+        clock_skew_ms=tenant.clock_skew_ms,
+    )
 
 
 def _open(caller: Caller, *, now: datetime, ip: str | None) -> bool:

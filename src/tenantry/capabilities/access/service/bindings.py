@@ -6,14 +6,30 @@ from typing import Final
 from uuid import UUID
 
 from tenantry.capabilities.access import repository
-from tenantry.capabilities.access.errors import binding_exists, binding_not_found, principal_not_found
-from tenantry.capabilities.access.service.decide import Grantor
-from tenantry.capabilities.access.types import BUILT_IN_ROLES, Access, Binding
+from tenantry.capabilities.access.errors import (
+    binding_exists,
+    binding_not_found,
+    denies_the_mightier,
+    last_admin,
+    principal_not_found,
+)
+from tenantry.capabilities.access.service.decide import (
+    Grantor,
+    RoleBook,
+    compile_access,
+    held_in,
+    permissions_of,
+    spelled_out,
+)
+from tenantry.capabilities.access.service.principals import principal_type_of
+from tenantry.capabilities.access.service.rights import in_workspace
+from tenantry.capabilities.access.types import Access, Binding, Condition, Effect, Group, Source
 from tenantry.capabilities.audit.service import AuditService
-from tenantry.capabilities.identity.service import IdentityService, KeyHasher
+from tenantry.capabilities.identity.service import AccountService, IdentityService, KeyHasher
 from tenantry.capabilities.identity.types import (
     ApiKey,
     KeyStatus,
+    PrincipalStatus,
     PrincipalType,
     ScopeKind,
     make_credential,
@@ -27,24 +43,47 @@ from tenantry.foundation.errors import Fault, Invalid
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 
 BOOTSTRAP_LIFETIME: Final = timedelta(hours=24)
-_OWNER_ROLE: Final = "tenant-admin"
+OWNER_ROLE: Final = "tenant-admin"
+PRINCIPAL_GROUP: Final = "group"
 
 
 class AccessService:
-    """Roles are bound to principals in a workspace or in the whole tenant."""
+    """Roles are bound to principals and groups in a workspace or in the whole tenant, to allow or to deny."""
 
-    def __init__(self, *, session: TenantSession, identity: IdentityService, audit: AuditService, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        session: TenantSession,
+        identity: AccountService,
+        audit: AuditService,
+        clock: Clock,
+        whole_tenant: Callable[[], TenantSession] | None = None,
+    ) -> None:
+        """`whole_tenant` opens a session that is not narrowed to a workspace, for one that is."""
         self._session = session
+        self._whole_tenant = whole_tenant
         self._identity = identity
         self._audit = audit
         self._clock = clock
 
     async def create_binding(
-        self, *, principal: str, role: str, workspace_id: UUID | None, grantor: Grantor
+        self,
+        *,
+        principal: str,
+        role: str,
+        workspace_id: UUID | None,
+        grantor: "KeyGrantor",
+        effect: Effect = Effect.ALLOW,
+        condition: Condition = Condition(),  # noqa: B008 - it is frozen
     ) -> Binding:
-        """Bind; raises NotFound for an unknown principal, Denied `grant_exceeds_own`, Conflict `binding_exists`."""
+        """Bind; raises NotFound for an unknown principal, Conflict `binding_exists`, Denied `grant_exceeds_own`.
+
+        Who denies holds what is denied, and everything that the principal holds there (Denied `denies_the_mightier`).
+        """
         grantor.require_grantable(roles=(role,), permissions=(), workspace_id=workspace_id)
         principal_type = await self._principal_type(principal, workspace_id)
+        if effect is Effect.DENY:
+            await grantor.require_mightier(principal, workspace_id=workspace_id)
         binding = Binding(
             binding_id=new_id(),
             workspace_id=workspace_id,
@@ -53,6 +92,8 @@ class AccessService:
             role=role,
             created_at=self._clock.now(),
             created_by=self._session.scope.actor.id,
+            effect=effect,
+            condition=condition,
         )
         await self.store_binding(binding)
         return binding
@@ -75,50 +116,88 @@ class AccessService:
         """List those of one workspace, or with None those of the whole tenant."""
         return await repository.list_bindings(self._session, workspace_id=workspace_id, after=after, limit=limit)
 
-    async def list_bindings_of(self, principal_id: str) -> list[Binding]:
-        return await repository.list_bindings_of(self._session, principal_id)
+    async def delete_binding(self, binding_id: UUID, *, workspace_id: UUID | None, grantor: "KeyGrantor") -> None:
+        """Take a role away, or lift a denial, everywhere within a second.
 
-    async def delete_binding(self, binding_id: UUID, *, workspace_id: UUID | None) -> None:
-        """Take a role away, everywhere within a second."""
+        To lift a denial is to give, so who does it must hold what it denies: nobody lifts their own. Raises Conflict
+        `last_admin` for the last user who is `tenant-admin`.
+        """
         binding = await self.get_binding(binding_id, workspace_id=workspace_id)
+        if binding.effect is Effect.DENY:
+            grantor.require_held(permissions_of((binding.role,), grantor.book), workspace_id)
+        elif workspace_id is None and binding.role == OWNER_ROLE:
+            await self.require_another_owner(binding.principal_id)
         await repository.delete_binding(self._session, binding_id)
         await announce_revocation(self._session)
         await self._record("binding.deleted", binding)
 
+    async def require_principal(self, principal: str, *, workspace_id: UUID | None) -> None:
+        """Raise NotFound for who is no user, nor a service account of that place."""
+        await principal_type_of(self._identity, principal, workspace_id=workspace_id)
+
+    async def require_another_owner(self, principal_id: str) -> None:
+        """Raise Conflict `last_admin` when no user but this one is `tenant-admin` of the whole tenant."""
+        owners = await repository.lock_owner_bindings(self._session, OWNER_ROLE)
+        users = {owner.principal_id for owner in owners if owner.principal_type == PrincipalType.USER}
+        active = {
+            name
+            for name in users - {principal_id}
+            if (user := await self._identity.find_user(parse_id(Prefix.USER, name))) is not None
+            and user.status is PrincipalStatus.ACTIVE
+        }
+        if principal_id in users and not active:
+            raise last_admin()
+
     async def _principal_type(self, principal: str, workspace_id: UUID | None) -> str:
+        if not principal.startswith(f"{Prefix.GROUP}_"):
+            return await principal_type_of(self._identity, principal, workspace_id=workspace_id)
+        group = await self._find_group(principal)
+        if group is None or group.workspace_id not in (None, workspace_id):
+            raise principal_not_found()
+        return PRINCIPAL_GROUP
+
+    async def _find_group(self, principal: str) -> Group | None:
         try:
-            if principal.startswith(f"{Prefix.USER}_"):
-                if await self._identity.find_user(parse_id(Prefix.USER, principal)) is None:
-                    raise principal_not_found()
-                return PrincipalType.USER.value
-            account_id = parse_id(Prefix.SERVICE_ACCOUNT, principal)
+            group_id = parse_id(Prefix.GROUP, principal)
         except Invalid:
-            raise principal_not_found() from None
-        await self._identity.get_service_account(account_id, workspace_id=workspace_id)
-        return PrincipalType.SERVICE_ACCOUNT.value
+            return None
+        if self._whole_tenant is None:
+            return await repository.find_group(self._session, group_id)
+        async with self._whole_tenant() as session:
+            return await repository.find_group(session, group_id)
 
     async def _record(self, action: str, binding: Binding) -> None:
+        denies = {"effect": binding.effect.value} if binding.effect is Effect.DENY else {}
         await self._audit.record(
             action,
             resource_type="binding",
             resource_id=format_id(Prefix.BINDING, binding.binding_id),
-            details={"principal": binding.principal_id, "role": binding.role},
+            details={"principal": binding.principal_id, "role": binding.role, **denies},
         )
 
 
 class KeyGrantor(Grantor):
-    """Judges new keys as well. A key without roles does what its principal is bound to, so its maker must hold that."""
+    """Judges what touches others' rights as well: it reads those, from the whole tenant."""
 
-    def __init__(self, access: Access, *, bindings_of: Callable[[str], Awaitable[Iterable[Binding]]]) -> None:
-        super().__init__(access)
-        self._bindings_of = bindings_of
+    def __init__(
+        self, access: Access, book: RoleBook, *, sources_of: Callable[[str], Awaitable[Iterable[Source]]]
+    ) -> None:
+        super().__init__(access, book)
+        self._sources_of = sources_of
 
     async def require_bound_grantable(self, *, principal_id: str, workspace_id: UUID | None) -> None:
-        """Raise Denied `grant_exceeds_own`."""
-        for binding in await self._bindings_of(principal_id):
-            if workspace_id is None or binding.workspace_id in (None, workspace_id):
-                held = BUILT_IN_ROLES.get(binding.role, frozenset())
-                self.require_held(held, workspace_id or binding.workspace_id)
+        """Raise Denied `grant_exceeds_own`: a key without roles does what its principal may, so its maker must too."""
+        for source in in_workspace(await self._sources_of(principal_id), workspace_id):
+            if source.effect is Effect.ALLOW:
+                self.require_held(spelled_out(source.permissions), source.place)
+
+    async def require_mightier(self, principal_id: str, *, workspace_id: UUID | None) -> None:
+        """Raise Denied `denies_the_mightier` for who holds there, with None anywhere, what the caller does not."""
+        theirs = compile_access(await self._sources_of(principal_id))
+        places = {workspace_id} if workspace_id is not None else {None, *theirs.named_workspaces}
+        missing = {p for place in places for p in held_in(theirs, place) if not self.holds(p, place)}
+        if missing:
+            raise denies_the_mightier(missing)
 
 
 class OwnerAdmissionByKey:
@@ -146,7 +225,7 @@ class OwnerAdmissionByKey:
         owners = [
             binding
             for binding in await access.list_bindings(workspace_id=None)
-            if binding.role == _OWNER_ROLE and binding.principal_type == PrincipalType.USER
+            if binding.role == OWNER_ROLE and binding.principal_type == PrincipalType.USER
         ]
         if owners:
             user_id = owners[0].principal_id
@@ -154,7 +233,7 @@ class OwnerAdmissionByKey:
             user = await identity.create_user(email=owner.email, name=owner.name, subject=owner.user_id)
             user_id = format_id(Prefix.USER, user.user_id)
             await access.store_binding(
-                Binding(new_id(), None, PrincipalType.USER.value, user_id, _OWNER_ROLE, created_at=now, created_by=by)
+                Binding(new_id(), None, PrincipalType.USER.value, user_id, OWNER_ROLE, created_at=now, created_by=by)
             )
         issued = key or self.issue(tenant_id=session.scope.tenant_id, region=session.scope.region)
         credential = read_credential(issued.secret)
@@ -166,7 +245,7 @@ class OwnerAdmissionByKey:
             principal_type=PrincipalType.USER,
             principal_id=user_id,
             name="bootstrap",
-            roles=(_OWNER_ROLE,),
+            roles=(OWNER_ROLE,),
             permissions=(),
             allowed_networks=(),
             status=KeyStatus.ACTIVE,

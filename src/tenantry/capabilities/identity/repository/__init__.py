@@ -8,9 +8,11 @@ from tenantry.capabilities.identity.repository.accounts import (
     insert_user,
     list_service_accounts,
     list_users,
+    set_user_status,
 )
 from tenantry.capabilities.identity.repository.keys import (
     find_key,
+    find_key_anywhere,
     find_key_by_lookup,
     insert_key,
     list_keys,
@@ -21,6 +23,7 @@ from tenantry.capabilities.identity.repository.keys import (
 __all__ = [
     "count_active_users",
     "find_key",
+    "find_key_anywhere",
     "find_key_by_lookup",
     "find_service_account",
     "find_user",
@@ -31,5 +34,6 @@ __all__ = [
     "list_service_accounts",
     "list_users",
     "revoke_key",
+    "set_user_status",
     "touch_keys",
 ]

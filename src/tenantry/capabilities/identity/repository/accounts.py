@@ -46,11 +46,22 @@ async def count_active_users(session: TenantSession) -> int:
     return count
 
 
-async def find_user(session: TenantSession, user_id: UUID) -> User | None:
+async def find_user(session: TenantSession, user_id: UUID, *, lock: bool = False) -> User | None:
     row = await session.fetchrow(
-        f"select {_USER} from users where tenant_id = $1 and user_id = $2", session.scope.tenant_id, user_id
+        f"select {_USER} from users where tenant_id = $1 and user_id = $2 {'for update' if lock else ''}",
+        session.scope.tenant_id,
+        user_id,
     )
     return _user(row) if row else None
+
+
+async def set_user_status(session: TenantSession, user_id: UUID, status: PrincipalStatus) -> None:
+    await session.execute(
+        "update users set status = $3, version = version + 1 where tenant_id = $1 and user_id = $2",
+        session.scope.tenant_id,
+        user_id,
+        status.value,
+    )
 
 
 async def insert_service_account(session: TenantSession, account: ServiceAccount) -> bool:

@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 
 _KEY: Final = (
     "key_id, workspace_id, principal_type, principal_id, name, roles, permissions, allowed_networks, status, "
-    "created_at, created_by, expires_at, last_used_at, revoked_at"
+    "created_at, created_by, expires_at, last_used_at, revoked_at, delegated, parent_id"
 )
 
 
 async def insert_key(session: TenantSession, key: ApiKey, *, lookup: bytes, scheme: str, verifier: bytes) -> None:
     await session.execute(
         """insert into api_keys (tenant_id, key_id, workspace_id, principal_type, principal_id, name, lookup, scheme,
-               verifier, roles, permissions, allowed_networks, status, created_at, created_by, expires_at)
-           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)""",
+               verifier, roles, permissions, allowed_networks, status, created_at, created_by, expires_at, delegated,
+               parent_id)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)""",
         session.scope.tenant_id,
         key.key_id,
         key.workspace_id,
@@ -37,6 +38,8 @@ async def insert_key(session: TenantSession, key: ApiKey, *, lookup: bytes, sche
         key.created_at,
         key.created_by,
         key.expires_at,
+        key.delegated,
+        key.parent_id,
     )
 
 
@@ -55,6 +58,14 @@ async def find_key(session: TenantSession, key_id: UUID, *, workspace_id: UUID |
         session.scope.tenant_id,
         key_id,
         workspace_id,
+    )
+    return _key(row) if row else None
+
+
+async def find_key_anywhere(session: TenantSession, key_id: UUID) -> ApiKey | None:
+    """Find a key of whichever workspace."""
+    row = await session.fetchrow(
+        f"select {_KEY} from api_keys where tenant_id = $1 and key_id = $2", session.scope.tenant_id, key_id
     )
     return _key(row) if row else None
 

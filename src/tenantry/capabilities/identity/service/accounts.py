@@ -5,8 +5,14 @@ from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity import repository
-from tenantry.capabilities.identity.errors import name_taken, service_account_not_found
+from tenantry.capabilities.identity.errors import (
+    name_taken,
+    service_account_not_found,
+    user_not_found,
+    version_mismatch,
+)
 from tenantry.capabilities.identity.types import LOCAL_ISSUER, PrincipalStatus, ServiceAccount, User
+from tenantry.capabilities.tenants.service import announce_revocation
 from tenantry.capabilities.tenants.types import Measure
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
@@ -52,6 +58,30 @@ class AccountService:
 
     async def find_user(self, user_id: UUID) -> User | None:
         return await repository.find_user(self._session, user_id)
+
+    async def get_user(self, user_id: UUID) -> User:
+        user = await repository.find_user(self._session, user_id)
+        if user is None:
+            raise user_not_found()
+        return user
+
+    async def set_user_status(self, user_id: UUID, status: PrincipalStatus, *, if_version: int | None) -> User:
+        """Disable a user, with every credential, everywhere within a second; or enable it. Twice changes nothing.
+
+        Raises NotFound, Precondition `version_mismatch`.
+        """
+        user = await repository.find_user(self._session, user_id, lock=True)
+        if user is None:
+            raise user_not_found()
+        if if_version is not None and if_version != user.version:
+            raise version_mismatch(user.version)
+        if user.status is status:
+            return user
+        await repository.set_user_status(self._session, user_id, status)
+        await announce_revocation(self._session)
+        action = "user.disabled" if status is PrincipalStatus.DISABLED else "user.enabled"
+        await self._audit.record(action, resource_type="user", resource_id=format_id(Prefix.USER, user_id))
+        return await self.get_user(user_id)
 
     async def create_service_account(self, *, workspace_id: UUID, name: str) -> ServiceAccount:
         """Make a service account; raises Conflict `name_taken`."""

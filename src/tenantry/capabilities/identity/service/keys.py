@@ -4,12 +4,18 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_network
 from typing import Final
 from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity import repository
-from tenantry.capabilities.identity.errors import expiry_in_the_past, key_not_found
+from tenantry.capabilities.identity.errors import (
+    delegated_for_another,
+    expiry_in_the_past,
+    key_not_found,
+    network_too_wide,
+)
 from tenantry.capabilities.identity.ports import KeyScopes
 from tenantry.capabilities.identity.service.accounts import AccountService
 from tenantry.capabilities.identity.types import (
@@ -23,7 +29,8 @@ from tenantry.capabilities.identity.types import (
 from tenantry.capabilities.tenants.service import announce_revocation
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
-from tenantry.foundation.ids import Prefix, format_id, new_id
+from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
+from tenantry.foundation.scope import Actor, ActorType
 
 _SCHEME: Final = "hmac-sha256"
 _LOOKUP_LENGTH: Final = 16
@@ -31,7 +38,10 @@ _LOOKUP_LENGTH: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """`service_account_id` None: the key acts for whoever creates it. `expires_at` None: until revoked."""
+    """`service_account_id` None: the key acts for whoever creates it. `expires_at` None: until revoked.
+
+    `delegated`: for an agent, which may never do more than whoever creates the key.
+    """
 
     name: str
     roles: tuple[str, ...]
@@ -40,6 +50,7 @@ class NewKey:
     service_account_id: UUID | None = None
     expires_at: datetime | None = None
     allowed_networks: tuple[str, ...] = ()
+    delegated: bool = False
 
 
 class KeyHasher:
@@ -71,7 +82,8 @@ class IdentityService(AccountService):
     async def create_key(self, new: NewKey, *, scopes: KeyScopes) -> tuple[ApiKey, str]:
         """Make a key; gives it and its secret text, which nobody can read again.
 
-        Without roles and permissions it may do what its principal is bound to, now and later.
+        Without roles and permissions it may do what its principal is bound to, now and later. What a delegated key
+        makes is delegated too, as a part of it, and ends with it at the latest.
         Raises Invalid `expiry_past`, `role_unknown`; Denied `grant_exceeds_own`; NotFound for a
         service account of another workspace.
         """
@@ -87,6 +99,10 @@ class IdentityService(AccountService):
             principal_id = format_id(Prefix.SERVICE_ACCOUNT, account.service_account_id)
         if not new.roles and not new.permissions:
             await scopes.require_bound_grantable(principal_id=principal_id, workspace_id=new.workspace_id)
+        parent = await self._maker(actor)
+        delegated = new.delegated or (parent is not None and parent.delegated)
+        if delegated and new.service_account_id is not None:
+            raise delegated_for_another()
         kind = ScopeKind.WORKSPACE if new.workspace_id else ScopeKind.TENANT
         credential = make_credential(
             region=self._session.scope.region, kind=kind, scope_id=new.workspace_id or self._session.scope.tenant_id
@@ -99,16 +115,28 @@ class IdentityService(AccountService):
             name=new.name,
             roles=new.roles,
             permissions=new.permissions,
-            allowed_networks=new.allowed_networks,
+            allowed_networks=_narrowed(new.allowed_networks, parent) if delegated and parent else new.allowed_networks,
             status=KeyStatus.ACTIVE,
             created_at=now,
             created_by=actor.id,
-            expires_at=new.expires_at,
+            expires_at=_soonest(new.expires_at, parent.expires_at if delegated and parent else None),
             last_used_at=None,
             revoked_at=None,
+            delegated=delegated,
+            parent_id=parent.key_id if delegated and parent else None,
         )
         await self.store_key(key, credential)
         return key, credential.text
+
+    async def _maker(self, actor: Actor) -> ApiKey | None:
+        """Find the key that the actor comes with, if it is one."""
+        if actor.type is not ActorType.API_KEY:
+            return None
+        return await repository.find_key_anywhere(self._session, parse_id(Prefix.KEY, actor.id))
+
+    async def find_key(self, key_id: UUID) -> ApiKey | None:
+        """Find a key of whichever workspace, in whatever state."""
+        return await repository.find_key_anywhere(self._session, key_id)
 
     async def store_key(self, key: ApiKey, credential: Credential) -> None:
         """Store a key whose text was drawn by the caller: `create_key`, the bootstrap of a tenant, the first start."""
@@ -161,3 +189,18 @@ def _principal_of(principal_id: str) -> tuple[PrincipalType, str]:
     prefix = principal_id.partition("_")[0]
     known = {Prefix.USER: PrincipalType.USER, Prefix.SERVICE_ACCOUNT: PrincipalType.SERVICE_ACCOUNT}
     return known.get(Prefix(prefix) if prefix in set(Prefix) else Prefix.KEY, PrincipalType.SYSTEM), principal_id
+
+
+def _narrowed(networks: tuple[str, ...], parent: ApiKey) -> tuple[str, ...]:
+    """Keep a delegated key inside its parent's networks; raises Invalid `network_too_wide`."""
+    if not parent.allowed_networks:
+        return networks
+    allowed = [ip_network(network) for network in parent.allowed_networks]
+    for network in map(ip_network, networks):
+        if not any(one.version == network.version and network.subnet_of(one) for one in allowed):  # type: ignore[arg-type]
+            raise network_too_wide(str(network))
+    return networks or parent.allowed_networks
+
+
+def _soonest(*moments: datetime | None) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)

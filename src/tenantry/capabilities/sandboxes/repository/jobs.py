@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _JOB: Final = (
     "job_id, workspace_id, principal_id, status, reason, detail, exit_code, command, image, image_digest, labels, "
     "limits, artifact_globs, persistence_mode, place, content_key, transient_key, transient_holder, inputs, attempt, "
-    "log_bytes, log_sha256, usage, receipt, queued_at, started_at, finished_at, content_until, content_purged_at"
+    "log_bytes, log_sha256, usage, receipt, queued_at, started_at, finished_at, content_until, content_purged_at, "
+    "environment"
 )
 
 
@@ -33,8 +34,9 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None) -
     await session.execute(
         f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
             insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
-                labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place)
-            select $1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16
+                labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place,
+                environment)
+            select $1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17
             from woken""",
         session.scope.tenant_id,
         job.job_id,
@@ -52,6 +54,7 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None) -
         given,
         job.queued_at,
         job.place,
+        job.environment,
     )
 
 

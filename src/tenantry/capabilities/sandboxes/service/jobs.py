@@ -105,6 +105,7 @@ class JobService:
             finished_at=None,
             content_until=None,
             content_purged_at=None,
+            environment=new.environment,
         )
         given = self._content.seal_given(key, new.env, new.inputs, job_id=job_id)
         await repository.insert_job(self._session, job, given=given)

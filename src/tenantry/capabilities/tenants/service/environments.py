@@ -6,7 +6,12 @@ from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.tenants import repository
-from tenantry.capabilities.tenants.errors import environment_not_found, environment_taken, version_mismatch
+from tenantry.capabilities.tenants.errors import (
+    environment_not_found,
+    environment_taken,
+    environment_unknown,
+    version_mismatch,
+)
 from tenantry.capabilities.tenants.types import Environment, EnvironmentKind
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
@@ -35,6 +40,11 @@ class EnvironmentService:
         if found is None:
             raise environment_not_found()
         return found
+
+    async def require(self, slug: str) -> None:
+        """Raise Invalid `environment_unknown` when the workspace has none of this slug."""
+        if await repository.find_environment(self._session, self._workspace_id, slug) is None:
+            raise environment_unknown(slug)
 
     async def list_environments(self, *, after: str | None = None, limit: int = 50) -> list[Environment]:
         """List by slug."""

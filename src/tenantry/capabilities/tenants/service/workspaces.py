@@ -98,9 +98,8 @@ class WorkspaceService:
             raise workspace_not_found()
         return workspace
 
-    async def find_status(self, workspace_id: UUID) -> WorkspaceStatus | None:
-        workspace = await repository.find_workspace(self._session, workspace_id)
-        return workspace.status if workspace else None
+    async def find(self, workspace_id: UUID) -> Workspace | None:
+        return await repository.find_workspace(self._session, workspace_id)
 
     async def list_workspaces(
         self, *, after: UUID | None = None, limit: int = 50, only: list[UUID] | None = None

@@ -8,6 +8,7 @@ from starlette.responses import Response, StreamingResponse
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.sandboxes.types import Artifact
 from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.interfaces.api.routes.jobs import read_job
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, CursorText, Limit, Moment, Page, after, page
 from tenantry.interfaces.api.unit import unit_of
@@ -34,8 +35,9 @@ async def list_artifacts(
 ) -> Page[ArtifactAnswer]:
     """What the job left behind, with sizes and digests; they remain when the content is gone."""
     unit = unit_of(request)
+    owner = await read_job(unit, job)
     found = await unit.jobs.list_artifacts(
-        parse_id(Prefix.JOB, job), workspace_id=unit.workspace_id, after=after(unit, cursor), limit=limit + 1
+        owner.job_id, workspace_id=unit.workspace_id, after=after(unit, cursor), limit=limit + 1
     )
     items = [render(artifact) for artifact in found]
     return Page[ArtifactAnswer](**page(unit, items, ids=[a.artifact_id for a in found], limit=limit))
@@ -53,6 +55,7 @@ async def get_content(request: Request, ws: str, job: str, artifact: str) -> Res
     owner, found, key = await unit.jobs.get_artifact(
         job_id, parse_id(Prefix.ARTIFACT, artifact), workspace_id=unit.workspace_id
     )
+    unit.judge(environment=owner.environment, labels=owner.labels)
     unit.show_tag(found.sha256.hex())
     content = unit.runtime.content[unit.scope.region].get_artifact(
         key, tenant_id=unit.scope.tenant_id, job=owner, artifact_id=found.artifact_id

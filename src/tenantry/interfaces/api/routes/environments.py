@@ -3,25 +3,18 @@
 from typing import Annotated
 
 from fastapi import Request
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN, Environment, EnvironmentKind
 from tenantry.foundation.errors import Invalid
 from tenantry.interfaces.api.routing import RouteRegistry
-from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page
+from tenantry.interfaces.api.schema import Answer, Body, CursorText, Description, Limit, Moment, Page
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must be printable")
-    return text
-
-
-Description = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
 Kind = Annotated[EnvironmentKind, Field(strict=False)]
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobInput, JobStatus, LogLine, NewJob
+from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN
 from tenantry.foundation.errors import Invalid, NotFound, TenantryError
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.guard import readmit
@@ -49,6 +50,7 @@ def _no_nul(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_no_nul), Field(max_length=100_000)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
+Slug = Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)]
 Decimal = Annotated[float, BeforeValidator(_number)]
 
 
@@ -75,6 +77,7 @@ class JobBody(Body):
     labels: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,62}$")], Annotated[str, Field(max_length=200)]] = (
         Field(default={}, max_length=50)
     )
+    environment: Slug | None = Field(default=None, description="one of the workspace's environments")
 
 
 class JobAnswer(Answer):
@@ -88,6 +91,7 @@ class JobAnswer(Answer):
     image: str
     image_digest: str | None
     labels: dict[str, str]
+    environment: str | None
     limits: dict[str, float | int]
     inputs: list[dict[str, Any]]
     persistence_mode: str
@@ -102,7 +106,14 @@ class JobAnswer(Answer):
 
 
 async def _again(unit: Unit, resource_id: str) -> JobAnswer:
-    return render(await unit.jobs.get(parse_id(Prefix.JOB, resource_id), workspace_id=unit.workspace_id))
+    return render(await read_job(unit, resource_id))
+
+
+async def read_job(unit: Unit, resource_id: str) -> Job:
+    """Find a job that the caller may have to do with; raises NotFound, Denied."""
+    job = await unit.jobs.get(parse_id(Prefix.JOB, resource_id), workspace_id=unit.workspace_id)
+    unit.judge(environment=job.environment, labels=job.labels)
+    return job
 
 
 @routes.post("/workspaces/{ws}/jobs", needs=Permission.JOB_CREATE, replay=_again, status=202)
@@ -114,6 +125,9 @@ async def create_job(
 ) -> JobAnswer:
     """Run one command in a fresh sandbox."""
     unit = unit_of(request)
+    unit.judge(environment=body.environment, labels=body.labels)
+    if body.environment is not None:
+        await unit.environments.require(body.environment)
     new = NewJob(
         command=tuple(body.command),
         image=body.image,
@@ -122,6 +136,7 @@ async def create_job(
         artifacts=tuple(body.artifacts),
         limits=body.limits.model_dump(exclude_none=True),
         labels=body.labels,
+        environment=body.environment,
     )
     job = await unit.jobs.create(new, workspace_id=unit.workspace_id, principal=unit.caller.principal)
     unit.resource_id = format_id(Prefix.JOB, job.job_id)
@@ -156,14 +171,15 @@ async def get_job(request: Request, ws: str, job: str) -> JobAnswer:
 async def cancel_job(request: Request, ws: str, job: str) -> JobAnswer:
     """End a waiting job at once, kill a running one. Cancelling an ended one changes nothing."""
     unit = unit_of(request)
-    return render(await unit.jobs.cancel(parse_id(Prefix.JOB, job), workspace_id=unit.workspace_id))
+    found = await read_job(unit, job)
+    return render(await unit.jobs.cancel(found.job_id, workspace_id=unit.workspace_id))
 
 
 @routes.get("/workspaces/{ws}/jobs/{job}/receipt", needs=Permission.JOB_READ)
 async def get_receipt(request: Request, ws: str, job: str) -> dict[str, Any]:
     """The isolation that the sandbox really had, read back from the kernel."""
     unit = unit_of(request)
-    found = await unit.jobs.get(parse_id(Prefix.JOB, job), workspace_id=unit.workspace_id)
+    found = await read_job(unit, job)
     if found.receipt is None:
         raise NotFound("receipt_absent", "this job has no receipt (yet): nothing of it has run", layer="sandboxes")
     return {"job": format_id(Prefix.JOB, found.job_id), **found.receipt}
@@ -185,6 +201,7 @@ async def get_logs(
     found, lines = await unit.jobs.read_log(
         job_id, workspace_id=unit.workspace_id, after=start, limit=1 if follow else limit
     )
+    unit.judge(environment=found.environment, labels=found.labels)
     if follow:
         return StreamingResponse(_events(unit, found, start), media_type="text/event-stream")
     more = len(lines) == limit
@@ -285,6 +302,7 @@ def render(job: Job) -> JobAnswer:
         image=job.image,
         image_digest=job.image_digest,
         labels=dict(job.labels),
+        environment=job.environment,
         limits={
             "cpus": job.limits.cpus,
             "memory_mib": job.limits.memory_mib,

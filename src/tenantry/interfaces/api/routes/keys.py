@@ -31,6 +31,9 @@ class KeyBody(Body):
     expires_at: Instant | None = None
     service_account: str | None = None
     allowed_networks: list[Annotated[str, AfterValidator(_network)]] = Field(default=[], max_length=50)
+    delegated: bool = Field(
+        default=False, description="for an agent: never more than who makes it may do, at any moment"
+    )
 
 
 class KeyAnswer(Answer):
@@ -47,6 +50,8 @@ class KeyAnswer(Answer):
     expires_at: Moment | None
     last_used_at: Moment | None
     revoked_at: Moment | None
+    delegated: bool
+    parent: str | None = Field(description="the key that a delegated one was made with")
 
 
 class NewKeyAnswer(KeyAnswer):
@@ -69,8 +74,9 @@ async def _create(unit: Unit, body: KeyBody, workspace_id: UUID | None) -> NewKe
             service_account_id=account,
             expires_at=expires_at,
             allowed_networks=tuple(body.allowed_networks),
+            delegated=body.delegated,
         ),
-        scopes=unit.grantor,
+        scopes=await unit.grantor(),
     )
     unit.resource_id = format_id(Prefix.KEY, key.key_id)
     return NewKeyAnswer(**render(key).model_dump(), secret=secret)
@@ -159,4 +165,6 @@ def render(key: ApiKey) -> KeyAnswer:
         expires_at=key.expires_at,
         last_used_at=key.last_used_at,
         revoked_at=key.revoked_at,
+        delegated=key.delegated,
+        parent=named(Prefix.KEY, key.parent_id),
     )

@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import Request
 from pydantic import Field
 
-from tenantry.capabilities.access.types import Permission
+from tenantry.capabilities.access.service import decide
+from tenantry.capabilities.access.types import Access, Circumstances, Permission
 from tenantry.capabilities.tenants.service import NewWorkspace, owner_of_path
 from tenantry.capabilities.tenants.types import PATH_PATTERN, DisplayName, Workspace, WorkspaceOwner, WorkspaceSettings
 from tenantry.foundation.ids import Prefix, format_id, parse_id
@@ -91,10 +92,17 @@ async def list_workspaces(request: Request, limit: Limit = 50, cursor: CursorTex
     """The workspaces that the credential may read."""
     unit = unit_of(request)
     access = unit.caller.access
-    only = None if Permission.WORKSPACE_READ in access.tenant else access.workspaces_with(Permission.WORKSPACE_READ)
+    only = None if access.wide else sorted(access.named_workspaces)
     found = await unit.workspaces.list_workspaces(after=after(unit, cursor), limit=limit + 1, only=only)
-    items = [render(unit, workspace) for workspace in found]
-    return Page[WorkspaceAnswer](**page(unit, items, ids=[w.workspace_id for w in found], limit=limit))
+    made = page(unit, found, ids=[w.workspace_id for w in found], limit=limit)
+    # A page is cut before what is denied there, or not held, is left out: it may show fewer than were asked for.
+    made["items"] = [render(unit, workspace) for workspace in made["items"] if _readable(access, workspace)]
+    return Page[WorkspaceAnswer](**made)
+
+
+def _readable(access: Access, workspace: Workspace) -> bool:
+    about = Circumstances(path=workspace.path)
+    return decide(access, Permission.WORKSPACE_READ, workspace.workspace_id, about).allowed
 
 
 @routes.get("/workspaces/{ws}", needs=Permission.WORKSPACE_READ)

@@ -1,13 +1,14 @@
-"""Members, roles and bindings, of the whole tenant and of a workspace."""
+"""Bindings, of the whole tenant and of a workspace."""
 
-from typing import Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Request
 from pydantic import Field
 from starlette.responses import Response
 
-from tenantry.capabilities.access.types import BUILT_IN_ROLES, TENANT_WIDE_ROLES, Binding, Permission
+from tenantry.capabilities.access.types import Binding, Condition, Effect, Permission
+from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, named, page
@@ -15,28 +16,48 @@ from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
 
+LABEL_PATTERN: Final = r"^[a-z][a-z0-9_.-]{0,62}$"
+
+
+Value = Annotated[str, Field(min_length=1, max_length=200)]
+LabelName = Annotated[str, Field(pattern=LABEL_PATTERN)]
+
+
+class ConditionBody(Body):
+    environments: list[Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)]] = Field(
+        default=[], max_length=20, description="slugs, one of which is the thing's"
+    )
+    labels: dict[LabelName, Annotated[list[Value], Field(min_length=1, max_length=20)]] = Field(
+        default={}, max_length=20, description="for each label the values of which the thing has one"
+    )
+    paths: list[Annotated[str, Field(pattern=r"^[a-z0-9*._-]{1,64}(/[a-z0-9*._-]{1,64}){0,9}$")]] = Field(
+        default=[], max_length=20, description="beginnings of the workspace's path, `*` for any one component"
+    )
+
+    def read(self) -> Condition:
+        return Condition(
+            environments=tuple(sorted(set(self.environments))),
+            labels={name: tuple(sorted(set(values))) for name, values in sorted(self.labels.items())},
+            paths=tuple(sorted(set(self.paths))),
+        )
+
 
 class BindingBody(Body):
-    principal: str = Field(max_length=60, description="`usr_…` or `svc_…`")
+    principal: str = Field(max_length=60, description="`usr_…`, `svc_…` or `grp_…`")
     role: str = Field(max_length=60)
+    effect: Annotated[Effect, Field(strict=False)] = Effect.ALLOW
+    condition: ConditionBody = ConditionBody()
 
 
 class BindingAnswer(Answer):
     id: str
     principal: dict[str, str]
     role: str
+    effect: str
+    condition: dict[str, Any]
     workspace: str | None
     created_at: Moment
     created_by: str
-
-
-class MemberAnswer(Answer):
-    id: str
-    email: str
-    name: str
-    status: str
-    issuer: str
-    created_at: Moment
 
 
 async def _again(unit: Unit, resource_id: str) -> BindingAnswer:
@@ -46,7 +67,12 @@ async def _again(unit: Unit, resource_id: str) -> BindingAnswer:
 
 async def _bind(unit: Unit, body: BindingBody, workspace_id: UUID | None) -> BindingAnswer:
     binding = await unit.access.create_binding(
-        principal=body.principal, role=body.role, workspace_id=workspace_id, grantor=unit.grantor
+        principal=body.principal,
+        role=body.role,
+        workspace_id=workspace_id,
+        grantor=await unit.grantor(),
+        effect=body.effect,
+        condition=body.condition.read(),
     )
     unit.resource_id = format_id(Prefix.BINDING, binding.binding_id)
     return render(binding)
@@ -59,58 +85,15 @@ async def _list(unit: Unit, workspace_id: UUID | None, limit: int, cursor: str |
 
 
 async def _unbind(unit: Unit, binding: str, workspace_id: UUID | None) -> Response:
-    await unit.access.delete_binding(parse_id(Prefix.BINDING, binding), workspace_id=workspace_id)
+    await unit.access.delete_binding(
+        parse_id(Prefix.BINDING, binding), workspace_id=workspace_id, grantor=await unit.grantor()
+    )
     return Response(status_code=204)
-
-
-def _roles(*, in_workspace: bool) -> dict[str, Any]:
-    items = [
-        {"slug": slug, "built_in": True, "permissions": sorted(p.value for p in held)}
-        for slug, held in BUILT_IN_ROLES.items()
-        if slug != "platform-admin" and not (in_workspace and slug in TENANT_WIDE_ROLES)
-    ]
-    return {"items": items, "next_cursor": None}
-
-
-@routes.get("/tenants/{tenant}/members", needs=Permission.MEMBER_READ)
-async def list_members(
-    request: Request,
-    tenant: str,
-    limit: Limit = 50,
-    cursor: CursorText = None,
-) -> Page[MemberAnswer]:
-    """The users of the tenant."""
-    unit = unit_of(request)
-    found = await unit.identity.list_users(after=after(unit, cursor), limit=limit + 1)
-    items = [
-        MemberAnswer(
-            id=format_id(Prefix.USER, user.user_id),
-            email=user.email,
-            name=user.name,
-            status=user.status,
-            issuer=user.issuer,
-            created_at=user.created_at,
-        )
-        for user in found
-    ]
-    return Page[MemberAnswer](**page(unit, items, ids=[u.user_id for u in found], limit=limit))
-
-
-@routes.get("/tenants/{tenant}/roles", needs=Permission.ROLE_READ)
-async def list_tenant_roles(request: Request, tenant: str) -> dict[str, Any]:
-    """Roles that can be bound in the whole tenant."""
-    return _roles(in_workspace=False)
-
-
-@routes.get("/workspaces/{ws}/roles", needs=Permission.ROLE_READ)
-async def list_workspace_roles(request: Request, ws: str) -> dict[str, Any]:
-    """Roles that can be bound in a workspace."""
-    return _roles(in_workspace=True)
 
 
 @routes.post("/tenants/{tenant}/bindings", needs=Permission.ROLE_ADMIN, replay=_again, status=201)
 async def create_tenant_binding(request: Request, tenant: str, body: BindingBody) -> BindingAnswer:
-    """Give a principal a role in the whole tenant; nobody gives more than they hold."""
+    """Give a principal or group a role in the whole tenant, or deny it; nobody gives more than they hold."""
     return await _bind(unit_of(request), body, None)
 
 
@@ -127,13 +110,13 @@ async def list_tenant_bindings(
 
 @routes.delete("/tenants/{tenant}/bindings/{binding}", needs=Permission.ROLE_ADMIN, status=204, media_type="")
 async def delete_tenant_binding(request: Request, tenant: str, binding: str) -> Response:
-    """Take the role away, everywhere within a second."""
+    """Take the role away, or lift the denial, everywhere within a second."""
     return await _unbind(unit_of(request), binding, None)
 
 
 @routes.post("/workspaces/{ws}/bindings", needs=Permission.ROLE_ADMIN, replay=_again, status=201)
 async def create_workspace_binding(request: Request, ws: str, body: BindingBody) -> BindingAnswer:
-    """Give a principal a role in this workspace; nobody gives more than they hold."""
+    """Give a principal or group a role in this workspace, or deny it; nobody gives more than they hold."""
     unit = unit_of(request)
     return await _bind(unit, body, unit.workspace_id)
 
@@ -152,7 +135,7 @@ async def list_workspace_bindings(
 
 @routes.delete("/workspaces/{ws}/bindings/{binding}", needs=Permission.ROLE_ADMIN, status=204, media_type="")
 async def delete_workspace_binding(request: Request, ws: str, binding: str) -> Response:
-    """Take the role away, everywhere within a second."""
+    """Take the role away, or lift the denial, everywhere within a second."""
     unit = unit_of(request)
     return await _unbind(unit, binding, unit.workspace_id)
 
@@ -162,6 +145,8 @@ def render(binding: Binding) -> BindingAnswer:
         id=format_id(Prefix.BINDING, binding.binding_id),
         principal={"type": binding.principal_type, "id": binding.principal_id},
         role=binding.role,
+        effect=binding.effect,
+        condition=binding.condition.as_json(),
         workspace=named(Prefix.WORKSPACE, binding.workspace_id),
         created_at=binding.created_at,
         created_by=binding.created_by,

@@ -1,0 +1,63 @@
+"""All SQL of access."""
+
+from tenantry.capabilities.access.repository.bindings import (
+    delete_binding,
+    delete_bindings_of,
+    find_binding,
+    insert_binding,
+    list_bindings,
+    list_bindings_of,
+    list_bindings_with,
+    lock_owner_bindings,
+)
+from tenantry.capabilities.access.repository.groups import (
+    delete_group,
+    delete_member,
+    find_group,
+    find_member,
+    insert_group,
+    insert_member,
+    list_group_members,
+    list_groups,
+    list_groups_of,
+    update_group,
+)
+from tenantry.capabilities.access.repository.roles import (
+    count_roles,
+    delete_role,
+    find_role,
+    insert_role,
+    list_all_roles,
+    list_roles,
+    role_is_used,
+    update_role,
+)
+
+__all__ = [
+    "count_roles",
+    "delete_binding",
+    "delete_bindings_of",
+    "delete_group",
+    "delete_member",
+    "delete_role",
+    "find_binding",
+    "find_group",
+    "find_member",
+    "find_role",
+    "insert_binding",
+    "insert_group",
+    "insert_member",
+    "insert_role",
+    "list_all_roles",
+    "list_bindings",
+    "list_bindings_of",
+    "list_bindings_with",
+    "list_group_members",
+    "list_groups",
+    "list_groups_of",
+    "list_roles",
+    "lock_owner_bindings",
+    "role_is_used",
+    "update_group",
+    "update_role",
+]
