@@ -27,10 +27,12 @@ KINDS: Final = {
     "image": Prefix.IMAGE,
     "operation": Prefix.OPERATION,
     "export": Prefix.OPERATION,
+    "member": Prefix.USER,
+    "group": Prefix.GROUP,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
-SLUGS: Final = frozenset({"environment"})
-"""Those that hold a slug: nothing is malformed there, what is no slug names nothing."""
+SLUGS: Final = frozenset({"environment", "role", "principal"})
+"""Those that hold a name: nothing is malformed there, what is no such name names nothing."""
 WORKSPACE_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role not in TENANT_WIDE_ROLES)
 TENANT_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role != "platform-admin")
 
@@ -110,6 +112,10 @@ def _furnish(tenant: Tenant) -> Grounds:
     for place, path in ((WHOLE_TENANT, f"/tenants/{tenant.id}"), (own, f"/workspaces/{own}")):
         _add_key_and_binding(grounds, place, path)
     _add_key_and_binding(grounds, sibling, f"/workspaces/{sibling}")
+    for place, path in ((WHOLE_TENANT, f"/tenants/{tenant.id}"), *((ws, f"/workspaces/{ws}") for ws in (own, sibling))):
+        _add_role_and_group(grounds, place, path)
+    members = tenant.owner.get(f"/tenants/{tenant.id}/members").json()["items"]
+    grounds.things[WHOLE_TENANT, "member"] = members[0]["id"]
     grounds.things[WHOLE_TENANT, "operation"] = _called_off_move(grounds)
     grounds.things[WHOLE_TENANT, "export"] = _finished_export(grounds)
     grounds.delete(f"/workspaces/{archived}")
@@ -162,6 +168,20 @@ def _add_key_and_binding(grounds: Grounds, place: str, path: str) -> None:
     ]
     grounds.things[place, "binding"], grounds.gone[place, "binding"] = bindings
     grounds.delete(f"{path}/bindings/{bindings[1]}")
+
+
+def _add_role_and_group(grounds: Grounds, place: str, path: str) -> None:
+    slugs = [f"r-{secrets.token_hex(5)}" for _ in range(2)]
+    for slug in slugs:
+        grounds.post(f"{path}/roles", {"slug": slug, "permissions": ["job:read"]})
+    grounds.things[place, "role"], grounds.gone[place, "role"] = slugs
+    grounds.delete(f"{path}/roles/{slugs[1]}")
+    groups = [grounds.post(f"{path}/groups", {"name": f"g-{secrets.token_hex(5)}"})["id"] for _ in range(2)]
+    grounds.things[place, "group"], grounds.gone[place, "group"] = groups
+    grounds.delete(f"{path}/groups/{groups[1]}")
+    account = grounds.things[grounds.sibling if place == grounds.sibling else grounds.own, "account"]
+    grounds.post(f"{path}/groups/{groups[0]}/members", {"principal": account})
+    grounds.things[place, "principal"] = account
 
 
 async def _add_content(parts: Parts, grounds: Grounds, workspace: str) -> None:
@@ -245,9 +265,9 @@ def snapshot(grounds: Grounds) -> str:
     """Everything a neighbour could have changed, as its owner sees it; what time alone changes left out."""
     owner = grounds.tenant.owner
     paths = [f"/tenants/{grounds.tenant.id}", "/workspaces"]
-    paths += [f"/tenants/{grounds.tenant.id}/{noun}" for noun in ("members", "keys", "bindings")]
+    paths += [f"/tenants/{grounds.tenant.id}/{noun}" for noun in ("members", "keys", "bindings", "roles", "groups")]
     for workspace in (grounds.own, grounds.sibling, grounds.archived):
-        nouns = ("keys", "bindings", "service-accounts", "images", "jobs", "environments")
+        nouns = ("keys", "bindings", "service-accounts", "images", "jobs", "environments", "roles", "groups")
         paths += [f"/workspaces/{workspace}/{noun}" for noun in nouns]
     found = {path: _without_times(owner.get(path, params={"limit": 200}).json()) for path in paths}
     return json.dumps(found, indent=1, sort_keys=True)

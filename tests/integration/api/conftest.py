@@ -31,6 +31,11 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     return found
 
 
+def own_details(event: dict[str, Any]) -> dict[str, Any]:
+    """What an event tells of its effect; what allowed it, which every one names, left out."""
+    return {name: value for name, value in event["details"].items() if name != "allowed_by"}
+
+
 @pytest.fixture(scope="session")
 def acme(make_tenant: MakeTenant) -> Tenant:
     """A tenant in us."""

@@ -48,7 +48,7 @@ def test_an_event_says_who_did_what_to_which_thing_from_where(quiet: Tenant) -> 
     assert event["resource"] == {"type": "workspace", "id": made.json()["id"]}
     assert (event["tenant"], event["outcome"], event["ip"]) == (quiet.id, "success", "127.0.0.1")
     assert event["trace_id"] == made.headers["x-trace-id"]
-    assert event["details"] == {"path": "teams/seen"}
+    assert event["details"] == {"path": "teams/seen", "allowed_by": me["id"]}
 
 
 def test_the_chain_names_on_whose_behalf_a_key_acts(quiet: Tenant) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.conftest import Installation, MakeTenant, Tenant
-from tests.integration.api.conftest import problem
+from tests.integration.api.conftest import own_details, problem
 
 pytestmark = pytest.mark.xdist_group("api")
 
@@ -257,7 +257,7 @@ def test_a_change_is_recorded_by_the_names_of_what_changed(tenant: Tenant) -> No
     _put(tenant.owner, f"/tenants/{tenant.id}/slos", {"latency_p95_ms": 77.25, "saturation": {"max_qps": None}})
     _put(tenant.owner, f"/workspaces/{workspace}/labels", {"priority": PRIORITY})
     events = tenant.owner.get("/audit", params={"action": "tenant.overlay_changed"}).json()["items"]
-    assert [event["details"] for event in events] == [
+    assert [own_details(event) for event in events] == [
         {"kind": "slos", "fields": ["saturation.max_qps"], "changed": 1},
         {"kind": "slos", "fields": ["latency_p95_ms", "saturation.max_qps"], "changed": 2},
     ]

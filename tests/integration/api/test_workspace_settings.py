@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Tenant
-from tests.integration.api.conftest import problem
+from tests.integration.api.conftest import own_details, problem
 
 from tenantry.capabilities.tenants.service import place_of
 from tenantry.capabilities.tenants.types import WorkspaceSettings
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.xdist_group("api")
 def events(tenant: Tenant, workspace: str, action: str) -> list[dict[str, Any]]:
     answer = tenant.owner.get("/audit", params={"workspace": workspace, "action": action, "limit": 50})
     items: list[dict[str, Any]] = answer.json()["items"]
-    return [item["details"] for item in items if item["action"] == action]
+    return [own_details(item) for item in items if item["action"] == action]
 
 
 OWNERS = {"personal": "user", "teams": "team", "agents": "ai-agent"}

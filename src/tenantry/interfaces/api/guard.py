@@ -93,8 +93,7 @@ async def _serve(
     if spec.needs is Mark.PUBLIC:
         request.state.runtime = runtime
         return await handler(request)
-    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
-        raise Invalid("address_unreadable", "the address holds NUL", layer="guard")
+    _require_readable(request)
     ip = request.client.host if request.client else None
     caller = await runtime.admission.authenticate(_credential(request), ip=ip)
     try:
@@ -132,28 +131,25 @@ async def _serve(
         finally:
             # Else unit and request hold each other until a collection, which then stops everybody for 25 ms.
             del request.state.unit
-    if spec.method == "GET" and isinstance(spec.needs, Permission):
-        runtime.trails[scope.region].read(
-            unit.scope,
-            action=_action(spec),
-            resource_type=_noun(spec),
-            resource_id=_resource_id(request, scope),
-        )
-    return _finish(unit, response)
+    return _finish(unit, response, spec=spec)
+
+
+def _require_readable(request: Request) -> None:
+    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+        raise Invalid("address_unreadable", "the address holds NUL", layer="guard")
 
 
 def _scope(
     place: Place, *, caller: Caller, ip: str | None, trace_id: str, decision: Decision | None = None
 ) -> TenantScope:
-    allowed = decision is not None and decision.allowed
     return TenantScope(
-        allowed_by=(decision.source or "") if allowed and decision else "",
         tenant_id=place.tenant_id,
         region=place.region,
         actor=caller.actor,
         workspace_id=place.workspace_id,
         ip=ip,
         trace_id=trace_id,
+        allowed_by=decision.source or "" if decision is not None and decision.allowed else "",
     )
 
 
@@ -261,7 +257,15 @@ async def readmit(unit: Unit, needs: Permission) -> Unit:
     return Unit(runtime=runtime, request=request, caller=caller, scope=unit.scope, judgement=judgement, lifecycle=False)
 
 
-def _finish(unit: Unit, response: Response) -> Response:
+def _finish(unit: Unit, response: Response, *, spec: RouteSpec) -> Response:
+    """Record a read, and complete the answer."""
+    if spec.method == "GET" and isinstance(spec.needs, Permission):
+        unit.runtime.trails[unit.scope.region].read(
+            unit.scope,
+            action=_action(spec),
+            resource_type=_noun(spec),
+            resource_id=_resource_id(unit.request, unit.scope),
+        )
     # Appended as they are: no route sets these, and looking for them first costs more than writing them.
     response.raw_headers += (*_HEADERS, (b"x-trace-id", unit.scope.trace_id.encode()))
     if unit.etag is not None:

@@ -16,7 +16,9 @@ from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
 
-PrincipalName = Annotated[str, Query(max_length=60, description="`usr_…`, `svc_…`")]
+PrincipalName = Annotated[
+    str | None, Query(max_length=60, description="`usr_…` or `svc_…`; when absent, this credential")
+]
 
 
 class MemberChanges(Body):
@@ -45,18 +47,20 @@ class EffectivePermissions(Answer):
     conditional: list[HeldPermission] = Field(description="held for some environments or labels only")
 
 
-async def _permissions(unit: Unit, principal: str, workspace_id: UUID | None) -> EffectivePermissions:
-    await unit.access.require_principal(principal, workspace_id=workspace_id)
-    rights = await unit.rights_of(principal)
+async def _permissions(unit: Unit, principal: str | None, workspace_id: UUID | None) -> EffectivePermissions:
+    access = unit.caller.access
+    if principal is not None:
+        await unit.access.require_principal(principal, workspace_id=workspace_id)
+        access = (await unit.rights_of(principal)).access
     path = (await unit.workspaces.get(workspace_id)).path if workspace_id else None
     held: list[HeldPermission] = []
     conditional: list[HeldPermission] = []
     for permission in Permission:
-        decision = decide(rights.access, permission, workspace_id, Circumstances(path=path))
+        decision = decide(access, permission, workspace_id, Circumstances(path=path))
         if decision.allowed or decision.conditional:
             told = HeldPermission(permission=permission.value, reason=decision.reason, by=decision.source)
             (held if decision.allowed else conditional).append(told)
-    return EffectivePermissions(principal=principal, permissions=held, conditional=conditional)
+    return EffectivePermissions(principal=principal or unit.caller.actor.id, permissions=held, conditional=conditional)
 
 
 @routes.get("/tenants/{tenant}/members", needs=Permission.MEMBER_READ)
@@ -93,13 +97,17 @@ async def change_member(request: Request, tenant: str, member: str, body: Member
 
 
 @routes.get("/tenants/{tenant}/permissions", needs=Permission.ROLE_READ)
-async def list_tenant_permissions(request: Request, tenant: str, principal: PrincipalName) -> EffectivePermissions:
+async def list_tenant_permissions(
+    request: Request, tenant: str, principal: PrincipalName = None
+) -> EffectivePermissions:
     """What a principal may do in the whole tenant, and by what."""
     return await _permissions(unit_of(request), principal, None)
 
 
 @routes.get("/workspaces/{ws}/permissions", needs=Permission.ROLE_READ)
-async def list_workspace_permissions(request: Request, ws: str, principal: PrincipalName) -> EffectivePermissions:
+async def list_workspace_permissions(
+    request: Request, ws: str, principal: PrincipalName = None
+) -> EffectivePermissions:
     """What a principal may do in this workspace, and by what."""
     unit = unit_of(request)
     return await _permissions(unit, principal, unit.workspace_id)
