@@ -18,10 +18,12 @@ pytestmark = pytest.mark.xdist_group("isolation")
 
 # Fields of bodies that name something of a tenant: what they name, and how a foreign one is refused.
 _REFERENCES: Final = {
-    ("access.BindingBody", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
+    ("bindings.BindingBody", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
+    ("groups.GroupMemberBody", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
     ("keys.KeyBody", "service_account"): (Prefix.SERVICE_ACCOUNT, 404),
     ("workspaces.WorkspaceBody", "tenant"): (Prefix.TENANT, 403),
     ("me.Question", "workspace"): (Prefix.WORKSPACE, 404),
+    ("me.Question", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
     ("jobs.JobBody", "image"): (Prefix.IMAGE, 422),
 }
 # Words that name things of a tenant; a field called so must stand above.

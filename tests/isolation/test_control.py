@@ -47,6 +47,8 @@ def _fresh_thing(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict
         account = grounds.post(f"/workspaces/{grounds.own}/service-accounts", {"name": f"for {spec.path}"})["id"]
         body = {"name": "x", "roles": ["ci"]} if last == "key" else {"principal": account, "role": "ci"}
         values[last] = grounds.post(f"{path}/{last}s", body)["id"]
+    elif last in ("role", "group", "principal"):
+        values |= _fresh_shared(spec, world, last)
     elif last == "environment":
         body = {"slug": f"e-{secrets.token_hex(4)}", "kind": "dev"}
         values[last] = grounds.tenant.owner.post(f"/workspaces/{grounds.own}/environments", json=body).json()["slug"]
@@ -55,6 +57,21 @@ def _fresh_thing(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict
         headers = {"Content-Type": "application/x-tar"}
         values[last] = grounds.tenant.owner.post(target, content=_tar(), headers=headers).json()["id"]
     return values
+
+
+def _fresh_shared(spec: RouteSpec, world: World, last: str) -> dict[str, str]:
+    """A role that nobody has, a group, or one with somebody in it; and who could come into one."""
+    grounds = world.us
+    path = f"/workspaces/{grounds.own}" if "ws" in spec.parameters else f"/tenants/{grounds.tenant.id}"
+    if last == "role":
+        slug = f"r-{secrets.token_hex(5)}"
+        return {"role": grounds.post(f"{path}/roles", {"slug": slug, "permissions": ["job:read"]})["slug"]}
+    group = str(grounds.post(f"{path}/groups", {"name": f"g-{secrets.token_hex(5)}"})["id"])
+    if last == "group":
+        return {"group": group}
+    account = grounds.things[grounds.own, "account"]
+    grounds.post(f"{path}/groups/{group}/members", {"principal": account})
+    return {"group": group, "principal": account}
 
 
 def _tar() -> bytes:
@@ -88,12 +105,12 @@ def test_whoever_may_can(spec: RouteSpec, world: World, wire: Wire, make_tenant:
     assert answer.status == spec.status, f"{answer} {answer.body[:300]!r}"
     if answer.body and spec.status == 201:
         made = json.loads(answer.body)
-        assert made.get("id") or made["slug"]
+        assert made.get("id") or made.get("slug") or made["principal"]["id"]
 
 
 def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) -> None:
     for grounds in (world.us, world.eu, world.neighbour):
-        kinds = {"key", "binding", "account", "job", "artifact", "image", "environment"}
+        kinds = {"key", "binding", "account", "job", "artifact", "image", "environment", "role", "group", "principal"}
         assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
-        kinds = {"key", "binding", "operation", "export"}
+        kinds = {"key", "binding", "operation", "export", "role", "group", "principal", "member"}
         assert {kind for place, kind in grounds.things if place == WHOLE_TENANT} == kinds

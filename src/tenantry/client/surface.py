@@ -10,10 +10,11 @@ from tenantry.client.async_transport import AsyncTransport
 from tenantry.client.calls import Call, get, given, path_of, post
 from tenantry.client.credentials import load
 from tenantry.client.operations import Operation, Resource
-from tenantry.client.resources.access import Bindings, Keys, Members, Roles, ServiceAccounts
+from tenantry.client.resources.access import Bindings, Keys, ServiceAccounts
 from tenantry.client.resources.audit import Audit
 from tenantry.client.resources.images import Images
 from tenantry.client.resources.jobs import Jobs
+from tenantry.client.resources.people import Groups, Members, Roles
 from tenantry.client.resources.tenants import Tenants
 from tenantry.client.resources.workspaces import Workspaces
 from tenantry.client.retries import RetryPolicy
@@ -37,6 +38,7 @@ class Surface(Resource[T]):
         self.keys = Keys(transport)
         self.roles = Roles(transport)
         self.bindings = Bindings(transport)
+        self.groups = Groups(transport)
         self.members = Members(transport)
         self.jobs = Jobs(transport)
         self.images = Images(transport)

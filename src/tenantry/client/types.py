@@ -160,21 +160,48 @@ class Key(TypedDict, total=False):
 
 class Role(TypedDict, total=False):
     slug: str
-    name: str
+    built_in: bool
+    description: str
     permissions: list[str]
+    workspace: str | None
+    version: int | None
+
+
+class Group(TypedDict, total=False):
+    id: str
+    name: str
+    description: str
+    workspace: str | None
+    version: int
+
+
+class GroupMember(TypedDict, total=False):
+    principal: dict[str, str]
+    added_at: str
+    added_by: str
+
+
+class EffectivePermissions(TypedDict, total=False):
+    principal: str
+    permissions: list[dict[str, str | None]]
+    conditional: list[dict[str, str | None]]
 
 
 class Binding(TypedDict, total=False):
     id: str
     principal: dict[str, str]
     role: str
+    effect: str
+    condition: dict[str, Any]
 
 
 class Member(TypedDict, total=False):
     id: str
     email: str
     name: str
-    roles: list[str]
+    status: str
+    issuer: str
+    version: int
 
 
 class JobInput(TypedDict):

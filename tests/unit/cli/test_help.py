@@ -62,8 +62,9 @@ def test_the_surface_is_the_one_promised() -> None:
         workspace resume, workspace use, workspace current, workspace slos, workspace labels,
         workspace environment list, workspace environment add, workspace environment remove,
         key create, key list, key revoke,
-        service-account create, service-account list, role list, binding create, binding list, binding delete,
-        member list, job run, job list, job get, job logs, job cancel, job artifacts, job receipt,
+        service-account create, service-account list, role create, role list, role get, role update, role delete,
+        group create, group list, group delete, group add, group remove, group members, binding create, binding list, binding delete,
+        member list, member disable, member enable, explain, permissions, job run, job list, job get, job logs, job cancel, job artifacts, job receipt,
         image list, image import, image remove, audit query
     """
     assert {" ".join(path) for path in COMMANDS} == {" ".join(name.split()) for name in expected.split(",")}

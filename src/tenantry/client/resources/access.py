@@ -1,18 +1,18 @@
-"""Who may do what. Keys, roles and bindings live in a workspace or in a tenant: give exactly one of the two."""
+"""Who may do what. Keys and bindings live in a workspace or in a tenant: give exactly one of the two."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from tenantry.client.calls import Call, delete, get, given, post
 from tenantry.client.errors import BadRequest
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
-from tenantry.client.types import Binding, Key, Member, Role, ServiceAccount
+from tenantry.client.types import Binding, Key, ServiceAccount
 
 T = TypeVar("T")
 
 
-def _place(workspace: str | None, tenant: str | None) -> tuple[str, str]:
+def place_of(workspace: str | None, tenant: str | None) -> tuple[str, str]:
     if workspace is not None and tenant is None:
         return "workspaces", workspace
     if tenant is not None and workspace is None:
@@ -43,8 +43,12 @@ class Keys(Resource[T]):
         expires_at: str | None = None,
         service_account: str | None = None,
         allowed_networks: Sequence[str] | None = None,
+        delegated: bool | None = None,
     ) -> Call[Key]:
-        """Answer with `secret`, shown only here. `expires_at` is RFC 3339, `allowed_networks` are CIDR blocks."""
+        """Answer with `secret`, shown only here. `expires_at` is RFC 3339, `allowed_networks` are CIDR blocks.
+
+        `delegated` makes one for an agent: never more than who makes it may do, at any moment.
+        """
         body = given(
             name=name,
             roles=list(roles),
@@ -52,8 +56,9 @@ class Keys(Resource[T]):
             expires_at=expires_at,
             service_account=service_account,
             allowed_networks=allowed_networks,
+            delegated=delegated,
         )
-        return post(*_place(workspace, tenant), "keys", json=body)
+        return post(*place_of(workspace, tenant), "keys", json=body)
 
     @Listing
     def list(
@@ -64,34 +69,32 @@ class Keys(Resource[T]):
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Plan[Key]:
-        return Plan(call=get(*_place(workspace, tenant), "keys"), limit=limit, cursor=cursor)
+        return Plan(call=get(*place_of(workspace, tenant), "keys"), limit=limit, cursor=cursor)
 
     @Operation
     def revoke(self, key: str, *, workspace: str | None = None, tenant: str | None = None) -> Call[Key | None]:
         """At once and for good. `key` is its id, never the secret."""
-        return delete(*_place(workspace, tenant), "keys", key)
-
-
-class Roles(Resource[T]):
-    @Listing
-    def list(
-        self,
-        *,
-        workspace: str | None = None,
-        tenant: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Plan[Role]:
-        return Plan(call=get(*_place(workspace, tenant), "roles"), limit=limit, cursor=cursor)
+        return delete(*place_of(workspace, tenant), "keys", key)
 
 
 class Bindings(Resource[T]):
     @Operation
     def create(
-        self, *, principal: str, role: str, workspace: str | None = None, tenant: str | None = None
+        self,
+        *,
+        principal: str,
+        role: str,
+        workspace: str | None = None,
+        tenant: str | None = None,
+        effect: str | None = None,
+        condition: Mapping[str, object] | None = None,
     ) -> Call[Binding]:
-        """`principal` is the id of a user or service account, `role` a slug."""
-        return post(*_place(workspace, tenant), "bindings", json={"principal": principal, "role": role})
+        """`principal` is the id of a user, service account or group, `role` a slug, `effect` `allow` or `deny`.
+
+        `condition` may name `environments`, `labels` and `paths`: all that is named must hold.
+        """
+        body = given(principal=principal, role=role, effect=effect, condition=condition)
+        return post(*place_of(workspace, tenant), "bindings", json=body)
 
     @Listing
     def list(
@@ -102,14 +105,8 @@ class Bindings(Resource[T]):
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Plan[Binding]:
-        return Plan(call=get(*_place(workspace, tenant), "bindings"), limit=limit, cursor=cursor)
+        return Plan(call=get(*place_of(workspace, tenant), "bindings"), limit=limit, cursor=cursor)
 
     @Operation
     def delete(self, binding: str, *, workspace: str | None = None, tenant: str | None = None) -> Call[None]:
-        return delete(*_place(workspace, tenant), "bindings", binding)
-
-
-class Members(Resource[T]):
-    @Listing
-    def list(self, *, tenant: str, limit: int | None = None, cursor: str | None = None) -> Plan[Member]:
-        return Plan(call=get("tenants", tenant, "members"), limit=limit, cursor=cursor)
+        return delete(*place_of(workspace, tenant), "bindings", binding)

@@ -1,25 +1,22 @@
-"""Keys, service accounts, roles, bindings and members: in the chosen workspace, or with `--tenant` in a tenant."""
+"""Keys, service accounts and bindings: in the chosen workspace, or with `--tenant` in a tenant."""
 
 from typing import Annotated
 
 import typer
 
+from tenantry.client.calls import given
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, IN_WORKSPACE, Invocation, command
 from tenantry.interfaces.cli.output import Format, say
 
 KEYS = typer.Typer(help="API keys.", no_args_is_help=True)
 SERVICE_ACCOUNTS = typer.Typer(help="Principals that are programs.", no_args_is_help=True)
-ROLES = typer.Typer(help="Named sets of permissions.", no_args_is_help=True)
 BINDINGS = typer.Typer(help="Who has which role.", no_args_is_help=True)
-MEMBERS = typer.Typer(help="Who belongs to a workspace or tenant.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     app.add_typer(KEYS, name="key")
     app.add_typer(SERVICE_ACCOUNTS, name="service-account")
-    app.add_typer(ROLES, name="role")
     app.add_typer(BINDINGS, name="binding")
-    app.add_typer(MEMBERS, name="member")
 
 
 @command(
@@ -29,20 +26,26 @@ def create_key(
     cli: Invocation,
     name: Annotated[str, typer.Argument(metavar="NAME")],
     *,
-    roles: Annotated[list[str], typer.Option("--role", help="slug; may be repeated")],
-    permissions: Annotated[list[str] | None, typer.Option("--permission", help="narrow the roles to these")] = None,
+    roles: Annotated[list[str] | None, typer.Option("--role", help="slug; may be repeated")] = None,
+    permissions: Annotated[
+        list[str] | None, typer.Option("--permission", help="besides the roles; may be repeated")
+    ] = None,
     expires_at: Annotated[str | None, typer.Option("--expires-at", metavar="RFC3339")] = None,
     service_account: Annotated[str | None, typer.Option("--service-account", metavar="SVC")] = None,
     networks: Annotated[list[str] | None, typer.Option("--allow-network", metavar="CIDR")] = None,
+    delegated: Annotated[
+        bool, typer.Option("--delegated", help="for an agent: never more than you may do, at any moment")
+    ] = False,
 ) -> None:
     """Create a key and show its secret, once."""
     key = cli.client.keys.create(
         name=name,
-        roles=roles,
+        roles=roles or [],
         permissions=permissions,
         expires_at=expires_at,
         service_account=service_account,
         allowed_networks=networks,
+        delegated=delegated or None,
         **cli.place,
     )
     cli.show(key)
@@ -79,41 +82,59 @@ def list_service_accounts(cli: Invocation) -> None:
     cli.show_list(cli.client.service_accounts.list(workspace=cli.workspace, **cli.page), columns)
 
 
-@command(ROLES, "list", options=(*IN_PLACE, *IN_PAGES), example="tenantry role list --output json")
-def list_roles(cli: Invocation) -> None:
-    """List roles, built-in ones and the tenant's own."""
-    columns = (("ROLE", "slug"), ("NAME", "name"), ("PERMISSIONS", "permissions"))
-    cli.show_list(cli.client.roles.list(**cli.place, **cli.page), columns)
-
-
 @command(
     BINDINGS, "create", options=IN_PLACE, example="tenantry binding create usr_01h455vb4pex5vsknk084sn02q operator"
 )
 def create_binding(
     cli: Invocation,
-    principal: Annotated[str, typer.Argument(metavar="PRINCIPAL", help="id of a user or service account")],
+    principal: Annotated[str, typer.Argument(metavar="PRINCIPAL", help="id of a user, service account or group")],
     role: Annotated[str, typer.Argument(metavar="ROLE", help="slug")],
+    *,
+    deny: Annotated[bool, typer.Option("--deny", help="deny what the role holds, whatever else allows it")] = False,
+    environments: Annotated[
+        list[str] | None, typer.Option("--environment", metavar="SLUG", help="only there; may be repeated")
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="only for things with it; repeatable")
+    ] = None,
+    paths: Annotated[
+        list[str] | None, typer.Option("--path", help="only below this beginning of a workspace's path; repeatable")
+    ] = None,
 ) -> None:
-    """Give a principal a role."""
-    cli.show(cli.client.bindings.create(principal=principal, role=role, **cli.place))
+    """Give a principal or group a role, or deny it."""
+    condition = given(environments=environments, labels=_values_of(labels), paths=paths)
+    binding = cli.client.bindings.create(
+        principal=principal, role=role, effect="deny" if deny else None, condition=condition or None, **cli.place
+    )
+    cli.show(binding)
+
+
+def _values_of(labels: list[str] | None) -> dict[str, list[str]] | None:
+    """Collect the values of each label; raises BadParameter for one without `=`."""
+    values: dict[str, list[str]] = {}
+    for label in labels or ():
+        name, equals, value = label.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{label!r} is not NAME=VALUE", param_hint="--label")
+        values.setdefault(name, []).append(value)
+    return values or None
 
 
 @command(BINDINGS, "list", options=(*IN_PLACE, *IN_PAGES), example="tenantry binding list --tenant acme")
 def list_bindings(cli: Invocation) -> None:
     """List who has which role."""
-    columns = (("ID", "id"), ("TYPE", "principal.type"), ("PRINCIPAL", "principal.id"), ("ROLE", "role"))
+    columns = (
+        ("ID", "id"),
+        ("TYPE", "principal.type"),
+        ("PRINCIPAL", "principal.id"),
+        ("EFFECT", "effect"),
+        ("ROLE", "role"),
+        ("CONDITION", "condition"),
+    )
     cli.show_list(cli.client.bindings.list(**cli.place, **cli.page), columns)
 
 
 @command(BINDINGS, "delete", options=IN_PLACE, example="tenantry binding delete bnd_01h455vb4pex5vsknk084sn02q")
 def delete_binding(cli: Invocation, binding: Annotated[str, typer.Argument(metavar="BINDING", help="id")]) -> None:
-    """Take a role back."""
+    """Take a role back, or lift a denial."""
     cli.show(cli.client.bindings.delete(binding, **cli.place), done=f"deleted {binding}")
-
-
-@command(MEMBERS, "list", options=("tenant", *IN_PAGES), example="tenantry member list --tenant acme")
-def list_members(cli: Invocation) -> None:
-    """List the users of the tenant, by default the credential's own."""
-    columns = (("ID", "id"), ("NAME", "name"), ("EMAIL", "email"), ("STATUS", "status"))
-    tenant = cli.tenant or cli.client.me()["tenant"]["id"]
-    cli.show_list(cli.client.members.list(tenant=tenant, **cli.page), columns)
