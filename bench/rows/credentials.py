@@ -77,8 +77,8 @@ async def _revoked(
         while (await client.get(path, headers=headers)).status_code != httpx.codes.UNAUTHORIZED:
             pass
         there.samples.append((time.perf_counter() - begun) * 1000)
-        while await _admits(admission, secret):
-            await asyncio.sleep(_LOOK_SECONDS)  # noqa: ASYNC110 - what is measured is when it shows
+        while await _admits(admission, secret):  # noqa: ASYNC110 - what is measured is when it shows
+            await asyncio.sleep(_LOOK_SECONDS)
         here.samples.append((time.perf_counter() - begun) * 1000)
     return [there, here]
 

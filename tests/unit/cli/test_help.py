@@ -53,18 +53,21 @@ def test_every_command_speaks_json() -> None:
 
 def test_the_surface_is_the_one_promised() -> None:
     expected = """
-        "" login, whoami, tenant create, tenant list, tenant get, tenant update, tenant suspend, tenant
-        resume, tenant delete, tenant restore, tenant apply, tenant reload, tenant schema, tenant init, tenant
-        move, tenant operations, tenant confirm, tenant cancel, tenant export, tenant import, tenant
-        certificate, tenant slos, tenant labels, tenant quotas, tenant usage, workspace create, workspace
-        list, workspace get, workspace update, workspace archive, workspace suspend, workspace resume,
-        workspace use, workspace current, workspace slos, workspace labels, workspace environment list,
-        workspace environment add, workspace environment remove, key create, key list, key revoke,
-        service-account create, service-account list, role create, role list, role get, role update, role
-        delete, group create, group list, group delete, group add, group remove, group members, binding
-        create, binding list, binding delete, member list, member disable, member enable, explain,
-        permissions, job run, job list, job get, job logs, job cancel, job artifacts, job receipt, image list,
-        image import, image remove, audit query
+        login, whoami,
+        tenant create, tenant list, tenant get, tenant update, tenant suspend, tenant resume, tenant delete,
+        tenant restore, tenant apply, tenant reload, tenant schema, tenant init, tenant move, tenant operations,
+        tenant confirm, tenant cancel, tenant export, tenant import, tenant certificate, tenant slos, tenant labels,
+        tenant quotas, tenant usage,
+        workspace create, workspace list, workspace get, workspace update, workspace archive, workspace suspend,
+        workspace resume, workspace use, workspace current, workspace slos, workspace labels,
+        workspace environment list, workspace environment add, workspace environment remove,
+        key create, key list, key revoke,
+        service-account create, service-account list, binding create, binding list, binding delete,
+        role create, role list, role get, role update, role delete,
+        group create, group list, group delete, group add, group remove, group members,
+        member list, member disable, member enable, explain, permissions,
+        job run, job list, job get, job logs, job cancel, job artifacts, job receipt,
+        image list, image import, image remove, audit query
     """
     assert {" ".join(path) for path in COMMANDS} == {" ".join(name.split()) for name in expected.split(",")}
 
