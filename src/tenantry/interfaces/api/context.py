@@ -57,6 +57,47 @@ async def place_of(request: Request, *, spec: RouteSpec, caller: Caller, runtime
     return Place(tenant_id=caller.tenant_id, region=caller.region, workspace_id=workspace_id)
 
 
+async def visitor_of(request: Request, *, spec: RouteSpec, caller: Caller, runtime: Runtime) -> Caller:
+    """Tell as whom a credential acts: itself, or one of the installation as the visitor of the tenant it names.
+
+    A visitor may do what grants of that tenant allow. Raises Denied `platform_no_content` when there are none.
+    """
+    for_platform = spec.platform or spec.needs is Permission.PLATFORM_ADMIN or not isinstance(spec.needs, Permission)
+    if caller.tenant_id != PLATFORM_TENANT or for_platform or Permission.PLATFORM_ADMIN not in caller.access.tenant:
+        return caller
+    names = _tenant_names(request, base_domain=runtime.settings.server.base_domain)
+    names -= {caller.tenant_slug, format_id(Prefix.TENANT, caller.tenant_id)}
+    if len(names) != 1:
+        return caller
+    try:
+        placement = await _placement_of(names.pop(), runtime)
+    except NotFound:
+        raise platform_no_content() from None
+    if placement.status is not TenantStatus.ACTIVE:
+        raise platform_no_content()
+    visitor = await runtime.admission.visit(caller, placement)
+    if not visitor.access.named_workspaces and not spec.visited:
+        raise platform_no_content()
+    return visitor
+
+
+def platform_no_content() -> Denied:
+    return Denied(
+        "platform_no_content",
+        "a platform credential opens no tenant's content without a grant of that tenant: ask it for one, "
+        "POST /workspaces/{ws}/grants, or use a key of that tenant",
+        layer="guard",
+        allow_with=("a grant of that tenant",),
+    )
+
+
+async def _placement_of(name: str, runtime: Runtime) -> Placement:
+    try:
+        return await runtime.directory.get(parse_id(Prefix.TENANT, name) if name.startswith("ten_") else name)
+    except Invalid:
+        raise tenant_not_found() from None
+
+
 async def _place_of_platform(names: set[str], *, spec: RouteSpec, caller: Caller, runtime: Runtime) -> Place:
     own = Place(tenant_id=caller.tenant_id, region=caller.region, workspace_id=None)
     for_platform = spec.platform or spec.needs is Permission.PLATFORM_ADMIN
@@ -72,18 +113,10 @@ async def _place_of_platform(names: set[str], *, spec: RouteSpec, caller: Caller
             raise not_found()
         return own
     if not for_platform:
-        raise Denied(
-            "platform_no_content",
-            "a platform credential opens no tenant's content: use a key of that tenant",
-            layer="guard",
-        )
+        raise platform_no_content()
     if "tenant" not in spec.parameters:
         raise tenant_mismatch()
-    try:
-        placement = await runtime.directory.get(parse_id(Prefix.TENANT, name) if name.startswith("ten_") else name)
-    except Invalid:
-        raise tenant_not_found() from None
-    return _place_of_another(placement, spec=spec)
+    return _place_of_another(await _placement_of(name, runtime), spec=spec)
 
 
 def _place_of_another(placement: Placement, *, spec: RouteSpec) -> Place:

@@ -23,7 +23,7 @@ from tenantry.capabilities.access.service import WorkspaceState, decide
 from tenantry.capabilities.access.types import Caller, Circumstances, Decision, Permission
 from tenantry.capabilities.audit.types import Outcome
 from tenantry.capabilities.tenants.errors import workspace_closed
-from tenantry.capabilities.tenants.types import WorkspaceStatus
+from tenantry.capabilities.tenants.types import PLATFORM_TENANT, WorkspaceStatus
 from tenantry.foundation import idempotency
 from tenantry.foundation.errors import ErrorKind, Invalid, TenantryError, Unauthenticated
 from tenantry.foundation.ids import Prefix, format_id
@@ -31,7 +31,7 @@ from tenantry.foundation.scope import TenantScope, scoped
 from tenantry.foundation.telemetry import REQUEST_SECONDS, REQUESTS, trace_id_of
 from tenantry.interfaces.api import problems
 from tenantry.interfaces.api.bodies import StrictRequest, read_body
-from tenantry.interfaces.api.context import Place, not_found, place_of
+from tenantry.interfaces.api.context import Place, not_found, place_of, visitor_of
 from tenantry.interfaces.api.routing import Mark, Reach, RouteSpec
 from tenantry.interfaces.api.runtime import Runtime
 from tenantry.interfaces.api.unit import Judgement, Unchanged, Unit
@@ -97,6 +97,7 @@ async def _serve(
     ip = request.client.host if request.client else None
     caller = await runtime.admission.authenticate(_credential(request), ip=ip)
     try:
+        caller = await visitor_of(request, spec=spec, caller=caller, runtime=runtime)
         place = await place_of(request, spec=spec, caller=caller, runtime=runtime)
         judgement = await _judge(request, spec=spec, caller=caller, place=place, runtime=runtime)
     except TenantryError as error:
@@ -250,6 +251,8 @@ async def readmit(unit: Unit, needs: Permission) -> Unit:
     """Admit, place and decide anew for the next batch of a stream; gives a unit of its own, to be used and left."""
     runtime, request, about = unit.runtime, unit.request, unit.judgement.about
     caller = await runtime.admission.authenticate(_credential(request), ip=unit.scope.ip)
+    if caller.tenant_id == PLATFORM_TENANT != unit.scope.tenant_id:
+        caller = await runtime.admission.visit(caller, await runtime.directory.get(unit.scope.tenant_id))
     decision = decide(caller.access, needs, unit.scope.workspace_id, about)
     if caller.tenant_id != unit.scope.tenant_id or not decision.allowed:
         raise permission_missing(needs, decision)

@@ -41,6 +41,7 @@ class RouteSpec:
 
     `platform`: an administrator of the installation may call it for the tenant named in the path.
     `erased_too`: it also tells of a tenant that was erased, from what the platform has kept of it.
+    `visited`: an administrator of the installation may ask there for a way into the tenant that it names.
     `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
     """
 
@@ -51,6 +52,7 @@ class RouteSpec:
     status: int = 200
     replay: Replay | None = None
     platform: bool = False
+    visited: bool = False
     closed_too: bool = False
     erased_too: bool = False
     raw_body: bool = False

@@ -17,7 +17,7 @@ import structlog
 
 from tenantry.capabilities.access.service.identification import CredentialReader, Identified, KeyReader, Presented
 from tenantry.capabilities.access.service.rights import Rights, RightsReader
-from tenantry.capabilities.access.types import Caller
+from tenantry.capabilities.access.types import Caller, Permission, Source
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.audit.types import Outcome as AuditOutcome
 from tenantry.capabilities.identity.errors import credential_malformed, credential_refused
@@ -32,6 +32,7 @@ from tenantry.capabilities.tenants.service import (
 from tenantry.capabilities.tenants.types import (
     PLATFORM_TENANT,
     REVOCATIONS,
+    Placement,
     Tenant,
     TenantStatus,
     WorkspaceStatus,
@@ -41,8 +42,10 @@ from tenantry.foundation.database.cells import Cell, Cells
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied, Unavailable
 from tenantry.foundation.ids import Prefix, parse_id
-from tenantry.foundation.scope import SYSTEM, TenantScope
+from tenantry.foundation.scope import SYSTEM, Actor, TenantScope
 
+PLATFORM_PRINCIPAL: Final = "platform"
+"""In the chain of a visitor: on whose behalf somebody of the installation acts in a tenant."""
 _CACHED_CALLERS: Final = 20_000
 _CACHED_STATES: Final = 50_000
 
@@ -104,6 +107,42 @@ class Admission:
         if caller.key_id is not None:
             self._used.setdefault(caller.region, {}).setdefault(caller.tenant_id, {})[caller.key_id] = now
         return caller
+
+    async def visit(self, caller: Caller, placement: Placement) -> Caller:
+        """Admit an administrator of the installation to another tenant, as what grants of that tenant allow there.
+
+        Without any it may ask for one, and nothing else. It is known by its key, as a principal that the tenant sees
+        and whose grants it can end; what it does is in the tenant's trail. Raises Denied for a suspended tenant.
+        """
+        digest = hashlib.sha256(f"visit/{caller.actor.id}/{placement.tenant_id}".encode()).digest()
+        visitor = self._callers.get(digest)
+        if visitor is not None and self._fresh(visitor) and _open(visitor, now=self._clock.now(), ip=None):
+            return visitor
+        generation = self._generation
+        visitor = await self._admit_visitor(caller, placement)
+        if generation == self._generation:
+            self._callers[digest] = visitor
+        return visitor
+
+    async def _admit_visitor(self, caller: Caller, placement: Placement) -> Caller:
+        cell = self._cells.get(placement.region)
+        scope = TenantScope(tenant_id=placement.tenant_id, region=placement.region, actor=SYSTEM)
+        async with cell.session(scope) as session:
+            tenant = await TenantService(session=session, audit=self._audit(session), clock=self._clock).get()
+            refuse_unless_active(tenant.status)
+            asking = Source(None, "an administrator of the installation may ask", (Permission.GRANT_REQUEST,))
+            reader = RightsReader(session=session, clock=self._clock, find_key=self._identity(session).find_key)
+            rights = await reader.of_principal(caller.actor.id, besides=(asking,))
+        visitor = Actor(caller.actor.type, caller.actor.id, (PLATFORM_PRINCIPAL,))
+        found = Identified(
+            resource_type="key",
+            credential_id=caller.actor.id,
+            actor=visitor,
+            principal_type=PrincipalType.SYSTEM,
+            principal_id=caller.actor.id,
+            expires_at=caller.expires_at,
+        )
+        return _caller(found, rights, tenant=tenant, region=placement.region)
 
     def _fresh(self, caller: Caller) -> bool:
         return self._cells.get(caller.region).fresh_for(caller.tenant_id)

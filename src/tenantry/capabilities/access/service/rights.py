@@ -92,9 +92,12 @@ class RightsReader:
             self._book = await role_book(self._session)
         return self._book
 
-    async def of_principal(self, principal_id: str, *, workspace_id: UUID | None = None) -> Rights:
+    async def of_principal(
+        self, principal_id: str, *, workspace_id: UUID | None = None, besides: Iterable[Source] = ()
+    ) -> Rights:
         """Tell what a principal may do, or of it what it may in one workspace."""
-        found = in_workspace(await sources_of(self._session, principal_id, await self.book()), workspace_id)
+        sources = [*await sources_of(self._session, principal_id, await self.book()), *besides]
+        found = in_workspace(sources, workspace_id)
         return Rights(compile_access(found), _soonest(source.until for source in found))
 
     async def of_key(self, key: ApiKey, *, depth: int = 0) -> Rights:
