@@ -8,10 +8,12 @@ from tests.conftest import STRATEGIES, MakeTenant
 from tests.integration.places.conftest import Eyes, MakeGround
 from tests.integration.sandboxes.ground import until_async
 
+from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.types import Isolation
-from tenantry.entrypoints.addresses import cell_database
+from tenantry.entrypoints.addresses import DIRECTORY_DATABASE, cell_database, provisioner_of
 from tenantry.entrypoints.runtime import Parts
-from tenantry.foundation.database.places import SHARED, database_of, schema_of
+from tenantry.foundation.database.places import SHARED, database_of, dsn_at, schema_of
+from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.errors import TenantryError, Unavailable
 from tenantry.foundation.ids import Prefix, parse_id
 from tenantry.foundation.scope import SYSTEM, TenantScope
@@ -157,3 +159,32 @@ def test_a_suspension_reaches_what_runs_within_a_second(make_ground: MakeGround,
 
 async def test_what_is_not_offered_is_refused(parts: Parts) -> None:
     assert parts.places.offers("us") == frozenset(Isolation)
+
+
+async def test_a_look_for_own_places_reads_none_of_those_who_share(parts: Parts) -> None:
+    """Each loop that goes round a cell looks each second, however many tenants there are."""
+    superuser = provisioner_of(parts.settings, "us")
+    assert superuser is not None
+    pool = await open_pool(dsn_at(superuser, DIRECTORY_DATABASE), search_path="directory", max_size=1)
+    async with pool, pool.acquire() as connection:
+        crowd = connection.transaction()
+        await crowd.start()
+        try:
+            await connection.execute(
+                """insert into directory.tenants (tenant_id, slug, region, isolation, placement, status)
+                   select gen_random_uuid(), 'crowd-' || number, 'us', 'row_level', 'tenantry', 'active'
+                   from generate_series(1, 5000) as number"""
+            )
+            await connection.execute(
+                """insert into directory.tenants (tenant_id, slug, region, isolation, placement, status)
+                   values (gen_random_uuid(), 'crowd-own', 'us', 'schema_level', 't_crowd', 'active')"""
+            )
+            await connection.execute("analyze directory.tenants")
+            assert "t_crowd" in await repository.list_places(connection, "us")
+            read = await connection.fetchval(
+                """select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables
+                   where relid = 'directory.tenants'::regclass"""
+            )
+        finally:
+            await crowd.rollback()
+    assert read < 1000

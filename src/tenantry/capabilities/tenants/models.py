@@ -1,4 +1,4 @@
-"""Tables of tenants; revisions `cell` 0003 and `directory` 0001 make them."""
+"""Tables of tenants; revisions `cell` 0003 and `directory` 0001 to 0003 make them."""
 
 from sqlalchemy import (
     BigInteger,
@@ -130,6 +130,7 @@ directory_tenants = Table(
     *(Column(name, Text, nullable=False) for name in ("slug", "region", "isolation", "placement", "status")),
     Column("created_at", _MOMENT, nullable=False, server_default=text("now()")),
     UniqueConstraint("slug"),
+    Index("tenants_places", "region", "placement", postgresql_where=text("placement <> 'tenantry'")),
 )
 directory_workspaces = Table(
     "workspaces",

@@ -51,8 +51,9 @@ class QueueRelay:
             while True:
                 async with self._databases.queue_of(place) as connection:
                     entries = await repository.lock_remote_entries(connection, limit=_BATCH)
-                    gone = [entry.job_id for entry in entries if await self._tell(entry)]
-                    await repository.settle_remote_entries(connection, entries, gone=gone)
+                    if entries:  # most looks find none: they end here
+                        gone = [entry.job_id for entry in entries if await self._tell(entry)]
+                        await repository.settle_remote_entries(connection, entries, gone=gone)
                 told += len(entries)
                 if len(entries) < _BATCH:
                     break

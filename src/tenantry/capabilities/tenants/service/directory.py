@@ -18,6 +18,7 @@ from tenantry.capabilities.tenants.types import (
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.places import SHARED
 from tenantry.foundation.database.platform_session import platform_session
+from tenantry.foundation.database.pool import ACQUIRE_SECONDS, database_errors
 from tenantry.foundation.errors import Denied
 
 if TYPE_CHECKING:
@@ -70,9 +71,10 @@ class Directory:
         return placement.region if placement and placement.status is not TenantStatus.ERASED else None
 
     async def list_places(self, region: str) -> list[str]:
-        """List the places in a region that tenants have for themselves."""
-        async with platform_session(self._pool) as directory:
-            return await repository.list_places(directory, region)
+        """List the places in a region that tenants have for themselves; one statement, as every loop asks it often."""
+        with database_errors():
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as directory:
+                return await repository.list_places(directory, region)
 
     async def reserve(self, placement: Placement) -> Placement:
         """Reserve slug and place as `pending`; raises Conflict `slug_taken`. Repeating it is safe."""
