@@ -15,16 +15,16 @@ async def measure(installation: Installation, *, quick: bool) -> list[Result]:
     await asyncio.sleep(0.5 if quick else _SETTLE_SECONDS)
     result = Result("M", "memory of an idle installation (PSS)")
     held: dict[str, float] = {}
-    for process in _processes(installation):
-        name = _name(process)
+    for process in processes(installation):
+        name = name_of(process)
         held[name] = held.get(name, 0.0) + _pss_mib(process)
     result.series = [Series(name, [mib], unit="MiB") for name, mib in sorted(held.items())]
     result.bars.append(Bar("all together", sum(held.values()), _BUDGET_MIB, unit=" MiB"))
     return [result]
 
 
-def _processes(installation: Installation) -> list[Path]:
-    """The server's descendants, and those of the postmaster, which is a session of its own."""
+def processes(installation: Installation) -> list[Path]:
+    """List the server's descendants, and those of the postmaster, which is a session of its own."""
     parents: dict[str, str] = {}
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
@@ -39,9 +39,10 @@ def _processes(installation: Installation) -> list[Path]:
     return [Path("/proc") / name for name in wanted]
 
 
-def _name(process: Path) -> str:
+def name_of(process: Path) -> str:
     command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    known = {"entrypoints.server": "server", "entrypoints.worker": "workers", "launcher": "launchers"}
+    known = {"postgres:": "postgresql", "entrypoints.server": "server", "entrypoints.worker": "workers"}
+    known |= {"launcher": "launchers"}  # last: PostgreSQL has one of that name too
     return next((name for part, name in known.items() if part in command), "postgresql")
 
 

@@ -3,12 +3,10 @@
 import asyncio
 import itertools
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,6 +14,7 @@ import asyncpg
 from bench.installation import REGION, Installation
 from bench.load import Load, request
 from bench.report import Bar, Result, Series
+from bench.rows import idle
 from tenantry.capabilities.identity.service import KeyHasher
 from tenantry.capabilities.identity.types import ScopeKind, make_credential
 from tenantry.entrypoints.addresses import DIRECTORY_DATABASE
@@ -79,10 +78,7 @@ async def many(installation: Installation, *, quick: bool) -> list[Result]:
     result.series = [alone, *(series for series, _ in crowd)]
     for series, _ in crowd[1:]:
         result.bars.append(Bar(f"p50, {series.name}", series.percentile(0.5) / alone.percentile(0.5), 1.2))
-    seconds = 2.0 if quick else 20.0
-    await asyncio.sleep(3)
-    used = await _idle(installation, seconds=seconds)
-    result.bars.append(Bar("idle database, of a core and cell", 100 * used / seconds / 2, 2.0, unit=" %"))
+    await idle.measure(installation, result, quick=quick)
     return [result]
 
 
@@ -214,27 +210,6 @@ def _shuffled(neighbours: Sequence[_Neighbour]) -> Callable[[], bytes]:
     random.Random(14).shuffle(requests)  # noqa: S311 - an order, not a secret
     around: Iterator[bytes] = itertools.cycle(requests)
     return lambda: next(around)
-
-
-async def _idle(installation: Installation, *, seconds: float) -> float:
-    """Seconds of processor time that PostgreSQL uses while nobody asks anything."""
-    before = _postgres_seconds(installation)
-    await asyncio.sleep(seconds)
-    return _postgres_seconds(installation) - before
-
-
-def _postgres_seconds(installation: Installation) -> float:
-    """Processor time of the postmaster and its children, those that have ended included."""
-    postmaster = int((installation.home / "postgres/data/postmaster.pid").read_text().split()[0])
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if postmaster in (int(stat.parent.name), int(fields[1])):
-            total += sum(map(int, fields[11:15] if int(stat.parent.name) == postmaster else fields[11:13]))
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 def _read(tenant: Installation) -> Callable[[], bytes]:
