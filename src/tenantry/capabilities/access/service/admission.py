@@ -238,7 +238,8 @@ class Admission:
     async def _candidate(self, credential: Credential) -> tuple[UUID, Cell]:
         """Tell whose key it would be, and where that tenant is now; raises WrongRegion for a cell of another process.
 
-        A tenant that has moved takes its keys along: they name the region they were made in.
+        A tenant that has moved takes its keys along: they name the region they were made in. For a scope that nobody
+        has, the installation's own tenant is looked into, where the key is not either: that takes as long.
         """
         if credential.kind is ScopeKind.PLATFORM:
             return PLATFORM_TENANT, self._cells.get(credential.region)
@@ -246,7 +247,7 @@ class Admission:
         placement = await find(credential.scope_id) if credential.scope_id else None
         cell = self._cells.get(placement.region if placement else credential.region)
         if placement is None or placement.status in (TenantStatus.PENDING, TenantStatus.ERASED):
-            raise credential_refused()
+            return PLATFORM_TENANT, cell
         return placement.tenant_id, cell
 
     async def _principal_is_active(self, session: TenantSession, found: Identified) -> bool:
