@@ -206,6 +206,21 @@ def test_effective_permissions_name_what_they_rest_on(acme: Tenant, dev: str) ->
     problem(narrow.get(f"/workspaces/{dev}/permissions", params={"principal": account}), 403, "permission_missing")
 
 
+def test_a_workspace_lists_who_is_bound_there(acme: Tenant) -> None:
+    workspace = acme.workspace(_name("listed"))
+    first, second = sorted(_account(acme, workspace) for _ in range(2))
+    path = f"/workspaces/{workspace}"
+    for principal, role, effect in ((first, "viewer", "allow"), (first, "ci", "allow"), (second, "ci", "deny")):
+        _made(acme, f"{path}/bindings", {"principal": principal, "role": role, "effect": effect})
+    answer = acme.owner.get(f"{path}/members", params={"limit": 1}).json()
+    assert answer["items"] == [
+        {"principal": {"type": "service_account", "id": first}, "roles": ["ci", "viewer"], "denied": []}
+    ]
+    rest = acme.owner.get(f"{path}/members", params={"limit": 1, "cursor": answer["next_cursor"]}).json()
+    assert [(item["principal"]["id"], item["denied"]) for item in rest["items"]] == [(second, ["ci"])]
+    assert rest["next_cursor"] is None
+
+
 def _order(found: dict[str, list[dict[str, str]]]) -> Callable[[str], int]:
     names = [item["permission"] for item in found["permissions"]]
     return lambda name: names.index(name) if name in names else -1

@@ -364,6 +364,16 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """A principal with all roles that are bound, or denied, to it in one workspace."""
+
+    principal_type: str
+    principal_id: str
+    roles: tuple[str, ...]
+    denied: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """An authenticated credential: who, where, and what it may do.
 

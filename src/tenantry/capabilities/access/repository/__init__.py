@@ -7,7 +7,7 @@ from tenantry.capabilities.access.repository.bindings import (
     insert_binding,
     list_bindings,
     list_bindings_of,
-    list_bindings_with,
+    list_bound,
     lock_owner_bindings,
 )
 from tenantry.capabilities.access.repository.groups import (
@@ -51,7 +51,7 @@ __all__ = [
     "list_all_roles",
     "list_bindings",
     "list_bindings_of",
-    "list_bindings_with",
+    "list_bound",
     "list_group_members",
     "list_groups",
     "list_groups_of",

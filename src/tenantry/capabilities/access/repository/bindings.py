@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from tenantry.capabilities.access.types import Binding, Condition, Effect
+from tenantry.capabilities.access.types import Binding, Bound, Condition, Effect
 from tenantry.foundation.database.session import TenantSession
 
 if TYPE_CHECKING:
@@ -61,13 +61,23 @@ async def list_bindings_of(session: TenantSession, principal_ids: Sequence[str])
     return [_binding(row) for row in rows]
 
 
-async def list_bindings_with(session: TenantSession, role: str) -> list[Binding]:
+async def list_bound(session: TenantSession, *, workspace_id: UUID, after: str | None, limit: int) -> list[Bound]:
+    """List principals by id, each with the roles that are bound and denied to it in a workspace."""
     rows = await session.fetch(
-        f"select {_BINDING} from bindings where tenant_id = $1 and role = $2 order by binding_id",
+        """select principal_type, principal_id,
+               array_agg(distinct role order by role) filter (where effect = 'allow') as roles,
+               array_agg(distinct role order by role) filter (where effect = 'deny') as denied
+           from bindings where tenant_id = $1 and workspace_id = $2 and ($3::text is null or principal_id > $3)
+           group by principal_id, principal_type order by principal_id limit $4""",
         session.scope.tenant_id,
-        role,
+        workspace_id,
+        after,
+        limit,
     )
-    return [_binding(row) for row in rows]
+    return [
+        Bound(row["principal_type"], row["principal_id"], tuple(row["roles"] or ()), tuple(row["denied"] or ()))
+        for row in rows
+    ]
 
 
 async def find_binding(session: TenantSession, binding_id: UUID, *, workspace_id: UUID | None) -> Binding | None:

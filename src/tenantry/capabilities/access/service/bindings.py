@@ -23,7 +23,7 @@ from tenantry.capabilities.access.service.decide import (
 )
 from tenantry.capabilities.access.service.principals import principal_type_of
 from tenantry.capabilities.access.service.rights import in_workspace
-from tenantry.capabilities.access.types import Access, Binding, Condition, Effect, Group, Source
+from tenantry.capabilities.access.types import Access, Binding, Bound, Condition, Effect, Group, Source
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import AccountService, IdentityService, KeyHasher
 from tenantry.capabilities.identity.types import (
@@ -115,6 +115,10 @@ class AccessService:
     ) -> list[Binding]:
         """List those of one workspace, or with None those of the whole tenant."""
         return await repository.list_bindings(self._session, workspace_id=workspace_id, after=after, limit=limit)
+
+    async def list_bound(self, *, workspace_id: UUID, after: str | None = None, limit: int = 50) -> list[Bound]:
+        """List who is bound in one workspace, by id."""
+        return await repository.list_bound(self._session, workspace_id=workspace_id, after=after, limit=limit)
 
     async def delete_binding(self, binding_id: UUID, *, workspace_id: UUID | None, grantor: "KeyGrantor") -> None:
         """Take a role away, or lift a denial, everywhere within a second.

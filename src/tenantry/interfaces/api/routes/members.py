@@ -35,6 +35,12 @@ class MemberAnswer(Answer):
     created_at: Moment
 
 
+class WorkspaceMember(Answer):
+    principal: dict[str, str]
+    roles: list[str]
+    denied: list[str]
+
+
 class HeldPermission(Answer):
     permission: str
     reason: str
@@ -94,6 +100,29 @@ async def change_member(request: Request, tenant: str, member: str, body: Member
         await unit.access.require_another_owner(member)
     user = await unit.identity.set_user_status(user_id, body.status, if_version=unit.if_version)
     return _shown(unit, user)
+
+
+@routes.get("/workspaces/{ws}/members", needs=Permission.MEMBER_READ)
+async def list_workspace_members(
+    request: Request,
+    ws: str,
+    limit: Limit = 50,
+    cursor: CursorText = None,
+) -> Page[WorkspaceMember]:
+    """Who is bound in this workspace, people, programs and groups; who has a say in the whole tenant is not listed."""
+    unit = unit_of(request)
+    position = unit.read_cursor(cursor)
+    found = await unit.access.list_bound(workspace_id=unit.workspace_id, after=position, limit=limit + 1)
+    items = [
+        WorkspaceMember(
+            principal={"type": bound.principal_type, "id": bound.principal_id},
+            roles=list(bound.roles),
+            denied=list(bound.denied),
+        )
+        for bound in found[:limit]
+    ]
+    following = unit.make_cursor(found[limit - 1].principal_id) if len(found) > limit else None
+    return Page[WorkspaceMember](items=items, next_cursor=following)
 
 
 @routes.get("/tenants/{tenant}/permissions", needs=Permission.ROLE_READ)
