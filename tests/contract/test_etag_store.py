@@ -67,6 +67,24 @@ async def test_compare_and_set_stores_once_for_one_etag(under_test: Any) -> None
     assert (await store.find("resource")).value == b"2"
 
 
+async def test_compare_and_set_without_an_expected_etag_stores_only_where_there_is_nothing(under_test: Any) -> None:
+    store = under_test.etags.for_tenant(uuid4())
+    first = await store.compare_and_set("resource", expected=None, value=b"1")
+    assert first.outcome is CasOutcome.STORED
+    second = await store.compare_and_set("resource", expected=None, value=b"2")
+    assert (second.outcome, second.etag) == (CasOutcome.CHANGED, first.etag)
+    assert (await store.find("resource")).value == b"1"
+
+
+async def test_several_are_found_in_their_order_with_gaps_and_only_ones_own(under_test: Any) -> None:
+    one, other = uuid4(), uuid4()
+    for resource in ("a", "c"):
+        await under_test.etags.put(resource, resource.encode(), tenant=one)
+    found = await under_test.etags.find_all(("c", "b", "a"), tenant=one)
+    assert [entry and entry.value for entry in found] == [b"c", None, b"a"]
+    assert list(await under_test.etags.find_all(("c", "b", "a"), tenant=other)) == [None, None, None]
+
+
 async def test_compare_and_set_on_a_foreign_or_absent_entry_is_missing(under_test: Any) -> None:
     one, other = uuid4(), uuid4()
     etag = await under_test.etags.put("resource", b"1", tenant=one)
@@ -114,6 +132,7 @@ async def test_a_resource_that_could_shape_a_key_is_refused_by_every_call(under_
     for call in (
         store.put(resource, b"x"),
         store.find(resource),
+        store.find_all(("fine", resource)),
         store.delete(resource),
         store.compare_and_set(resource, expected="", value=b"x"),
     ):

@@ -45,6 +45,8 @@ from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
 from tenantry.entrypoints.stores import open_stores
 from tenantry.foundation.caches.ports import Caches
+from tenantry.foundation.caches.vouchers import Vouchers
+from tenantry.foundation.changes import CHANGES
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.cells import Cell, Cells, open_cell
 from tenantry.foundation.database.pool import open_pool
@@ -78,6 +80,8 @@ class Parts:
     keyrings: dict[str, TenantKeyring]
     caches: dict[str, Caches]
     """Of a server; a worker opens none."""
+    vouchers: dict[str, Vouchers]
+    """The same."""
 
     @property
     def stoppers(self) -> dict[str, Stopper]:
@@ -153,6 +157,9 @@ async def open_parts(
     directory = Directory(await open_pool(addresses.directory, search_path="directory", max_size=4))
     stores = AsyncExitStack()
     try:
+        opened = open_stores(settings, regions=served if serves else (), clock=clock)
+        caches = await stores.enter_async_context(opened)
+        vouchers = {region: Vouchers(each.etags, clock=clock) for region, each in caches.items()}
         for region in served:
             cell = cells[region] = await open_cell(
                 region,
@@ -161,13 +168,16 @@ async def open_parts(
                 pool_size=settings.database.pool_size,
                 clock=clock,
                 locate=partial(directory.locate, region=region),
+                keeper=vouchers.get(region),
             )
             await require_fence(addresses.cells[region].app, cell)
+            if region in vouchers:
+                cell.link.subscribe(CHANGES, vouchers[region].hear)
+                cell.link.on_reconnect(vouchers[region].forget_all)
             objects = stored[region] = open_objects(root=settings.home / region, bucket=_bucket(settings, region))
             keyring = keyrings[region] = TenantKeyring(cell=cell, wrapper=wrapper, clock=clock)
             content[region] = _content_of(cell, objects, keyring=keyring, secrets=secrets)
             libraries[region] = ImageLibrary(home=settings.home, region=region)
-        opened = open_stores(settings, regions=served if serves else (), clock=clock)
         yield Parts(
             settings=settings,
             secrets=secrets,
@@ -180,7 +190,8 @@ async def open_parts(
             libraries=libraries,
             objects=stored,
             keyrings=keyrings,
-            caches=await stores.enter_async_context(opened),
+            caches=caches,
+            vouchers=vouchers,
         )
     finally:
         await stores.aclose()
@@ -265,6 +276,7 @@ def make_runtime(parts: Parts) -> Runtime:
         libraries=parts.libraries,
         news=JobNews(parts.cells),
         caches=parts.caches,
+        vouchers=parts.vouchers,
     )
 
 

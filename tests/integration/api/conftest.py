@@ -8,11 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from tests.conftest import Installation, MakeTenant, Tenant, on_every_strategy
 
 from tenantry.entrypoints.runtime import make_runtime, open_parts
 from tenantry.foundation.clock import SystemClock
+from tenantry.foundation.settings import DatabaseSettings, RegionSettings
 from tenantry.interfaces.api.app import create_app
+from tenantry.interfaces.api.runtime import Runtime
 
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "layer", "trace_id"}
 
@@ -70,6 +73,7 @@ class Beside:
 
     app: Any
     clock: ShiftedClock
+    runtime: Runtime
 
     def client(self, key: str, *, ip: str = "127.0.0.1", host: str = "localhost") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, client=(ip, 50_000))
@@ -82,15 +86,20 @@ OpenBeside = Callable[..., AbstractAsyncContextManager[Beside]]
 
 @pytest.fixture(scope="session")
 def open_beside(installation: Installation) -> OpenBeside:
-    """Open a server beside the running one, with a clock to turn, other settings, or fewer regions."""
+    """Open a server beside the running one, with a clock to turn, other settings, or fewer regions.
+
+    With `redis_url` it shares its key-value store with others of that address; else it has one of its own.
+    """
 
     @asynccontextmanager
     async def opened(
-        *, base_domain: str | None = None, regions: tuple[str, ...] | None = None
+        *, base_domain: str | None = None, regions: tuple[str, ...] | None = None, redis_url: str | None = None
     ) -> AsyncIterator[Beside]:
         settings = installation.settings
         server = settings.server.model_copy(update={"base_domain": base_domain})
         settings = settings.model_copy(update={"server": server})
+        if redis_url is not None:
+            settings = settings.model_copy(update=_configured(installation, redis_url))
         clock = ShiftedClock()
         async with open_parts(settings, regions=regions) as parts:
             runtime = make_runtime(replace(parts, clock=clock))
@@ -98,12 +107,27 @@ def open_beside(installation: Installation) -> OpenBeside:
                 await cell.link.start()
                 runtime.trails[cell.region].start()
             try:
-                yield Beside(create_app(runtime), clock)
+                yield Beside(create_app(runtime), clock, runtime)
             finally:
                 for trail in runtime.trails.values():
                     await trail.stop()
 
     return opened
+
+
+def _configured(installation: Installation, redis_url: str) -> dict[str, Any]:
+    """Name the embedded cells as an operator names regions, with a key-value store for all."""
+    addresses = installation.addresses
+    regions = {
+        name: RegionSettings(
+            app_url=SecretStr(cell.app),
+            dispatcher_url=SecretStr(cell.dispatcher),
+            sealer_url=SecretStr(cell.sealer),
+            redis_url=SecretStr(redis_url),
+        )
+        for name, cell in addresses.cells.items()
+    }
+    return {"regions": regions, "database": DatabaseSettings(directory_url=SecretStr(addresses.directory))}
 
 
 @pytest.fixture(scope="session")

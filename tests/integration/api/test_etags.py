@@ -1,4 +1,4 @@
-"""304 is what the database says at that moment, after every refusal; of changes on one version one wins."""
+"""304 is what is so at that moment, after every refusal; of changes on one version one wins."""
 
 import asyncio
 import secrets
@@ -62,17 +62,6 @@ def test_only_a_get_is_answered_so(acme: Tenant, workspace: str) -> None:
     assert _tag(acme.owner, workspace) != tag
 
 
-async def test_a_change_by_any_process_ends_it_at_once_in_all(beside: Beside, acme: Tenant, workspace: str) -> None:
-    async with beside.client(acme.bootstrap_key) as client:
-        for _ in range(20):
-            tag = (await client.get(workspace)).headers["etag"]
-            assert (await client.get(workspace, headers={"If-None-Match": tag})).status_code == 304
-            changed = await asyncio.to_thread(acme.owner.patch, workspace, json={"name": secrets.token_hex(4)})
-            answer = await client.get(workspace, headers={"If-None-Match": tag})
-            assert (answer.status_code, answer.json()["name"]) == (200, changed.json()["name"])
-            assert answer.headers["etag"] == changed.headers["etag"] != tag
-
-
 def test_a_refusal_comes_first(
     installation: Installation, acme: Tenant, globex: Tenant, make_tenant: MakeTenant, workspace: str
 ) -> None:
@@ -107,6 +96,16 @@ def test_a_slug_may_come_to_mean_another_tenant(acme: Tenant) -> None:
     assert acme.owner.get(f"/tenants/{acme.id}", headers={"If-None-Match": tag}).status_code == 304
     by_slug = acme.owner.get(f"/tenants/{acme.slug}", headers={"If-None-Match": tag})
     assert (by_slug.status_code, by_slug.headers["etag"]) == (200, tag)
+
+
+def test_a_slug_of_an_environment_may_come_to_mean_another(acme: Tenant, workspace: str) -> None:
+    for description in ("first", "second"):
+        made = acme.owner.post(f"{workspace}/environments", json={"slug": "dev", "description": description})
+        assert made.status_code == 201, made.text
+        tag = made.headers["etag"]
+        again = acme.owner.get(f"{workspace}/environments/dev", headers={"If-None-Match": tag})
+        assert (again.status_code, again.json()["description"]) == (200, description)
+        assert acme.owner.delete(f"{workspace}/environments/dev").status_code == 200
 
 
 def test_an_artifact_that_the_caller_has_is_not_sent_again(acme: Tenant, workspace: str) -> None:

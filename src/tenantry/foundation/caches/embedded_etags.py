@@ -1,4 +1,5 @@
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 from uuid import UUID
@@ -86,19 +87,29 @@ class EmbeddedEtagStore:
         owner = tenant_of(tenant, self._tenant)
         return self._alive(owner, etag_key(owner, resource))
 
+    async def find_all(self, resources: Sequence[str], *, tenant: UUID | None = None) -> list[EtagEntry | None]:
+        owner = tenant_of(tenant, self._tenant)
+        return [self._alive(owner, key) for key in [etag_key(owner, resource) for resource in resources]]
+
     async def put(self, resource: str, value: bytes, *, tenant: UUID | None = None, ttl_ms: int | None = None) -> str:
         owner = tenant_of(tenant, self._tenant)
         return self._keep(owner, etag_key(owner, resource), value, ttl_ms)
 
     async def compare_and_set(
-        self, resource: str, *, expected: str, value: bytes, tenant: UUID | None = None, ttl_ms: int | None = None
+        self,
+        resource: str,
+        *,
+        expected: str | None,
+        value: bytes,
+        tenant: UUID | None = None,
+        ttl_ms: int | None = None,
     ) -> CasResult:
         owner = tenant_of(tenant, self._tenant)
         key = etag_key(owner, resource)
         present = self._alive(owner, key)
-        if present is None:
+        if present is None and expected is not None:
             return CasResult(CasOutcome.MISSING, None)
-        if present.etag != expected:
+        if present is not None and present.etag != expected:
             return CasResult(CasOutcome.CHANGED, present.etag)
         return CasResult(CasOutcome.STORED, self._keep(owner, key, value, ttl_ms))
 

@@ -91,13 +91,25 @@ class EtagStore(Protocol):
 
     async def find(self, resource: str, *, tenant: UUID | None = None) -> EtagEntry | None: ...
 
+    async def find_all(self, resources: Sequence[str], *, tenant: UUID | None = None) -> Sequence[EtagEntry | None]:
+        """Find several of one tenant, as they are at one moment, in one round trip."""
+        ...
+
     async def put(self, resource: str, value: bytes, *, tenant: UUID | None = None, ttl_ms: int | None = None) -> str:
         """Store and return the new ETag."""
         ...
 
     async def compare_and_set(
-        self, resource: str, *, expected: str, value: bytes, tenant: UUID | None = None, ttl_ms: int | None = None
-    ) -> CasResult: ...
+        self,
+        resource: str,
+        *,
+        expected: str | None,
+        value: bytes,
+        tenant: UUID | None = None,
+        ttl_ms: int | None = None,
+    ) -> CasResult:
+        """Store if `expected` is the ETag in force; None: if there is no entry."""
+        ...
 
     async def delete(self, resource: str, *, tenant: UUID | None = None) -> None: ...
 

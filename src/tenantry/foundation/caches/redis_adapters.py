@@ -33,6 +33,7 @@ _COMPARE_AND_SET: Final = Script("compare_and_set")
 _REMEMBER: Final = Script("remember")
 _HORIZON: Final = Script("horizon")
 _HORIZON_KEY: Final = "tenantry:{replay}:horizon"
+_ABSENT: Final = "(absent)"
 
 
 class RedisRateLimiter:
@@ -58,10 +59,11 @@ class RedisEtagStore:
         return type(self)(self._link, tenant=tenant_of(tenant, None), ttl_ms=self._ttl_ms)
 
     async def find(self, resource: str, *, tenant: UUID | None = None) -> EtagEntry | None:
-        stored: bytes | None = await self._link.command("GET", self._key(resource, tenant))
-        if stored is None:
-            return None
-        return EtagEntry(stored[:ETAG_LENGTH].decode("ascii"), stored[ETAG_LENGTH:])
+        return _entry(await self._link.command("GET", self._key(resource, tenant)))
+
+    async def find_all(self, resources: Sequence[str], *, tenant: UUID | None = None) -> list[EtagEntry | None]:
+        found = await self._link.command("MGET", *(self._key(resource, tenant) for resource in resources))
+        return [_entry(stored) for stored in found]
 
     async def put(self, resource: str, value: bytes, *, tenant: UUID | None = None, ttl_ms: int | None = None) -> str:
         key, etag = self._key(resource, tenant), etag_of(value)
@@ -69,11 +71,18 @@ class RedisEtagStore:
         return etag
 
     async def compare_and_set(
-        self, resource: str, *, expected: str, value: bytes, tenant: UUID | None = None, ttl_ms: int | None = None
+        self,
+        resource: str,
+        *,
+        expected: str | None,
+        value: bytes,
+        tenant: UUID | None = None,
+        ttl_ms: int | None = None,
     ) -> CasResult:
         key, etag = self._key(resource, tenant), etag_of(value)
         entry = etag.encode("ascii") + value
-        answer = await self._link.run(_COMPARE_AND_SET, [key], expected, entry, ttl_of(ttl_ms, self._ttl_ms))
+        wanted = _ABSENT if expected is None else expected
+        answer = await self._link.run(_COMPARE_AND_SET, [key], wanted, entry, ttl_of(ttl_ms, self._ttl_ms))
         if answer == 1:
             return CasResult(CasOutcome.STORED, etag)
         if answer == 0:
@@ -121,3 +130,7 @@ class RedisReplayGuard:
         if outcome is ReplayOutcome.ALLOWED and timestamp_ms <= max(since - 1, latest - window):
             outcome = ReplayOutcome.TOO_OLD
         return ReplayVerdict(outcome)
+
+
+def _entry(stored: bytes | None) -> EtagEntry | None:
+    return EtagEntry(stored[:ETAG_LENGTH].decode("ascii"), stored[ETAG_LENGTH:]) if stored is not None else None

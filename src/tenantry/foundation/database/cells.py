@@ -1,9 +1,11 @@
 """The cells this process serves. A region is a cell with its own database; a process holds no other's credentials."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from tenantry.foundation.changes import EVERYTHING, ChangeKeeper
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.context import ContextSigner, derive_context_key
 from tenantry.foundation.database.link import Link
@@ -23,6 +25,8 @@ class Cell:
     region: str
     places: Places
     signer: ContextSigner
+    keeper: ChangeKeeper | None = None
+    """None: whoever vouches hears of changes from the news alone."""
 
     @property
     def pool(self) -> SessionPool:
@@ -43,13 +47,26 @@ class Cell:
         """Open a session at the tenant's place; no connection is taken before its first query."""
         # A link that has measured the database's clock keeps contexts valid on machines whose clocks disagree.
         self.signer.clock_offset = self.link.clock_offset
-        return TenantSession(places=self.places, signer=self.signer, scope=scope, lifecycle=lifecycle)
+        return TenantSession(
+            places=self.places, signer=self.signer, scope=scope, lifecycle=lifecycle, keeper=self.keeper
+        )
 
     async def session_at(self, place: str, scope: TenantScope, *, lifecycle: bool = False) -> TenantSession:
         """Open a session at a place of this cell, wherever the directory says that the tenant is."""
         self.signer.clock_offset = self.link.clock_offset
         at = await self.places.open(place)
-        return TenantSession(places=self.places, signer=self.signer, scope=scope, lifecycle=lifecycle, at=at)
+        return TenantSession(
+            places=self.places, signer=self.signer, scope=scope, lifecycle=lifecycle, at=at, keeper=self.keeper
+        )
+
+    @asynccontextmanager
+    async def all_changes(self, tenant_id: UUID) -> AsyncIterator[None]:
+        """Let nobody vouch for anything of a tenant while work on its whole commits."""
+        if self.keeper is not None:
+            await self.keeper.close(tenant_id, (EVERYTHING,))
+        yield
+        if self.keeper is not None:
+            await self.keeper.open(tenant_id, (EVERYTHING,))
 
     async def ping(self) -> None:
         """Ask the database for a sign of life; raises Unavailable."""
@@ -65,7 +82,14 @@ class Cell:
 
 
 async def open_cell(
-    region: str, dsn: str, *, context_master: bytes, pool_size: int, clock: Clock, locate: Locator | None = None
+    region: str,
+    dsn: str,
+    *,
+    context_master: bytes,
+    pool_size: int,
+    clock: Clock,
+    locate: Locator | None = None,
+    keeper: ChangeKeeper | None = None,
 ) -> Cell:
     """Open pool and link (not yet started); raises Unavailable when the database does not answer.
 
@@ -74,7 +98,7 @@ async def open_cell(
     pool = await open_pool(dsn, search_path=SHARED, max_size=pool_size)
     signer = ContextSigner(key=derive_context_key(master=context_master, region=region))
     places = Places(dsn=dsn, shared=Place(SHARED, pool), link=Link(dsn, clock=clock), locate=locate, clock=clock)
-    return Cell(region=region, places=places, signer=signer)
+    return Cell(region=region, places=places, signer=signer, keeper=keeper)
 
 
 class Cells:

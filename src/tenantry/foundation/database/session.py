@@ -1,7 +1,7 @@
 """A transaction inside one tenant: bound lazily, at the first query; committed at the edge.
 
-Round trips: `BEGIN; SET LOCAL app.ctx` (one), each query (one), `COMMIT; RESET ALL` (one). A session that never
-queries takes no connection at all. One task uses a session at a time.
+Round trips: `BEGIN; SET LOCAL app.ctx` (one), each query (one), `COMMIT; RESET ALL` (one; news of what has changed goes
+with it). A session that never queries takes no connection at all. One task uses a session at a time.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import asyncpg
 
+from tenantry.foundation.changes import CHANGES, ChangeKeeper, require_name
 from tenantry.foundation.database.context import ContextSigner
 from tenantry.foundation.database.places import SHARED, Place, Places, is_schema
 from tenantry.foundation.database.pool import database_errors
@@ -34,8 +35,10 @@ class TenantSession:
         "_after_commit",
         "_broken",
         "_busy",
+        "_changed",
         "_connection",
         "_forwards",
+        "_keeper",
         "_lifecycle",
         "_place",
         "_places",
@@ -52,14 +55,17 @@ class TenantSession:
         scope: TenantScope,
         lifecycle: bool = False,
         at: Place | None = None,
+        keeper: ChangeKeeper | None = None,
     ) -> None:
         self._places = places
         self._place = at
         self._signer = signer
+        self._keeper = keeper
         self._lifecycle = lifecycle
         self._connection: PoolConnectionProxy[asyncpg.Record] | None = None
         self._after_commit: list[Callable[[], None]] = []
         self._forwards: set[tuple[str, str | None]] = set()
+        self._changed: set[str] = set()
         self._busy = False
         self._broken = False
         self.revokes = False
@@ -108,6 +114,13 @@ class TenantSession:
         """
         self._forwards.add((channel, payload))
 
+    def changes(self, name: str) -> None:
+        """Say that this transaction changes a resource, see `foundation/changes`.
+
+        At its commit nobody vouches any more for what it was, and every process hears of it.
+        """
+        self._changed.add(require_name(name))
+
     def after_commit(self, action: Callable[[], None]) -> None:
         """Call `action` once the transaction is durable; never when it is rolled back. It must not raise or block."""
         self._after_commit.append(action)
@@ -121,17 +134,23 @@ class TenantSession:
         if self._broken:
             await self.rollback()
             raise Fault("transaction_broken", "a statement of this transaction failed before", layer="database")
+        changed, self._changed = self._changed, set()
+        if changed and self._keeper is not None:
+            await self._keeper.close(self.scope.tenant_id, changed)
         with self._turn():
             connection, self._connection = self._connection, None
             actions, self._after_commit = self._after_commit, []
             if connection is not None:
                 pool = self._bound_place.pool
                 try:
-                    await connection.execute("COMMIT; RESET ALL")
+                    await connection.execute(f"{self._news_of(changed)}COMMIT; RESET ALL")
                 except BaseException:
                     await pool.release(connection)
                     raise
                 await pool.shelve(connection)
+        # Of a commit that failed nobody knows whether it counts: what was closed then stays closed until its time.
+        if changed and self._keeper is not None:
+            await self._keeper.open(self.scope.tenant_id, changed)
         forwards, self._forwards = self._forwards, set()
         if forwards and connection is not None and not is_schema(self._bound_place.name):
             await self._places.tell(self._bound_place, forwards)
@@ -142,6 +161,7 @@ class TenantSession:
         """Forget everything since the last commit, and whatever a statement has set for the whole connection."""
         connection, self._connection = self._connection, None
         self._after_commit.clear()
+        self._changed.clear()
         self._forwards.clear()
         self._broken = False
         if connection is None:
@@ -152,6 +172,10 @@ class TenantSession:
                 await connection.execute("ROLLBACK; RESET ALL")
         finally:
             await self._bound_place.pool.release(connection)
+
+    def _news_of(self, changed: set[str]) -> str:
+        tenant = self.scope.tenant_id.hex
+        return "".join(f"SELECT pg_notify('{CHANGES}', '{tenant}/{name}'); " for name in sorted(changed))
 
     @property
     def _bound_place(self) -> Place:

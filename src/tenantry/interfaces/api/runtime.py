@@ -19,6 +19,7 @@ from tenantry.capabilities.tenants.service import (
 from tenantry.capabilities.tenants.service.declared import DeclaredTenants
 from tenantry.engines.envelope.wrapping import KeyWrapper
 from tenantry.foundation.caches.ports import Caches
+from tenantry.foundation.caches.vouchers import Vouchers
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.objects.ports import ObjectStore
@@ -53,3 +54,4 @@ class Runtime:
     libraries: Mapping[str, ImageLibrary]
     news: JobNews
     caches: Mapping[str, Caches]
+    vouchers: Mapping[str, Vouchers]

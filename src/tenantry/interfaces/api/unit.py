@@ -36,6 +36,7 @@ from tenantry.capabilities.tenants.service import (
     UsageService,
     WorkspaceService,
 )
+from tenantry.foundation.caches.vouchers import Lease
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Fault, Invalid, Precondition
 from tenantry.foundation.scope import TenantScope
@@ -88,6 +89,7 @@ class Unit:
         self.runtime = runtime
         self.request = request
         self.caller = caller
+        self.lifecycle = lifecycle
         self.scope = scope
         self.judgement = judgement
         self.session: TenantSession = runtime.cells.session(scope, lifecycle=lifecycle)
@@ -293,6 +295,31 @@ class Unit:
             return
         if self.request.method == "GET" and self.etag in _tags(self.request.headers.getlist("if-none-match")):
             raise Unchanged
+
+    async def show_vouched(self, name: str) -> None:
+        """Raise Unchanged if the store vouches that the caller holds the present version, asking no database.
+
+        `name` is that of `foundation/changes`, of what the guard has let the caller read. Else whoever holds the lease
+        says afterwards which version it has read. Only what server processes alone change may be asked for (ADR 0017).
+        """
+        if self.lifecycle or "if-none-match" not in self.request.headers:
+            return
+        tenant_id, region = self.scope.tenant_id, self.scope.region
+        cell, vouchers = self.runtime.cells.get(region), self.runtime.vouchers[region]
+        if not cell.fresh_for(tenant_id):
+            return
+        told = await vouchers.ask(tenant_id, name)
+        if isinstance(told, Lease):
+            lease = told
+
+            async def fill() -> None:
+                if self.etag is not None:
+                    await vouchers.fill(lease, self.etag.strip('"'))
+
+            self.afterwards.append(fill)
+        # Asked again: news of a change may have stopped to come while the store was asked.
+        elif told is not None and cell.fresh_for(tenant_id):
+            self.show_tag(told)
 
     def read_cursor(self, cursor: str | None, *, filters: str = "") -> str | None:
         """Open the cursor of this very list; raises Invalid `cursor_invalid` for any other."""

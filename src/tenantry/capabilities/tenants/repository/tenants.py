@@ -13,6 +13,7 @@ from tenantry.capabilities.tenants.types import (
     Tenant,
     TenantStatus,
 )
+from tenantry.foundation.changes import EVERYTHING, name_of
 from tenantry.foundation.database.session import TenantSession
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ async def set_tenant_state(session: TenantSession, mode: str, *, home: str | Non
 
     `home` is where the tenant's rows lie as this database sees it; None: in the session's own schema.
     """
+    session.changes(EVERYTHING)
     await session.fetchval("select fence.set_tenant_state($1, coalesce($2, current_schema()))", mode, home)
 
 
@@ -78,6 +80,7 @@ async def find_tenant(session: TenantSession, *, lock: bool = False) -> Tenant |
 
 async def update_tenant(session: TenantSession, changes: dict[str, Any], *, now: datetime) -> Tenant:
     """Set the named columns (names are the caller's constants, never input) and count the version up."""
+    session.changes(name_of("tenants", session.scope.tenant_id))
     row = await session.fetchrow(
         f"update tenants set {assignments(changes)} where tenant_id = $1 returning {_TENANT}",
         session.scope.tenant_id,

@@ -15,6 +15,7 @@ from tenantry.capabilities.tenants.types import (
     WorkspaceSettings,
     WorkspaceStatus,
 )
+from tenantry.foundation.changes import name_of
 from tenantry.foundation.database.session import TenantSession
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ async def update_workspace(
     session: TenantSession, workspace_id: UUID, changes: dict[str, Any], *, now: datetime
 ) -> Workspace | None:
     """Set the named columns; None when another workspace holds the wanted path."""
+    session.changes(name_of("workspaces", workspace_id))
     try:
         row = await session.fetchrow(
             f"""update workspaces set {assignments(changes, first=4)}

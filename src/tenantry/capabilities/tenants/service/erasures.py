@@ -100,7 +100,7 @@ class Erasures:
                 raise Denied("tenant_restored", "the deletion was taken back", layer="tenants")
             if due is not None and due > self._clock.now():
                 return Next(STOP, at=due)
-            await rows.execute("update tenants set status_reason = $1", ERASING)
+            await rows.execute("update tenants set status_reason = $1, version = version + 1", ERASING)
         async with self._at(operation, operation.source) as rows:
             if await rows.count("jobs", "status = 'running'"):
                 raise Unavailable("tenant_draining", "jobs of this tenant have yet to end", layer="tenants")

@@ -167,13 +167,14 @@ class Imports:
         target, now = operation.target, self._clock.now()
         await rows.execute(
             """update tenants set slug = $1, region = $2, isolation = $3, deleted_at = null, erase_after = null,
+                   version = version + 1,
                    status = case when status = 'suspended' then status else 'active' end,
                    status_reason = case when status = 'suspended' then status_reason end""",
             request.slug,
             target.region,
             target.isolation.value,
         )
-        await rows.execute("update workspaces set region = $1", target.region)
+        await rows.execute("update workspaces set region = $1, version = version + 1", target.region)
         await rows.execute("update queue.purges set due_at = $1, holder = null where holder is not null", now)
 
     async def _things(self, operation: Operation) -> Next:

@@ -14,7 +14,7 @@ Each step may be done again. Until `switch` the old place is the tenant's and gi
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -26,6 +26,7 @@ from tenantry.capabilities.audit.types import AuditFilter
 from tenantry.capabilities.tenants.ports import Provisioner, TenantStore
 from tenantry.capabilities.tenants.service.operations import DONE, Next, OperationLog
 from tenantry.capabilities.tenants.types import REVOCATIONS, Isolation, Operation, Seat
+from tenantry.foundation.changes import CHANGES, EVERYTHING
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.database.context import ContextSigner
@@ -161,9 +162,12 @@ class Moves:
                 await theirs.place("read_only", home=schema_at(target.place))
                 digests |= await self._copy_queue(operation, ours, theirs)
             await theirs.execute(
-                "update tenants set region = $1, isolation = $2", target.region, target.isolation.value
+                "update tenants set region = $1, isolation = $2, version = version + 1",
+                target.region,
+                target.isolation.value,
             )
-            await theirs.execute("update workspaces set region = $1", target.region)
+            if _crosses(operation):
+                await theirs.execute("update workspaces set region = $1, version = version + 1", target.region)
         _log.info(
             "move.copied",
             operation=operation.operation_id.hex,
@@ -205,6 +209,14 @@ class Moves:
         return Next("switch")
 
     async def _switch(self, operation: Operation) -> Next:
+        """Change over while nobody vouches for what the tenant was at the old place."""
+        async with AsyncExitStack() as closed:
+            for region in {operation.source.region, operation.target.region}:
+                await closed.enter_async_context(self._cells.get(region).all_changes(operation.tenant_id))
+            await self._change_over(operation)
+        return Next("announce")
+
+    async def _change_over(self, operation: Operation) -> None:
         """Open the new place, tell the directory, close the old one: in this order no write can be lost."""
         tenant_id, source, target = operation.tenant_id, operation.source, operation.target
         async with self._rows(operation, target) as rows:
@@ -226,8 +238,8 @@ class Moves:
             await self._park(operation, target, back=True)
         for seat in (source, target):
             async with self._rows(operation, _shared(seat)) as cell:
+                await cell.execute("select pg_notify($1, $2)", CHANGES, f"{tenant_id.hex}/{EVERYTHING}")
                 await cell.execute("select pg_notify($1, $2)", REVOCATIONS, tenant_id.hex)
-        return Next("announce")
 
     async def _announce(self, operation: Operation) -> Next:
         """Tell the tenant's trail, once."""

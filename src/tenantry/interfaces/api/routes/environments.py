@@ -103,7 +103,8 @@ def _kind_of(slug: str) -> EnvironmentKind:
 
 
 def _shown(unit: Unit, environment: Environment) -> EnvironmentAnswer:
-    unit.show_version(environment.version)
+    # Removed and added again, a slug's versions begin anew.
+    unit.show_version(environment.version, lasting=False)
     return _rendered(environment)
 
 

@@ -20,6 +20,7 @@ from tenantry.capabilities.tenants.types import (
     Tenant,
     TenantSettings,
 )
+from tenantry.foundation.changes import name_of
 from tenantry.foundation.errors import Denied
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.foundation.signatures import key_id_of
@@ -187,8 +188,11 @@ async def list_tenants(request: Request, limit: Limit = 50, cursor: CursorText =
 async def get_tenant(request: Request, tenant: str) -> TenantAnswer:
     """The tenant's record."""
     unit = unit_of(request)
+    lasting = tenant.startswith(f"{Prefix.TENANT}_")
+    if lasting:
+        await unit.show_vouched(name_of("tenants", unit.scope.tenant_id))
     found = await unit.tenants.get()
-    unit.show_version(found.version, lasting=tenant.startswith(f"{Prefix.TENANT}_"))
+    unit.show_version(found.version, lasting=lasting)
     return render(found)
 
 

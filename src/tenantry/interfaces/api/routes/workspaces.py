@@ -9,6 +9,7 @@ from tenantry.capabilities.access.service import decide
 from tenantry.capabilities.access.types import Access, Circumstances, Permission
 from tenantry.capabilities.tenants.service import NewWorkspace, owner_of_path
 from tenantry.capabilities.tenants.types import PATH_PATTERN, DisplayName, Workspace, WorkspaceOwner, WorkspaceSettings
+from tenantry.foundation.changes import name_of
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.context import tenant_mismatch
 from tenantry.interfaces.api.routing import Reach, RouteRegistry
@@ -109,6 +110,7 @@ def _readable(access: Access, workspace: Workspace) -> bool:
 async def get_workspace(request: Request, ws: str) -> WorkspaceAnswer:
     """One workspace."""
     unit = unit_of(request)
+    await unit.show_vouched(name_of("workspaces", unit.workspace_id))
     return _shown(unit, await unit.workspaces.get(unit.workspace_id))
 
 
