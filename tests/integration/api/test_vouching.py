@@ -185,6 +185,20 @@ async def test_no_reader_of_64_is_told_304_of_what_an_answered_change_has_ended(
     assert spared
 
 
+@contextmanager
+def _deaf(beside: Beside) -> Iterator[None]:
+    """A process whose news are late, though its link answers: it still believes what it has cached."""
+    channels = [callbacks for cell in beside.runtime.cells for callbacks in cell.link._channels.values()]
+    kept = [list(callbacks) for callbacks in channels]
+    for callbacks in channels:
+        callbacks.clear()
+    try:
+        yield
+    finally:
+        for callbacks, before in zip(channels, kept, strict=True):
+            callbacks.extend(before)
+
+
 async def test_what_ends_a_tenant_or_workspace_ends_its_304_at_once(
     shared: Pair, installation: Installation, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,9 +207,10 @@ async def test_what_ends_a_tenant_or_workspace_ends_its_304_at_once(
     async with one, other, shared[0].client(installation.platform_key) as platform:
         for method, end in (("POST", "/suspend"), ("POST", "/resume"), ("DELETE", "")):
             tag = await _vouched(other, workspace, monkeypatch)
-            answer = await one.request(method, workspace + end, json={"reason": "test"} if end == "/suspend" else None)
-            assert answer.status_code == 200, answer.text
-            assert (await other.get(workspace, headers={"If-None-Match": tag})).status_code == 200
+            body = {"reason": "test"} if end == "/suspend" else None
+            with _deaf(shared[1]):
+                assert (await one.request(method, workspace + end, json=body)).status_code == 200
+                assert (await other.get(workspace, headers={"If-None-Match": tag})).status_code == 200
         overlaid = await _vouched(other, place, monkeypatch)
         answer = await one.put(f"{place}/labels", json={"overlay": {}})
         assert answer.status_code == 200, answer.text
@@ -203,9 +218,10 @@ async def test_what_ends_a_tenant_or_workspace_ends_its_304_at_once(
         for method, end, back in (("POST", "/suspend", "/resume"), ("DELETE", "", "/restore")):
             tags = {path: await _vouched(other, path, monkeypatch) for path in (workspace, place)}
             body = {"reason": "test"} if end else None
-            assert (await platform.request(method, place + end, json=body)).status_code == 200
-            for path, tag in tags.items():
-                problem(await other.get(path, headers={"If-None-Match": tag}), 403, "tenant_suspended")
+            with _deaf(shared[1]):
+                assert (await platform.request(method, place + end, json=body)).status_code == 200
+                for path, tag in tags.items():
+                    problem(await other.get(path, headers={"If-None-Match": tag}), 403, "tenant_suspended")
             assert (await platform.post(place + back)).status_code == 200
 
 

@@ -174,7 +174,7 @@ class Imports:
             target.region,
             target.isolation.value,
         )
-        await rows.execute("update workspaces set region = $1, version = version + 1", target.region)
+        await rows.execute("update workspaces set region = $1, version = version + 1 where region <> $1", target.region)
         await rows.execute("update queue.purges set due_at = $1, holder = null where holder is not null", now)
 
     async def _things(self, operation: Operation) -> Next:
