@@ -1,11 +1,13 @@
 """Vouchers on both stores: what was read before a change is not vouched for after it, whatever is lost."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from tenantry.foundation.caches.factory import open_caches
 from tenantry.foundation.caches.vouchers import Lease, Vouchers
 from tenantry.foundation.changes import EVERYTHING, name_of
 from tenantry.foundation.clock import SystemClock
@@ -23,7 +25,7 @@ def tenant() -> UUID:
 @pytest.fixture
 def make(under_test: Any) -> Make:
     """Make what one process has; several share the store."""
-    return lambda: Vouchers(under_test.etags, clock=SystemClock())
+    return lambda: Vouchers(under_test.caches, clock=SystemClock())
 
 
 async def _leased(vouchers: Vouchers, tenant: UUID) -> Lease:
@@ -78,7 +80,7 @@ async def test_while_a_change_is_under_way_nobody_vouches_or_leases(make: Make, 
 
 async def test_a_writer_that_dies_between_costs_misses_for_the_time_of_an_entry(under_test: Any, tenant: UUID) -> None:
     if under_test.name == "embedded":
-        vouchers = Vouchers(under_test.etags, clock=SystemClock())
+        vouchers = Vouchers(under_test.caches, clock=SystemClock())
         await vouchers.close(tenant, (NAME,))
         await under_test.advance(59_999)
         assert await vouchers.ask(tenant, NAME) is None
@@ -88,7 +90,7 @@ async def test_a_writer_that_dies_between_costs_misses_for_the_time_of_an_entry(
 
 async def test_a_lease_left_behind_ends_by_itself(under_test: Any, tenant: UUID) -> None:
     if under_test.name == "embedded":
-        vouchers = Vouchers(under_test.etags, clock=SystemClock())
+        vouchers = Vouchers(under_test.caches, clock=SystemClock())
         lost = await _leased(vouchers, tenant)
         await under_test.advance(5_001)
         assert not await vouchers.fill(lost, "1")
@@ -126,9 +128,8 @@ async def test_what_was_missed_is_believed_by_nobody_who_missed_it(make: Make, t
 
 
 async def test_news_while_a_lease_is_taken_is_not_forgotten(under_test: Any, tenant: UUID) -> None:
-    vouchers = Vouchers(
-        _Interrupting(under_test.etags, lambda: vouchers.hear(f"{tenant.hex}/{NAME}")), clock=SystemClock()
-    )
+    etags = _Interrupting(under_test.etags, lambda: vouchers.hear(f"{tenant.hex}/{NAME}"))
+    vouchers = Vouchers(replace(under_test.caches, etags=etags), clock=SystemClock())
     for _ in range(3):
         # Each time the news came after the lease: what it leads to may be older than they are.
         assert not isinstance(await vouchers.ask(tenant, NAME), str)
@@ -170,10 +171,8 @@ async def test_noise_is_borne(make: Make, tenant: UUID) -> None:
 
 
 async def test_a_store_that_is_down_is_nobodys_failure(own_redis_server: Any, clock: Any, tenant: UUID) -> None:
-    from tenantry.foundation.caches.factory import open_caches
-
     caches = open_caches(own_redis_server.url, clock)
-    vouchers = Vouchers(caches.etags, clock=clock)
+    vouchers = Vouchers(caches, clock=clock)
     await _filled(vouchers, tenant)
     lease = Lease(tenant, NAME, gate="", token="")
     own_redis_server.stop()
@@ -187,4 +186,24 @@ async def test_a_store_that_is_down_is_nobodys_failure(own_redis_server: Any, cl
     assert await vouchers.ask(tenant, NAME) is None
     clock.turn(seconds=1)
     await _filled(vouchers, tenant)
+    await caches.close()
+
+
+async def test_a_store_that_comes_back_with_its_past_is_not_believed(own_redis_server: Any, tenant: UUID) -> None:
+    """What a fail-over or an old snapshot brings back was put right after the news, and so is doubted no more."""
+    from redis.asyncio import Redis
+
+    caches = open_caches(own_redis_server.url, SystemClock())
+    vouchers = Vouchers(caches, clock=SystemClock())
+    await _filled(vouchers, tenant, "1")
+    async with Redis.from_url(own_redis_server.url) as operator:
+        past = {key: await operator.get(key) or b"" async for key in operator.scan_iter()}
+        assert len(past) == 2
+        await vouchers.close(tenant, (NAME,))
+        await vouchers.open(tenant, (NAME,))
+        vouchers.hear(f"{tenant.hex}/{NAME}")
+        await _filled(vouchers, tenant, "2")
+        await operator.mset(past)
+        await operator.client_kill_filter(_type="normal", skipme=True)
+        assert not isinstance(await vouchers.ask(tenant, NAME), str)
     await caches.close()

@@ -49,6 +49,7 @@ from tenantry.foundation.caches.vouchers import Vouchers
 from tenantry.foundation.changes import CHANGES
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.cells import Cell, Cells, open_cell
+from tenantry.foundation.database.places import Locator
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.database.selftest import examine_cell
 from tenantry.foundation.errors import Fault
@@ -159,21 +160,14 @@ async def open_parts(
     try:
         opened = open_stores(settings, regions=served if serves else (), clock=clock)
         caches = await stores.enter_async_context(opened)
-        vouchers = {region: Vouchers(each.etags, clock=clock) for region, each in caches.items()}
+        vouchers = {region: Vouchers(each, clock=clock) for region, each in caches.items()}
         for region in served:
-            cell = cells[region] = await open_cell(
-                region,
-                addresses.cells[region].app,
-                context_master=secrets.context_key,
-                pool_size=settings.database.pool_size,
-                clock=clock,
-                locate=partial(directory.locate, region=region),
-                keeper=vouchers.get(region),
+            dsn, keeper = addresses.cells[region].app, vouchers.get(region)
+            locate = partial(directory.locate, region=region)
+            cell = cells[region] = await _cell_at(
+                region, dsn, settings=settings, secrets=secrets, clock=clock, locate=locate, keeper=keeper
             )
-            await require_fence(addresses.cells[region].app, cell)
-            if region in vouchers:
-                cell.link.subscribe(CHANGES, vouchers[region].hear)
-                cell.link.on_reconnect(vouchers[region].forget_all)
+            await require_fence(dsn, cell)
             objects = stored[region] = open_objects(root=settings.home / region, bucket=_bucket(settings, region))
             keyring = keyrings[region] = TenantKeyring(cell=cell, wrapper=wrapper, clock=clock)
             content[region] = _content_of(cell, objects, keyring=keyring, secrets=secrets)
@@ -197,6 +191,31 @@ async def open_parts(
         await stores.aclose()
         await Cells(cells).close()
         await directory.close()
+
+
+async def _cell_at(
+    region: str,
+    dsn: str,
+    *,
+    settings: Settings,
+    secrets: Secrets,
+    clock: SystemClock,
+    locate: Locator,
+    keeper: Vouchers | None,
+) -> Cell:
+    cell = await open_cell(
+        region,
+        dsn,
+        context_master=secrets.context_key,
+        pool_size=settings.database.pool_size,
+        clock=clock,
+        locate=locate,
+        keeper=keeper,
+    )
+    if keeper is not None:
+        cell.link.subscribe(CHANGES, keeper.hear)
+        cell.link.on_reconnect(keeper.forget_all)
+    return cell
 
 
 def _content_of(cell: Cell, objects: ObjectStore, *, keyring: TenantKeyring, secrets: Secrets) -> JobContent:

@@ -102,7 +102,7 @@ class CacheSettings(_Frozen):
     """What the key-value store of a region keeps, and how long."""
 
     etag_ttl_ms: int = Field(default=60_000, ge=1, le=86_400_000)
-    """How long an ETag is kept."""
+    """How long the store vouches for a version, and stays closed after a writer that died in its commit."""
     replay_window_ms: int = Field(default=300_000, ge=1, le=3_600_000)
     """How old a signed call may be, and how long its nonce is known; ahead: its tenant's `clock_skew_ms`."""
 

@@ -89,8 +89,13 @@ async def test_everything_arrives_and_nothing_stays(make_ground: MakeGround, par
     cell = cell_database("us")
     before = await digests(parts, ground, region="us", place=SHARED)
     assert before["jobs"][0] == 1
+    path = f"/tenants/{ground.tenant.id}"
     for old, new in pairwise(ROUND):
+        held = {"If-None-Match": ground.tenant.owner.get(path).headers["etag"]}
+        for _ in range(3):
+            assert ground.tenant.owner.get(path, headers=held).status_code == 304
         move(ground.tenant, isolation=new)
+        assert ground.tenant.owner.get(path, headers=held).json()["isolation"] == new
         assert await digests(parts, ground, region="us", place=place_of(ground, new, "us")) == before
         rows = await eyes.rows(cell, ground.tenant_id)
         if old == "row_level":
@@ -104,7 +109,6 @@ async def test_everything_arrives_and_nothing_stays(make_ground: MakeGround, par
         artifact = ground.artifacts(first)["file"]["id"]
         content = ground.client.get(f"{ground.jobs}/{first}/artifacts/{artifact}/content")
         assert content.text == "kept\n"
-        assert ground.tenant.owner.get(f"/tenants/{ground.tenant.id}").json()["isolation"] == new
     assert ground.run("true")["status"] == "succeeded"
 
 
@@ -118,12 +122,15 @@ async def test_a_region_is_left_whole(
     ground = make_ground(isolation=isolation)
     first = ground.run("sh", "-c", "echo said; echo kept > file", artifacts=["file"])["id"]
     before = await digests(parts, ground, region="us", place=place_of(ground, isolation, "us"))
+    held = {"If-None-Match": ground.client.get(f"/workspaces/{ground.workspace}").headers["etag"]}
+    for _ in range(3):
+        assert ground.client.get(f"/workspaces/{ground.workspace}", headers=held).status_code == 304
     move(ground.tenant, region="eu", isolation=target)
     assert await digests(parts, ground, region="eu", place=place_of(ground, target, "eu")) == before
     # Keys name the region they were made in; they go along.
     found = ground.tenant.owner.get(f"/tenants/{ground.tenant.id}").json()
     assert (found["region"], found["isolation"]) == ("eu", target)
-    workspace = ground.client.get(f"/workspaces/{ground.workspace}").json()
+    workspace = ground.client.get(f"/workspaces/{ground.workspace}", headers=held).json()
     assert workspace["region"] == "eu"
     assert ground.lines(first, "stdout") == "said\n"
     assert ground.artifacts(first)["file"]["size_bytes"] == 5

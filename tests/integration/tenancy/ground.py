@@ -27,8 +27,8 @@ _Found = TypeVar("_Found")
 
 # What belongs to the place or the moment, not to the tenant: it differs after a move, as it should.
 _PLACED = {
-    "tenants": ("region", "isolation"),
-    "workspaces": ("region",),
+    "tenants": ("region", "isolation", "version"),
+    "workspaces": ("region", "version"),
     "api_keys": ("last_used_at",),
 }
 _PASSING = frozenset({"entries", "purges", "outbox", "audit_unsealed", "tenant_state"})

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -47,6 +48,9 @@ class _EmbeddedCaches:
     async def ready(self) -> None:
         """Return at once: there is nobody to ask."""
 
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        """Never call back: it ends with its process."""
+
     async def forget(self, tenant: UUID) -> int:
         return self.limiter.forget(tenant) + self.etags.forget(tenant) + self.replays.forget(tenant)
 
@@ -64,6 +68,9 @@ class _RedisCaches:
     async def ready(self) -> None:
         await self.link.ready()
         await self.replays.look_back()
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        self.link.on_connect(callback)
 
     async def forget(self, tenant: UUID) -> int:
         return await self.link.remove_below(tenant_prefix(tenant))

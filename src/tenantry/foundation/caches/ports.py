@@ -1,6 +1,6 @@
 """What callers may rely on, whichever adapter is behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, Self
@@ -175,6 +175,10 @@ class Caches(Protocol):
 
     async def ready(self) -> None:
         """Raise Unavailable when the store does not answer, Fault when its configuration would forget nonces."""
+        ...
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        """Call back when the store may be another, or what it was before: at each new connection to it."""
         ...
 
     async def forget(self, tenant: UUID) -> int:

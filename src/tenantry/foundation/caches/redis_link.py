@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionBroken
@@ -51,9 +52,20 @@ class RedisLink:
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionBroken,)),
             protocol=2,
+            redis_connect_func=self._greet,
         )
+        self._on_connect: list[Callable[[], None]] = []
         self._redis: Redis = Redis.from_pool(pool)
         self._execute = cast("_Execute", self._redis.execute_command)
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        """Call `callback` at each new connection, before its first command."""
+        self._on_connect.append(callback)
+
+    async def _greet(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        for callback in self._on_connect:
+            callback()
 
     async def command(self, *parts: str | bytes | int) -> Any:
         return await self._asked(lambda: self._execute(*parts))

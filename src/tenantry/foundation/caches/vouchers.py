@@ -5,7 +5,8 @@ what was read before a change is not kept after it. An entry counts only while i
 replaced to drop everything of a tenant at once.
 
 What the store has lost, or was down for, is heard: this process doubts a name from the news of its change until it has
-itself taken a lease of it, and a whole tenant, at first and after missed news, until it has itself replaced the gate.
+itself taken a lease of it, and a whole tenant, at first and after missed news or a new connection to the store, until
+it has itself replaced the gate.
 """
 
 import secrets
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from tenantry.foundation.caches.ports import EtagEntry, EtagStore
+from tenantry.foundation.caches.ports import Caches, EtagEntry
 from tenantry.foundation.changes import EVERYTHING, is_name
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.errors import Unavailable
@@ -46,8 +47,10 @@ class Vouchers:
     Who asks must hear news: a tag counts only if the process's link to the cell is fresh after the answer.
     """
 
-    def __init__(self, etags: EtagStore, *, clock: Clock) -> None:
-        self._etags = etags
+    def __init__(self, caches: Caches, *, clock: Clock) -> None:
+        self._etags = caches.etags
+        # One that was restarted, or has failed over, may say again what it said before.
+        caches.on_connect(self.forget_all)
         self._clock = clock
         # By tenant whose gate this process believes: what it doubts. Of any other tenant it doubts everything.
         self._doubts: OrderedDict[UUID, set[str]] = OrderedDict()
@@ -61,7 +64,7 @@ class Vouchers:
         self._doubt(UUID(hex=tenant), name)
 
     def forget_all(self) -> None:
-        """Doubt everything: news may have been missed."""
+        """Doubt everything: news may have been missed, or the store have forgotten what was made of them."""
         self._heard += 1
         self._doubts.clear()
 
