@@ -52,6 +52,13 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "groups.GroupChanges": lambda _: {"description": "changed"},
     "groups.GroupMemberBody": lambda grounds: {"principal": grounds.things[grounds.own, "account"]},
     "members.MemberChanges": lambda _: {"status": "active"},
+    "notifications.ChannelBody": lambda _: {
+        "name": _slug(),
+        "kind": "webhook",
+        "address": f"https://hooks.invalid/{_slug()}",
+        "topics": ["grant.*"],
+    },
+    "notifications.ChannelChanges": lambda _: {"name": _slug()},
     "jobs.JobBody": lambda _: {"command": ["true"]},
     "me.Question": lambda _: {"permission": "job:read"},
 }

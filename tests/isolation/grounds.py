@@ -29,6 +29,7 @@ KINDS: Final = {
     "export": Prefix.OPERATION,
     "member": Prefix.USER,
     "group": Prefix.GROUP,
+    "channel": Prefix.NOTIFICATION_CHANNEL,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal"})
@@ -114,6 +115,7 @@ def _furnish(tenant: Tenant) -> Grounds:
     _add_key_and_binding(grounds, sibling, f"/workspaces/{sibling}")
     for place, path in ((WHOLE_TENANT, f"/tenants/{tenant.id}"), *((ws, f"/workspaces/{ws}") for ws in (own, sibling))):
         _add_role_and_group(grounds, place, path)
+        _add_channels(grounds, place, path)
     members = tenant.owner.get(f"/tenants/{tenant.id}/members").json()["items"]
     grounds.things[WHOLE_TENANT, "member"] = members[0]["id"]
     grounds.things[WHOLE_TENANT, "operation"] = _called_off_move(grounds)
@@ -182,6 +184,23 @@ def _add_role_and_group(grounds: Grounds, place: str, path: str) -> None:
     account = grounds.things[grounds.sibling if place == grounds.sibling else grounds.own, "account"]
     grounds.post(f"{path}/groups/{groups[0]}/members", {"principal": account})
     grounds.things[place, "principal"] = account
+
+
+def _add_channels(grounds: Grounds, place: str, path: str) -> None:
+    made = [
+        grounds.post(
+            f"{path}/notification-channels",
+            {
+                "name": name,
+                "kind": "webhook",
+                "address": f"https://hooks.invalid/{secrets.token_hex(8)}",
+                "topics": ["*"],
+            },
+        )["id"]
+        for name in ("pager", "gone")
+    ]
+    grounds.things[place, "channel"], grounds.gone[place, "channel"] = made
+    grounds.delete(f"{path}/notification-channels/{made[1]}")
 
 
 async def _add_content(parts: Parts, grounds: Grounds, workspace: str) -> None:
@@ -261,14 +280,28 @@ def _bound_actor(grounds: Grounds) -> Actor:
     return Actor("bound/operator", key, in_tenant=frozenset(), in_own=BUILT_IN_ROLES["operator"], narrow=False)
 
 
+_NOTICES: Final = ("notification-channels", "notification-deliveries")
+_OF_TENANT: Final = ("members", "keys", "bindings", "roles", "groups", *_NOTICES)
+_OF_WORKSPACE: Final = (
+    "keys",
+    "bindings",
+    "service-accounts",
+    "images",
+    "jobs",
+    "environments",
+    "roles",
+    "groups",
+    *_NOTICES,
+)
+
+
 def snapshot(grounds: Grounds) -> str:
     """Everything a neighbour could have changed, as its owner sees it; what time alone changes left out."""
     owner = grounds.tenant.owner
     paths = [f"/tenants/{grounds.tenant.id}", "/workspaces"]
-    paths += [f"/tenants/{grounds.tenant.id}/{noun}" for noun in ("members", "keys", "bindings", "roles", "groups")]
+    paths += [f"/tenants/{grounds.tenant.id}/{noun}" for noun in _OF_TENANT]
     for workspace in (grounds.own, grounds.sibling, grounds.archived):
-        nouns = ("keys", "bindings", "service-accounts", "images", "jobs", "environments", "roles", "groups")
-        paths += [f"/workspaces/{workspace}/{noun}" for noun in nouns]
+        paths += [f"/workspaces/{workspace}/{noun}" for noun in _OF_WORKSPACE]
     found = {path: _without_times(owner.get(path, params={"limit": 200}).json()) for path in paths}
     return json.dumps(found, indent=1, sort_keys=True)
 

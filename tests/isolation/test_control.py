@@ -49,6 +49,10 @@ def _fresh_thing(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict
         values[last] = grounds.post(f"{path}/{last}s", body)["id"]
     elif last in ("role", "group", "principal"):
         values |= _fresh_shared(spec, world, last)
+    elif last == "channel":
+        path = f"/workspaces/{grounds.own}" if "ws" in spec.parameters else f"/tenants/{grounds.tenant.id}"
+        wanted = {"name": secrets.token_hex(8), "kind": "webhook", "address": "https://hooks.invalid/", "topics": ["*"]}
+        values[last] = grounds.post(f"{path}/notification-channels", wanted)["id"]
     elif last == "environment":
         body = {"slug": f"e-{secrets.token_hex(4)}", "kind": "dev"}
         values[last] = grounds.tenant.owner.post(f"/workspaces/{grounds.own}/environments", json=body).json()["slug"]
@@ -111,6 +115,7 @@ def test_whoever_may_can(spec: RouteSpec, world: World, wire: Wire, make_tenant:
 def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) -> None:
     for grounds in (world.us, world.eu, world.neighbour):
         kinds = {"key", "binding", "account", "job", "artifact", "image", "environment", "role", "group", "principal"}
+        kinds |= {"channel"}
         assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
-        kinds = {"key", "binding", "operation", "export", "role", "group", "principal", "member"}
+        kinds = {"key", "binding", "operation", "export", "role", "group", "principal", "member", "channel"}
         assert {kind for place, kind in grounds.things if place == WHOLE_TENANT} == kinds

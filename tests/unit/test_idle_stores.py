@@ -1,4 +1,4 @@
-"""A server that uses neither Redis nor a bucket does not pay for their clients."""
+"""A server that uses no Redis, no bucket and no channel does not pay for their clients."""
 
 import subprocess
 import sys
@@ -17,6 +17,22 @@ async def main():
 asyncio.run(main())
 print(sorted({name.split(".")[0] for name in sys.modules} & {"redis", "hiredis", "boto3", "botocore", "tink"}))
 """
+
+
+SENDERS = """
+import sys
+from tenantry.entrypoints.notices import Senders
+from tenantry.foundation.clock import SystemClock
+from tenantry.foundation.settings import NotificationSettings
+
+Senders(NotificationSettings(smtp_url="smtp://localhost", sender="a@b.example"), clock=SystemClock())
+print(sorted({name.split(".")[0] for name in sys.modules} & {"apprise", "httpx", "requests"}))
+"""
+
+
+def test_what_sends_notices_is_loaded_by_the_first_of_them() -> None:
+    ran = subprocess.run([sys.executable, "-c", SENDERS], check=True, capture_output=True, text=True)
+    assert ran.stdout == "[]\n"
 
 
 def test_embedded_caches_and_a_directory_load_no_client(tmp_path: object) -> None:

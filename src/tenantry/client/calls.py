@@ -130,5 +130,14 @@ def delete(*segments: str, if_match: str | None = None) -> Call[Any]:
     return Call(method="DELETE", path=path_of(*API, *segments), headers=headers)
 
 
+def place_of(workspace: str | None, tenant: str | None) -> tuple[str, str]:
+    """Begin the path of what lies in a workspace or a tenant; raises BadRequest unless exactly one is given."""
+    if workspace is not None and tenant is None:
+        return "workspaces", workspace
+    if tenant is not None and workspace is None:
+        return "tenants", tenant
+    raise BadRequest("place_ambiguous", "give exactly one of workspace and tenant")
+
+
 def etag_of(answer: Answer) -> str | None:
     return answer.headers.get("etag")

@@ -14,6 +14,7 @@ from tenantry.client.resources.access import Bindings, Keys, ServiceAccounts
 from tenantry.client.resources.audit import Audit
 from tenantry.client.resources.images import Images
 from tenantry.client.resources.jobs import Jobs
+from tenantry.client.resources.notifications import NotificationChannels
 from tenantry.client.resources.people import Groups, Members, Roles
 from tenantry.client.resources.tenants import Tenants
 from tenantry.client.resources.workspaces import Workspaces
@@ -43,6 +44,7 @@ class Surface(Resource[T]):
         self.jobs = Jobs(transport)
         self.images = Images(transport)
         self.audit = Audit(transport)
+        self.notification_channels = NotificationChannels(transport)
 
     @Operation
     def me(self) -> Call[Me]:

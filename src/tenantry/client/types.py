@@ -247,6 +247,35 @@ class Image(TypedDict, total=False):
     size_bytes: int
 
 
+class NotificationChannel(TypedDict, total=False):
+    """`secret` only in the answer that makes one; `hint` shows where it leads, never the address."""
+
+    id: str
+    workspace: str | None
+    name: str
+    kind: str
+    hint: str
+    topics: list[str]
+    status: str
+    version: int
+    secret: str | None
+
+
+class NotificationDelivery(TypedDict, total=False):
+    """`status`: pending, sent or failed; `last_error` a code."""
+
+    id: str
+    topic: str
+    channel: str | None
+    recipient: str | None
+    status: str
+    attempts: int
+    next_attempt_at: str | None
+    last_error: str | None
+    created_at: str
+    sent_at: str | None
+
+
 class AuditEvent(TypedDict, total=False):
     id: str
     sequence: int

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
+from tenantry.capabilities.notifications.service import NoticeArrival
 from tenantry.capabilities.sandboxes.service import JobArrival
 from tenantry.capabilities.tenants.service import (
     LEASE,
@@ -78,7 +79,7 @@ def _imports(parts: Parts, log: OperationLog, access: Mapping[str, MoverAccess])
         files=parts.import_files,
         wrapper=parts.wrapper,
         admission=parts.owner_admission,
-        arrivals=(JobArrival(settings=parts.settings.jobs, clock=parts.clock),),
+        arrivals=(JobArrival(settings=parts.settings.jobs, clock=parts.clock), NoticeArrival()),
         clock=parts.clock,
     )
 

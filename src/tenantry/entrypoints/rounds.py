@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 20.0
 _IDLE_SECONDS: Final = 5.0
-_HAS_ROWS: Final = "select '{schema}' as name where exists (select from {schema}.{table})"
+_HAS_ROWS: Final = "select '{schema}' as name where {some}"
 
 _log = structlog.get_logger(__name__)
 
@@ -89,10 +89,15 @@ class Rounds:
         async with platform_session(await self.pool(place), schema="queue") as connection:
             yield connection
 
-    async def waiting(self, table: str) -> AsyncIterator["tuple[str, Pool, str]"]:
-        """Give the database and schema of each place whose `table` has rows; one statement a database."""
+    async def waiting(self, *tables: str) -> AsyncIterator["tuple[str, Pool, str]"]:
+        """Give the database and schema of each place where one of the tables has rows; one statement a database."""
         async for place, pool, schemas in self.databases():
-            asked = " union all ".join(_HAS_ROWS.format(schema=schema, table=table) for schema in schemas)
+            asked = " union all ".join(
+                _HAS_ROWS.format(
+                    schema=schema, some=" or ".join(f"exists (select from {schema}.{table})" for table in tables)
+                )
+                for schema in schemas
+            )
             try:
                 with database_errors():
                     found = await pool.fetch(asked)

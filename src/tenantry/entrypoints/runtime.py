@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tenantry.capabilities.access.service import Admission, OwnerAdmissionByKey
 from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, UserCount
+from tenantry.capabilities.notifications.service import AddressBook
 from tenantry.capabilities.sandboxes.service import (
     ImageLibrary,
     JobContent,
@@ -133,6 +134,11 @@ class Parts:
             cells=self.cells,
             clock=self.clock,
         )
+
+    def address_book(self, region: str) -> AddressBook:
+        """Seal and open where notices of a region's tenants go."""
+        allowed = self.settings.notifications.allow_private_addresses
+        return AddressBook(self.keyrings[region], allow_private=allowed)
 
     def content_kinds(self, region: str) -> dict[str, ContentKind]:
         """Make what forgets content whose time is over, by the name the purge list has for it."""
@@ -293,6 +299,7 @@ def make_runtime(parts: Parts) -> Runtime:
         trails=_trails(parts),
         content=parts.content,
         libraries=parts.libraries,
+        address_books={cell.region: parts.address_book(cell.region) for cell in parts.cells},
         news=JobNews(parts.cells),
         caches=parts.caches,
         vouchers=parts.vouchers,

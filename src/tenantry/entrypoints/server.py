@@ -22,6 +22,7 @@ import uvicorn
 from tenantry.capabilities.audit.service import seal
 from tenantry.entrypoints.declared import follow_declared
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
+from tenantry.entrypoints.notices import NoticeLoop
 from tenantry.entrypoints.operations import make_operations, tidy_operations
 from tenantry.entrypoints.relay import Relay
 from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
@@ -92,6 +93,7 @@ def _announced(settings: Settings, listener: socket.socket) -> Iterator[None]:
 async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
     tasks: list[asyncio.Task[None]] = []
     rounds: list[Rounds] = []
+    notices: list[NoticeLoop] = []
     for cell in parts.cells:
         addresses = parts.addresses.cells[cell.region]
         sealer, dispatcher, relaying = (
@@ -105,12 +107,14 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
         cell.link.subscribe(outbox.CHANNEL, relay.wake)
         cell.link.subscribe(PLACE_NEWS, relay.wake)
         cell.link.on_reconnect(relay.wake)
+        notices.append(NoticeLoop(parts, cell))
         follow_moves(cell)
         await cell.start()
         runtime.trails[cell.region].start()
         tasks.append(asyncio.create_task(_forever("seal", _SEAL_SECONDS, partial(_seal, sealer))))
         tasks.append(asyncio.create_task(_forever("janitor", _JANITOR_SECONDS, partial(_forget_old_keys, dispatcher))))
         tasks.append(asyncio.create_task(relay.run()))
+        tasks.append(asyncio.create_task(notices[-1].run()))
         tidy = partial(tidy_places, cell, parts.directory)
         tasks.append(asyncio.create_task(_forever("places", _PLACES_SECONDS, tidy)))
     seconds = parts.settings.tenants_reload_seconds
@@ -126,6 +130,8 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for loop in notices:
+            await loop.close()
         with contextlib.suppress(TenantryError):
             await runtime.admission.note_uses()
         for trail in runtime.trails.values():

@@ -39,6 +39,8 @@ class Prefix(StrEnum):
     SESSION = "ses"
     WORKER = "wkr"
     OPERATION = "opn"
+    NOTIFICATION_CHANNEL = "nch"
+    DELIVERY = "dlv"
 
 
 def new_id() -> UUID:

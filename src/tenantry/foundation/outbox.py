@@ -3,6 +3,7 @@
 A lower capability publishes a topic; `entrypoints` subscribes higher ones. A consumer is idempotent by event id.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -38,14 +39,23 @@ async def publish(session: TenantSession, *, topic: str, payload: dict[str, Any]
 
 
 async def take(
-    connection: "PoolConnectionProxy[asyncpg.Record]", *, topics: tuple[str, ...], limit: int = 100
+    connection: "PoolConnectionProxy[asyncpg.Record]",
+    *,
+    topics: tuple[str, ...],
+    limit: int = 100,
+    without: Collection[UUID] = (),
 ) -> list[OutboxEvent]:
-    """Lock the oldest undelivered events as the dispatcher; what a crash interrupts is taken again."""
+    """Lock the oldest undelivered events as the dispatcher; what a crash interrupts is taken again.
+
+    `without` passes over tenants whose events cannot be delivered now, so that they keep no others waiting.
+    """
     rows = await connection.fetch(
-        """select tenant_id, event_id, topic, payload from outbox where topic = any($1)
+        """select tenant_id, event_id, topic, payload from outbox
+           where topic = any($1) and tenant_id <> all($3::uuid[])
            order by event_id limit $2 for update skip locked""",
         list(topics),
         limit,
+        list(without),
     )
     return [OutboxEvent(r["tenant_id"], r["event_id"], r["topic"], r["payload"]) for r in rows]
 

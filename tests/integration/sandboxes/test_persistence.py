@@ -34,6 +34,7 @@ NO_CONTENT = {
     "api_keys.verifier": "hash of a credential",
     "audit_events.canonical": "the event as it was sealed",
     "audit_events.leaf": "digest of an event",
+    "notification_channels.sealed": "address and secret of a channel, which go with it",
     "certificates.signature": "signature of what is shown of an erased tenant",
 }
 

@@ -109,6 +109,9 @@ def inhabit(installation: Installation, **fields: str) -> Inhabited:
     _post(tenant, f"{base}/environments", {"slug": "dev-1", "kind": "dev", "description": word})
     account = _post(tenant, f"{base}/service-accounts", {"name": word})["id"]
     _post(tenant, f"{base}/bindings", {"principal": account, "role": "viewer"})
+    # Nothing is published here, so it is told to nobody; the host does not exist.
+    channel = {"name": word, "kind": "webhook", "address": f"https://hooks.invalid/{word}", "topics": ["*"]}
+    _post(tenant, f"{base}/notification-channels", channel)
     key = tenant.key(workspace, "workspace-admin")
     image = tenant.owner.post(
         f"{base}/images",

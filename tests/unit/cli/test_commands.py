@@ -96,6 +96,13 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
     (("job", "receipt", "job_1"), "GET", f"{WS}/jobs/job_1/receipt", None),
     (("image", "remove", "img_1"), "DELETE", f"{WS}/images/img_1", None),
     (
+        ("notification", "channel", "test", "nch_1", "--tenant", "acme"),
+        "POST",
+        "/tenants/acme/notification-channels/nch_1/test",
+        {},
+    ),
+    (("notification", "channel", "remove", "nch_1"), "DELETE", f"{WS}/notification-channels/nch_1", None),
+    (
         ("workspace", "create", "ci", "--path", "teams/a/b", "--owner", "team:a", "--setting", "retention_days=7"),
         "POST",
         "/workspaces",
@@ -126,6 +133,8 @@ LISTS = [
     (("member", "list", "--tenant", "acme"), "/tenants/acme/members"),
     (("job", "list", "--status", "running"), f"{WS}/jobs"),
     (("image", "list"), f"{WS}/images"),
+    (("notification", "channel", "list"), f"{WS}/notification-channels"),
+    (("notification", "deliveries", "--tenant", "acme"), "/tenants/acme/notification-deliveries"),
     (("audit", "query", "--outcome", "denied"), "/audit"),
 ]
 

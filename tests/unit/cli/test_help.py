@@ -36,9 +36,10 @@ def test_every_command_teaches_by_an_example_that_parses(path: tuple[str, ...], 
     words = shlex.split(example)
     assert words[: len(path) + 1] == ["tenantry", *path]
     arguments = words[len(path) + 1 :]
-    if path == ("image", "import") or "--key-file" in arguments:
+    if path == ("image", "import") or {"--key-file", "--address-file"} & {*arguments}:
         arguments = [
-            __file__ if word in {"python.tar", "key.txt", "acme.tar", "acme.tar.key"} else word for word in arguments
+            __file__ if word in {"python.tar", "key.txt", "acme.tar", "acme.tar.key", "address.txt"} else word
+            for word in arguments
         ]
     command.make_context(path[-1], arguments)
     shown = tenantry(*path, "--help")
@@ -67,7 +68,9 @@ def test_the_surface_is_the_one_promised() -> None:
         group create, group list, group delete, group add, group remove, group members,
         member list, member disable, member enable, explain, permissions,
         job run, job list, job get, job logs, job cancel, job artifacts, job receipt,
-        image list, image import, image remove, audit query
+        image list, image import, image remove, audit query,
+        notification channel create, notification channel list, notification channel test,
+        notification channel remove, notification deliveries
     """
     assert {" ".join(path) for path in COMMANDS} == {" ".join(name.split()) for name in expected.split(",")}
 

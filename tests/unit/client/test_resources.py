@@ -50,6 +50,32 @@ CALLS: list[tuple[str, str, object, Ask]] = [
     ("DELETE", "/workspaces/ws_1", None, lambda c: c.workspaces.archive("ws_1")),
     (
         "POST",
+        "/tenants/acme/notification-channels",
+        {"name": "pager", "kind": "webhook", "address": "https://h.example/x", "topics": ["*"]},
+        lambda c: c.notification_channels.create(
+            name="pager", kind="webhook", address="https://h.example/x", topics=["*"], tenant="acme"
+        ),
+    ),
+    (
+        "PATCH",
+        "/workspaces/ws_1/notification-channels/nch_1",
+        {"status": "disabled"},
+        lambda c: c.notification_channels.update("nch_1", {"status": "disabled"}, workspace="ws_1"),
+    ),
+    (
+        "GET",
+        "/workspaces/ws_1/notification-channels/nch_1",
+        None,
+        lambda c: c.notification_channels.get("nch_1", workspace="ws_1"),
+    ),
+    (
+        "POST",
+        "/workspaces/ws_1/notification-channels/nch_1/test",
+        {},
+        lambda c: c.notification_channels.test("nch_1", workspace="ws_1"),
+    ),
+    (
+        "POST",
         "/workspaces/ws_1/environments",
         {"slug": "blue", "kind": "prod"},
         lambda c: c.workspaces.add_environment("ws_1", slug="blue", kind="prod"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tenantry.capabilities.access.service import Admission
 from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher
+from tenantry.capabilities.notifications.service import AddressBook
 from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews
 from tenantry.capabilities.tenants.ports import Provisioner, UsageSource
 from tenantry.capabilities.tenants.service import (
@@ -52,6 +53,7 @@ class Runtime:
     trails: Mapping[str, AuditTrail]
     content: Mapping[str, JobContent]
     libraries: Mapping[str, ImageLibrary]
+    address_books: Mapping[str, AddressBook]
     news: JobNews
     caches: Mapping[str, Caches]
     vouchers: Mapping[str, Vouchers]

@@ -25,6 +25,7 @@ from tenantry.capabilities.access.service import (
 from tenantry.capabilities.access.types import Caller, Circumstances, Decision, Permission, Role, Source
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService
+from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.sandboxes.service import ImageService, JobService
 from tenantry.capabilities.tenants.service import (
     EnvironmentService,
@@ -264,6 +265,18 @@ class Unit:
             session=self.session,
             audit=self.audit,
             library=self.runtime.libraries[self.scope.region],
+            clock=self.runtime.clock,
+        )
+
+    @property
+    def channels(self) -> ChannelService:
+        """Those of the workspace that the route names, else of the tenant."""
+        return ChannelService(
+            session=self.session,
+            workspace_id=self.scope.workspace_id,
+            addresses=self.runtime.address_books[self.scope.region],
+            by_email=self.runtime.settings.notifications.smtp_url is not None,
+            audit=self.audit,
             clock=self.runtime.clock,
         )
 

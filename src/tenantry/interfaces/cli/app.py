@@ -6,7 +6,18 @@ from typer.core import TyperGroup
 from tenantry import __version__
 from tenantry.client.errors import ClientError
 from tenantry.foundation.errors import TenantryError
-from tenantry.interfaces.cli.commands import access, audit, image, job, login, overlays, people, tenant, workspace
+from tenantry.interfaces.cli.commands import (
+    access,
+    audit,
+    image,
+    job,
+    login,
+    notification,
+    overlays,
+    people,
+    tenant,
+    workspace,
+)
 from tenantry.interfaces.cli.exits import exit_for
 from tenantry.interfaces.cli.faults import report
 from tenantry.interfaces.cli.invocation import OutputOption, Shared, WorkspaceOption
@@ -53,7 +64,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_options)
-    for module in (login, tenant, workspace, overlays, access, people, job, image, audit):
+    for module in (login, tenant, workspace, overlays, access, people, job, image, notification, audit):
         module.register(app)
     return app
 

@@ -13,6 +13,7 @@ from tenantry.interfaces.api.routes import (
     keys,
     me,
     members,
+    notifications,
     operations,
     overlays,
     platform,
@@ -45,5 +46,6 @@ _ROOMS = (
     images,
     jobs,
     artifacts,
+    notifications,
 )
 ALL_ROUTES: tuple[RouteSpec, ...] = tuple(spec for room in _ROOMS for spec in room.routes)

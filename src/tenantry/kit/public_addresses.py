@@ -1,0 +1,26 @@
+"""Which network addresses are the public internet's, whatever way they are written into one another."""
+
+import ipaddress
+from typing import Final
+
+Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+# Inside of it, what carries an IPv4 address or reaches nobody: Teredo, ORCHID and other protocols, documentation, 6to4.
+_NOT_UNICAST: Final = tuple(
+    ipaddress.IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+)
+_RELAYS: Final = ipaddress.IPv4Network("192.88.99.0/24")
+
+
+def is_public(address: Ip) -> bool:
+    """Say whether an address is one of the public internet: the rest is private, local, reserved, or only a wrapping.
+
+    By the registries of IANA for special-purpose addresses; of IPv6 nothing but global unicast passes, so addresses
+    that hold an IPv4 one (mapped, NAT64, 6to4, Teredo) are none, whatever they hold.
+    """
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global and not address.is_multicast and address not in _RELAYS
+    if address.scope_id is not None or address not in _GLOBAL_UNICAST:
+        return False
+    return address.is_global and not any(address in network for network in _NOT_UNICAST)
