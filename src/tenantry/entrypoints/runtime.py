@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tenantry.capabilities.access.service import Admission, OwnerAdmissionByKey
+from tenantry.capabilities.approvals.service import ApprovalComments, CommentKind
 from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, UserCount
 from tenantry.capabilities.notifications.service import AddressBook
@@ -142,7 +143,10 @@ class Parts:
 
     def content_kinds(self, region: str) -> dict[str, ContentKind]:
         """Make what forgets content whose time is over, by the name the purge list has for it."""
-        kinds = (JobContentKind(content=self.content[region], clock=self.clock),)
+        kinds: tuple[ContentKind, ...] = (
+            JobContentKind(content=self.content[region], clock=self.clock),
+            CommentKind(clock=self.clock),
+        )
         return {kind.name: kind for kind in kinds}
 
 
@@ -297,6 +301,7 @@ def make_runtime(parts: Parts) -> Runtime:
         usage_sources=(UserCount(), StoredContent()),
         hasher=hasher,
         trails=_trails(parts),
+        comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,
         libraries=parts.libraries,
         address_books={cell.region: parts.address_book(cell.region) for cell in parts.cells},

@@ -31,6 +31,7 @@ class Prefix(StrEnum):
     BINDING = "bnd"
     GROUP = "grp"
     GRANT = "jit"
+    APPROVAL = "apr"
     JOB = "job"
     IMAGE = "img"
     ARTIFACT = "art"

@@ -108,6 +108,23 @@ class CacheSettings(_Frozen):
     """How old a signed call may be, and how long its nonce is known; ahead: its tenant's `clock_skew_ms`."""
 
 
+class AccessSettings(_Frozen):
+    """Grants for a bounded time, and the decisions they wait for."""
+
+    max_grant_minutes: int = Field(default=480, ge=1, le=366 * 24 * 60)
+    """How long a grant may last, its extensions included; a workspace can only set less."""
+    grant_quorum: int = Field(default=1, ge=1, le=20)
+    """How many must approve a grant; a workspace can only ask for more."""
+    approval_hours: int = Field(default=24, ge=1, le=24 * 90)
+    """How long a request for a grant waits for its approval."""
+    escalate_after_minutes: int = Field(default=240, ge=0)
+    """When an approval that nobody has settled is told again, as `approval.escalated`; 0: never."""
+    expiry_notice_minutes: int = Field(default=5, ge=0)
+    """How long before its end a grant is told to end, as `grant.expiring`; 0: never."""
+    people_only: bool = False
+    """Whether only users decide on approvals, and no service account."""
+
+
 class JobSettings(_Frozen):
     """Jobs and the workers that run them."""
 
@@ -207,6 +224,7 @@ class Settings(BaseSettings):
     serve_regions: tuple[str, ...] = ()
     """Embedded only: of `us` and `eu` those that are served; empty: both."""
     caches: CacheSettings = CacheSettings()
+    access: AccessSettings = AccessSettings()
     jobs: JobSettings = JobSettings()
     audit: AuditSettings = AuditSettings()
     tenants: TenancySettings = TenancySettings()

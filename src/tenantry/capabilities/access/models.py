@@ -1,4 +1,4 @@
-"""Tables of access; the revisions 0004 and 0007 make them."""
+"""Tables of access; the revisions 0004, 0007 and 0008 make them."""
 
 from sqlalchemy import (
     ARRAY,
@@ -7,6 +7,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKeyConstraint,
     Index,
+    Integer,
     Table,
     Text,
     UniqueConstraint,
@@ -93,4 +94,29 @@ group_members = Table(
     ForeignKeyConstraint(
         ["tenant_id", "group_id"], ["tenantry.groups.tenant_id", "tenantry.groups.group_id"], ondelete="CASCADE"
     ),
+)
+grants = Table(
+    "grants",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("grant_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("principal_type", "principal_id", "role_asked", "role")),
+    *(Column(name, Text, nullable=False) for name in ("reason", "status", "requested_by")),
+    *(Column(name, Text) for name in ("provider", "ended_by", "end_reason")),
+    Column("minutes", Integer, nullable=False),
+    *(Column(name, Integer) for name in ("extension_minutes", "granted_minutes")),
+    *(Column(name, Uuid) for name in ("approval_id", "extension_approval_id")),
+    Column("granted_by", ARRAY(Text), nullable=False),
+    Column("requested_at", _MOMENT, nullable=False),
+    *(Column(name, _MOMENT) for name in ("active_at", "expires_at", "notice_at", "due_at", "ended_at")),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    _of_workspace(),
+    *(
+        ForeignKeyConstraint(["tenant_id", name], ["tenantry.approvals.tenant_id", "tenantry.approvals.approval_id"])
+        for name in ("approval_id", "extension_approval_id")
+    ),
+    Index("grants_workspace", "tenant_id", "workspace_id", "grant_id"),
+    Index("grants_open", "tenant_id", "principal_id", postgresql_where=text("ended_at is null")),
+    Index("grants_due", "due_at", postgresql_where=text("due_at is not null")),
 )

@@ -51,7 +51,7 @@ jobs = Table(
     *(Column(name, JSONB, nullable=False) for name in ("labels", "limits", "inputs", "usage")),
     Column("receipt", JSONB),
     *(Column(name, LargeBinary) for name in ("content_key", "transient_key", "given", "log_sha256")),
-    Column("transient_holder", Uuid),
+    *(Column(name, Uuid) for name in ("transient_holder", "grant_id")),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
     Column("queued_at", _MOMENT, nullable=False),
@@ -62,6 +62,12 @@ jobs = Table(
         ondelete="CASCADE",
     ),
     Index("jobs_workspace", "tenant_id", "workspace_id", "job_id"),
+    Index(
+        "jobs_grant",
+        "tenant_id",
+        "grant_id",
+        postgresql_where=text("grant_id is not null and finished_at is null"),
+    ),
     Index("jobs_open", "tenant_id", "workspace_id", postgresql_where=text("finished_at is null")),
     Index(
         "jobs_content",

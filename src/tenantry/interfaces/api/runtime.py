@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tenantry.capabilities.access.service import Admission
+from tenantry.capabilities.approvals.service import ApprovalComments
 from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher
 from tenantry.capabilities.notifications.service import AddressBook
@@ -51,6 +52,7 @@ class Runtime:
     usage_sources: Sequence[UsageSource]
     hasher: KeyHasher
     trails: Mapping[str, AuditTrail]
+    comments: Mapping[str, ApprovalComments]
     content: Mapping[str, JobContent]
     libraries: Mapping[str, ImageLibrary]
     address_books: Mapping[str, AddressBook]

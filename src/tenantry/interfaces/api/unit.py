@@ -23,6 +23,7 @@ from tenantry.capabilities.access.service import (
     sources_of,
 )
 from tenantry.capabilities.access.types import Caller, Circumstances, Decision, Permission, Role, Source
+from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService
 from tenantry.capabilities.notifications.service import ChannelService
@@ -247,6 +248,18 @@ class Unit:
     def whole_tenant(self) -> TenantSession:
         """Open a session of its own: one narrowed to a workspace sees nothing of what holds in the whole tenant."""
         return self.runtime.cells.session(replace(self.scope, workspace_id=None))
+
+    @property
+    def approvals(self) -> ApprovalService:
+        return ApprovalService(
+            session=self.session,
+            audit=self.audit,
+            workspaces=self.workspaces,
+            comments=self.runtime.comments[self.scope.region],
+            subjects={},
+            rules=ApprovalRules.of(self.runtime.settings),
+            clock=self.runtime.clock,
+        )
 
     @property
     def jobs(self) -> JobService:

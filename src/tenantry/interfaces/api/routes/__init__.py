@@ -1,6 +1,7 @@
 """All routes, a module for each room; `ALL_ROUTES` is what the server serves and the isolation suite enumerates."""
 
 from tenantry.interfaces.api.routes import (
+    approvals,
     artifacts,
     audit,
     bindings,
@@ -42,6 +43,7 @@ _ROOMS = (
     groups,
     roles,
     bindings,
+    approvals,
     audit,
     images,
     jobs,

@@ -1,0 +1,17 @@
+"""What approvals need of higher rooms, handed in by whoever builds the service."""
+
+from typing import Protocol
+
+from tenantry.capabilities.approvals.types import Approval
+from tenantry.foundation.database.session import TenantSession
+
+
+class Subject(Protocol):
+    """What approvals of one kind are about; whatever room asks for approvals registers one by its kind."""
+
+    async def settled(self, session: TenantSession, approval: Approval) -> None:
+        """Hear that it was approved, rejected, expired or made void, in the transaction of that.
+
+        What raises here undoes it.
+        """
+        ...
