@@ -21,6 +21,7 @@ import uvicorn
 
 from tenantry.capabilities.audit.service import seal
 from tenantry.entrypoints.declared import follow_declared
+from tenantry.entrypoints.due import DueRound
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
 from tenantry.entrypoints.notices import NoticeLoop
 from tenantry.entrypoints.operations import make_operations, tidy_operations
@@ -28,6 +29,7 @@ from tenantry.entrypoints.relay import Relay
 from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
 from tenantry.foundation import idempotency, outbox
+from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.errors import TenantryError
@@ -96,18 +98,21 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
     notices: list[NoticeLoop] = []
     for cell in parts.cells:
         addresses = parts.addresses.cells[cell.region]
-        sealer, dispatcher, relaying = (
+        dispatching = addresses.dispatcher
+        sealer, dispatcher, relaying, dating = (
             Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock, look_seconds=seconds)
-            for dsn, seconds in ((addresses.sealer, 1.0), (addresses.dispatcher, 1.0), (addresses.dispatcher, 0.0))
+            for dsn, seconds in ((addresses.sealer, 1.0), (dispatching, 1.0), (dispatching, 0.0), (dispatching, 0.0))
         )
-        rounds += [sealer, dispatcher, relaying]
-        for each in (sealer, relaying):
+        rounds += [sealer, dispatcher, relaying, dating]
+        for each in (sealer, relaying, dating):
             cell.link.subscribe(PLACE_NEWS, each.stir)
         relay = Relay(relaying, cell=cell, stoppers=parts.stoppers, offboarding=parts.offboarding)
-        cell.link.subscribe(outbox.CHANNEL, relay.wake)
-        cell.link.subscribe(PLACE_NEWS, relay.wake)
-        cell.link.on_reconnect(relay.wake)
         notices.append(NoticeLoop(parts, cell))
+        due = _due_round(parts, runtime, cell, dating)
+        for woken in (relay, due):
+            cell.link.subscribe(outbox.CHANNEL, woken.wake)
+            cell.link.subscribe(PLACE_NEWS, woken.wake)
+            cell.link.on_reconnect(woken.wake)
         follow_moves(cell)
         await cell.start()
         runtime.trails[cell.region].start()
@@ -115,6 +120,7 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
         tasks.append(asyncio.create_task(_forever("janitor", _JANITOR_SECONDS, partial(_forget_old_keys, dispatcher))))
         tasks.append(asyncio.create_task(relay.run()))
         tasks.append(asyncio.create_task(notices[-1].run()))
+        tasks.append(asyncio.create_task(due.run()))
         tidy = partial(tidy_places, cell, parts.directory)
         tasks.append(asyncio.create_task(_forever("places", _PLACES_SECONDS, tidy)))
     seconds = parts.settings.tenants_reload_seconds
@@ -138,6 +144,17 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
             await trail.stop()
         for each in rounds:
             await each.close()
+
+
+def _due_round(parts: Parts, runtime: Runtime, cell: Cell, rounds: Rounds) -> DueRound:
+    return DueRound(
+        rounds,
+        cell=cell,
+        directory=parts.directory,
+        settings=parts.settings,
+        comments=runtime.comments[cell.region],
+        clock=parts.clock,
+    )
 
 
 async def _forever(name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:

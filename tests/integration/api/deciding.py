@@ -21,7 +21,7 @@ from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.foundation.scope import SYSTEM, Actor, ActorType, TenantScope
 
-CONTENT = {"kind": "rehearsal", "image": "sha256:0a", "count": 3}
+CONTENT: dict[str, Any] = {"kind": "rehearsal", "image": "sha256:0a", "count": 3}
 APPROVE, REJECT = "approve", "reject"
 
 
@@ -53,10 +53,16 @@ class Recorder:
     told: list[Approval] = field(default_factory=list)
     refuses: Exception | None = None
 
-    async def settled(self, session: TenantSession, approval: Approval) -> None:  # noqa: ARG002 - the port's signature
+    async def settled(
+        self,
+        session: TenantSession,  # noqa: ARG002 - the port's signature
+        approval: Approval,
+        voters: tuple[str, ...],  # noqa: ARG002 - the same
+    ) -> bool:
         if self.refuses:
             raise self.refuses
         self.told.append(approval)
+        return False
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tenantry.capabilities.access.types import Decision, Permission
+from tenantry.capabilities.access.types import GRANT_LEVELS, Decision, Permission
 from tenantry.foundation.errors import Conflict, Denied, Invalid, NotFound, Precondition
 
 
@@ -137,3 +137,36 @@ def version_mismatch(current: int) -> Precondition:
         layer="access",
         current=current,
     )
+
+
+def grant_not_found() -> NotFound:
+    return NotFound("not_found", "no such grant", layer="access")
+
+
+def grant_too_long(*, most: int, asked: int) -> Invalid:
+    return Invalid(
+        "grant_too_long",
+        f"minutes: a grant lasts at most {most} here, its extensions included",
+        layer="access",
+        field="minutes",
+        limit=most,
+        current=asked,
+    )
+
+
+def level_unknown(level: str) -> Invalid:
+    return Invalid(
+        "level_unknown",
+        f"role: {level!r} is no level at a provider",
+        layer="access",
+        field="role",
+        known=[*GRANT_LEVELS],
+    )
+
+
+def grant_not_active(status: str) -> Conflict:
+    return Conflict("grant_not_active", f"this grant is {status}: ask for another", layer="access", current=status)
+
+
+def extension_pending() -> Conflict:
+    return Conflict("extension_pending", "an extension of this grant waits for its approval", layer="access")

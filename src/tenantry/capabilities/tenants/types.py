@@ -109,6 +109,10 @@ class WorkspaceSettings(_Value):
     min_isolation: Literal["cgroup", "rlimit"] | None = None
     """None takes the installation's; a workspace can only ask for more, never for less."""
     on_limit: Literal["reject", "queue"] = "reject"
+    max_grant_minutes: int | None = Field(default=None, ge=1, le=366 * 24 * 60)
+    """How long a just-in-time grant may last here, extensions included; None, or more, takes the installation's."""
+    grant_quorum: int | None = Field(default=None, ge=1, le=20)
+    """How many must approve a grant here; None, or fewer, takes the installation's."""
 
 
 class WorkspaceOwner(_Value):

@@ -11,7 +11,10 @@ from starlette.requests import Request
 
 from tenantry.capabilities.access.errors import permission_missing
 from tenantry.capabilities.access.service import (
+    GRANT_KIND,
     AccessService,
+    GrantService,
+    GrantSubject,
     GroupService,
     KeyGrantor,
     Rights,
@@ -237,7 +240,8 @@ class Unit:
 
     async def _sources_of(self, principal_id: str) -> list[Source]:
         async with self.whole_tenant() as session:
-            return await sources_of(session, principal_id, await role_book(session))
+            book = await role_book(session)
+            return await sources_of(session, principal_id, book, now=self.runtime.clock.now())
 
     async def rights_of(self, principal_id: str) -> Rights:
         """Tell what another principal of the tenant may do."""
@@ -256,8 +260,21 @@ class Unit:
             audit=self.audit,
             workspaces=self.workspaces,
             comments=self.runtime.comments[self.scope.region],
-            subjects={},
+            subjects={GRANT_KIND: GrantSubject(settings=self.runtime.settings.access, clock=self.runtime.clock)},
             rules=ApprovalRules.of(self.runtime.settings),
+            clock=self.runtime.clock,
+        )
+
+    async def grants(self) -> GrantService:
+        """Make the grants as this caller may deal with them."""
+        return GrantService(
+            session=self.session,
+            approvals=self.approvals,
+            workspaces=self.workspaces,
+            accounts=self.identity,
+            grantor=await self.grantor(),
+            principal=self.caller.principal,
+            settings=self.runtime.settings.access,
             clock=self.runtime.clock,
         )
 

@@ -8,15 +8,23 @@ from tenantry.capabilities.access.service.decide import (
     decide,
     held_in,
 )
+from tenantry.capabilities.access.service.grant_life import GrantLife
+from tenantry.capabilities.access.service.grant_subject import GRANT_KIND, GrantSubject
+from tenantry.capabilities.access.service.grants import GRANTS_DUE, GrantService
 from tenantry.capabilities.access.service.groups import GroupService
 from tenantry.capabilities.access.service.identification import CredentialReader, Identified, Presented
 from tenantry.capabilities.access.service.rights import Rights, RightsReader, bindable_roles, role_book, sources_of
 from tenantry.capabilities.access.service.roles import RoleService
 
 __all__ = [
+    "GRANTS_DUE",
+    "GRANT_KIND",
     "AccessService",
     "Admission",
     "CredentialReader",
+    "GrantLife",
+    "GrantService",
+    "GrantSubject",
     "Grantor",
     "GroupService",
     "Identified",

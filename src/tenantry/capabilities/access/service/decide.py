@@ -7,6 +7,7 @@ from uuid import UUID
 
 from tenantry.capabilities.access.errors import (
     grant_exceeds_own,
+    permission_missing,
     permission_unknown,
     role_not_for_workspace,
     role_unknown,
@@ -174,14 +175,22 @@ def spelled_out(permissions: Iterable[Permission]) -> frozenset[Permission]:
 
 
 class Grantor:
-    """Judges what one caller may give to others: never more than it holds in that place."""
+    """Judges what one caller may give to others: never more than it holds in that place, and holds for good."""
 
     def __init__(self, access: Access, book: RoleBook = BUILT_IN_ROLES) -> None:
         self._access = access
         self.book = book
 
     def holds(self, permission: Permission, workspace_id: UUID | None) -> bool:
-        return decide(self._access, permission, workspace_id).allowed
+        """Say whether it may give it: what a grant alone allows for a time would outlive that in other hands."""
+        decision = decide(self._access, permission, workspace_id)
+        return decision.allowed and decision.grant_id is None
+
+    def require_permission(self, permission: Permission, workspace_id: UUID | None) -> None:
+        """Raise Denied `permission_missing`, as the guard does."""
+        decision = decide(self._access, permission, workspace_id)
+        if not decision.allowed:
+            raise permission_missing(permission, decision)
 
     def require_grantable(
         self, *, roles: tuple[str, ...], permissions: tuple[str, ...], workspace_id: UUID | None

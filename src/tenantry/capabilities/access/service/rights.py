@@ -8,6 +8,7 @@ from uuid import UUID
 
 from tenantry.capabilities.access import repository
 from tenantry.capabilities.access.service.decide import RoleBook, compile_access
+from tenantry.capabilities.access.service.grant_sources import grant_sources
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, Access, Permission, Source
 from tenantry.capabilities.identity.types import ApiKey, KeyStatus, PrincipalType
 from tenantry.foundation.clock import Clock
@@ -48,8 +49,8 @@ def _known(permissions: Iterable[str]) -> frozenset[Permission]:
     return frozenset(Permission(name) for name in permissions if name in Permission.__members__.values())
 
 
-async def sources_of(session: TenantSession, principal_id: str, book: RoleBook) -> list[Source]:
-    """List what gives a principal permissions, or takes them: its bindings, and those of the groups it is in.
+async def sources_of(session: TenantSession, principal_id: str, book: RoleBook, *, now: datetime) -> list[Source]:
+    """List what gives or takes permissions: bindings of the principal and its groups, its grants of this moment.
 
     The session must not be narrowed to a workspace: it would see none of the whole tenant's.
     """
@@ -68,7 +69,7 @@ async def sources_of(session: TenantSession, principal_id: str, book: RoleBook) 
                 source=name,
             )
         )
-    return sources
+    return [*sources, *await grant_sources(session, principal_id, book, now=now)]
 
 
 def in_workspace(sources: Iterable[Source], workspace_id: UUID | None) -> list[Source]:
@@ -96,7 +97,8 @@ class RightsReader:
         self, principal_id: str, *, workspace_id: UUID | None = None, besides: Iterable[Source] = ()
     ) -> Rights:
         """Tell what a principal may do, or of it what it may in one workspace."""
-        sources = [*await sources_of(self._session, principal_id, await self.book()), *besides]
+        book, now = await self.book(), self._clock.now()
+        sources = [*await sources_of(self._session, principal_id, book, now=now), *besides]
         found = in_workspace(sources, workspace_id)
         return Rights(compile_access(found), _soonest(source.until for source in found))
 
@@ -105,12 +107,13 @@ class RightsReader:
 
         With roles or permissions of its own those, else what its principal may. A user's key is a part of what that
         user may do, a delegated one of what the key may do that it was made with. A service account's key needs no
-        bindings: who made it gave it these rights.
+        bindings: who made it gave it these rights; what is granted to the account for a time comes on top.
         """
         if not key.roles and not key.permissions:
             own = await self.of_principal(key.principal_id, workspace_id=key.workspace_id)
         else:
-            own = Rights(compile_access(await self._own_sources(key)))
+            sources = await self._own_sources(key)
+            own = Rights(compile_access(sources), _soonest(source.until for source in sources))
         outer = await self._outer(key, depth=depth)
         if outer is None:
             return replace(own, until=_soonest((own.until, key.expires_at)))
@@ -145,6 +148,9 @@ class RightsReader:
         ]
         if key.permissions:
             sources.append(Source(key.workspace_id, f"permission of {name}", _known(key.permissions), source=name))
+        if key.principal_type is PrincipalType.SERVICE_ACCOUNT and not key.delegated:
+            granted = await grant_sources(self._session, key.principal_id, book, now=self._clock.now())
+            sources += in_workspace(granted, key.workspace_id)
         return sources
 
 

@@ -196,9 +196,7 @@ class ApprovalService:
             raise errors.approval_expired()
         if not hmac.compare_digest(approval.digest, digest_of(content)):
             raise errors.content_changed()
-        used = await repository.update_approval(self._session, approval_id, {"consumed_at": self._clock.now()})
-        await self._record("approval.used", used)
-        return used
+        return await self._use(approval)
 
     async def pass_due(self, approval_id: UUID) -> None:
         """Let happen what time brings: expiry, escalation. Safe to repeat, and from several processes at once."""
@@ -215,6 +213,12 @@ class ApprovalService:
         escalated = await repository.update_approval(self._session, approval_id, changes)
         await self._record("approval.escalated", escalated, details={"to": list(approval.escalate_to)})
         await outbox.publish(self._session, topic=ESCALATED, payload=escalated.news)
+
+    async def _use(self, approval: Approval) -> Approval:
+        changes = {"consumed_at": self._clock.now()}
+        used = await repository.update_approval(self._session, approval.approval_id, changes)
+        await self._record("approval.used", used)
+        return used
 
     async def _locked(self, approval_id: UUID, workspace_id: UUID) -> Approval:
         approval = await repository.find_approval(self._session, approval_id, lock=_LOCKED)
@@ -286,9 +290,16 @@ class ApprovalService:
         await self._record(f"approval.{word}", settled, reason=reason)
         topic = EXPIRED if status is ApprovalStatus.EXPIRED else DECIDED
         await outbox.publish(self._session, topic=topic, payload=settled.news)
-        if (subject := self._subjects.get(approval.kind)) is not None:
-            await subject.settled(self._session, settled)
-        return settled
+        return await self._tell_subject(settled)
+
+    async def _tell_subject(self, settled: Approval) -> Approval:
+        subject = self._subjects.get(settled.kind)
+        if subject is None:
+            return settled
+        ballots = (await self.list_ballots([settled]))[settled.approval_id]
+        voters = tuple(ballot.principal_id for ballot in ballots if ballot.vote is Vote.APPROVE)
+        done = await subject.settled(self._session, settled, voters)
+        return await self._use(settled) if done and settled.status is ApprovalStatus.APPROVED else settled
 
     async def _keep_until(self, approval: Approval, now: datetime) -> datetime:
         if approval.persistence_mode != "full":

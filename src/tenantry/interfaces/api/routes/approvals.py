@@ -1,6 +1,6 @@
 """Approvals of a workspace: the one way to decide anything, whatever it is about."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Request
 from pydantic import AfterValidator, Field
@@ -34,6 +34,10 @@ class ApproveBody(Body):
 
 class RejectBody(Body):
     comment: Comment | None = None
+
+
+_NOTHING_ADDED: Final = ApproveBody()
+_NOTHING_SAID: Final = RejectBody()
 
 
 class DecisionAnswer(Answer):
@@ -113,13 +117,13 @@ async def get_approval(request: Request, ws: str, approval: str) -> ApprovalAnsw
 
 
 @routes.post("/workspaces/{ws}/approvals/{approval}/approve", needs=Permission.APPROVAL_DECIDE, replay=_again)
-async def approve(request: Request, ws: str, approval: str, body: ApproveBody) -> ApprovalAnswer:
+async def approve(request: Request, ws: str, approval: str, body: ApproveBody = _NOTHING_ADDED) -> ApprovalAnswer:
     """Approve what its digest says, never one's own; `minutes` shortens what is asked for."""
     return await _decide(unit_of(request), approval, Vote.APPROVE, body.comment, minutes=body.minutes)
 
 
 @routes.post("/workspaces/{ws}/approvals/{approval}/reject", needs=Permission.APPROVAL_DECIDE, replay=_again)
-async def reject(request: Request, ws: str, approval: str, body: RejectBody) -> ApprovalAnswer:
+async def reject(request: Request, ws: str, approval: str, body: RejectBody = _NOTHING_SAID) -> ApprovalAnswer:
     """Reject: one is enough."""
     return await _decide(unit_of(request), approval, Vote.REJECT, body.comment)
 
