@@ -8,8 +8,12 @@ from uuid import UUID
 
 import structlog
 
+from tenantry.capabilities.access.types.grants import (
+    GRANT_ENDED,
+)
 from tenantry.capabilities.tenants.ports import Stopper
 from tenantry.capabilities.tenants.service import TENANT_CHANGED, TENANT_SUSPENDED, WORKSPACE_SUSPENDED, Offboarding
+from tenantry.entrypoints.granted import GrantFollower
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.foundation import outbox
 from tenantry.foundation.database.cells import Cell
@@ -21,7 +25,7 @@ from tenantry.foundation.scope import SYSTEM, TenantScope
 if TYPE_CHECKING:
     from tenantry.foundation.database.pool import Pool
 
-_TOPICS: Final = (TENANT_SUSPENDED, WORKSPACE_SUSPENDED, TENANT_CHANGED)
+_TOPICS: Final = (TENANT_SUSPENDED, WORKSPACE_SUSPENDED, TENANT_CHANGED, GRANT_ENDED)
 _LOOK_SECONDS: Final = 5.0
 """A look without news mends what was lost."""
 
@@ -32,12 +36,19 @@ class Relay:
     """One for each cell of a server process; `wake` it at a commit that left news."""
 
     def __init__(
-        self, rounds: Rounds, *, cell: Cell, stoppers: Mapping[str, Stopper], offboarding: Offboarding
+        self,
+        rounds: Rounds,
+        *,
+        cell: Cell,
+        stoppers: Mapping[str, Stopper],
+        offboarding: Offboarding,
+        grants: GrantFollower,
     ) -> None:
         self._rounds = rounds
         self._cell = cell
         self._stoppers = stoppers
         self._offboarding = offboarding
+        self._grants = grants
         self._wake = asyncio.Event()
         self._wake.set()
 
@@ -64,6 +75,8 @@ class Relay:
                 for event in events:
                     if event.topic == TENANT_CHANGED:
                         await self._offboarding.follow(event.tenant_id, region=self._cell.region)
+                    elif event.topic == GRANT_ENDED:
+                        await self._grants.follow(event.tenant_id, event.payload)
                     else:
                         await self._stop_what_runs(event)
                     await outbox.settle(connection, event)

@@ -43,6 +43,7 @@ from tenantry.capabilities.tenants.types import REVOCATIONS
 from tenantry.engines.envelope.key_file import KeyFile
 from tenantry.entrypoints.addresses import Addresses, addresses_of
 from tenantry.entrypoints.declared import make_declared
+from tenantry.entrypoints.granted import GrantFollower
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
 from tenantry.entrypoints.stores import open_stores
@@ -90,6 +91,10 @@ class Parts:
     def stoppers(self) -> dict[str, Stopper]:
         """What stops the running things of a closed tenant or workspace, by the capability that runs them."""
         return {"sandboxes": JobStopper(settings=self.settings.jobs, clock=self.clock)}
+
+    def grant_follower(self, cell: Cell) -> GrantFollower:
+        jobs = JobStopper(settings=self.settings.jobs, clock=self.clock)
+        return GrantFollower(cell=cell, directory=self.directory, jobs=jobs, clock=self.clock)
 
     @property
     def stores(self) -> dict[str, TenantStore]:

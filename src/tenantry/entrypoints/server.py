@@ -106,7 +106,8 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
         rounds += [sealer, dispatcher, relaying, dating]
         for each in (sealer, relaying, dating):
             cell.link.subscribe(PLACE_NEWS, each.stir)
-        relay = Relay(relaying, cell=cell, stoppers=parts.stoppers, offboarding=parts.offboarding)
+        grants = parts.grant_follower(cell)
+        relay = Relay(relaying, cell=cell, stoppers=parts.stoppers, offboarding=parts.offboarding, grants=grants)
         notices.append(NoticeLoop(parts, cell))
         due = _due_round(parts, runtime, cell, dating)
         for woken in (relay, due):

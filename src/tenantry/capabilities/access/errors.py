@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 
-from tenantry.capabilities.access.types import GRANT_LEVELS, Decision, Permission
+from tenantry.capabilities.access.types import Decision, Permission
+from tenantry.capabilities.access.types.grants import (
+    GRANT_LEVELS,
+)
 from tenantry.foundation.errors import Conflict, Denied, Invalid, NotFound, Precondition
 
 
@@ -166,6 +169,10 @@ def level_unknown(level: str) -> Invalid:
 
 def grant_not_active(status: str) -> Conflict:
     return Conflict("grant_not_active", f"this grant is {status}: ask for another", layer="access", current=status)
+
+
+def grant_over() -> Denied:
+    return Denied("grant_over", "the grant that allowed this has just ended: ask for another", layer="access")
 
 
 def extension_pending() -> Conflict:

@@ -65,6 +65,8 @@ class NewJob:
     """By the names of JobLimits; what is not named takes the default."""
     labels: Mapping[str, str] = field(default_factory=dict)
     environment: str | None = None
+    grant_id: UUID | None = None
+    """The just-in-time grant that alone allows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class Job:
     content_purged_at: datetime | None
     environment: str | None = None
     """Slug of the environment it is for, one of its workspace's when it was created."""
+    grant_id: UUID | None = None
+    """The just-in-time grant that alone allows it: it ends with that."""
 
     @property
     def content_kept(self) -> bool:

@@ -95,7 +95,7 @@ class TenantSettings(_Value):
 
 
 class WorkspaceSettings(_Value):
-    """What a workspace sets for its jobs and sandboxes."""
+    """What a workspace sets for its jobs, sandboxes and grants (of those, only more strictly than the installation)."""
 
     persistence_mode: Literal["metadata_only", "full"] = "metadata_only"
     """Whether the content of jobs is kept after them; a new workspace takes its tenant's unless told."""
@@ -110,9 +110,7 @@ class WorkspaceSettings(_Value):
     """None takes the installation's; a workspace can only ask for more, never for less."""
     on_limit: Literal["reject", "queue"] = "reject"
     max_grant_minutes: int | None = Field(default=None, ge=1, le=366 * 24 * 60)
-    """How long a just-in-time grant may last here, extensions included; None, or more, takes the installation's."""
     grant_quorum: int | None = Field(default=None, ge=1, le=20)
-    """How many must approve a grant here; None, or fewer, takes the installation's."""
 
 
 class WorkspaceOwner(_Value):

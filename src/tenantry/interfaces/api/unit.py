@@ -71,6 +71,11 @@ class Judgement:
     lists: bool = False
 
     @property
+    def grant_id(self) -> UUID | None:
+        """The just-in-time grant that alone allows it."""
+        return self.decision.grant_id if self.decision is not None else None
+
+    @property
     def settled(self) -> bool:
         return self.decision is None or self.decision.allowed or self.lists
 

@@ -4,7 +4,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from tenantry.capabilities.access.types import Grant, GrantStatus
+from tenantry.capabilities.access.types.grants import (
+    Grant,
+    GrantStatus,
+)
 from tenantry.foundation.database.session import TenantSession
 
 if TYPE_CHECKING:

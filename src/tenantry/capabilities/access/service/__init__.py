@@ -9,6 +9,7 @@ from tenantry.capabilities.access.service.decide import (
     held_in,
 )
 from tenantry.capabilities.access.service.grant_life import GrantLife
+from tenantry.capabilities.access.service.grant_sources import hold_grant, is_held
 from tenantry.capabilities.access.service.grant_subject import GRANT_KIND, GrantSubject
 from tenantry.capabilities.access.service.grants import GRANTS_DUE, GrantService
 from tenantry.capabilities.access.service.groups import GroupService
@@ -39,6 +40,8 @@ __all__ = [
     "compile_access",
     "decide",
     "held_in",
+    "hold_grant",
+    "is_held",
     "role_book",
     "sources_of",
 ]

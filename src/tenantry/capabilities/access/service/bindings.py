@@ -193,7 +193,8 @@ class KeyGrantor(Grantor):
         """Raise Denied `grant_exceeds_own`: a key without roles does what its principal may, so its maker must too."""
         for source in in_workspace(await self._sources_of(principal_id), workspace_id):
             if source.effect is Effect.ALLOW:
-                self.require_held(spelled_out(source.permissions), source.place)
+                wanted = spelled_out(source.permissions)
+                self.require_held(wanted, source.place, lasting=source.grant_id is None)
 
     async def require_mightier(self, principal_id: str, *, workspace_id: UUID | None) -> None:
         """Raise Denied `denies_the_mightier` for who holds there, with None anywhere, what the caller does not."""

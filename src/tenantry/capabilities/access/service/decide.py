@@ -181,10 +181,10 @@ class Grantor:
         self._access = access
         self.book = book
 
-    def holds(self, permission: Permission, workspace_id: UUID | None) -> bool:
+    def holds(self, permission: Permission, workspace_id: UUID | None, *, lasting: bool = True) -> bool:
         """Say whether it may give it: what a grant alone allows for a time would outlive that in other hands."""
         decision = decide(self._access, permission, workspace_id)
-        return decision.allowed and decision.grant_id is None
+        return decision.allowed and not (lasting and decision.grant_id is not None)
 
     def require_permission(self, permission: Permission, workspace_id: UUID | None) -> None:
         """Raise Denied `permission_missing`, as the guard does."""
@@ -207,8 +207,11 @@ class Grantor:
                     raise role_not_for_workspace(role)
         self.require_held(spelled_out(wanted), workspace_id)
 
-    def require_held(self, wanted: Iterable[Permission], workspace_id: UUID | None) -> None:
-        """Raise Denied `grant_exceeds_own`, naming what the caller itself does not hold in that place."""
-        missing = [p for p in wanted if not self.holds(p, workspace_id)]
+    def require_held(self, wanted: Iterable[Permission], workspace_id: UUID | None, *, lasting: bool = True) -> None:
+        """Raise Denied `grant_exceeds_own`, naming what the caller itself does not hold in that place.
+
+        Not `lasting` is what ends with a grant by itself.
+        """
+        missing = [p for p in wanted if not self.holds(p, workspace_id, lasting=lasting)]
         if missing:
             raise grant_exceeds_own(missing)

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from tenantry.capabilities.access.repository import grants as repository
-from tenantry.capabilities.access.types import (
+from tenantry.capabilities.access.types.grants import (
     GRANT_ACTIVE,
     GRANT_DENIED,
     GRANT_ENDED,

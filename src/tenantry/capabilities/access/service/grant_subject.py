@@ -7,7 +7,10 @@ from typing import Any, Final
 from tenantry.capabilities.access.errors import grant_not_active, grant_not_found
 from tenantry.capabilities.access.repository import grants as repository
 from tenantry.capabilities.access.service.grant_life import GrantLife
-from tenantry.capabilities.access.types import Grant, GrantStatus
+from tenantry.capabilities.access.types.grants import (
+    Grant,
+    GrantStatus,
+)
 from tenantry.capabilities.approvals.errors import content_changed
 from tenantry.capabilities.approvals.types import Approval, ApprovalStatus, digest_of
 from tenantry.foundation.clock import Clock

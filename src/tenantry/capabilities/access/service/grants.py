@@ -10,15 +10,13 @@ from tenantry.capabilities.access.service.decide import Grantor
 from tenantry.capabilities.access.service.grant_life import GrantLife
 from tenantry.capabilities.access.service.grant_subject import GRANT_KIND, content_of
 from tenantry.capabilities.access.service.principals import principal_type_of
-from tenantry.capabilities.access.types import (
+from tenantry.capabilities.access.types import TENANT_WIDE_PERMISSIONS, TENANT_WIDE_ROLES, Permission
+from tenantry.capabilities.access.types.grants import (
     GRANT_LEVELS,
     GRANT_REQUESTED,
-    TENANT_WIDE_PERMISSIONS,
-    TENANT_WIDE_ROLES,
     Grant,
     GrantStatus,
     NewGrant,
-    Permission,
 )
 from tenantry.capabilities.approvals.service import ApprovalService
 from tenantry.capabilities.approvals.types import Approval, NewApproval, identities_of

@@ -25,7 +25,7 @@ _JOB: Final = (
     "job_id, workspace_id, principal_id, status, reason, detail, exit_code, command, image, image_digest, labels, "
     "limits, artifact_globs, persistence_mode, place, content_key, transient_key, transient_holder, inputs, attempt, "
     "log_bytes, log_sha256, usage, receipt, queued_at, started_at, finished_at, content_until, content_purged_at, "
-    "environment"
+    "environment, grant_id"
 )
 
 
@@ -35,8 +35,8 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None) -
         f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
             insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
                 labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place,
-                environment)
-            select $1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17
+                environment, grant_id)
+            select $1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17, $18
             from woken""",
         session.scope.tenant_id,
         job.job_id,
@@ -55,6 +55,7 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None) -
         job.queued_at,
         job.place,
         job.environment,
+        job.grant_id,
     )
 
 
@@ -95,6 +96,24 @@ async def lock_open_jobs(session: TenantSession, *, workspace_id: UUID | None) -
         workspace_id,
     )
     return [_job(row) for row in rows]
+
+
+async def lock_granted_jobs(session: TenantSession, grant_id: UUID) -> list[Job]:
+    """Lock every open job that a grant alone allows, in the order of their ids."""
+    rows = await session.fetch(
+        f"""select {_JOB} from jobs
+            where tenant_id = $1 and grant_id = $2 and finished_at is null order by job_id for update""",
+        session.scope.tenant_id,
+        grant_id,
+    )
+    return [_job(row) for row in rows]
+
+
+async def set_grant(session: TenantSession, job_id: UUID, grant_id: UUID | None) -> None:
+    """Say which grant alone allows a job from now on, with None that something lasting does."""
+    await session.execute(
+        "update jobs set grant_id = $3 where tenant_id = $1 and job_id = $2", session.scope.tenant_id, job_id, grant_id
+    )
 
 
 async def start_job(

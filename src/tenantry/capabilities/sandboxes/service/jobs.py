@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 from uuid import UUID
 
+from tenantry.capabilities.access.service import hold_grant
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.errors import (
@@ -66,7 +67,7 @@ class JobService:
     async def create(self, new: NewJob, *, workspace_id: UUID, principal: str) -> Job:
         """Queue a job; it, its audit event and its queue entry commit together.
 
-        Raises Invalid `limit_exceeded` or `image_unknown`, Denied `image_not_allowed`.
+        Raises Invalid `limit_exceeded` or `image_unknown`, Denied `image_not_allowed` or `grant_over`.
         """
         workspace = await self._workspaces.get(workspace_id)
         limits = _limits_of(new.limits, workspace.settings)
@@ -106,6 +107,7 @@ class JobService:
             content_until=None,
             content_purged_at=None,
             environment=new.environment,
+            grant_id=new.grant_id,
         )
         given = self._content.seal_given(key, new.env, new.inputs, job_id=job_id)
         await repository.insert_job(self._session, job, given=given)
@@ -114,6 +116,8 @@ class JobService:
         return job
 
     async def _enqueue(self, job: Job) -> None:
+        if job.grant_id is not None:  # whoever ends the grant waits for this commit, and finds the job
+            await hold_grant(self._session, job.grant_id, now=self._clock.now())
         principal = parse_suffix(job.principal_id.rpartition("_")[2])
         with database_errors():
             await QUEUE.enqueue(

@@ -1,7 +1,9 @@
 """Ends jobs before their time: one at its owner's wish, all of a tenant or workspace that is closed."""
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from tenantry.capabilities.access.types import Decision
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service.ending import end_job
@@ -27,6 +29,23 @@ class JobStopper:
         for job in jobs:
             await self.stop(session, job, reason=reason)
         return len(jobs)
+
+    async def stop_granted(
+        self, session: TenantSession, grant_id: UUID, *, reason: str, judge: Callable[[Job], Awaitable[Decision]]
+    ) -> int:
+        """Cancel every open job that an ended grant alone allowed; tells how many.
+
+        `judge` decides anew: what something else allows goes on, by that.
+        """
+        stopped = 0
+        for job in await repository.lock_granted_jobs(session, grant_id):
+            decision = await judge(job)
+            if decision.allowed:
+                await repository.set_grant(session, job.job_id, decision.grant_id)
+                continue
+            await self.stop(session, job, reason=reason)
+            stopped += 1
+        return stopped
 
     async def stop(self, session: TenantSession, job: Job, *, reason: str) -> None:
         """Cancel a job whose row is locked. The job is locked before its claim, here as everywhere."""

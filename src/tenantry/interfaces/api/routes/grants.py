@@ -5,7 +5,12 @@ from typing import Annotated, Any, Final
 from fastapi import Query, Request
 from pydantic import AfterValidator, Field
 
-from tenantry.capabilities.access.types import Grant, GrantStatus, NewGrant, Permission
+from tenantry.capabilities.access.types import Permission
+from tenantry.capabilities.access.types.grants import (
+    Grant,
+    GrantStatus,
+    NewGrant,
+)
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routes.approvals import MAX_MINUTES
 from tenantry.interfaces.api.routing import RouteRegistry

@@ -137,6 +137,7 @@ async def create_job(
         limits=body.limits.model_dump(exclude_none=True),
         labels=body.labels,
         environment=body.environment,
+        grant_id=unit.judgement.grant_id,
     )
     job = await unit.jobs.create(new, workspace_id=unit.workspace_id, principal=unit.caller.principal)
     unit.resource_id = format_id(Prefix.JOB, job.job_id)

@@ -1,0 +1,217 @@
+"""What a grant alone allowed ends with it, within a second: running and waiting jobs, open streams."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import asyncpg
+import httpx
+import pytest
+from tests.integration.api.conftest import ShiftedClock
+from tests.integration.api.deciding import Principal, principal
+from tests.integration.sandboxes.conftest import MakeGround
+from tests.integration.sandboxes.ground import Ground, Json
+
+from tenantry.entrypoints.due import DueRound
+from tenantry.entrypoints.rounds import Rounds
+from tenantry.entrypoints.runtime import make_runtime, open_parts
+
+pytestmark = pytest.mark.xdist_group("sandboxes")
+
+
+@pytest.fixture
+def granted(make_ground: MakeGround) -> Ground:
+    return make_ground()
+
+
+def given(ground: Ground, who: Principal, role: str = "operator", **fields: object) -> Json:
+    body = {"role": role, "reason": "on call", "principal": who.id, **fields}
+    answer = ground.tenant.owner.post(f"/workspaces/{ground.workspace}/grants", json=body)
+    assert answer.status_code == 201, answer.text
+    made: Json = answer.json()
+    return made
+
+
+def end(ground: Ground, grant: Json) -> float:
+    """Revoke it; tell when that was done."""
+    path = f"/workspaces/{ground.workspace}/grants/{grant['id']}/revoke"
+    assert ground.tenant.owner.post(path, json={"reason": "over"}).status_code == 200
+    return time.monotonic()
+
+
+def running(ground: Ground, who: Principal) -> str:
+    """Start a job that stays, and wait until it runs."""
+    job_id = Ground(ground.tenant, ground.workspace, who.client).start("sh", "-c", "echo begun; sleep 60")
+    ground.until_status(job_id, "running")
+    return job_id
+
+
+def test_a_running_job_that_the_grant_alone_allowed_ends_within_a_second(granted: Ground) -> None:
+    who = principal(granted.tenant, granted.workspace, "viewer")
+    grant = given(granted, who)
+    job_id = running(granted, who)
+    ended_at = end(granted, grant)
+    job = granted.until_status(job_id, "cancelled", seconds=1)
+    assert time.monotonic() - ended_at < 1
+    assert job["reason"] == "grant_revoked"
+
+
+def test_a_waiting_job_never_begins(granted: Ground) -> None:
+    who = principal(granted.tenant, granted.workspace, "viewer")
+    grant = given(granted, who)
+    theirs = Ground(granted.tenant, granted.workspace, who.client)
+    jobs = [theirs.start("sleep", "60") for _ in range(20)]
+    end(granted, grant)
+    for job_id in jobs:
+        job = granted.until_status(job_id, "cancelled", seconds=2)
+        assert job["reason"] == "grant_revoked"
+
+
+def test_what_something_else_allows_goes_on(granted: Ground) -> None:
+    who = principal(granted.tenant, granted.workspace, "viewer")
+    first, second = given(granted, who), given(granted, who, "workspace-admin")
+    bound = principal(granted.tenant, granted.workspace)
+    path = f"/workspaces/{granted.workspace}/bindings"
+    assert granted.tenant.owner.post(path, json={"principal": bound.id, "role": "ci"}).status_code == 201
+    lasting = given(granted, bound)
+    jobs = [running(granted, who), running(granted, bound)]
+    for grant in (first, lasting):
+        end(granted, grant)
+    other = principal(granted.tenant, granted.workspace, "viewer")
+    control = given(granted, other)
+    stopped = running(granted, other)
+    end(granted, control)
+    granted.until_status(stopped, "cancelled", seconds=2)
+    assert [granted.job(job_id)["status"] for job_id in jobs] == ["running", "running"]
+    end(granted, second)
+    assert granted.until_status(jobs[0], "cancelled", seconds=2)["reason"] == "grant_revoked"
+    assert granted.job(jobs[1])["status"] == "running", "a binding allows it as well"
+    granted.cancel(jobs[1])
+
+
+def test_what_a_denial_forbids_by_then_does_not_go_on(granted: Ground) -> None:
+    who = principal(granted.tenant, granted.workspace)
+    path = f"/workspaces/{granted.workspace}/bindings"
+    assert granted.tenant.owner.post(path, json={"principal": who.id, "role": "viewer"}).status_code == 201
+    grant = given(granted, who)
+    job_id = running(granted, who)
+    assert granted.tenant.owner.post(path, json={"principal": who.id, "role": "ci"}).status_code == 201
+    denial = {"principal": who.id, "role": "ci", "effect": "deny"}
+    assert granted.tenant.owner.post(path, json=denial).status_code == 201
+    end(granted, grant)
+    granted.until_status(job_id, "cancelled", seconds=2)
+
+
+def test_an_open_stream_ends_within_a_second(granted: Ground) -> None:
+    owner = Ground(granted.tenant, granted.workspace, granted.tenant.owner)
+    job_id = owner.start("sh", "-c", "echo begun; sleep 60")
+    who = principal(granted.tenant, granted.workspace)
+    grant = given(granted, who, "viewer")
+    with who.client.stream("GET", f"{granted.jobs}/{job_id}/logs", timeout=10) as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if "begun" in line)
+        ended_at = end(granted, grant)
+        assert any(line == "event: refused" for line in lines)
+    assert time.monotonic() - ended_at < 1
+    granted.cancel(job_id)
+
+
+async def test_no_job_slips_through_between_its_permission_and_its_commit(granted: Ground) -> None:
+    """However a revocation falls into the creation of jobs: afterwards none of them runs or waits."""
+    who = principal(granted.tenant, granted.workspace, "viewer")
+    grant = given(granted, who)
+
+    def create() -> httpx.Response:
+        return who.client.post(granted.jobs, json={"command": ["sleep", "60"]})
+
+    creating = [asyncio.create_task(asyncio.to_thread(create)) for _ in range(24)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(end, granted, grant)
+    answers = await asyncio.gather(*creating)
+    assert {answer.status_code for answer in answers} <= {202, 403}
+    made = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+    for job_id in made:
+        await asyncio.to_thread(granted.until_status, job_id, "cancelled", seconds=3)
+
+
+@pytest.fixture
+async def due(granted: Ground) -> AsyncIterator[tuple[DueRound, ShiftedClock]]:
+    """A round beside those of the server, with a clock to turn."""
+    clock = ShiftedClock()
+    async with open_parts(granted.installation.settings, regions=("us",)) as opened:
+        parts = replace(opened, clock=clock)
+        cell = parts.cells.get("us")
+        await cell.link.start()
+        rounds = Rounds(parts.addresses.cells["us"].dispatcher, region="us", directory=parts.directory, clock=clock)
+        comments = make_runtime(parts).comments["us"]
+        yield (
+            DueRound(
+                rounds, cell=cell, directory=parts.directory, settings=parts.settings, comments=comments, clock=clock
+            ),
+            clock,
+        )
+        await rounds.close()
+
+
+async def topics(ground: Ground) -> list[tuple[str, str]]:
+    """What was told of grants, oldest first, whom it concerns beside it."""
+    connection = await asyncpg.connect(ground.installation.addresses.cells["us"].dispatcher)
+    try:
+        rows = await connection.fetch(
+            """select topic, payload::jsonb ->> 'grant_id' as id from tenantry.outbox
+               where tenant_id = $1 and topic like 'grant.%' order by event_id""",
+            ground.tenant_id,
+        )
+    finally:
+        await connection.close()
+    return [(row["topic"], row["id"]) for row in rows]
+
+
+async def test_a_server_that_was_down_finds_what_became_due(
+    granted: Ground, due: tuple[DueRound, ShiftedClock]
+) -> None:
+    """Told before its end, ended after it, each once, by a round that has seen nothing of it before."""
+    due_round, clock = due
+    who = principal(granted.tenant, granted.workspace, "viewer")
+    grant = given(granted, who, minutes=60)
+    asked = who.client.post(f"/workspaces/{granted.workspace}/grants", json={"role": "operator", "reason": "r"}).json()
+    job_id = await asyncio.to_thread(running, granted, who)
+    for ahead in (timedelta(minutes=56), timedelta(minutes=61), timedelta(hours=25)):
+        clock.ahead = ahead
+        for _ in range(2):
+            await due_round.go_round()
+    shown = granted.tenant.owner.get(f"/workspaces/{granted.workspace}/grants/{grant['id']}").json()
+    assert (shown["status"], shown["end_reason"], shown["ended_at"]) == ("expired", "time_over", shown["expires_at"])
+    waited = granted.tenant.owner.get(f"/workspaces/{granted.workspace}/grants/{asked['id']}").json()
+    assert (waited["status"], waited["end_reason"], waited["active_at"]) == ("expired", "nobody_approved", None)
+    approval = granted.tenant.owner.get(f"/workspaces/{granted.workspace}/approvals/{asked['approval']}").json()
+    assert (approval["status"], approval["escalated_at"] is not None) == ("expired", False)
+    job = await asyncio.to_thread(granted.until_status, job_id, "cancelled", seconds=2)
+    assert job["reason"] == "grant_expired"
+    told = [topic for topic, _ in await topics(granted)]
+    assert told == ["grant.active", "grant.requested", "grant.expiring", "grant.expired", "grant.expired"]
+
+
+async def test_many_rounds_at_once_share_the_work(granted: Ground, due: tuple[DueRound, ShiftedClock]) -> None:
+    due_round, clock = due
+    who = principal(granted.tenant, granted.workspace, "viewer")
+    for _ in range(8):
+        given(granted, who, minutes=1)
+    clock.ahead = timedelta(minutes=2)
+    await asyncio.gather(*(due_round.go_round() for _ in range(4)), return_exceptions=True)
+    await due_round.go_round()
+    told = [topic for topic, _ in await topics(granted)]
+    assert (told.count("grant.active"), told.count("grant.expired")) == (8, 8)
+
+
+async def test_the_round_says_when_to_look_again(granted: Ground, due: tuple[DueRound, ShiftedClock]) -> None:
+    due_round, clock = due
+    clock.ahead = timedelta(days=400)
+    await due_round.go_round()  # others' grants of this installation are over by then
+    clock.ahead = timedelta()
+    assert await due_round.go_round() == 60
+    given(granted, principal(granted.tenant, granted.workspace, "viewer"), minutes=6)
+    clock.ahead = timedelta(seconds=40)
+    assert 10 < await due_round.go_round() < 21, "the notice is five minutes before the end"
