@@ -59,6 +59,12 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
         "topics": ["grant.*"],
     },
     "notifications.ChannelChanges": lambda _: {"name": _slug()},
+    "grants.GrantBody": lambda _: {"role": "viewer", "reason": "because"},
+    "grants.ExtensionBody": lambda _: {"minutes": 5},
+    "grants.RevocationBody": lambda _: {"reason": "because"},
+    "grants.PrincipalBody": lambda grounds: {"principal": grounds.things[grounds.own, "account"]},
+    "approvals.ApproveBody": lambda _: {"comment": "yes"},
+    "approvals.RejectBody": lambda _: {"comment": "no"},
     "jobs.JobBody": lambda _: {"command": ["true"]},
     "me.Question": lambda _: {"permission": "job:read"},
 }

@@ -30,6 +30,8 @@ KINDS: Final = {
     "member": Prefix.USER,
     "group": Prefix.GROUP,
     "channel": Prefix.NOTIFICATION_CHANNEL,
+    "grant": Prefix.GRANT,
+    "approval": Prefix.APPROVAL,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal"})
@@ -160,6 +162,9 @@ def _add_things(grounds: Grounds, workspace: str) -> None:
         grounds.post(f"{path}/environments", {"slug": slug, "kind": "dev"})
     grounds.things[workspace, "environment"], grounds.gone[workspace, "environment"] = slugs
     grounds.delete(f"{path}/environments/{slugs[1]}")
+    key = grounds.tenant.key(workspace, "viewer", service_account=grounds.things[workspace, "account"])
+    asked = grounds.tenant.as_key(key).post(f"{path}/grants", json={"role": "ci", "reason": "to build"}).json()
+    grounds.things[workspace, "grant"], grounds.things[workspace, "approval"] = asked["id"], asked["approval"]
 
 
 def _add_key_and_binding(grounds: Grounds, place: str, path: str) -> None:
@@ -291,6 +296,8 @@ _OF_WORKSPACE: Final = (
     "environments",
     "roles",
     "groups",
+    "grants",
+    "approvals",
     *_NOTICES,
 )
 
