@@ -10,7 +10,7 @@ import pytest
 CHECKOUT = Path(__file__).parents[2]
 LINTER = Path(sys.executable).with_name("lint-imports")
 INSIDE = ("__init__", "types", "errors", "models", "repository", "service")
-CAPABILITIES = ("audit", "tenants", "identity", "access", "sandboxes", "workflows")
+CAPABILITIES = ("audit", "tenants", "identity", "approvals", "access", "sandboxes", "workflows")
 HOUSE = (
     "entrypoints/server", "interfaces/api/app", "interfaces/cli/app", "interfaces/console/app", "engines/jail/jail",
     "foundation/clock", "foundation/database/platform_session", "kit/cursors", "client/calls",

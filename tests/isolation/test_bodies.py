@@ -25,6 +25,9 @@ _REFERENCES: Final = {
     ("me.Question", "workspace"): (Prefix.WORKSPACE, 404),
     ("me.Question", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
     ("jobs.JobBody", "image"): (Prefix.IMAGE, 422),
+    ("grants.GrantBody", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
+    # Nothing is revoked of who has nothing here.
+    ("grants.PrincipalBody", "principal"): (Prefix.SERVICE_ACCOUNT, 200),
 }
 # Words that name things of a tenant; a field called so must stand above.
 _NOUNS: Final = frozenset(prefix.name.lower() for prefix in Prefix) | {"principal", "group"}

@@ -12,6 +12,7 @@ from tenantry.client.credentials import load
 from tenantry.client.operations import Operation, Resource
 from tenantry.client.resources.access import Bindings, Keys, ServiceAccounts
 from tenantry.client.resources.audit import Audit
+from tenantry.client.resources.grants import Approvals, Grants
 from tenantry.client.resources.images import Images
 from tenantry.client.resources.jobs import Jobs
 from tenantry.client.resources.notifications import NotificationChannels
@@ -41,6 +42,8 @@ class Surface(Resource[T]):
         self.bindings = Bindings(transport)
         self.groups = Groups(transport)
         self.members = Members(transport)
+        self.grants = Grants(transport)
+        self.approvals = Approvals(transport)
         self.jobs = Jobs(transport)
         self.images = Images(transport)
         self.audit = Audit(transport)

@@ -195,6 +195,43 @@ class Binding(TypedDict, total=False):
     condition: dict[str, Any]
 
 
+class Grant(TypedDict, total=False):
+    """`approval` is what it waits for, null where an administrator gave it at once; `expires_at` counts from then."""
+
+    id: str
+    status: str
+    principal: dict[str, str]
+    role: str
+    provider: str | None
+    reason: str
+    minutes: int
+    granted_minutes: int | None
+    approval: str | None
+    extension: dict[str, Any] | None
+    active_at: str | None
+    expires_at: str | None
+
+
+class RevokedGrants(TypedDict):
+    items: list[Grant]
+
+
+class Approval(TypedDict, total=False):
+    """`digest` is the SHA-256 of the canonical JSON of exactly what will be done."""
+
+    id: str
+    status: str
+    kind: str
+    subject: str
+    digest: str
+    summary: str
+    requested_by: str
+    needed: int
+    approved: int
+    decisions: list[dict[str, Any]]
+    expires_at: str
+
+
 class Member(TypedDict, total=False):
     id: str
     email: str

@@ -1,6 +1,6 @@
 """What time brings by itself: ends and notices of grants, expiry and escalation of approvals.
 
-The schedule is the rows' own `due_at`: durable, and moved in the transaction that moves the end (ADR 0021). Every
+The schedule is the rows' own `due_at`: durable, and moved in the transaction that moves the end (ADR 0022). Every
 server goes round, at the next date, at news of an earlier one, and each minute at the latest; after a downtime it finds
 what has become due meanwhile. Several at once share the work: who finds a row locked, or done, passes it over.
 """

@@ -91,6 +91,23 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
         {"principal": "svc_1", "role": "operator"},
     ),
     (("binding", "delete", "bnd_1"), "DELETE", f"{WS}/bindings/bnd_1", None),
+    (
+        ("grant", "request", "admin", "--provider", "gcp", "--minutes", "30", "--reason", "r"),
+        "POST",
+        f"{WS}/grants",
+        {"role": "admin", "reason": "r", "minutes": 30, "provider": "gcp"},
+    ),
+    (("grant", "get", "jit_1"), "GET", f"{WS}/grants/jit_1", None),
+    (("grant", "revoke", "jit_1", "--reason", "r"), "POST", f"{WS}/grants/jit_1/revoke", {"reason": "r"}),
+    (("grant", "extend", "jit_1", "--minutes", "5"), "POST", f"{WS}/grants/jit_1/extend", {"minutes": 5}),
+    (("approval", "get", "apr_1"), "GET", f"{WS}/approvals/apr_1", None),
+    (
+        ("approval", "approve", "apr_1", "--comment", "c", "--minutes", "5"),
+        "POST",
+        f"{WS}/approvals/apr_1/approve",
+        {"comment": "c", "minutes": 5},
+    ),
+    (("approval", "reject", "apr_1"), "POST", f"{WS}/approvals/apr_1/reject", {}),
     (("job", "cancel", "job_1"), "POST", f"{WS}/jobs/job_1/cancel", {}),
     (("job", "get", "job_1"), "GET", f"{WS}/jobs/job_1", None),
     (("job", "receipt", "job_1"), "GET", f"{WS}/jobs/job_1/receipt", None),
@@ -135,6 +152,8 @@ LISTS = [
     (("image", "list"), f"{WS}/images"),
     (("notification", "channel", "list"), f"{WS}/notification-channels"),
     (("notification", "deliveries", "--tenant", "acme"), "/tenants/acme/notification-deliveries"),
+    (("grant", "list", "--status", "active", "--principal", "svc_1"), f"{WS}/grants"),
+    (("approval", "list", "--status", "pending"), f"{WS}/approvals"),
     (("audit", "query", "--outcome", "denied"), "/audit"),
 ]
 

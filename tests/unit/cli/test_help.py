@@ -66,6 +66,8 @@ def test_the_surface_is_the_one_promised() -> None:
         service-account create, service-account list, binding create, binding list, binding delete,
         role create, role list, role get, role update, role delete,
         group create, group list, group delete, group add, group remove, group members,
+        grant request, grant list, grant get, grant revoke, grant extend, grant revoke-all,
+        approval list, approval get, approval approve, approval reject,
         member list, member disable, member enable, explain, permissions,
         job run, job list, job get, job logs, job cancel, job artifacts, job receipt,
         image list, image import, image remove, audit query,

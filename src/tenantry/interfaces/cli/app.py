@@ -9,6 +9,7 @@ from tenantry.foundation.errors import TenantryError
 from tenantry.interfaces.cli.commands import (
     access,
     audit,
+    grants,
     image,
     job,
     login,
@@ -64,7 +65,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_options)
-    for module in (login, tenant, workspace, overlays, access, people, job, image, notification, audit):
+    for module in (login, tenant, workspace, overlays, access, people, grants, job, image, notification, audit):
         module.register(app)
     return app
 
