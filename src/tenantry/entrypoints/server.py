@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -93,58 +93,62 @@ def _announced(settings: Settings, listener: socket.socket) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
-    tasks: list[asyncio.Task[None]] = []
-    rounds: list[Rounds] = []
-    notices: list[NoticeLoop] = []
-    for cell in parts.cells:
-        addresses = parts.addresses.cells[cell.region]
-        dispatching = addresses.dispatcher
-        sealer, dispatcher, relaying, dating = (
-            Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock, look_seconds=seconds)
-            for dsn, seconds in ((addresses.sealer, 1.0), (dispatching, 1.0), (dispatching, 0.0), (dispatching, 0.0))
-        )
-        rounds += [sealer, dispatcher, relaying, dating]
-        for each in (sealer, relaying, dating):
-            cell.link.subscribe(PLACE_NEWS, each.stir)
-        grants = parts.grant_follower(cell)
-        relay = Relay(relaying, cell=cell, stoppers=parts.stoppers, offboarding=parts.offboarding, grants=grants)
-        notices.append(NoticeLoop(parts, cell))
-        due = _due_round(parts, runtime, cell, dating)
-        for woken in (relay, due):
-            cell.link.subscribe(outbox.CHANNEL, woken.wake)
-            cell.link.subscribe(PLACE_NEWS, woken.wake)
-            cell.link.on_reconnect(woken.wake)
-        follow_moves(cell)
-        await cell.start()
-        runtime.trails[cell.region].start()
-        tasks.append(asyncio.create_task(_forever("seal", _SEAL_SECONDS, partial(_seal, sealer))))
-        tasks.append(asyncio.create_task(_forever("janitor", _JANITOR_SECONDS, partial(_forget_old_keys, dispatcher))))
-        tasks.append(asyncio.create_task(relay.run()))
-        tasks.append(asyncio.create_task(notices[-1].run()))
-        tasks.append(asyncio.create_task(due.run()))
-        tidy = partial(tidy_places, cell, parts.directory)
-        tasks.append(asyncio.create_task(_forever("places", _PLACES_SECONDS, tidy)))
-    seconds = parts.settings.tenants_reload_seconds
-    tasks.append(asyncio.create_task(follow_declared(runtime.declared, seconds=seconds)))
-    operations = make_operations(parts)
-    tidy_up = partial(tidy_operations, parts)
-    tasks.append(asyncio.create_task(_forever("tidy-operations", _JANITOR_SECONDS, tidy_up)))
-    tasks.append(asyncio.create_task(_forever("operations", _OPERATION_SECONDS, operations.run_due)))
-    tasks.append(asyncio.create_task(_forever("note-uses", _NOTE_SECONDS, runtime.admission.note_uses)))
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for loop in notices:
-            await loop.close()
-        with contextlib.suppress(TenantryError):
-            await runtime.admission.note_uses()
-        for trail in runtime.trails.values():
-            await trail.stop()
-        for each in rounds:
-            await each.close()
+    async with contextlib.AsyncExitStack() as stack:
+        work = [loop for cell in parts.cells for loop in await _loops_of(cell, parts, runtime, stack=stack)]
+        operations = make_operations(parts)
+        work += [
+            follow_declared(runtime.declared, seconds=parts.settings.tenants_reload_seconds),
+            _forever("tidy-operations", _JANITOR_SECONDS, partial(tidy_operations, parts)),
+            _forever("operations", _OPERATION_SECONDS, operations.run_due),
+            _forever("note-uses", _NOTE_SECONDS, runtime.admission.note_uses),
+        ]
+        tasks = [asyncio.create_task(loop) for loop in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(TenantryError):
+                await runtime.admission.note_uses()
+
+
+async def _loops_of(
+    cell: Cell, parts: Parts, runtime: Runtime, *, stack: contextlib.AsyncExitStack
+) -> list[Coroutine[object, object, None]]:
+    """Make the loops of one cell, and begin to hear its news; what they hold is put away with `stack`."""
+    addresses = parts.addresses.cells[cell.region]
+    dispatching = addresses.dispatcher
+    sealer, dispatcher, relaying, dating = (
+        Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock, look_seconds=seconds)
+        for dsn, seconds in ((addresses.sealer, 1.0), (dispatching, 1.0), (dispatching, 0.0), (dispatching, 0.0))
+    )
+    for each in (sealer, dispatcher, relaying, dating):
+        stack.push_async_callback(each.close)
+    for each in (sealer, relaying, dating):
+        cell.link.subscribe(PLACE_NEWS, each.stir)
+    grants = parts.grant_follower(cell)
+    relay = Relay(relaying, cell=cell, stoppers=parts.stoppers, offboarding=parts.offboarding, grants=grants)
+    due = _due_round(parts, runtime, cell, dating)
+    for woken in (relay, due):
+        cell.link.subscribe(outbox.CHANNEL, woken.wake)
+        cell.link.subscribe(PLACE_NEWS, woken.wake)
+        cell.link.on_reconnect(woken.wake)
+    notices = NoticeLoop(parts, cell)
+    stack.push_async_callback(notices.close)
+    follow_moves(cell)
+    await cell.start()
+    trail = runtime.trails[cell.region]
+    trail.start()
+    stack.push_async_callback(trail.stop)
+    return [
+        _forever("seal", _SEAL_SECONDS, partial(_seal, sealer)),
+        _forever("janitor", _JANITOR_SECONDS, partial(_forget_old_keys, dispatcher)),
+        relay.run(),
+        due.run(),
+        notices.run(),
+        _forever("places", _PLACES_SECONDS, partial(tidy_places, cell, parts.directory)),
+    ]
 
 
 def _due_round(parts: Parts, runtime: Runtime, cell: Cell, rounds: Rounds) -> DueRound:
