@@ -45,6 +45,7 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "environments.EnvironmentChanges": lambda _: {"description": "changed"},
     "service_accounts.ServiceAccountBody": lambda _: {"name": _slug()},
     "keys.KeyBody": lambda _: {"name": _slug(), "roles": ["viewer"]},
+    "keys.RotationBody": lambda _: {"grace_hours": 24},
     "bindings.BindingBody": lambda grounds: {"principal": grounds.things[grounds.own, "account"], "role": "approver"},
     "roles.RoleBody": lambda _: {"slug": f"r-{secrets.token_hex(5)}", "permissions": ["job:read"]},
     "roles.RoleChanges": lambda _: {"description": "changed"},

@@ -147,7 +147,7 @@ class ServiceAccount(TypedDict, total=False):
 
 
 class Key(TypedDict, total=False):
-    """`secret` only in the answer to its creation."""
+    """`secret` only in the answer to its creation; `grace_until` of a key that was replaced."""
 
     id: str
     name: str
@@ -155,6 +155,8 @@ class Key(TypedDict, total=False):
     roles: list[str]
     permissions: list[str]
     expires_at: str | None
+    rotated_from: str | None
+    grace_until: str | None
     secret: str
 
 

@@ -195,6 +195,21 @@ class NotificationSettings(_Frozen):
         return self
 
 
+class IdentitySettings(_Frozen):
+    """What programs prove themselves by, and how long."""
+
+    key_days: int = Field(default=90, ge=1, le=3660)
+    """How long an API key or signing key holds that names no end of its own."""
+    max_key_days: int = Field(default=366, ge=1, le=3660)
+    """How far ahead that end may lie."""
+
+    @model_validator(mode="after")
+    def _default_within_the_most(self) -> Self:
+        if self.key_days > self.max_key_days:
+            raise ValueError("key_days is more than max_key_days")
+        return self
+
+
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
@@ -229,6 +244,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     tenants: TenancySettings = TenancySettings()
     notifications: NotificationSettings = NotificationSettings()
+    identity: IdentitySettings = IdentitySettings()
     plans_file: Path | None = None
     """The operator's plan catalogue; none: the one shipped."""
     slos_file: Path | None = None

@@ -83,6 +83,13 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
     (("workspace", "create", "ci", "--path", "teams/a/b"), "POST", "/workspaces", {"name": "ci", "path": "teams/a/b"}),
     (("key", "revoke", "key_1"), "DELETE", f"{WS}/keys/key_1", None),
     (("key", "revoke", "key_1", "--tenant", "acme"), "DELETE", "/tenants/acme/keys/key_1", None),
+    (("key", "rotate", "key_1"), "POST", f"{WS}/keys/key_1/rotate", {"grace_hours": 24}),
+    (
+        ("key", "rotate", "key_1", "--tenant", "acme", "--grace-hours", "48"),
+        "POST",
+        "/tenants/acme/keys/key_1/rotate",
+        {"grace_hours": 48},
+    ),
     (("service-account", "create", "bot"), "POST", f"{WS}/service-accounts", {"name": "bot"}),
     (
         ("binding", "create", "svc_1", "operator"),

@@ -1,6 +1,8 @@
 """What identity refuses."""
 
-from tenantry.foundation.errors import Conflict, Invalid, NotFound, Precondition, Unauthenticated
+from datetime import datetime
+
+from tenantry.foundation.errors import Conflict, Denied, Invalid, NotFound, Precondition, Unauthenticated
 
 
 def credential_refused() -> Unauthenticated:
@@ -62,4 +64,29 @@ def network_too_wide(network: str) -> Invalid:
         f"allowed_networks: {network} is not inside of those of the key that makes this one",
         layer="identity",
         field="allowed_networks",
+    )
+
+
+def expiry_too_far(latest: datetime, days: int) -> Invalid:
+    return Invalid(
+        "expiry_too_far",
+        f"expires_at: at most {days} days ahead, by {latest.isoformat(timespec='seconds')}: rotate keys, or have the "
+        "operator raise identity.max_key_days",
+        layer="identity",
+        field="expires_at",
+        limit_days=days,
+    )
+
+
+def key_not_active(status: str) -> Conflict:
+    return Conflict(
+        "key_not_active", f"only an active key is rotated, this one is {status}: create a new key", layer="identity"
+    )
+
+
+def rotation_beyond_delegation() -> Denied:
+    return Denied(
+        "rotation_beyond_delegation",
+        "a key for an agent rotates itself and the keys it has made, no others",
+        layer="identity",
     )

@@ -1,4 +1,6 @@
-"""Tables of identity; the revision 0004 makes them, 0007 the delegated keys."""
+"""Tables of identity; the revision 0004 makes them, 0007 the delegated keys, 0010 what programs prove themselves by."""
+
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -62,6 +64,55 @@ api_keys = Table(
     *(Column(name, _MOMENT) for name in ("expires_at", "last_used_at", "revoked_at")),
     Column("delegated", Boolean, nullable=False, server_default=text("false")),
     Column("parent_id", Uuid),
+    Column("rotated_from", Uuid),
+    Column("grace_until", _MOMENT),
     UniqueConstraint("tenant_id", "lookup"),
+    UniqueConstraint("tenant_id", "rotated_from", name="api_keys_rotated_once"),
     ForeignKeyConstraint(["tenant_id", "parent_id"], ["tenantry.api_keys.tenant_id", "tenantry.api_keys.key_id"]),
+)
+
+
+def _of_an_account(table: str, identifier: str, *columns: Column[Any], unique: str) -> Table:
+    """Describe what is registered to a service account to prove by that it is the one."""
+    return Table(
+        table,
+        CELL,
+        Column("tenant_id", Uuid, primary_key=True),
+        Column(identifier, Uuid, primary_key=True),
+        Column("workspace_id", Uuid, nullable=False),
+        Column("service_account_id", Uuid, nullable=False),
+        *columns,
+        Column("status", Text, nullable=False),
+        Column("created_at", _MOMENT, nullable=False),
+        Column("created_by", Text, nullable=False),
+        *(Column(name, _MOMENT) for name in ("last_used_at", "revoked_at")),
+        UniqueConstraint("tenant_id", "workspace_id", unique),
+        ForeignKeyConstraint(
+            ["tenant_id", "workspace_id"],
+            ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
+            ondelete="CASCADE",
+        ),
+        ForeignKeyConstraint(
+            ["tenant_id", "service_account_id"],
+            ["tenantry.service_accounts.tenant_id", "tenantry.service_accounts.service_account_id"],
+            ondelete="CASCADE",
+        ),
+    )
+
+
+client_certificates = _of_an_account(
+    "client_certificates",
+    "certificate_id",
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("not_before", _MOMENT, nullable=False),
+    Column("not_after", _MOMENT, nullable=False),
+    unique="fingerprint",
+)
+signing_keys = _of_an_account(
+    "signing_keys",
+    "signing_key_id",
+    Column("public_key", LargeBinary, nullable=False),
+    Column("expires_at", _MOMENT, nullable=False),
+    unique="public_key",
 )

@@ -2,7 +2,7 @@
 
 import secrets
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -85,6 +85,20 @@ class ApiKey:
     revoked_at: datetime | None
     delegated: bool = False
     parent_id: UUID | None = None
+    rotated_from: UUID | None = None
+    """The key this one replaces."""
+    grace_until: datetime | None = None
+    """Of a key that was replaced: when it ends, unless it expires before."""
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The moment from which the key is refused, None while only a revocation would end it."""
+        return min((at for at in (self.expires_at, self.grace_until) if at is not None), default=None)
+
+    def as_of(self, now: datetime) -> "ApiKey":
+        """Tell its state by the clock: a grace that is over needs nobody to end it."""
+        over = self.status is KeyStatus.GRACE and self.grace_until is not None and self.grace_until <= now
+        return replace(self, status=KeyStatus.RETIRED) if over else self
 
 
 class ScopeKind(StrEnum):

@@ -48,6 +48,7 @@ class Keys(Resource[T]):
         """Answer with `secret`, shown only here. `expires_at` is RFC 3339, `allowed_networks` are CIDR blocks.
 
         `delegated` makes one for an agent: never more than who makes it may do, at any moment.
+        Without `expires_at` the server's own default counts.
         """
         body = given(
             name=name,
@@ -70,6 +71,13 @@ class Keys(Resource[T]):
         cursor: str | None = None,
     ) -> Plan[Key]:
         return Plan(call=get(*place_of(workspace, tenant), "keys"), limit=limit, cursor=cursor)
+
+    @Operation
+    def rotate(
+        self, key: str, *, workspace: str | None = None, tenant: str | None = None, grace_hours: int | None = None
+    ) -> Call[Key]:
+        """Answer with a new key and its `secret`, shown only here; the old one works on for 24 to 48 hours."""
+        return post(*place_of(workspace, tenant), "keys", key, "rotate", json=given(grace_hours=grace_hours))
 
     @Operation
     def revoke(self, key: str, *, workspace: str | None = None, tenant: str | None = None) -> Call[Key | None]:

@@ -210,7 +210,11 @@ class Unit:
     @property
     def identity(self) -> IdentityService:
         return IdentityService(
-            session=self.session, audit=self.audit, hasher=self.runtime.hasher, clock=self.runtime.clock
+            session=self.session,
+            audit=self.audit,
+            hasher=self.runtime.hasher,
+            clock=self.runtime.clock,
+            settings=self.runtime.settings.identity,
         )
 
     @property

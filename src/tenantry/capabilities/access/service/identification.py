@@ -97,7 +97,7 @@ class KeyReader:
             key=key,
             roles=key.roles,
             allowed_networks=key.allowed_networks,
-            expires_at=key.expires_at,
+            expires_at=key.ends_at,
             fault=fault,
         )
 

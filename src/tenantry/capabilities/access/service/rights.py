@@ -116,9 +116,9 @@ class RightsReader:
             own = Rights(compile_access(sources), _soonest(source.until for source in sources))
         outer = await self._outer(key, depth=depth)
         if outer is None:
-            return replace(own, until=_soonest((own.until, key.expires_at)))
+            return replace(own, until=_soonest((own.until, key.ends_at)))
         return Rights(
-            replace(own.access, within=outer.access), _soonest((own.until, key.expires_at, outer.until)), outer.fault
+            replace(own.access, within=outer.access), _soonest((own.until, key.ends_at, outer.until)), outer.fault
         )
 
     async def _outer(self, key: ApiKey, *, depth: int) -> Rights | None:
@@ -136,7 +136,7 @@ class RightsReader:
     def _parent_fault(self, parent: ApiKey) -> str | None:
         if parent.status not in (KeyStatus.ACTIVE, KeyStatus.GRACE):
             return f"parent_{parent.status}"
-        if parent.expires_at is not None and parent.expires_at <= self._clock.now():
+        if parent.ends_at is not None and parent.ends_at <= self._clock.now():
             return "parent_expired"
         return None
 

@@ -11,6 +11,7 @@ from tenantry.capabilities.identity.repository.accounts import (
     set_user_status,
 )
 from tenantry.capabilities.identity.repository.keys import (
+    begin_grace,
     find_key,
     find_key_anywhere,
     find_key_by_lookup,
@@ -21,6 +22,7 @@ from tenantry.capabilities.identity.repository.keys import (
 )
 
 __all__ = [
+    "begin_grace",
     "count_active_users",
     "find_key",
     "find_key_anywhere",

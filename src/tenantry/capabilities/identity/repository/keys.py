@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _KEY: Final = (
     "key_id, workspace_id, principal_type, principal_id, name, roles, permissions, allowed_networks, status, "
-    "created_at, created_by, expires_at, last_used_at, revoked_at, delegated, parent_id"
+    "created_at, created_by, expires_at, last_used_at, revoked_at, delegated, parent_id, rotated_from, grace_until"
 )
 
 
@@ -20,8 +20,8 @@ async def insert_key(session: TenantSession, key: ApiKey, *, lookup: bytes, sche
     await session.execute(
         """insert into api_keys (tenant_id, key_id, workspace_id, principal_type, principal_id, name, lookup, scheme,
                verifier, roles, permissions, allowed_networks, status, created_at, created_by, expires_at, delegated,
-               parent_id)
-           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)""",
+               parent_id, rotated_from)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)""",
         session.scope.tenant_id,
         key.key_id,
         key.workspace_id,
@@ -40,6 +40,7 @@ async def insert_key(session: TenantSession, key: ApiKey, *, lookup: bytes, sche
         key.expires_at,
         key.delegated,
         key.parent_id,
+        key.rotated_from,
     )
 
 
@@ -83,6 +84,18 @@ async def list_keys(
         limit,
     )
     return [_key(row) for row in rows]
+
+
+async def begin_grace(session: TenantSession, key_id: UUID, *, until: datetime) -> bool:
+    """Let an active key end then; tells False when it is not active any more."""
+    row = await session.fetchrow(
+        """update api_keys set status = 'grace', grace_until = $3
+           where tenant_id = $1 and key_id = $2 and status = 'active' returning key_id""",
+        session.scope.tenant_id,
+        key_id,
+        until,
+    )
+    return row is not None
 
 
 async def revoke_key(session: TenantSession, key_id: UUID, *, now: datetime) -> None:

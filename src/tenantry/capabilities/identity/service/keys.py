@@ -2,8 +2,8 @@
 
 import hashlib
 import hmac
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Final
 from uuid import UUID
@@ -13,8 +13,11 @@ from tenantry.capabilities.identity import repository
 from tenantry.capabilities.identity.errors import (
     delegated_for_another,
     expiry_in_the_past,
+    expiry_too_far,
+    key_not_active,
     key_not_found,
     network_too_wide,
+    rotation_beyond_delegation,
 )
 from tenantry.capabilities.identity.ports import KeyScopes
 from tenantry.capabilities.identity.service.accounts import AccountService
@@ -31,14 +34,16 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 from tenantry.foundation.scope import Actor, ActorType
+from tenantry.foundation.settings import IdentitySettings
 
 _SCHEME: Final = "hmac-sha256"
 _LOOKUP_LENGTH: Final = 16
+_DEFAULTS: Final = IdentitySettings()
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """`service_account_id` None: the key acts for whoever creates it. `expires_at` None: until revoked.
+    """`service_account_id` None: the key acts for whoever creates it. `expires_at` None: as long as keys usually do.
 
     `delegated`: for an agent, which may never do more than whoever creates the key.
     """
@@ -75,24 +80,32 @@ class KeyHasher:
 class IdentityService(AccountService):
     """Users, service accounts and keys, in the session's tenant."""
 
-    def __init__(self, *, session: TenantSession, audit: AuditService, hasher: KeyHasher, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        session: TenantSession,
+        audit: AuditService,
+        hasher: KeyHasher,
+        clock: Clock,
+        settings: IdentitySettings = _DEFAULTS,
+    ) -> None:
         super().__init__(session=session, audit=audit, clock=clock)
         self._hasher = hasher
+        self._settings = settings
 
     async def create_key(self, new: NewKey, *, scopes: KeyScopes) -> tuple[ApiKey, str]:
         """Make a key; gives it and its secret text, which nobody can read again.
 
         Without roles and permissions it may do what its principal is bound to, now and later. What a delegated key
         makes is delegated too, as a part of it, and ends with it at the latest.
-        Raises Invalid `expiry_past`, `role_unknown`; Denied `grant_exceeds_own`; NotFound for a
+        Raises Invalid `expiry_past`, `expiry_too_far`, `role_unknown`; Denied `grant_exceeds_own`; NotFound for a
         service account of another workspace.
         """
         now = self._clock.now()
-        if new.expires_at is not None and new.expires_at <= now:
-            raise expiry_in_the_past()
+        expires_at = end_of_key(new.expires_at, now=now, settings=self._settings)
         scopes.require_grantable(roles=new.roles, permissions=new.permissions, workspace_id=new.workspace_id)
         actor = self._session.scope.actor
-        principal_type, principal_id = _principal_of(actor.chain[0] if actor.chain else actor.id)
+        principal_type, principal_id = _principal_of(actor.chain[-1] if actor.chain else actor.id)
         if new.service_account_id is not None:
             account = await self.get_service_account(new.service_account_id, workspace_id=new.workspace_id)
             principal_type = PrincipalType.SERVICE_ACCOUNT
@@ -103,10 +116,6 @@ class IdentityService(AccountService):
         delegated = new.delegated or (parent is not None and parent.delegated)
         if delegated and new.service_account_id is not None:
             raise delegated_for_another()
-        kind = ScopeKind.WORKSPACE if new.workspace_id else ScopeKind.TENANT
-        credential = make_credential(
-            region=self._session.scope.region, kind=kind, scope_id=new.workspace_id or self._session.scope.tenant_id
-        )
         key = ApiKey(
             key_id=new_id(),
             workspace_id=new.workspace_id,
@@ -119,14 +128,69 @@ class IdentityService(AccountService):
             status=KeyStatus.ACTIVE,
             created_at=now,
             created_by=actor.id,
-            expires_at=_soonest(new.expires_at, parent.expires_at if delegated and parent else None),
+            expires_at=_soonest(expires_at, parent.ends_at if delegated and parent else None),
             last_used_at=None,
             revoked_at=None,
             delegated=delegated,
             parent_id=parent.key_id if delegated and parent else None,
         )
+        return key, await self._issue(key)
+
+    async def rotate_key(
+        self, key_id: UUID, *, workspace_id: UUID | None, grace: timedelta, scopes: KeyScopes
+    ) -> tuple[ApiKey, str]:
+        """Replace a key by one that may do the same, for as long again; gives the new one and its secret text.
+
+        The old one goes on for the grace, or until it expires, and is refused then. Raises Conflict `key_not_active`
+        for one that was replaced already, has expired or was revoked; Denied `grant_exceeds_own`,
+        `rotation_beyond_delegation`.
+        """
+        now = self._clock.now()
+        old = await self.get_key(key_id, workspace_id=workspace_id)
+        scopes.require_grantable(roles=old.roles, permissions=old.permissions, workspace_id=workspace_id)
+        if not old.roles and not old.permissions:
+            await scopes.require_bound_grantable(principal_id=old.principal_id, workspace_id=workspace_id)
+        maker = await self._maker(self._session.scope.actor)
+        if maker is not None and maker.delegated and maker.key_id not in (old.key_id, old.parent_id):
+            raise rotation_beyond_delegation()
+        if old.expires_at is not None and old.expires_at <= now:
+            raise key_not_active("expired")
+        if not await repository.begin_grace(self._session, key_id, until=now + grace):
+            raise key_not_active((await self.get_key(key_id, workspace_id=workspace_id)).status)
+        lifetime = old.expires_at - old.created_at if old.expires_at else timedelta(days=self._settings.key_days)
+        parent = await self.find_key(old.parent_id) if old.parent_id else None
+        ends_at = now + min(lifetime, timedelta(days=self._settings.max_key_days))
+        new = replace(
+            old,
+            key_id=new_id(),
+            created_at=now,
+            created_by=self._session.scope.actor.id,
+            expires_at=_soonest(ends_at, parent.ends_at if parent else None),
+            last_used_at=None,
+            rotated_from=key_id,
+        )
+        secret = await self._issue(new)
+        # What was cached of the old one knows no end of it.
+        await announce_revocation(self._session)
+        await self._audit.record(
+            "key.rotated",
+            resource_type="key",
+            resource_id=format_id(Prefix.KEY, key_id),
+            details={
+                "successor": format_id(Prefix.KEY, new.key_id),
+                "grace_until": (now + grace).isoformat(timespec="seconds"),
+            },
+        )
+        return new, secret
+
+    async def _issue(self, key: ApiKey) -> str:
+        """Draw a secret for a key, store the key, give the text."""
+        kind = ScopeKind.WORKSPACE if key.workspace_id else ScopeKind.TENANT
+        credential = make_credential(
+            region=self._session.scope.region, kind=kind, scope_id=key.workspace_id or self._session.scope.tenant_id
+        )
         await self.store_key(key, credential)
-        return key, credential.text
+        return credential.text
 
     async def _maker(self, actor: Actor) -> ApiKey | None:
         """Find the key that the actor comes with, if it is one."""
@@ -136,7 +200,8 @@ class IdentityService(AccountService):
 
     async def find_key(self, key_id: UUID) -> ApiKey | None:
         """Find a key of whichever workspace, in whatever state."""
-        return await repository.find_key_anywhere(self._session, key_id)
+        key = await repository.find_key_anywhere(self._session, key_id)
+        return key.as_of(self._clock.now()) if key else None
 
     async def store_key(self, key: ApiKey, credential: Credential) -> None:
         """Store a key whose text was drawn by the caller: `create_key`, the bootstrap of a tenant, the first start."""
@@ -158,11 +223,12 @@ class IdentityService(AccountService):
         key = await repository.find_key(self._session, key_id, workspace_id=workspace_id)
         if key is None:
             raise key_not_found()
-        return key
+        return key.as_of(self._clock.now())
 
     async def list_keys(self, *, workspace_id: UUID | None, after: UUID | None = None, limit: int = 50) -> list[ApiKey]:
         """List the keys of one workspace, or with None those of the tenant itself."""
-        return await repository.list_keys(self._session, workspace_id=workspace_id, after=after, limit=limit)
+        found = await repository.list_keys(self._session, workspace_id=workspace_id, after=after, limit=limit)
+        return [key.as_of(self._clock.now()) for key in found]
 
     async def revoke_key(self, key_id: UUID, *, workspace_id: UUID | None) -> ApiKey:
         """Revoke for good, everywhere within a second. Revoking twice changes nothing."""
@@ -178,11 +244,23 @@ class IdentityService(AccountService):
         if found is None:
             return None
         key, verifier = found
-        return key if self._hasher.matches(credential.text, verifier) else None
+        return key.as_of(self._clock.now()) if self._hasher.matches(credential.text, verifier) else None
 
     async def touch_keys(self, used: dict[UUID, datetime]) -> None:
         """Note last uses, in one statement."""
         await repository.touch_keys(self._session, used)
+
+
+def end_of_key(wanted: datetime | None, *, now: datetime, settings: IdentitySettings) -> datetime:
+    """Say when a credential made now ends: as wanted, else by default; raises `expiry_past`, `expiry_too_far`."""
+    if wanted is None:
+        return now + timedelta(days=settings.key_days)
+    if wanted <= now:
+        raise expiry_in_the_past()
+    latest = now + timedelta(days=settings.max_key_days)
+    if wanted > latest:
+        raise expiry_too_far(latest, settings.max_key_days)
+    return wanted
 
 
 def _principal_of(principal_id: str) -> tuple[PrincipalType, str]:

@@ -1,6 +1,6 @@
 """API keys of a workspace, and of the whole tenant."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Annotated
 from uuid import UUID
@@ -28,12 +28,16 @@ class KeyBody(Body):
     name: DisplayName
     roles: list[str] = Field(default=[], max_length=20, description="none: what the key's principal is bound to")
     permissions: list[str] = Field(default=[], max_length=100)
-    expires_at: Instant | None = None
+    expires_at: Instant | None = Field(default=None, description="none: after identity.key_days")
     service_account: str | None = None
     allowed_networks: list[Annotated[str, AfterValidator(_network)]] = Field(default=[], max_length=50)
     delegated: bool = Field(
         default=False, description="for an agent: never more than who makes it may do, at any moment"
     )
+
+
+class RotationBody(Body):
+    grace_hours: int = Field(default=24, ge=24, le=48, description="how long the old key still works")
 
 
 class KeyAnswer(Answer):
@@ -52,6 +56,8 @@ class KeyAnswer(Answer):
     revoked_at: Moment | None
     delegated: bool
     parent: str | None = Field(description="the key that a delegated one was made with")
+    rotated_from: str | None = Field(description="the key that this one replaces")
+    grace_until: Moment | None = Field(description="when a key that was replaced ends")
 
 
 class NewKeyAnswer(KeyAnswer):
@@ -80,6 +86,17 @@ async def _create(unit: Unit, body: KeyBody, workspace_id: UUID | None) -> NewKe
     )
     unit.resource_id = format_id(Prefix.KEY, key.key_id)
     return NewKeyAnswer(**render(key).model_dump(), secret=secret)
+
+
+async def _rotate(unit: Unit, key: str, body: RotationBody, workspace_id: UUID | None) -> NewKeyAnswer:
+    made, secret = await unit.identity.rotate_key(
+        parse_id(Prefix.KEY, key),
+        workspace_id=workspace_id,
+        grace=timedelta(hours=body.grace_hours),
+        scopes=unit.grantor,
+    )
+    unit.resource_id = format_id(Prefix.KEY, made.key_id)
+    return NewKeyAnswer(**render(made).model_dump(), secret=secret)
 
 
 async def _list(unit: Unit, workspace_id: UUID | None, limit: int, cursor: str | None) -> Page[KeyAnswer]:
@@ -120,6 +137,13 @@ async def revoke_workspace_key(request: Request, ws: str, key: str) -> KeyAnswer
     return render(await unit.identity.revoke_key(parse_id(Prefix.KEY, key), workspace_id=unit.workspace_id))
 
 
+@routes.post("/workspaces/{ws}/keys/{key}/rotate", needs=Permission.KEY_ADMIN, replay=_again, status=201)
+async def rotate_workspace_key(request: Request, ws: str, key: str, body: RotationBody) -> NewKeyAnswer:
+    """Replace a key by one that may do the same; the old one works on for the grace. The secret is shown once."""
+    unit = unit_of(request)
+    return await _rotate(unit, key, body, unit.workspace_id)
+
+
 @routes.post("/tenants/{tenant}/keys", needs=Permission.KEY_ADMIN, replay=_again, status=201)
 async def create_tenant_key(request: Request, tenant: str, body: KeyBody) -> NewKeyAnswer:
     """Make a key of the whole tenant; its secret is shown here and never again."""
@@ -141,6 +165,12 @@ async def list_tenant_keys(
 async def get_tenant_key(request: Request, tenant: str, key: str) -> KeyAnswer:
     """One key of the whole tenant, without its secret."""
     return await _again(unit_of(request), key)
+
+
+@routes.post("/tenants/{tenant}/keys/{key}/rotate", needs=Permission.KEY_ADMIN, replay=_again, status=201)
+async def rotate_tenant_key(request: Request, tenant: str, key: str, body: RotationBody) -> NewKeyAnswer:
+    """Replace a key of the whole tenant; the old one works on for the grace. The secret is shown once."""
+    return await _rotate(unit_of(request), key, body, None)
 
 
 @routes.delete("/tenants/{tenant}/keys/{key}", needs=Permission.KEY_ADMIN)
@@ -167,4 +197,6 @@ def render(key: ApiKey) -> KeyAnswer:
         revoked_at=key.revoked_at,
         delegated=key.delegated,
         parent=named(Prefix.KEY, key.parent_id),
+        rotated_from=named(Prefix.KEY, key.rotated_from),
+        grace_until=key.grace_until,
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from tenantry.client.calls import given
+from tenantry.client.types import Key
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, IN_WORKSPACE, Invocation, command
 from tenantry.interfaces.cli.output import Format, say
 
@@ -19,9 +20,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(BINDINGS, name="binding")
 
 
-@command(
-    KEYS, "create", options=IN_PLACE, example="tenantry key create build --role ci --expires-at 2030-01-01T00:00:00Z"
-)
+@command(KEYS, "create", options=IN_PLACE, example="tenantry key create build --role ci --allow-network 203.0.113.0/24")
 def create_key(
     cli: Invocation,
     name: Annotated[str, typer.Argument(metavar="NAME")],
@@ -30,7 +29,9 @@ def create_key(
     permissions: Annotated[
         list[str] | None, typer.Option("--permission", help="besides the roles; may be repeated")
     ] = None,
-    expires_at: Annotated[str | None, typer.Option("--expires-at", metavar="RFC3339")] = None,
+    expires_at: Annotated[
+        str | None, typer.Option("--expires-at", metavar="RFC3339", help="default: after identity.key_days")
+    ] = None,
     service_account: Annotated[str | None, typer.Option("--service-account", metavar="SVC")] = None,
     networks: Annotated[list[str] | None, typer.Option("--allow-network", metavar="CIDR")] = None,
     delegated: Annotated[
@@ -48,12 +49,7 @@ def create_key(
         delegated=delegated or None,
         **cli.place,
     )
-    cli.show(key)
-    if "secret" not in key:
-        # A repeated request is answered again without secrets.
-        say(f"the answer with the secret was lost on its way: revoke {key.get('id')} and create another")
-    elif cli.output is Format.TABLE:
-        say("keep the secret now: it is not shown again")
+    _show_secret(cli, key)
 
 
 @command(KEYS, "list", options=(*IN_PLACE, *IN_PAGES), example="tenantry key list --tenant acme")
@@ -61,6 +57,28 @@ def list_keys(cli: Invocation) -> None:
     """List keys, never their secrets."""
     columns = (("ID", "id"), ("NAME", "name"), ("STATUS", "status"), ("ROLES", "roles"), ("EXPIRES", "expires_at"))
     cli.show_list(cli.client.keys.list(**cli.place, **cli.page), columns)
+
+
+@command(
+    KEYS, "rotate", options=IN_PLACE, example="tenantry key rotate key_01h455vb4pex5vsknk084sn02q --grace-hours 48"
+)
+def rotate_key(
+    cli: Invocation,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="id, not the secret")],
+    *,
+    grace_hours: Annotated[int, typer.Option("--grace-hours", min=24, max=48, help="how long the old one works")] = 24,
+) -> None:
+    """Replace a key by a new one that may do the same, and show its secret, once."""
+    _show_secret(cli, cli.client.keys.rotate(key, grace_hours=grace_hours, **cli.place))
+
+
+def _show_secret(cli: Invocation, key: Key) -> None:
+    cli.show(key)
+    if "secret" not in key:
+        # A repeated request is answered again without secrets.
+        say(f"the answer with the secret was lost on its way: revoke {key.get('id')} and create another")
+    elif cli.output is Format.TABLE:
+        say("keep the secret now: it is not shown again")
 
 
 @command(KEYS, "revoke", options=IN_PLACE, example="tenantry key revoke key_01h455vb4pex5vsknk084sn02q")
