@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -46,6 +47,8 @@ class Installation:
     url: str
     platform_key: str
     environment: dict[str, str] = field(default_factory=dict)
+    verify: ssl.SSLContext | bool = True
+    """What certificate the server must show, where it speaks TLS."""
     clients: dict[str, httpx.Client] = field(default_factory=dict)
 
     @property
@@ -68,7 +71,7 @@ class Installation:
         """A client of one key, kept and closed with the installation."""
         if key not in self.clients:
             headers = {"Authorization": f"Bearer {key}"}
-            self.clients[key] = httpx.Client(base_url=self.api, headers=headers, timeout=60)
+            self.clients[key] = httpx.Client(base_url=self.api, headers=headers, timeout=60, verify=self.verify)
         return self.clients[key]
 
     @property
@@ -124,7 +127,9 @@ class Tenant:
         return self.clients[place]
 
 
-def start_installation(home: Path, *, port: int = 0, **environment: str) -> Installation:
+def start_installation(
+    home: Path, *, port: int = 0, verify: ssl.SSLContext | bool = True, **environment: str
+) -> Installation:
     """Start a whole embedded installation and wait until it is ready; `stop` ends it."""
     variables = os.environ | environment
     log = (home.parent / f"{home.name}.log").open("a")
@@ -139,20 +144,20 @@ def start_installation(home: Path, *, port: int = 0, **environment: str) -> Inst
     )
     log.close()
     ready = home / "server.json"
-    while not _is_ready(ready, process.pid):
+    while not _is_ready(ready, process.pid, verify):
         if process.poll() is not None or time.monotonic() - started > START_SECONDS:
             process.kill()
             pytest.fail(f"the server did not start:\n{Path(log.name).read_text()[-4000:]}")
         time.sleep(0.05)
     credentials = json.loads((home / "credentials.json").read_text())
     url = json.loads(ready.read_text())["url"]
-    return Installation(home, process, url, credentials["key"], dict(environment))
+    return Installation(home, process, url, credentials["key"], dict(environment), verify)
 
 
-def _is_ready(file: Path, pid: int) -> bool:
+def _is_ready(file: Path, pid: int, verify: ssl.SSLContext | bool) -> bool:
     try:
         found = json.loads(file.read_text())
-        return found["pid"] == pid and httpx.get(f"{found['url']}/readyz", timeout=5).status_code == 200
+        return found["pid"] == pid and httpx.get(f"{found['url']}/readyz", timeout=5, verify=verify).status_code == 200
     except (OSError, ValueError, httpx.HTTPError):
         return False
 

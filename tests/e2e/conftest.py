@@ -22,7 +22,7 @@ ENVIRONMENT = {
 
 
 def start(home: Path) -> Installation:
-    return start_installation(home, port=0, **ENVIRONMENT)
+    return start_installation(home, port=0, verify=True, **ENVIRONMENT)
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 Explicit arguments, then `TENANTRY_URL` and `TENANTRY_KEY`, then `$TENANTRY_HOME/credentials.json`. A stored key goes to
 the address it was stored with and to no other: a URL from somewhere else needs a key from somewhere else.
+
+`TENANTRY_CA` names a file with the roots that a server's certificate must lead up to, instead of the machine's own.
 """
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,10 +23,11 @@ _LOGIN = "run `tenantry login`, or set TENANTRY_URL and TENANTRY_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An address without trailing slash, and a key that never shows in `repr`."""
+    """An address without trailing slash, and a key that never shows in `repr`; `ca` is what `TENANTRY_CA` names."""
 
     url: str
     key: str = field(repr=False)
+    ca: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.key.isascii() or not self.key.isprintable() or " " in self.key or not self.key:
@@ -46,6 +49,12 @@ def load(
     environment: Mapping[str, str] = os.environ,
 ) -> Credentials:
     """Raise CredentialsError when there are none, when they are unsafe, or when the key would leave in clear text."""
+    found = _load(url=url, key=key, home=home, environment=environment)
+    named = environment.get("TENANTRY_CA")
+    return replace(found, ca=Path(named)) if named else found
+
+
+def _load(*, url: str | None, key: str | None, home: Path | None, environment: Mapping[str, str]) -> Credentials:
     url = url or environment.get("TENANTRY_URL") or None
     key = key or environment.get("TENANTRY_KEY") or None
     allow_http = environment.get("TENANTRY_ALLOW_HTTP") == "1"

@@ -1,6 +1,8 @@
 """What both transports share: how a call becomes an httpx request, and an httpx response an answer."""
 
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -9,7 +11,7 @@ import httpx
 from tenantry import __version__
 from tenantry.client.calls import Answer, Call
 from tenantry.client.credentials import Credentials, is_loopback
-from tenantry.client.errors import ApiError, BadAnswer
+from tenantry.client.errors import ApiError, BadAnswer, CredentialsError
 from tenantry.client.retries import retry_after_seconds
 
 R = TypeVar("R")
@@ -32,7 +34,20 @@ def client_options(credentials: Credentials) -> dict[str, Any]:
         "timeout": httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
         "follow_redirects": False,
         "trust_env": not is_loopback(host),
+        "verify": _verification(credentials.ca),
     }
+
+
+def _verification(ca: Path | None) -> ssl.SSLContext | bool:
+    """Say what a server's certificate must lead up to; raises CredentialsError for a file that tells no roots."""
+    if ca is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except (OSError, ValueError) as error:
+        raise CredentialsError(
+            "ca_unusable", f"{ca}: not a PEM file of root certificates", remedy="set TENANTRY_CA to one, or unset it"
+        ) from error
 
 
 def request_options(call: Call[Any], *, extra: Mapping[str, str] | None = None) -> dict[str, Any]:

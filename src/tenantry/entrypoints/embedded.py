@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from tenantry.entrypoints.tls import server_context
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.errors import Fault, TenantryError
 from tenantry.foundation.files import replace_file
@@ -49,12 +50,13 @@ class Embedded:
     def start(self) -> None:
         """Raise Fault `start_faults` with every fault found, each with its remedy; nothing is left half started."""
         ensure_home(self._settings.home)
-        faults = [*self._setting_faults, *self._listen(), *machine_faults(self._settings.home), *self._database()]
+        faults = [*self._setting_faults, *self._tls(), *self._listen()]
+        faults += [*machine_faults(self._settings.home), *self._database()]
         if faults:
             raise Fault("start_faults", "; ".join(faults), layer="start", faults=faults)
         made = self._prepare()
         host, port = self.listener.getsockname()[:2]
-        url = f"http://{host}:{port}"
+        url = f"{self._settings.server.scheme}://{host}:{port}"
         self._renew_address(url)
         if made is not None:
             write_credentials(self._settings.home / CREDENTIALS, url=url, key=made)
@@ -89,6 +91,13 @@ class Embedded:
             return []
         try:
             self._postgres.start()
+        except TenantryError as error:
+            return [f"{error.code}: {error.message}"]
+        return []
+
+    def _tls(self) -> list[str]:
+        try:
+            server_context(self._settings.server)
         except TenantryError as error:
             return [f"{error.code}: {error.message}"]
         return []

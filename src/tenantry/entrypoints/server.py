@@ -28,6 +28,7 @@ from tenantry.entrypoints.operations import make_operations, tidy_operations
 from tenantry.entrypoints.relay import Relay
 from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
+from tenantry.entrypoints.tls import server_context
 from tenantry.foundation import idempotency, outbox
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import PLACE_NEWS
@@ -55,8 +56,10 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         parts = await stack.enter_async_context(open_parts(settings))
         runtime = make_runtime(parts)
         await stack.enter_async_context(_background(parts, runtime))
+        context = server_context(settings.server)
         config = uvicorn.Config(
             create_app(runtime),
+            ssl_context_factory=(lambda *_: context) if context else None,
             loop="uvloop",
             http=BoundedProtocol,
             lifespan="off",
@@ -84,7 +87,7 @@ def _announced(settings: Settings, listener: socket.socket) -> Iterator[None]:
     host, port = listener.getsockname()[:2]
     file = settings.home / "server.json"
     # Others of this machine may look where it is; the keys to it lie elsewhere.
-    replace_file(file, json.dumps({"pid": os.getpid(), "url": f"http://{host}:{port}"}), mode=0o644)
+    replace_file(file, json.dumps({"pid": os.getpid(), "url": f"{settings.server.scheme}://{host}:{port}"}), mode=0o644)
     try:
         yield
     finally:

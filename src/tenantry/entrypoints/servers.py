@@ -94,10 +94,11 @@ def _lives(pid: int) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Say whether a server is ready."""
+    """Say whether a server is ready. It is told nothing, and that it is the home's own says its process."""
     import httpx
 
     try:
-        return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == httpx.codes.OK
+        answer = httpx.get(f"{url}/readyz", timeout=2, trust_env=False, verify=False)  # noqa: S501 - as said above
     except httpx.HTTPError:
         return False
+    return answer.status_code == httpx.codes.OK

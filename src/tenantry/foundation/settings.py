@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from tenantry.foundation.errors import Invalid
@@ -45,15 +54,35 @@ class ServerSettings(_Frozen):
     """The HTTP server."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; put a TLS proxy before anything but loopback."""
+    """Address to listen on; on anything but loopback only with TLS, its own or a proxy's."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one and prints it."""
     base_domain: Annotated[str | None, AfterValidator(_domain)] = None
     """With `tenants.example.com`, `acme.tenants.example.com` names the tenant `acme`; none: Host names no tenant."""
+    tls_certificate: Path | None = None
+    """PEM file with the server's certificate and what leads up to its root; with it the server speaks HTTPS alone."""
+    tls_key: Path | None = None
+    """PEM file with the key of that certificate, without a password."""
+    client_ca: Path | None = None
+    """PEM file with the roots whose client certificates are taken; a client that shows another's is not let in."""
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Networks of proxies whose `Client-Cert`, `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     """Largest JSON body; larger ones are 413."""
     max_upload_bytes: int = Field(default=2 << 30, ge=1024)
     """Largest streamed upload (an image archive)."""
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        if self.client_ca is not None and self.tls_certificate is None:
+            raise ValueError("client_ca needs tls_certificate and tls_key: without TLS no client shows a certificate")
+        return self
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.tls_certificate is None else "https"
 
 
 class DatabaseSettings(_Frozen):

@@ -1,4 +1,7 @@
-"""HTTP/1.1 with bounded heads: neither a header without end nor one that never comes holds memory or a connection."""
+"""HTTP/1.1 with bounded heads: neither a header without end nor one that never comes holds memory or a connection.
+
+A client certificate that the TLS layer has verified goes into the ASGI scope; nothing that is sent can put one there.
+"""
 
 import asyncio
 from typing import Any, Final
@@ -7,6 +10,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES: Final = 32 << 10
 HEAD_SECONDS: Final = 15.0
+TLS: Final = "tls"
+"""Extension of the ASGI scope, there where the client has shown a certificate."""
+CLIENT_CERTIFICATE: Final = "client_certificate"
+"""In it: the certificate, DER."""
 _PROBLEM: Final = (
     b'{"type":"urn:tenantry:problem:head_too_large","title":"Too large","status":431,"code":"head_too_large",'
     b'"detail":"the request line and headers are longer than 32768 bytes","layer":"http","trace_id":""}'
@@ -25,9 +32,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_open = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._client_certificate: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if (tls := transport.get_extra_info("ssl_object")) is not None:
+            self._client_certificate = tls.getpeercert(binary_form=True)
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -36,6 +46,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self._client_certificate is not None:
+            self.scope["extensions"] = {TLS: {CLIENT_CERTIFICATE: self._client_certificate}}
         self._head_open = True
         self._head_bytes = 0
         if self._head_timer is None:
