@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, get_args, get_type_hints
 
 from pydantic import BaseModel
-from tests.isolation.grounds import Grounds
+from tests.isolation.grounds import Grounds, certificate_pem, public_key
 
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import RouteSpec
@@ -45,6 +45,8 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "environments.EnvironmentChanges": lambda _: {"description": "changed"},
     "service_accounts.ServiceAccountBody": lambda _: {"name": _slug()},
     "keys.KeyBody": lambda _: {"name": _slug(), "roles": ["viewer"]},
+    "proofs.CertificateBody": lambda _: {"certificate_pem": certificate_pem()},
+    "proofs.SigningKeyBody": lambda _: {"public_key": public_key()},
     "keys.RotationBody": lambda _: {"grace_hours": 24},
     "bindings.BindingBody": lambda grounds: {"principal": grounds.things[grounds.own, "account"], "role": "approver"},
     "roles.RoleBody": lambda _: {"slug": f"r-{secrets.token_hex(5)}", "permissions": ["job:read"]},

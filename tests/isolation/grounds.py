@@ -1,5 +1,6 @@
 """Tenants with one of everything in them: what the isolation suite guards, and what it reaches for."""
 
+import base64
 import io
 import json
 import secrets
@@ -8,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.authority import Authority
 from tests.conftest import Installation, MakeTenant, Tenant
 
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, TENANT_WIDE_ROLES, Permission
@@ -22,6 +25,8 @@ KINDS: Final = {
     "key": Prefix.KEY,
     "binding": Prefix.BINDING,
     "account": Prefix.SERVICE_ACCOUNT,
+    "certificate": Prefix.CERTIFICATE,
+    "signing_key": Prefix.SIGNING_KEY,
     "job": Prefix.JOB,
     "artifact": Prefix.ARTIFACT,
     "image": Prefix.IMAGE,
@@ -156,6 +161,13 @@ def _finished_export(grounds: Grounds) -> str:
 def _add_things(grounds: Grounds, workspace: str) -> None:
     path = f"/workspaces/{workspace}"
     grounds.things[workspace, "account"] = grounds.post(f"{path}/service-accounts", {"name": "robot"})["id"]
+    proofs = f"{path}/service-accounts/{grounds.things[workspace, 'account']}"
+    certificate = grounds.post(f"{proofs}/certificates", {"certificate_pem": certificate_pem()})
+    signing_key = grounds.post(f"{proofs}/signing-keys", {"public_key": public_key()})
+    grounds.things[workspace, "certificate"], grounds.things[workspace, "signing_key"] = (
+        certificate["id"],
+        signing_key["id"],
+    )
     grounds.things[workspace, "job"] = grounds.post(f"{path}/jobs", {"command": ["true"]})["id"]
     slugs = [f"e-{secrets.token_hex(5)}" for _ in range(2)]
     for slug in slugs:
@@ -300,6 +312,16 @@ _OF_WORKSPACE: Final = (
     "approvals",
     *_NOTICES,
 )
+
+
+def certificate_pem() -> str:
+    """A client certificate that nobody else has."""
+    return Authority().issue("robot").pem
+
+
+def public_key() -> str:
+    """The public half of a key to sign with."""
+    return base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode()
 
 
 def snapshot(grounds: Grounds) -> str:

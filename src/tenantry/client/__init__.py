@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tenantry.client.credentials import Credentials
     from tenantry.client.errors import ApiError, BadAnswer, BadRequest, ClientError, ConnectionFailed, CredentialsError
     from tenantry.client.logs import JobEnd, LogLine
+    from tenantry.client.proofs import ClientCertificate, SigningKey
     from tenantry.client.retries import RetryPolicy
     from tenantry.client.surface import AsyncClient, Client
 
@@ -26,6 +27,7 @@ __all__ = [
     "BadAnswer",
     "BadRequest",
     "Client",
+    "ClientCertificate",
     "ClientError",
     "ConnectionFailed",
     "Credentials",
@@ -33,6 +35,7 @@ __all__ = [
     "JobEnd",
     "LogLine",
     "RetryPolicy",
+    "SigningKey",
 ]
 
 _HOMES = {
@@ -41,6 +44,7 @@ _HOMES = {
     "BadAnswer": "errors",
     "BadRequest": "errors",
     "Client": "surface",
+    "ClientCertificate": "proofs",
     "ClientError": "errors",
     "ConnectionFailed": "errors",
     "Credentials": "credentials",
@@ -48,6 +52,7 @@ _HOMES = {
     "JobEnd": "logs",
     "LogLine": "logs",
     "RetryPolicy": "retries",
+    "SigningKey": "proofs",
 }
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from tenantry.client.errors import CredentialsError
 from tenantry.client.private import read_private_json, write_private_json
+from tenantry.client.proofs import Proof
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 FILE_NAME = "credentials.json"
@@ -23,13 +24,19 @@ _LOGIN = "run `tenantry login`, or set TENANTRY_URL and TENANTRY_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An address without trailing slash, and a key that never shows in `repr`; `ca` is what `TENANTRY_CA` names."""
+    """An address without trailing slash, and a key that never shows in `repr`, empty where there is another `proof`.
+
+    `ca` is what `TENANTRY_CA` names.
+    """
 
     url: str
     key: str = field(repr=False)
     ca: Path | None = None
+    proof: Proof | None = None
 
     def __post_init__(self) -> None:
+        if self.proof is not None and not self.key:
+            return
         if not self.key.isascii() or not self.key.isprintable() or " " in self.key or not self.key:
             raise CredentialsError("key_malformed", "an API key is printable ASCII without spaces", remedy=_LOGIN)
 
@@ -46,10 +53,16 @@ def load(
     url: str | None = None,
     key: str | None = None,
     home: Path | None = None,
+    proof: Proof | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Credentials:
     """Raise CredentialsError when there are none, when they are unsafe, or when the key would leave in clear text."""
-    found = _load(url=url, key=key, home=home, environment=environment)
+    if proof is not None:
+        allow_http = environment.get("TENANTRY_ALLOW_HTTP") == "1"
+        named_url = url or environment.get("TENANTRY_URL") or stored_url(home=home, environment=environment)
+        found = Credentials(checked_url(named_url or DEFAULT_URL, allow_http=allow_http), "", proof=proof)
+    else:
+        found = _load(url=url, key=key, home=home, environment=environment)
     named = environment.get("TENANTRY_CA")
     return replace(found, ca=Path(named)) if named else found
 

@@ -10,6 +10,7 @@ from tenantry.client.async_transport import AsyncTransport
 from tenantry.client.calls import Call, get, given, path_of, post
 from tenantry.client.credentials import load
 from tenantry.client.operations import Operation, Resource
+from tenantry.client.proofs import ClientCertificate, SigningKey
 from tenantry.client.resources.access import Bindings, Keys, ServiceAccounts
 from tenantry.client.resources.audit import Audit
 from tenantry.client.resources.grants import Approvals, Grants
@@ -73,7 +74,8 @@ class Surface(Resource[T]):
 class Client(Surface[SyncTransport]):
     """The synchronous client; one per thread. Raises CredentialsError when it cannot log in or must not.
 
-    Without arguments: `TENANTRY_URL` and `TENANTRY_KEY`, else `credentials.json` in `home` (`TENANTRY_HOME`).
+    Without arguments: `TENANTRY_URL` and `TENANTRY_KEY`, else `credentials.json` in `home` (`TENANTRY_HOME`). With
+    `signing_key` requests are signed, with `certificate` it is shown to the server; neither goes with a key.
     """
 
     def __init__(
@@ -82,10 +84,16 @@ class Client(Surface[SyncTransport]):
         url: str | None = None,
         key: str | None = None,
         home: Path | None = None,
+        signing_key: SigningKey | None = None,
+        certificate: ClientCertificate | None = None,
         policy: RetryPolicy = _DEFAULT_POLICY,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        super().__init__(SyncTransport(load(url=url, key=key, home=home), policy=policy, sleep=sleep))
+        super().__init__(
+            SyncTransport(
+                load(url=url, key=key, home=home, proof=signing_key or certificate), policy=policy, sleep=sleep
+            )
+        )
 
     def close(self) -> None:
         self.transport.close()
@@ -109,10 +117,16 @@ class AsyncClient(Surface[AsyncTransport]):
         url: str | None = None,
         key: str | None = None,
         home: Path | None = None,
+        signing_key: SigningKey | None = None,
+        certificate: ClientCertificate | None = None,
         policy: RetryPolicy = _DEFAULT_POLICY,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        super().__init__(AsyncTransport(load(url=url, key=key, home=home), policy=policy, sleep=sleep))
+        super().__init__(
+            AsyncTransport(
+                load(url=url, key=key, home=home, proof=signing_key or certificate), policy=policy, sleep=sleep
+            )
+        )
 
     async def aclose(self) -> None:
         await self.transport.aclose()

@@ -2,7 +2,6 @@
 
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,7 +11,9 @@ from tenantry import __version__
 from tenantry.client.calls import Answer, Call
 from tenantry.client.credentials import Credentials, is_loopback
 from tenantry.client.errors import ApiError, BadAnswer, CredentialsError
+from tenantry.client.proofs import ClientCertificate, SigningKey
 from tenantry.client.retries import retry_after_seconds
+from tenantry.client.signing import Signature
 
 R = TypeVar("R")
 
@@ -30,24 +31,45 @@ def client_options(credentials: Credentials) -> dict[str, Any]:
     host = urlsplit(credentials.url).hostname or ""
     return {
         "base_url": credentials.url,
-        "headers": {"Authorization": f"Bearer {credentials.key}", "User-Agent": f"tenantry-python/{__version__}"},
+        "headers": {"User-Agent": f"tenantry-python/{__version__}", **_identifying(credentials)},
+        "auth": Signature(credentials.proof) if isinstance(credentials.proof, SigningKey) else None,
         "timeout": httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
         "follow_redirects": False,
         "trust_env": not is_loopback(host),
-        "verify": _verification(credentials.ca),
+        "verify": _verification(credentials),
     }
 
 
-def _verification(ca: Path | None) -> ssl.SSLContext | bool:
-    """Say what a server's certificate must lead up to; raises CredentialsError for a file that tells no roots."""
-    if ca is None:
+def _identifying(credentials: Credentials) -> dict[str, str]:
+    """Make the headers that say who calls; a signature is made for each request, a certificate shown before it."""
+    match credentials.proof:
+        case None:
+            return {"Authorization": f"Bearer {credentials.key}"}
+        case ClientCertificate(workspace=workspace):
+            return {"X-Workspace-Id": workspace}
+        case _:
+            return {}
+
+
+def _verification(credentials: Credentials) -> ssl.SSLContext | bool:
+    """Say what a server's certificate must lead up to, and what to show it; raises CredentialsError for other files."""
+    ca, proof = credentials.ca, credentials.proof
+    if ca is None and not isinstance(proof, ClientCertificate):
         return True
     try:
-        return ssl.create_default_context(cafile=ca)
+        context = ssl.create_default_context(cafile=ca)
     except (OSError, ValueError) as error:
         raise CredentialsError(
             "ca_unusable", f"{ca}: not a PEM file of root certificates", remedy="set TENANTRY_CA to one, or unset it"
         ) from error
+    if isinstance(proof, ClientCertificate):
+        try:
+            context.load_cert_chain(proof.certificate, proof.key)
+        except (OSError, ValueError) as error:
+            raise CredentialsError(
+                "certificate_unusable", f"{proof.certificate}, {proof.key}: no certificate in PEM with its key"
+            ) from error
+    return context
 
 
 def request_options(call: Call[Any], *, extra: Mapping[str, str] | None = None) -> dict[str, Any]:

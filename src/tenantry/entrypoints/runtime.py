@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tenantry.capabilities.access.service import Admission, OwnerAdmissionByKey
+from tenantry.capabilities.access.service import Admission, CertificateReader, OwnerAdmissionByKey, SignatureReader
 from tenantry.capabilities.approvals.service import ApprovalComments, CommentKind
 from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, UserCount
@@ -275,7 +275,13 @@ def make_runtime(parts: Parts) -> Runtime:
     hasher = KeyHasher(parts.secrets.pepper)
     plans = load_plans(settings.plans_file)
     overlays = load_catalogue(plans=plans, slos_file=settings.slos_file, labels_file=settings.labels_file)
-    admission = Admission(cells=parts.cells, directory=parts.directory, hasher=hasher, clock=clock)
+    admission = Admission(
+        cells=parts.cells,
+        directory=parts.directory,
+        hasher=hasher,
+        clock=clock,
+        readers=(CertificateReader(), SignatureReader()),
+    )
     registry = _registry(parts, plans=plans, overlays=overlays, hasher=hasher)
     return Runtime(
         settings=settings,

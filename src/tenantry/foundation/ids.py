@@ -28,6 +28,8 @@ class Prefix(StrEnum):
     USER = "usr"
     SERVICE_ACCOUNT = "svc"
     KEY = "key"
+    CERTIFICATE = "crt"
+    SIGNING_KEY = "sgk"
     BINDING = "bnd"
     GROUP = "grp"
     GRANT = "jit"

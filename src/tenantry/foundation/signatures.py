@@ -43,3 +43,15 @@ def is_signed(document: dict[str, Any], *, signature: bytes, public_key: bytes) 
     except (InvalidSignature, ValueError, TypeError):
         return False
     return True
+
+
+def is_signature(message: bytes, *, signature: bytes, public_key: bytes) -> bool:
+    """Say whether the key's holder signed these bytes (Ed25519); False for anything malformed too."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

@@ -8,22 +8,20 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from starlette.requests import Request
 from tests.conftest import Installation, MakeTenant, Tenant
 from tests.contract.conftest import RedisServer, running_redis
 from tests.integration.api.conftest import Beside
 
+from tenantry.capabilities.access.types import Caller
 from tenantry.capabilities.tenants.types import REVOCATIONS
 from tenantry.entrypoints.stores import open_stores
 from tenantry.foundation.caches.factory import open_caches
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.errors import Conflict, Invalid, Unauthenticated, Unavailable
-from tenantry.foundation.scope import TenantScope
 from tenantry.foundation.settings import CacheSettings, load_settings
 from tenantry.interfaces.api.freshness import require_fresh
 from tenantry.interfaces.api.runtime import Runtime
-from tenantry.interfaces.api.unit import Judgement, Unit
 
 pytestmark = [pytest.mark.xdist_group("api"), pytest.mark.one_strategy]
 
@@ -50,11 +48,8 @@ def _runtime(beside: Beside, caches: Caches) -> Runtime:
     return replace(runtime, caches={"us": caches, "eu": caches})
 
 
-async def _unit(runtime: Runtime, tenant: Tenant) -> Unit:
-    caller = await runtime.admission.authenticate(tenant.bootstrap_key, ip=None)
-    scope = TenantScope(tenant_id=caller.tenant_id, region=caller.region, actor=caller.actor)
-    request = Request({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []})
-    return Unit(runtime=runtime, request=request, caller=caller, scope=scope, judgement=Judgement(), lifecycle=False)
+async def _calling(runtime: Runtime, tenant: Tenant) -> tuple[Runtime, Caller]:
+    return runtime, await runtime.admission.authenticate(tenant.bootstrap_key, ip=None)
 
 
 def _now_ms() -> int:
@@ -65,30 +60,30 @@ async def test_a_signed_call_passes_once_for_its_tenant(
     beside: Beside, caches: Caches, acme: Tenant, globex: Tenant
 ) -> None:
     runtime = _runtime(beside, caches)
-    one, other = await _unit(runtime, acme), await _unit(runtime, globex)
+    one, other = await _calling(runtime, acme), await _calling(runtime, globex)
     nonce, now = secrets.token_hex(16), _now_ms()
-    await require_fresh(one, nonce=nonce, timestamp_ms=now)
+    await require_fresh(*one, nonce=nonce, timestamp_ms=now)
     for again in (now, now + 1):
         with pytest.raises(Conflict) as refused:
-            await require_fresh(one, nonce=nonce, timestamp_ms=again)
+            await require_fresh(*one, nonce=nonce, timestamp_ms=again)
         assert refused.value.code == "replayed"
-    await require_fresh(other, nonce=nonce, timestamp_ms=now)
+    await require_fresh(*other, nonce=nonce, timestamp_ms=now)
 
 
 async def test_of_racing_replays_one_passes(beside: Beside, caches: Caches, acme: Tenant) -> None:
-    unit = await _unit(_runtime(beside, caches), acme)
+    unit = await _calling(_runtime(beside, caches), acme)
     nonce, now = secrets.token_hex(16), _now_ms()
-    calls = (require_fresh(unit, nonce=nonce, timestamp_ms=now) for _ in range(64))
+    calls = (require_fresh(*unit, nonce=nonce, timestamp_ms=now) for _ in range(64))
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(answer is None for answer in answers) == 1
     assert {type(answer) for answer in answers} == {type(None), Conflict}
 
 
 async def test_what_is_too_old_or_too_far_ahead_is_401(beside: Beside, caches: Caches, acme: Tenant) -> None:
-    unit = await _unit(_runtime(beside, caches), acme)
+    unit = await _calling(_runtime(beside, caches), acme)
     for shift in (-301_000, -86_400_000, 6_000, 86_400_000):
         with pytest.raises(Unauthenticated) as refused:
-            await require_fresh(unit, nonce=secrets.token_hex(8), timestamp_ms=_now_ms() + shift)
+            await require_fresh(*unit, nonce=secrets.token_hex(8), timestamp_ms=_now_ms() + shift)
         assert refused.value.code == "timestamp_out_of_window"
 
 
@@ -96,23 +91,23 @@ async def test_what_is_too_old_or_too_far_ahead_is_401(beside: Beside, caches: C
 async def test_the_tenant_says_how_far_ahead_its_clocks_may_be(
     beside: Beside, caches: Caches, make_tenant: MakeTenant, skew_ms: int
 ) -> None:
-    unit = await _unit(_runtime(beside, caches), make_tenant(clock_skew_ms=skew_ms))
-    assert unit.caller.clock_skew_ms == skew_ms
+    unit = await _calling(_runtime(beside, caches), make_tenant(clock_skew_ms=skew_ms))
+    assert unit[1].clock_skew_ms == skew_ms
     if skew_ms:
-        await require_fresh(unit, nonce="within", timestamp_ms=_now_ms() + skew_ms - 5_000)
+        await require_fresh(*unit, nonce="within", timestamp_ms=_now_ms() + skew_ms - 5_000)
     with pytest.raises(Unauthenticated):
-        await require_fresh(unit, nonce="beyond", timestamp_ms=_now_ms() + skew_ms + 5_000)
+        await require_fresh(*unit, nonce="beyond", timestamp_ms=_now_ms() + skew_ms + 5_000)
 
 
 async def test_a_changed_skew_is_announced_to_every_process(beside: Beside, make_tenant: MakeTenant) -> None:
     """What is cached of a caller ends with it; any other change of the tenant leaves callers as they are."""
     runtime = _runtime(beside, open_caches(None, SystemClock()))
     tenant, heard = make_tenant(clock_skew_ms=1_000), asyncio.Event()
-    unit = await _unit(runtime, tenant)
-    assert unit.caller.clock_skew_ms == 1_000
+    unit = await _calling(runtime, tenant)
+    assert unit[1].clock_skew_ms == 1_000
 
     def hear(payload: str) -> None:
-        if payload == unit.caller.tenant_id.hex:
+        if payload == unit[1].tenant_id.hex:
             heard.set()
 
     runtime.cells.get("us").link.subscribe(REVOCATIONS, hear)
@@ -121,7 +116,7 @@ async def test_a_changed_skew_is_announced_to_every_process(beside: Beside, make
         answer = await asyncio.to_thread(tenant.owner.patch, f"/tenants/{tenant.id}", json={field: value})
         assert answer.status_code == 200
     await asyncio.wait_for(heard.wait(), 10)
-    assert (await _unit(runtime, tenant)).caller.clock_skew_ms == 2_000
+    assert (await _calling(runtime, tenant))[1].clock_skew_ms == 2_000
 
 
 @pytest.mark.parametrize("nonce", ["", "a:b", "{x}", "a\n", "ä", "x" * (1 << 20), "\0", "*"])
@@ -129,37 +124,37 @@ async def test_a_nonce_that_could_shape_a_key_is_refused(
     nonce: str, beside: Beside, caches: Caches, acme: Tenant
 ) -> None:
     with pytest.raises(Invalid):
-        await require_fresh(await _unit(_runtime(beside, caches), acme), nonce=nonce, timestamp_ms=_now_ms())
+        await require_fresh(*await _calling(_runtime(beside, caches), acme), nonce=nonce, timestamp_ms=_now_ms())
 
 
 async def test_without_the_store_nothing_passes_and_it_does_again_with_it(beside: Beside, acme: Tenant) -> None:
     with running_redis() as server:
         caches = open_caches(server.url, SystemClock())
         await caches.ready()
-        unit = await _unit(_runtime(beside, caches), acme)
+        unit = await _calling(_runtime(beside, caches), acme)
         signed = _now_ms() + 1_000
-        await require_fresh(unit, nonce="first", timestamp_ms=signed)
+        await require_fresh(*unit, nonce="first", timestamp_ms=signed)
         server.stop()
         for nonce in ("first", "second"):
             with pytest.raises(Unavailable) as refused:
-                await require_fresh(unit, nonce=nonce, timestamp_ms=signed)
+                await require_fresh(*unit, nonce=nonce, timestamp_ms=signed)
             assert refused.value.code == "caches_unavailable"
         server.start()
         with pytest.raises((Unauthenticated, Unavailable)):
             # Signed before the store lost its memory: it cannot know whether this one was made.
-            await require_fresh(unit, nonce="second", timestamp_ms=_now_ms() - 10)
+            await require_fresh(*unit, nonce="second", timestamp_ms=_now_ms() - 10)
         await asyncio.sleep(0.01)
-        await require_fresh(unit, nonce="third", timestamp_ms=_now_ms() + 500)
+        await require_fresh(*unit, nonce="third", timestamp_ms=_now_ms() + 500)
         await caches.close()
 
 
 async def test_the_settings_window_rules(installation: Installation, beside: Beside, acme: Tenant) -> None:
     settings = installation.settings.model_copy(update={"caches": CacheSettings(replay_window_ms=40, etag_ttl_ms=40)})
     async with open_stores(settings, regions=("us",), clock=SystemClock()) as stores:
-        unit = await _unit(_runtime(beside, stores["us"]), acme)
+        unit = await _calling(_runtime(beside, stores["us"]), acme)
         await asyncio.sleep(0.05)
         with pytest.raises(Unauthenticated):
-            await require_fresh(unit, nonce="old", timestamp_ms=_now_ms() - 45)
+            await require_fresh(*unit, nonce="old", timestamp_ms=_now_ms() - 45)
         etags = stores["us"].etags.for_tenant(UUID(int=1))
         await etags.put("resource", b"x")
         assert await etags.find("resource") is not None

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id
-from tenantry.interfaces.api.context import _single_header, _tenant_names, _workspace_name
+from tenantry.interfaces.api.context import _single_header, _tenant_names, named_workspace
 
 WORKSPACE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 OTHER = UUID("01890a5d-ac96-774b-bcce-b302099a8058")
@@ -73,15 +73,15 @@ def test_a_header_that_does_not_stand_once_is_refused(name: str, values: list[st
 
 
 def test_a_workspace_is_named_by_path_or_header_or_both_alike() -> None:
-    assert _workspace_name(request()) is None
-    assert _workspace_name(request(ws=WS)) == WORKSPACE
-    assert _workspace_name(request(("X-Workspace-Id", WS))) == WORKSPACE
-    assert _workspace_name(request(("X-Workspace-Id", WS), ws=WS)) == WORKSPACE
+    assert named_workspace(request()) is None
+    assert named_workspace(request(ws=WS)) == WORKSPACE
+    assert named_workspace(request(("X-Workspace-Id", WS))) == WORKSPACE
+    assert named_workspace(request(("X-Workspace-Id", WS), ws=WS)) == WORKSPACE
 
 
 def test_two_workspaces_are_refused() -> None:
     with pytest.raises(Invalid) as refused:
-        _workspace_name(request(("X-Workspace-Id", OTHER_WS), ws=WS))
+        named_workspace(request(("X-Workspace-Id", OTHER_WS), ws=WS))
     assert refused.value.code == "header_ambiguous"
 
 
@@ -89,5 +89,5 @@ def test_two_workspaces_are_refused() -> None:
 def test_what_is_no_workspace_is_refused(name: str) -> None:
     for asked in (request(ws=name), request(("X-Workspace-Id", name))):
         with pytest.raises(Invalid) as refused:
-            _workspace_name(asked)
+            named_workspace(asked)
         assert refused.value.code == "id_malformed"

@@ -52,7 +52,7 @@ def expiry_in_the_past() -> Invalid:
 def delegated_for_another() -> Invalid:
     return Invalid(
         "delegated_for_another",
-        "service_account: a key for an agent acts for whoever makes it, so it names no service account",
+        "service_account: a key for an agent acts for whoever makes it, and makes nobody a service account",
         layer="identity",
         field="service_account",
     )
@@ -88,5 +88,56 @@ def rotation_beyond_delegation() -> Denied:
     return Denied(
         "rotation_beyond_delegation",
         "a key for an agent rotates itself and the keys it has made, no others",
+        layer="identity",
+    )
+
+
+def certificate_not_found() -> NotFound:
+    return NotFound("not_found", "no such certificate", layer="identity")
+
+
+def certificate_unreadable(why: str) -> Invalid:
+    return Invalid("certificate_unreadable", f"certificate_pem: {why}", layer="identity", field="certificate_pem")
+
+
+def certificate_expired(at: datetime) -> Invalid:
+    return Invalid(
+        "certificate_expired",
+        f"certificate_pem: has expired at {at.isoformat(timespec='seconds')}",
+        layer="identity",
+        field="certificate_pem",
+    )
+
+
+def certificate_registered() -> Conflict:
+    return Conflict(
+        "certificate_registered",
+        "this workspace knows this certificate already; one that was revoked does not come back",
+        layer="identity",
+        field="certificate_pem",
+    )
+
+
+def signing_key_not_found() -> NotFound:
+    return NotFound("not_found", "no such signing key", layer="identity")
+
+
+def public_key_unusable(why: str) -> Invalid:
+    return Invalid("public_key_unusable", f"public_key: {why}", layer="identity", field="public_key")
+
+
+def public_key_registered() -> Conflict:
+    return Conflict(
+        "public_key_registered",
+        "this workspace knows this key already; one that was revoked does not come back",
+        layer="identity",
+        field="public_key",
+    )
+
+
+def credentials_disagree() -> Invalid:
+    return Invalid(
+        "credentials_disagree",
+        "the request shows two credentials of different principals: send one",
         layer="identity",
     )

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from tenantry.foundation.errors import Invalid
-from tenantry.foundation.ids import parse_suffix, suffix_of
+from tenantry.foundation.ids import Prefix, parse_suffix, suffix_of
 
 LOCAL_ISSUER: Final = "tenantry"
 """Issuer of users that no identity provider vouches for: a tenant's owner, until one is configured."""
@@ -101,6 +101,52 @@ class ApiKey:
         return replace(self, status=KeyStatus.RETIRED) if over else self
 
 
+class ProofStatus(StrEnum):
+    """Of what a service account proves itself by, besides keys."""
+
+    ACTIVE = "active"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """`fingerprint` is the SHA-256 of the certificate, DER."""
+
+    certificate_id: UUID
+    workspace_id: UUID
+    service_account_id: UUID
+    fingerprint: bytes
+    subject: str
+    not_before: datetime
+    not_after: datetime
+    status: ProofStatus
+    created_at: datetime
+    created_by: str
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """The public half of a key that signs requests; 32 bytes."""
+
+    signing_key_id: UUID
+    workspace_id: UUID
+    service_account_id: UUID
+    public_key: bytes
+    status: ProofStatus
+    created_at: datetime
+    created_by: str
+    expires_at: datetime
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def keyid(self, region: str) -> str:
+        """Write how a signature names it: region and scope stand in it, as in an API key."""
+        scope = f"{ScopeKind.WORKSPACE.value}{suffix_of(self.workspace_id)}"
+        return f"tenantry_{region}_{scope}_{Prefix.SIGNING_KEY.value}{suffix_of(self.signing_key_id)}"
+
+
 class ScopeKind(StrEnum):
     WORKSPACE = "ws"
     TENANT = "ten"
@@ -115,6 +161,22 @@ class Credential:
     region: str
     kind: ScopeKind
     scope_id: UUID | None
+
+
+def read_keyid(text: str) -> tuple[Credential, UUID] | None:
+    """Read how a signature names its key: the candidate and the key's id, or None for what is no such name."""
+    parts = text.split("_")
+    if len(parts) != 4 or parts[0] != "tenantry" or len(text) > _MAX_KEY_LENGTH:  # noqa: PLR2004 - the format above
+        return None
+    _, region, scope, name = parts
+    if not scope.startswith(ScopeKind.WORKSPACE.value) or not name.startswith(Prefix.SIGNING_KEY.value):
+        return None
+    try:
+        scope_id = parse_suffix(scope.removeprefix(ScopeKind.WORKSPACE.value))
+        signing_key_id = parse_suffix(name.removeprefix(Prefix.SIGNING_KEY.value))
+    except Invalid:
+        return None
+    return Credential(text=text, region=region, kind=ScopeKind.WORKSPACE, scope_id=scope_id), signing_key_id
 
 
 def make_credential(*, region: str, kind: ScopeKind, scope_id: UUID | None) -> Credential:

@@ -43,7 +43,7 @@ def not_found() -> NotFound:
 async def place_of(request: Request, *, spec: RouteSpec, caller: Caller, runtime: Runtime) -> Place:
     """Settle tenant and workspace, or refuse: 400 unclear, 403 another tenant, 404 another workspace."""
     names = _tenant_names(request, base_domain=runtime.settings.server.base_domain)
-    workspace_id = _workspace_name(request) or caller.workspace_id
+    workspace_id = named_workspace(request) or caller.workspace_id
     decided_later = isinstance(spec.needs, Permission) and spec.reach is not Reach.TENANT
     if caller.workspace_id not in (None, workspace_id) and not decided_later:
         raise not_found()
@@ -143,7 +143,8 @@ def _tenant_names(request: Request, *, base_domain: str | None) -> set[str]:
     return names
 
 
-def _workspace_name(request: Request) -> UUID | None:
+def named_workspace(request: Request) -> UUID | None:
+    """Tell the workspace that path and header name; raises Invalid where they differ."""
     named = {name for name in (request.path_params.get("ws"), _single_header(request, "x-workspace-id")) if name}
     if not named:
         return None

@@ -25,13 +25,15 @@ from tenantry.capabilities.audit.types import Outcome
 from tenantry.capabilities.tenants.errors import workspace_closed
 from tenantry.capabilities.tenants.types import PLATFORM_TENANT, WorkspaceStatus
 from tenantry.foundation import idempotency
-from tenantry.foundation.errors import ErrorKind, Invalid, TenantryError, Unauthenticated
+from tenantry.foundation.errors import ErrorKind, Invalid, TenantryError
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import TenantScope, scoped
 from tenantry.foundation.telemetry import REQUEST_SECONDS, REQUESTS, trace_id_of
 from tenantry.interfaces.api import problems
 from tenantry.interfaces.api.bodies import StrictRequest, read_body
 from tenantry.interfaces.api.context import Place, not_found, place_of, visitor_of
+from tenantry.interfaces.api.credentials import admit, presented
+from tenantry.interfaces.api.proxies import client_address
 from tenantry.interfaces.api.routing import Mark, Reach, RouteSpec
 from tenantry.interfaces.api.runtime import Runtime
 from tenantry.interfaces.api.unit import Judgement, Unchanged, Unit
@@ -39,7 +41,6 @@ from tenantry.interfaces.api.unit import Judgement, Unchanged, Unit
 Handler = Callable[[Request], Awaitable[Response]]
 
 _IDEMPOTENCY_KEY: Final = re.compile(r"^[\x21-\x7e]{1,200}$")
-_CREDENTIAL_NAMES: Final = frozenset({"key", "api_key", "access_token", "token"})
 _PLAIN_ID: Final = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 _HEADERS: Final = tuple((name.lower().encode(), value.encode()) for name, value in problems.HEADERS.items())
 _log = structlog.get_logger(__name__)
@@ -94,8 +95,8 @@ async def _serve(
         request.state.runtime = runtime
         return await handler(request)
     _require_readable(request)
-    ip = request.client.host if request.client else None
-    caller = await runtime.admission.authenticate(_credential(request), ip=ip)
+    ip = client_address(request, runtime.settings.server.trusted_proxies)
+    caller = await admit(request, spec=spec, runtime=runtime, ip=ip)
     try:
         caller = await visitor_of(request, spec=spec, caller=caller, runtime=runtime)
         place = await place_of(request, spec=spec, caller=caller, runtime=runtime)
@@ -250,7 +251,7 @@ async def _commit(unit: Unit) -> None:
 async def readmit(unit: Unit, needs: Permission) -> Unit:
     """Admit, place and decide anew for the next batch of a stream; gives a unit of its own, to be used and left."""
     runtime, request, about = unit.runtime, unit.request, unit.judgement.about
-    caller = await runtime.admission.authenticate(_credential(request), ip=unit.scope.ip)
+    caller = await runtime.admission.authenticate(presented(request, runtime), ip=unit.scope.ip)
     if caller.tenant_id == PLATFORM_TENANT != unit.scope.tenant_id:
         caller = await runtime.admission.visit(caller, await runtime.directory.get(unit.scope.tenant_id))
     decision = decide(caller.access, needs, unit.scope.workspace_id, about)
@@ -296,21 +297,6 @@ async def _streamed(body: AsyncIterable[Any], scope: TenantScope) -> AsyncIterat
         if (close := getattr(parts, "aclose", None)) is not None:
             with scoped(scope):
                 await close()
-
-
-def _credential(request: Request) -> str:
-    """Take the one credential; raises Unauthenticated without one, Invalid where two could disagree."""
-    if request.scope["query_string"] and not _CREDENTIAL_NAMES.isdisjoint(request.query_params):
-        raise Invalid("credential_in_query", "a credential in an address ends up in logs: send a header", layer="guard")
-    values = request.headers.getlist("authorization")
-    if len(values) > 1:
-        raise Invalid("header_ambiguous", "Authorization: must stand once", layer="guard")
-    scheme, _, text = (values[0] if values else "").partition(" ")
-    if scheme.lower() != "bearer" or not text.strip():
-        raise Unauthenticated(
-            "credential_missing", "send Authorization: Bearer and an API key", layer="guard", allow_with=("an API key",)
-        )
-    return text.strip()
 
 
 def _note_refusal(

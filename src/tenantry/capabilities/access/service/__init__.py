@@ -13,15 +13,27 @@ from tenantry.capabilities.access.service.grant_sources import hold_grant, is_he
 from tenantry.capabilities.access.service.grant_subject import GRANT_KIND, GrantSubject
 from tenantry.capabilities.access.service.grants import GRANTS_DUE, GrantService
 from tenantry.capabilities.access.service.groups import GroupService
-from tenantry.capabilities.access.service.identification import CredentialReader, Identified, Presented
+from tenantry.capabilities.access.service.identification import (
+    CERTIFICATE,
+    SIGNATURE,
+    CertificateReader,
+    CredentialReader,
+    Identified,
+    Presented,
+    Proof,
+    SignatureReader,
+)
 from tenantry.capabilities.access.service.rights import Rights, RightsReader, bindable_roles, role_book, sources_of
 from tenantry.capabilities.access.service.roles import RoleService
 
 __all__ = [
+    "CERTIFICATE",
     "GRANTS_DUE",
     "GRANT_KIND",
+    "SIGNATURE",
     "AccessService",
     "Admission",
+    "CertificateReader",
     "CredentialReader",
     "GrantLife",
     "GrantService",
@@ -32,9 +44,11 @@ __all__ = [
     "KeyGrantor",
     "OwnerAdmissionByKey",
     "Presented",
+    "Proof",
     "Rights",
     "RightsReader",
     "RoleService",
+    "SignatureReader",
     "WorkspaceState",
     "bindable_roles",
     "compile_access",

@@ -20,7 +20,7 @@ from tenantry.capabilities.access.service.rights import Rights, RightsReader
 from tenantry.capabilities.access.types import Caller, Permission, Source
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.audit.types import Outcome as AuditOutcome
-from tenantry.capabilities.identity.errors import credential_malformed, credential_refused
+from tenantry.capabilities.identity.errors import credential_malformed, credential_refused, credentials_disagree
 from tenantry.capabilities.identity.service import IdentityService, KeyHasher
 from tenantry.capabilities.identity.types import Credential, PrincipalStatus, PrincipalType, ScopeKind
 from tenantry.capabilities.tenants.service import (
@@ -82,7 +82,7 @@ class Admission:
         self._states: OrderedDict[tuple[UUID, UUID], WorkspaceState] = OrderedDict()
         # Counts revocations heard: what was read while one arrived is not cached.
         self._generation = 0
-        self._used: dict[str, dict[UUID, dict[UUID, datetime]]] = {}
+        self._used: dict[str, dict[UUID, dict[str, datetime]]] = {}
         for cell in cells:
             cell.link.subscribe(REVOCATIONS, self.forget)
             cell.link.on_reconnect(self._forget_all)
@@ -94,18 +94,24 @@ class Admission:
         """
         if isinstance(presented, str):
             presented = Presented(presented)
-        digest = hashlib.sha256(f"{presented.kind}/{presented.place}/{presented.text}".encode()).digest()
+        beside = presented.beside.hex() if presented.beside else ""
+        known_by = f"{presented.kind}/{presented.place}/{beside}/{presented.text}"
+        digest = hashlib.sha256(known_by.encode()).digest()
         now = self._clock.now()
         caller = self._callers.get(digest)
-        if caller is None or not self._fresh(caller) or not _open(caller, now=now, ip=ip):
+        if (
+            caller is None
+            or not self._fresh(caller)
+            or not _open(caller, now=now, ip=ip)
+            or not _proven(presented, caller)
+        ):
             generation = self._generation
             caller = await self._admit(presented, ip=ip)
             if generation == self._generation:
                 self._callers[digest] = caller
             if len(self._callers) > _CACHED_CALLERS:
                 self._callers.popitem(last=False)
-        if caller.key_id is not None:
-            self._used.setdefault(caller.region, {}).setdefault(caller.tenant_id, {})[caller.key_id] = now
+        self._used.setdefault(caller.region, {}).setdefault(caller.tenant_id, {})[caller.credential_id] = now
         return caller
 
     async def visit(self, caller: Caller, placement: Placement) -> Caller:
@@ -172,17 +178,17 @@ class Admission:
         return placement.region if placement and placement.region != caller.region else None
 
     async def note_uses(self) -> None:
-        """Write when keys were last used: one statement for each tenant; called every few seconds."""
+        """Write when credentials were last used: one transaction for each tenant; called every few seconds."""
         used, self._used = self._used, {}
         for region, tenants in used.items():
-            for tenant_id, keys in tenants.items():
+            for tenant_id, credentials in tenants.items():
                 scope = TenantScope(tenant_id=tenant_id, region=region, actor=SYSTEM)
                 try:
                     async with self._cells.get(region).session(scope, lifecycle=True) as session:
-                        await self._identity(session).touch_keys(keys)
+                        await self._identity(session).note_uses(credentials)
                 # On the move, or erased: what is lost is a hint, and the others' is not.
                 except (Unavailable, Denied) as error:
-                    _log.info("keys.use_not_noted", tenant=tenant_id.hex, code=error.code)
+                    _log.info("credentials.use_not_noted", tenant=tenant_id.hex, code=error.code)
 
     async def _admit(self, presented: Presented, *, ip: str | None) -> Caller:
         reader, credential = self._read(presented)
@@ -198,6 +204,10 @@ class Admission:
                 await self._record_refusal(session, found, fault)
                 raise credential_refused()
             refuse_unless_active(tenant.status)
+            if presented.beside is not None:
+                owners = await self._identity(session).certificates.list_owners(presented.beside)
+                if owners and found.principal_id not in owners:
+                    raise credentials_disagree()
         return caller
 
     def _read(self, presented: Presented) -> tuple[CredentialReader, Credential]:
@@ -245,6 +255,8 @@ class Admission:
             return PLATFORM_TENANT, self._cells.get(credential.region)
         find = self._directory.find if credential.kind is ScopeKind.TENANT else self._directory.find_by_workspace
         placement = await find(credential.scope_id) if credential.scope_id else None
+        if placement is None and not credential.region:
+            raise credential_refused()
         cell = self._cells.get(placement.region if placement else credential.region)
         if placement is None or placement.status in (TenantStatus.PENDING, TenantStatus.ERASED):
             return PLATFORM_TENANT, cell
@@ -300,7 +312,14 @@ def _caller(found: Identified, rights: Rights, *, tenant: Tenant, region: str) -
         principal=found.principal_id,
         roles=found.roles,
         clock_skew_ms=tenant.clock_skew_ms,
+        credential_id=found.credential_id,
+        public_key=found.public_key,
     )
+
+
+def _proven(presented: Presented, caller: Caller) -> bool:
+    """Say whether a request is its caller's: a signature is checked each time, all else is known by its digest."""
+    return presented.proof is None or presented.proof.holds(caller.public_key)
 
 
 def _open(caller: Caller, *, now: datetime, ip: str | None) -> bool:

@@ -6,7 +6,7 @@ then, in a transaction bound to that candidate, whose it is. What it may do is c
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from tenantry.capabilities.identity.errors import credential_malformed, credential_refused
@@ -16,23 +16,47 @@ from tenantry.capabilities.identity.types import (
     Credential,
     KeyStatus,
     PrincipalType,
+    ProofStatus,
     ScopeKind,
     read_credential,
+    read_keyid,
 )
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import Actor, ActorType
+from tenantry.foundation.signatures import is_signature
+
+CERTIFICATE: Final = "certificate"
+"""Kind of a client certificate; its text is the fingerprint, hexadecimal."""
+SIGNATURE: Final = "signature"
+"""Kind of a signed request; its text is the name of the key, as the signature gives it."""
+_NOBODYS_KEY: Final = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+"""A public key whose other half everybody knows (RFC 8032 §7.1): it lets nobody in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
     """What a request shows of who it is. `kind` is how it came, `text` what it is known by.
 
-    `place` is the workspace that the request names, for a kind of credential that names none itself.
+    `place` is the workspace that the request names, for a kind of credential that names none itself. `proof` is what a
+    signature is checked by. `beside` is the fingerprint of a certificate shown in addition: it must not be another's.
     """
 
     text: str = field(repr=False)
     kind: str = "bearer"
     place: UUID | None = None
+    proof: "Proof | None" = field(default=None, repr=False)
+    beside: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was signed, and the signature (Ed25519)."""
+
+    message: bytes
+    signature: bytes
+
+    def holds(self, public_key: bytes | None) -> bool:
+        return public_key is not None and is_signature(self.message, signature=self.signature, public_key=public_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +76,7 @@ class Identified:
     roles: tuple[str, ...] = ()
     allowed_networks: tuple[str, ...] = ()
     expires_at: datetime | None = None
+    public_key: bytes | None = None
     fault: str | None = None
 
 
@@ -98,6 +123,80 @@ class KeyReader:
             roles=key.roles,
             allowed_networks=key.allowed_networks,
             expires_at=key.ends_at,
+            fault=fault,
+        )
+
+
+class CertificateReader:
+    """Reads client certificates, by their fingerprint and the workspace that the request names."""
+
+    def read(self, presented: Presented) -> Credential | None:
+        if presented.kind != CERTIFICATE:
+            return None
+        return Credential(text=presented.text, region="", kind=ScopeKind.WORKSPACE, scope_id=presented.place)
+
+    async def identify(self, identity: IdentityService, credential: Credential) -> Identified:
+        if credential.scope_id is None:
+            raise credential_refused()
+        certificates = identity.certificates
+        found = await certificates.find_shown(bytes.fromhex(credential.text), workspace_id=credential.scope_id)
+        if found is None:
+            raise credential_refused()
+        fault = None if found.status is ProofStatus.ACTIVE else f"certificate_{found.status}"
+        return Identified(
+            resource_type="certificate",
+            credential_id=format_id(Prefix.CERTIFICATE, found.certificate_id),
+            actor=Actor(ActorType.SERVICE_ACCOUNT, format_id(Prefix.SERVICE_ACCOUNT, found.service_account_id)),
+            principal_type=PrincipalType.SERVICE_ACCOUNT,
+            principal_id=format_id(Prefix.SERVICE_ACCOUNT, found.service_account_id),
+            workspace_id=found.workspace_id,
+            expires_at=found.not_after,
+            fault=fault,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed(Credential):
+    signing_key_id: UUID
+    proof: Proof
+
+
+class SignatureReader:
+    """Reads signatures; what was signed has been brought together by whoever read the request."""
+
+    def read(self, presented: Presented) -> Credential | None:
+        if presented.kind != SIGNATURE or presented.proof is None:
+            return None
+        named = read_keyid(presented.text)
+        if named is None:
+            raise credential_refused()
+        candidate, signing_key_id = named
+        return _Signed(
+            text=candidate.text,
+            region=candidate.region,
+            kind=candidate.kind,
+            scope_id=candidate.scope_id,
+            signing_key_id=signing_key_id,
+            proof=presented.proof,
+        )
+
+    async def identify(self, identity: IdentityService, credential: Credential) -> Identified:
+        if not isinstance(credential, _Signed) or credential.scope_id is None:
+            raise credential_refused()
+        found = await identity.signing_keys.find(credential.signing_key_id, workspace_id=credential.scope_id)
+        # Unknown takes as long as wrong.
+        if not credential.proof.holds(found.public_key if found else _NOBODYS_KEY) or found is None:
+            raise credential_refused()
+        fault = None if found.status is ProofStatus.ACTIVE else f"signing_key_{found.status}"
+        return Identified(
+            resource_type="signing_key",
+            credential_id=format_id(Prefix.SIGNING_KEY, found.signing_key_id),
+            actor=Actor(ActorType.SERVICE_ACCOUNT, format_id(Prefix.SERVICE_ACCOUNT, found.service_account_id)),
+            principal_type=PrincipalType.SERVICE_ACCOUNT,
+            principal_id=format_id(Prefix.SERVICE_ACCOUNT, found.service_account_id),
+            workspace_id=found.workspace_id,
+            expires_at=found.expires_at,
+            public_key=found.public_key,
             fault=fault,
         )
 

@@ -394,3 +394,7 @@ class Caller:
     roles: tuple[str, ...]
     clock_skew_ms: int = 0
     """How far ahead a clock that signs calls of this tenant may be."""
+    credential_id: str = ""
+    """What it came with, of whatever kind."""
+    public_key: bytes | None = field(default=None, repr=False)
+    """Of one that signs its requests: by it each is checked anew."""

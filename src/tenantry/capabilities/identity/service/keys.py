@@ -12,8 +12,6 @@ from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity import repository
 from tenantry.capabilities.identity.errors import (
     delegated_for_another,
-    expiry_in_the_past,
-    expiry_too_far,
     key_not_active,
     key_not_found,
     network_too_wide,
@@ -21,12 +19,16 @@ from tenantry.capabilities.identity.errors import (
 )
 from tenantry.capabilities.identity.ports import KeyScopes
 from tenantry.capabilities.identity.service.accounts import AccountService
+from tenantry.capabilities.identity.service.certificates import CertificateService
+from tenantry.capabilities.identity.service.lifetimes import end_of_credential
+from tenantry.capabilities.identity.service.signing_keys import SigningKeyService
 from tenantry.capabilities.identity.types import (
     ApiKey,
     Credential,
     KeyStatus,
     PrincipalType,
     ScopeKind,
+    ServiceAccount,
     make_credential,
 )
 from tenantry.capabilities.tenants.service import announce_revocation
@@ -93,6 +95,23 @@ class IdentityService(AccountService):
         self._hasher = hasher
         self._settings = settings
 
+    @property
+    def certificates(self) -> CertificateService:
+        return CertificateService(
+            session=self._session, audit=self._audit, accounts=self, registrable=self._registrable, clock=self._clock
+        )
+
+    @property
+    def signing_keys(self) -> SigningKeyService:
+        return SigningKeyService(
+            session=self._session,
+            audit=self._audit,
+            accounts=self,
+            registrable=self._registrable,
+            clock=self._clock,
+            settings=self._settings,
+        )
+
     async def create_key(self, new: NewKey, *, scopes: KeyScopes) -> tuple[ApiKey, str]:
         """Make a key; gives it and its secret text, which nobody can read again.
 
@@ -102,7 +121,7 @@ class IdentityService(AccountService):
         service account of another workspace.
         """
         now = self._clock.now()
-        expires_at = end_of_key(new.expires_at, now=now, settings=self._settings)
+        expires_at = end_of_credential(new.expires_at, now=now, settings=self._settings)
         scopes.require_grantable(roles=new.roles, permissions=new.permissions, workspace_id=new.workspace_id)
         actor = self._session.scope.actor
         principal_type, principal_id = _principal_of(actor.chain[-1] if actor.chain else actor.id)
@@ -192,6 +211,16 @@ class IdentityService(AccountService):
         await self.store_key(key, credential)
         return credential.text
 
+    async def _registrable(self, account_id: UUID, /, *, workspace_id: UUID, scopes: KeyScopes) -> ServiceAccount:
+        """Give a service account whose rights the caller holds: whoever proves to be it has all of them."""
+        account = await self.get_service_account(account_id, workspace_id=workspace_id)
+        maker = await self._maker(self._session.scope.actor)
+        if maker is not None and maker.delegated:
+            raise delegated_for_another()
+        name = format_id(Prefix.SERVICE_ACCOUNT, account.service_account_id)
+        await scopes.require_bound_grantable(principal_id=name, workspace_id=workspace_id)
+        return account
+
     async def _maker(self, actor: Actor) -> ApiKey | None:
         """Find the key that the actor comes with, if it is one."""
         if actor.type is not ActorType.API_KEY:
@@ -246,21 +275,17 @@ class IdentityService(AccountService):
         key, verifier = found
         return key.as_of(self._clock.now()) if self._hasher.matches(credential.text, verifier) else None
 
-    async def touch_keys(self, used: dict[UUID, datetime]) -> None:
-        """Note last uses, in one statement."""
-        await repository.touch_keys(self._session, used)
-
-
-def end_of_key(wanted: datetime | None, *, now: datetime, settings: IdentitySettings) -> datetime:
-    """Say when a credential made now ends: as wanted, else by default; raises `expiry_past`, `expiry_too_far`."""
-    if wanted is None:
-        return now + timedelta(days=settings.key_days)
-    if wanted <= now:
-        raise expiry_in_the_past()
-    latest = now + timedelta(days=settings.max_key_days)
-    if wanted > latest:
-        raise expiry_too_far(latest, settings.max_key_days)
-    return wanted
+    async def note_uses(self, used: dict[str, datetime]) -> None:
+        """Note when credentials were last used, by their ids: one statement for each kind."""
+        kinds = (
+            (Prefix.KEY, repository.touch_keys),
+            (Prefix.CERTIFICATE, repository.touch_certificates),
+            (Prefix.SIGNING_KEY, repository.touch_signing_keys),
+        )
+        for prefix, touch in kinds:
+            of_kind = {parse_id(prefix, name): at for name, at in used.items() if name.startswith(f"{prefix.value}_")}
+            if of_kind:
+                await touch(self._session, of_kind)
 
 
 def _principal_of(principal_id: str) -> tuple[PrincipalType, str]:

@@ -93,7 +93,7 @@ async def _rotate(unit: Unit, key: str, body: RotationBody, workspace_id: UUID |
         parse_id(Prefix.KEY, key),
         workspace_id=workspace_id,
         grace=timedelta(hours=body.grace_hours),
-        scopes=unit.grantor,
+        scopes=await unit.grantor(),
     )
     unit.resource_id = format_id(Prefix.KEY, made.key_id)
     return NewKeyAnswer(**render(made).model_dump(), secret=secret)
