@@ -18,6 +18,7 @@ from tenantry.client.resources.images import Images
 from tenantry.client.resources.jobs import Jobs
 from tenantry.client.resources.notifications import NotificationChannels
 from tenantry.client.resources.people import Groups, Members, Roles
+from tenantry.client.resources.proofs import Certificates, SigningKeys
 from tenantry.client.resources.tenants import Tenants
 from tenantry.client.resources.workspaces import Workspaces
 from tenantry.client.retries import RetryPolicy
@@ -38,6 +39,8 @@ class Surface(Resource[T]):
         self.tenants = Tenants(transport)
         self.workspaces = Workspaces(transport)
         self.service_accounts = ServiceAccounts(transport)
+        self.certificates = Certificates(transport)
+        self.signing_keys = SigningKeys(transport)
         self.keys = Keys(transport)
         self.roles = Roles(transport)
         self.bindings = Bindings(transport)

@@ -160,6 +160,26 @@ class Key(TypedDict, total=False):
     secret: str
 
 
+class RegisteredCertificate(TypedDict, total=False):
+    """`fingerprint`: SHA-256 of the certificate (DER), hexadecimal."""
+
+    id: str
+    service_account: str
+    fingerprint: str
+    subject: str
+    not_after: str
+    status: str
+
+
+class RegisteredSigningKey(TypedDict, total=False):
+    id: str
+    keyid: str
+    service_account: str
+    public_key: str
+    expires_at: str
+    status: str
+
+
 class Role(TypedDict, total=False):
     slug: str
     built_in: bool

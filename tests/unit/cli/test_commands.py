@@ -1,7 +1,10 @@
+import base64
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,3 +260,22 @@ def test_a_server_that_is_away_is_told_with_its_remedy(
     result = tenantry("whoami")
     assert result.exit_code == 7
     assert "tenantry up" in result.stderr
+
+
+def test_a_certificate_and_the_public_half_of_a_key_are_registered_from_files(
+    api: "Api", tenantry: "Run", tmp_path: "Path"
+) -> None:
+    place = f"{WS}/service-accounts/svc_1"
+    api.on("POST", f"{place}/certificates", {"id": "crt_1"}, 201)
+    api.on("POST", f"{place}/signing-keys", {"id": "sgk_1"}, 201)
+    file = tmp_path / "robot.pem"
+    file.write_text("a certificate")
+    assert tenantry("certificate", "register", "svc_1", str(file)).exit_code == 0
+    assert api.to("POST", f"{place}/certificates").json == {"certificate_pem": "a certificate"}
+    assert "public_key_expected" in tenantry("signing-key", "register", "svc_1", str(file)).stderr
+    public = Ed25519PrivateKey.generate().public_key()
+    file.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    assert tenantry("signing-key", "register", "svc_1", str(file)).exit_code == 0
+    sent = api.to("POST", f"{place}/signing-keys").json
+    assert sent == {"public_key": base64.b64encode(public.public_bytes_raw()).decode()}
+    assert tenantry("signing-key", "register", "svc_1", str(tmp_path / "none")).exit_code == 2

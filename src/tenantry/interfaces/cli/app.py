@@ -16,6 +16,7 @@ from tenantry.interfaces.cli.commands import (
     notification,
     overlays,
     people,
+    proofs,
     tenant,
     workspace,
 )
@@ -65,7 +66,8 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_options)
-    for module in (login, tenant, workspace, overlays, access, people, grants, job, image, notification, audit):
+    rooms = (login, tenant, workspace, overlays, access, proofs, people, grants, job, image, notification, audit)
+    for module in rooms:
         module.register(app)
     return app
 

@@ -256,7 +256,7 @@ class Admission:
         find = self._directory.find if credential.kind is ScopeKind.TENANT else self._directory.find_by_workspace
         placement = await find(credential.scope_id) if credential.scope_id else None
         if placement is None and not credential.region:
-            raise credential_refused()
+            return PLATFORM_TENANT, next(iter(self._cells))
         cell = self._cells.get(placement.region if placement else credential.region)
         if placement is None or placement.status in (TenantStatus.PENDING, TenantStatus.ERASED):
             return PLATFORM_TENANT, cell
