@@ -3,7 +3,7 @@
 from tenantry.foundation.database.migrations.fencing import drop, fence, open_to, run
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0010"
 
 _TABLES = (
     """create table tenantry.notification_channels (
