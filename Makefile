@@ -26,6 +26,7 @@ up: $(READY) ## run the server in the foreground
 
 test: $(READY) ## run all tests, installing the Debian packages they need where it may; ARGS=... goes to pytest
 	@scripts/packages.sh
+	@scripts/oidc-provider.sh
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(READY) ## lint, format, types, contracts, architecture, lock

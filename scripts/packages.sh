@@ -6,6 +6,8 @@ missing=()
 [ -x /usr/bin/python3 ] || missing+=(python3-minimal) # what runs inside sandboxes, which see /usr and not .venv
 command -v bwrap >/dev/null || missing+=(bubblewrap)
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v chromium >/dev/null || missing+=(chromium) # logs in at the identity provider, as people do
+command -v npm >/dev/null || missing+=(npm)           # brings that identity provider
 command -v ps >/dev/null || missing+=(procps) # tests look at what a process shows of itself
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -31,6 +31,11 @@ def _tenant(_grounds: Grounds) -> dict[str, Any]:
     return {"name": slug, "slug": slug, "plan": "free", "region": "us", "owner": owner}
 
 
+def provider_example() -> dict[str, Any]:
+    """A provider that nobody asks."""
+    return {"slug": _slug(), "name": "Corporation", "issuer": "https://issuer.example", "client_id": "tenantry"}
+
+
 _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "tenants.TenantBody": _tenant,
     "tenants.TenantChanges": lambda _: {"name": f"changed {_slug()}"},
@@ -69,6 +74,12 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "approvals.ApproveBody": lambda _: {"comment": "yes"},
     "approvals.RejectBody": lambda _: {"comment": "no"},
     "jobs.JobBody": lambda _: {"command": ["true"]},
+    "auth.CodeBody": lambda _: {"code": "none", "code_verifier": "v" * 43},
+    "auth.RefreshBody": lambda _: {"refresh_token": "none"},
+    "auth.LogoutBody": lambda _: {},
+    "identity_providers.ProviderBody": lambda _: provider_example(),
+    "identity_providers.ProviderChanges": lambda _: {"name": f"changed {_slug()}"},
+    "invitations.InvitationBody": lambda _: {"email": f"{_slug()}@example.com", "role": "viewer"},
     "me.Question": lambda _: {"permission": "job:read"},
 }
 

@@ -5,7 +5,7 @@ import io
 import json
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -37,6 +37,9 @@ KINDS: Final = {
     "channel": Prefix.NOTIFICATION_CHANNEL,
     "grant": Prefix.GRANT,
     "approval": Prefix.APPROVAL,
+    "provider": Prefix.PROVIDER,
+    "login": Prefix.LOGIN,
+    "invitation": Prefix.INVITATION,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal"})
@@ -104,6 +107,7 @@ async def make_world(installation: Installation, make_tenant: MakeTenant) -> Wor
         for grounds in (us, eu, neighbour):
             for workspace in (grounds.own, grounds.sibling):
                 await _add_content(parts, grounds, workspace)
+            await _add_login(parts, grounds)
             grounds.gone[grounds.own, "image"] = await _add_image(parts, grounds, grounds.own, "gone")
     for grounds in (us, eu, neighbour):
         grounds.delete(f"/workspaces/{grounds.own}/images/{grounds.gone[grounds.own, 'image']}")
@@ -123,6 +127,8 @@ def _furnish(tenant: Tenant) -> Grounds:
     for place, path in ((WHOLE_TENANT, f"/tenants/{tenant.id}"), *((ws, f"/workspaces/{ws}") for ws in (own, sibling))):
         _add_role_and_group(grounds, place, path)
         _add_channels(grounds, place, path)
+        _add_invitations(grounds, place, path)
+    _add_providers(grounds, f"/tenants/{tenant.id}")
     members = tenant.owner.get(f"/tenants/{tenant.id}/members").json()["items"]
     grounds.things[WHOLE_TENANT, "member"] = members[0]["id"]
     grounds.things[WHOLE_TENANT, "operation"] = _called_off_move(grounds)
@@ -134,6 +140,20 @@ def _furnish(tenant: Tenant) -> Grounds:
         _bound_actor(grounds),
     ]
     return grounds
+
+
+def _add_invitations(grounds: Grounds, place: str, path: str) -> None:
+    body = {"email": f"{secrets.token_hex(5)}@example.com", "role": "viewer"}
+    grounds.things[place, "invitation"] = grounds.post(f"{path}/invitations", body)["id"]
+
+
+def _add_providers(grounds: Grounds, path: str) -> None:
+    body = {"name": "Corporation", "issuer": "https://issuer.example", "client_id": "tenantry"}
+    made = [
+        grounds.post(f"{path}/identity-providers", {**body, "slug": f"p-{secrets.token_hex(5)}"})["id"] for _ in "ab"
+    ]
+    grounds.things[WHOLE_TENANT, "provider"], grounds.gone[WHOLE_TENANT, "provider"] = made
+    grounds.delete(f"{path}/identity-providers/{made[1]}")
 
 
 def _called_off_move(grounds: Grounds) -> str:
@@ -258,6 +278,21 @@ async def _add_content(parts: Parts, grounds: Grounds, workspace: str) -> None:
     grounds.things[workspace, "image"] = await _add_image(parts, grounds, workspace, "base")
 
 
+async def _add_login(parts: Parts, grounds: Grounds) -> None:
+    """Let the tenant's owner be in, by its provider."""
+    scope, login_id = replace(_scope(grounds, grounds.own), workspace_id=None), new_id()
+    async with parts.cells.session(scope) as session:
+        await session.execute(
+            """insert into logins (tenant_id, login_id, user_id, provider_id, kind, auth_time, created_at, last_seen_at,
+                   expires_at) values ($1, $2, $3, $4, 'program', now(), now(), now(), now() + interval '1 day')""",
+            scope.tenant_id,
+            login_id,
+            parse_id(Prefix.USER, grounds.things[WHOLE_TENANT, "member"]),
+            parse_id(Prefix.PROVIDER, grounds.things[WHOLE_TENANT, "provider"]),
+        )
+    grounds.things[WHOLE_TENANT, "login"] = format_id(Prefix.LOGIN, login_id)
+
+
 async def _add_image(parts: Parts, grounds: Grounds, workspace: str, name: str) -> str:
     scope, image_id = _scope(grounds, workspace), new_id()
     async with parts.cells.session(scope) as session:
@@ -298,7 +333,10 @@ def _bound_actor(grounds: Grounds) -> Actor:
 
 
 _NOTICES: Final = ("notification-channels", "notification-deliveries")
-_OF_TENANT: Final = ("members", "keys", "bindings", "roles", "groups", *_NOTICES)
+_OF_TENANT: Final = (
+    *("members", "keys", "bindings", "roles", "groups", "identity-providers", "invitations"),
+    *_NOTICES,
+)
 _OF_WORKSPACE: Final = (
     "keys",
     "bindings",
@@ -310,6 +348,7 @@ _OF_WORKSPACE: Final = (
     "groups",
     "grants",
     "approvals",
+    "invitations",
     *_NOTICES,
 )
 

@@ -19,6 +19,8 @@ from tenantry.interfaces.api.routing import PREFIX, Mark, Reach, RouteSpec
 
 # Queries without which a route would not end, or not begin.
 _QUERIES: Final = {"/workspaces/{ws}/jobs/{job}/logs": "?follow=false"}
+_ASKING: Final = frozenset({"/auth/login", "/auth/callback"})
+"""What anybody may ask, and nobody without saying whom about."""
 _MALFORMED: Final = "not-an-id"
 _THINGS: Final = KINDS.keys() | SLUGS
 
@@ -180,6 +182,10 @@ def _held(spec: RouteSpec, actor: Actor, varied: str, variant: str) -> frozenset
 
 def _passed(spec: RouteSpec) -> Verdict:
     """What proves that the guard let it through, without doing anything."""
+    if spec.path in _ASKING:
+        return Verdict(422, "invalid_request")
+    if spec.needs is Mark.PUBLIC and spec.method != "GET":
+        return _STOPPED
     if spec.needs is Mark.PUBLIC or spec.method == "GET":
         return Verdict(spec.status)
     if spec.raw_body:

@@ -31,8 +31,12 @@ _REFERENCES: Final = {
 }
 # Words that name things of a tenant; a field called so must stand above.
 _NOUNS: Final = frozenset(prefix.name.lower() for prefix in Prefix) | {"principal", "group"}
-_NOT_REFERENCES: Final = {("jobs.JobBody", "artifacts")}
-"""Patterns of paths inside the sandbox."""
+_NOT_REFERENCES: Final = {
+    ("jobs.JobBody", "artifacts"),
+    ("identity_providers.ProviderBody", "client_id"),
+    ("identity_providers.ProviderChanges", "client_id"),
+}
+"""Patterns of paths inside the sandbox; names that identity providers give."""
 _NEVER_ASSIGNED: Final = {
     "id": "ten_00000000000000000000000000",
     "tenant_id": "ten_00000000000000000000000000",
@@ -173,6 +177,13 @@ def test_nothing_can_be_assigned_that_a_body_does_not_list(name: str, world: Wor
     assert not faults, "\n".join(faults)
 
 
+_LISTED: Final[dict[str, dict[str, Any]]] = {
+    "inputs": {"path": "a", "content_base64": ""},
+    "rules": {"claim": "groups", "contains": "admins", "role": "viewer"},
+}
+"""An element of each list of objects."""
+
+
 def _with(
     body: dict[str, Any], path: tuple[str, ...], field: str, value: object, model: type[BaseModel]
 ) -> dict[str, Any]:
@@ -180,6 +191,6 @@ def _with(
     if not path:
         return {**body, field: value}
     present = body.get(path[0], {})
-    if path[0] == "inputs":
-        return {**body, path[0]: [_with({"path": "a", "content_base64": ""}, path[1:], field, value, model)]}
+    if path[0] in _LISTED:
+        return {**body, path[0]: [_with(_LISTED[path[0]], path[1:], field, value, model)]}
     return {**body, path[0]: _with(dict(present), path[1:], field, value, model)}

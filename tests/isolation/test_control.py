@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 from tests.conftest import MakeTenant, Tenant
-from tests.isolation.bodies import JSON, body_of
+from tests.isolation.bodies import JSON, body_of, provider_example
 from tests.isolation.grounds import WHOLE_TENANT, World
 from tests.isolation.matrix import own_values, target_of
 from tests.isolation.wire import Answer, Wire
@@ -18,8 +18,10 @@ from tenantry.interfaces.api.routing import RouteSpec
 
 pytestmark = pytest.mark.xdist_group("isolation")
 
-# An import takes a tenant of another installation: tests/integration/tenancy has both.
-_CHANGING = [spec for spec in ALL_ROUTES if spec.method != "GET" and spec.path != "/tenants/import"]
+# An import takes a tenant of another installation: tests/integration/tenancy has both. Tokens and logout take a login:
+# tests/integration/logins.
+_ELSEWHERE = ("/tenants/import", "/auth/token", "/auth/refresh", "/auth/logout")
+_CHANGING = [spec for spec in ALL_ROUTES if spec.method != "GET" and spec.path not in _ELSEWHERE]
 
 
 def _fresh(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> tuple[dict[str, str], str | None]:
@@ -53,6 +55,8 @@ def _fresh_thing(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict
         path = f"/workspaces/{grounds.own}" if "ws" in spec.parameters else f"/tenants/{grounds.tenant.id}"
         wanted = {"name": secrets.token_hex(8), "kind": "webhook", "address": "https://hooks.invalid/", "topics": ["*"]}
         values[last] = grounds.post(f"{path}/notification-channels", wanted)["id"]
+    elif last == "provider":
+        values[last] = grounds.post(f"/tenants/{grounds.tenant.id}/identity-providers", provider_example())["id"]
     elif last == "environment":
         body = {"slug": f"e-{secrets.token_hex(4)}", "kind": "dev"}
         values[last] = grounds.tenant.owner.post(f"/workspaces/{grounds.own}/environments", json=body).json()["slug"]
@@ -115,7 +119,8 @@ def test_whoever_may_can(spec: RouteSpec, world: World, wire: Wire, make_tenant:
 def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) -> None:
     for grounds in (world.us, world.eu, world.neighbour):
         kinds = {"key", "binding", "account", "job", "artifact", "image", "environment", "role", "group", "principal"}
-        kinds |= {"channel"}
+        kinds |= {"channel", "invitation"}
         assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
         kinds = {"key", "binding", "operation", "export", "role", "group", "principal", "member", "channel"}
+        kinds |= {"invitation", "provider", "login"}
         assert {kind for place, kind in grounds.things if place == WHOLE_TENANT} == kinds

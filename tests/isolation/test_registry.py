@@ -16,8 +16,9 @@ from tenantry.interfaces.api.routing import Mark, Reach, RouteRegistry, RouteSpe
 pytestmark = pytest.mark.xdist_group("isolation")
 
 # The only doors without a credential, and those that ask for nothing but one: another needs a line here, and a reason.
-_PUBLIC = {"/health", "/readiness", "/readyz", "/metrics"}
-_AUTHENTICATED = {"/me", "/explain"}
+_LOGIN = {"/auth/login", "/auth/callback", "/auth/token", "/auth/refresh"}
+_PUBLIC = {"/health", "/readiness", "/readyz", "/metrics"} | _LOGIN
+_AUTHENTICATED = {"/me", "/explain", "/auth/logout"}
 # Lists that show what the caller may see, instead of asking for one place.
 _NARROWED = {"/workspaces": Reach.ANYWHERE, "/audit": Reach.EITHER}
 

@@ -44,6 +44,7 @@ from tenantry.engines.envelope.key_file import KeyFile
 from tenantry.entrypoints.addresses import Addresses, addresses_of
 from tenantry.entrypoints.declared import make_declared
 from tenantry.entrypoints.granted import GrantFollower
+from tenantry.entrypoints.logins import Logins, make_logins
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
 from tenantry.entrypoints.stores import open_stores
@@ -275,13 +276,8 @@ def make_runtime(parts: Parts) -> Runtime:
     hasher = KeyHasher(parts.secrets.pepper)
     plans = load_plans(settings.plans_file)
     overlays = load_catalogue(plans=plans, slos_file=settings.slos_file, labels_file=settings.labels_file)
-    admission = Admission(
-        cells=parts.cells,
-        directory=parts.directory,
-        hasher=hasher,
-        clock=clock,
-        readers=(CertificateReader(), SignatureReader()),
-    )
+    logins = _logins(parts, hasher)
+    admission = _admission(parts, hasher, logins)
     registry = _registry(parts, plans=plans, overlays=overlays, hasher=hasher)
     return Runtime(
         settings=settings,
@@ -311,6 +307,9 @@ def make_runtime(parts: Parts) -> Runtime:
         overlays=overlays,
         usage_sources=(UserCount(), StoredContent()),
         hasher=hasher,
+        flows=logins.flows,
+        desk=logins.desk,
+        keyrings=parts.keyrings,
         trails=_trails(parts),
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,
@@ -319,6 +318,28 @@ def make_runtime(parts: Parts) -> Runtime:
         news=JobNews(parts.cells),
         caches=parts.caches,
         vouchers=parts.vouchers,
+    )
+
+
+def _admission(parts: Parts, hasher: KeyHasher, logins: Logins) -> Admission:
+    return Admission(
+        cells=parts.cells,
+        directory=parts.directory,
+        hasher=hasher,
+        clock=parts.clock,
+        readers=(logins.reader, CertificateReader(), SignatureReader()),
+    )
+
+
+def _logins(parts: Parts, hasher: KeyHasher) -> Logins:
+    return make_logins(
+        cells=parts.cells,
+        directory=parts.directory,
+        keyrings=parts.keyrings,
+        hasher=hasher,
+        secrets=parts.secrets,
+        settings=parts.settings.identity,
+        clock=parts.clock,
     )
 
 

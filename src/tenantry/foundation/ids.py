@@ -44,6 +44,9 @@ class Prefix(StrEnum):
     OPERATION = "opn"
     NOTIFICATION_CHANNEL = "nch"
     DELIVERY = "dlv"
+    PROVIDER = "idp"
+    LOGIN = "lgn"
+    INVITATION = "inv"
 
 
 def new_id() -> UUID:

@@ -50,6 +50,15 @@ def _domain(name: str | None) -> str | None:
     return plain
 
 
+def _origin(url: str | None) -> str | None:
+    """Accept an origin alone: what is put behind it must not depend on how it was written."""
+    if url is None or re.fullmatch(
+        r"https://[a-z0-9.-]+(:\d{1,5})?|http://(127\.0\.0\.1|localhost|\[::1\]):\d{1,5}", url
+    ):
+        return url
+    raise ValueError("https://host[:port] without a path; http on loopback alone")
+
+
 class ServerSettings(_Frozen):
     """The HTTP server."""
 
@@ -57,6 +66,8 @@ class ServerSettings(_Frozen):
     """Address to listen on; on anything but loopback only with TLS, its own or a proxy's."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one and prints it."""
+    public_url: Annotated[str | None, AfterValidator(_origin)] = None
+    """How browsers reach it, `https://tenantry.example.com`: where logins come back to. None: loopback only."""
     base_domain: Annotated[str | None, AfterValidator(_domain)] = None
     """With `tenants.example.com`, `acme.tenants.example.com` names the tenant `acme`; none: Host names no tenant."""
     tls_certificate: Path | None = None
@@ -182,6 +193,27 @@ class AuditSettings(_Frozen):
     """Events of one tenant that may wait; beyond it its requests are refused with 503 rather than go unrecorded."""
 
 
+class IdentitySettings(_Frozen):
+    """What programs prove themselves by, and logins of people by OpenID Connect."""
+
+    allow_private_issuers: bool = False
+    """Let providers lie on this machine or in private networks, on loopback also by http: for tests and laptops."""
+    web_login_hours: int = Field(default=12, ge=1, le=168)
+    """How long a login of the console holds."""
+    refresh_days: int = Field(default=7, ge=7, le=30)
+    """How long a refresh token waits for its use; a program's login as a whole holds 30 days at most."""
+    key_days: int = Field(default=90, ge=1, le=3660)
+    """How long an API key or signing key holds that names no end of its own."""
+    max_key_days: int = Field(default=366, ge=1, le=3660)
+    """How far ahead that end may lie."""
+
+    @model_validator(mode="after")
+    def _default_within_the_most(self) -> Self:
+        if self.key_days > self.max_key_days:
+            raise ValueError("key_days is more than max_key_days")
+        return self
+
+
 class TenancySettings(_Frozen):
     """What is kept of tenants that leave, and how long."""
 
@@ -224,21 +256,6 @@ class NotificationSettings(_Frozen):
         return self
 
 
-class IdentitySettings(_Frozen):
-    """What programs prove themselves by, and how long."""
-
-    key_days: int = Field(default=90, ge=1, le=3660)
-    """How long an API key or signing key holds that names no end of its own."""
-    max_key_days: int = Field(default=366, ge=1, le=3660)
-    """How far ahead that end may lie."""
-
-    @model_validator(mode="after")
-    def _default_within_the_most(self) -> Self:
-        if self.key_days > self.max_key_days:
-            raise ValueError("key_days is more than max_key_days")
-        return self
-
-
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
@@ -271,9 +288,9 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     jobs: JobSettings = JobSettings()
     audit: AuditSettings = AuditSettings()
+    identity: IdentitySettings = IdentitySettings()
     tenants: TenancySettings = TenancySettings()
     notifications: NotificationSettings = NotificationSettings()
-    identity: IdentitySettings = IdentitySettings()
     plans_file: Path | None = None
     """The operator's plan catalogue; none: the one shipped."""
     slos_file: Path | None = None

@@ -2,7 +2,16 @@
 
 from datetime import datetime
 
-from tenantry.foundation.errors import Conflict, Denied, Invalid, NotFound, Precondition, Unauthenticated
+from tenantry.foundation.errors import (
+    Conflict,
+    Denied,
+    Exhausted,
+    Invalid,
+    NotFound,
+    Precondition,
+    Unauthenticated,
+    Unavailable,
+)
 
 
 def credential_refused() -> Unauthenticated:
@@ -43,6 +52,10 @@ def key_not_found() -> NotFound:
 
 def name_taken(name: str) -> Conflict:
     return Conflict("name_taken", f"a service account named {name!r} exists here", layer="identity", field="name")
+
+
+def user_exists() -> Conflict:
+    return Conflict("user_exists", "this user exists here already", layer="identity", field="user_id")
 
 
 def expiry_in_the_past() -> Invalid:
@@ -140,4 +153,111 @@ def credentials_disagree() -> Invalid:
         "credentials_disagree",
         "the request shows two credentials of different principals: send one",
         layer="identity",
+    )
+
+
+def provider_not_found() -> NotFound:
+    return NotFound("not_found", "no such identity provider", layer="identity")
+
+
+def provider_taken(slug: str) -> Conflict:
+    return Conflict("provider_taken", f"an identity provider {slug!r} exists here", layer="identity", field="slug")
+
+
+def sso_not_in_plan(plan: str) -> Denied:
+    return Denied(
+        "plan_without_sso",
+        f"the plan {plan} has no identity providers of one's own: they come with the feature sso",
+        layer="identity",
+        allow_with=("a plan with the feature sso",),
+    )
+
+
+def issuer_invalid(reason: str) -> Invalid:
+    return Invalid("issuer_invalid", f"issuer: {reason}", layer="identity", field="issuer")
+
+
+def redirect_refused() -> Invalid:
+    return Invalid(
+        "redirect_refused",
+        "redirect: a path of this server, a loopback address by number, or one that the provider's redirects name",
+        layer="identity",
+        field="redirect",
+    )
+
+
+def challenge_required() -> Invalid:
+    return Invalid(
+        "challenge_required",
+        "code_challenge: programs send one, with code_challenge_method=S256 (RFC 7636)",
+        layer="identity",
+        field="code_challenge",
+    )
+
+
+def login_unavailable() -> NotFound:
+    """Say the same for an unknown tenant, one without providers, and an unknown or disabled provider."""
+    return NotFound(
+        "login_unavailable",
+        "no such tenant, or no such provider there: its administrator can tell both names",
+        layer="identity",
+    )
+
+
+def login_refused() -> Unauthenticated:
+    """Say the same for whatever was wrong with a login: the difference is in the tenant's audit trail."""
+    return Unauthenticated("login_refused", "this login is unknown, used or expired: begin anew", layer="identity")
+
+
+def provider_declined(reason: str) -> Denied:
+    return Denied("provider_declined", f"the identity provider declined: {reason}", layer="identity", reason=reason)
+
+
+def no_membership() -> Denied:
+    return Denied(
+        "no_membership",
+        "you are known there, but no rule and no invitation of this tenant gives you a role: ask its administrator",
+        layer="identity",
+        allow_with=("a claim rule", "an invitation to your verified address"),
+    )
+
+
+def issuer_unreachable(what: str) -> Unavailable:
+    return Unavailable("issuer_unreachable", f"the identity provider {what}", layer="identity")
+
+
+def issuer_unusable(what: str) -> Denied:
+    """Refuse what a provider answered: it is not ours to repeat, and not to trust."""
+    return Denied("issuer_unusable", f"the identity provider {what}", layer="identity")
+
+
+def flows_exhausted(limit: int, retry_after: int) -> Exhausted:
+    return Exhausted(
+        "logins_under_way",
+        "too many logins were begun and not finished: wait, then begin anew",
+        layer="identity",
+        limit=limit,
+        retry_after=retry_after,
+    )
+
+
+def member_not_found() -> NotFound:
+    return NotFound("not_found", "no such member", layer="identity")
+
+
+def login_not_found() -> NotFound:
+    return NotFound("not_found", "no such login", layer="identity")
+
+
+def no_login() -> Invalid:
+    return Invalid("no_login", "this credential belongs to no login: an API key is revoked", layer="identity")
+
+
+def invitation_not_found() -> NotFound:
+    return NotFound("not_found", "no such invitation", layer="identity")
+
+
+def invitation_taken() -> Conflict:
+    return Conflict(
+        "invitation_taken", "this address is invited with this role already", layer="identity", field="email"
     )

@@ -1,4 +1,7 @@
-"""Tables of identity; the revision 0004 makes them, 0007 the delegated keys, 0010 what programs prove themselves by."""
+"""Tables of identity.
+
+The revision 0004 makes them, 0007 the delegated keys, 0009 what logins need, 0010 what programs prove themselves by.
+"""
 
 from typing import Any
 
@@ -9,6 +12,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKeyConstraint,
+    Index,
     LargeBinary,
     Table,
     Text,
@@ -16,6 +20,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from tenantry.foundation.database.tables import CELL
 
@@ -115,4 +120,106 @@ signing_keys = _of_an_account(
     Column("public_key", LargeBinary, nullable=False),
     Column("expires_at", _MOMENT, nullable=False),
     unique="public_key",
+)
+identity_providers = Table(
+    "identity_providers",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("provider_id", Uuid, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("slug", "name", "issuer", "client_id")),
+    Column("sealed_secret", LargeBinary),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("rules", JSONB, nullable=False),
+    Column("redirects", ARRAY(Text), nullable=False),
+    Column("accepts_invitations", Boolean, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("created_by", Text, nullable=False),
+    UniqueConstraint("tenant_id", "slug"),
+    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+)
+logins = Table(
+    "logins",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("login_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, nullable=False),
+    Column("provider_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("lookup", LargeBinary),
+    Column("verifier", LargeBinary),
+    *(Column(name, _MOMENT, nullable=False) for name in ("auth_time", "created_at", "last_seen_at", "expires_at")),
+    Column("revoked_at", _MOMENT),
+    Column("revoked_reason", Text),
+    UniqueConstraint("tenant_id", "lookup"),
+    Index("logins_user", "tenant_id", "user_id"),
+    ForeignKeyConstraint(
+        ["tenant_id", "user_id"], ["tenantry.users.tenant_id", "tenantry.users.user_id"], ondelete="CASCADE"
+    ),
+)
+login_flows = Table(
+    "login_flows",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("flow_id", Uuid, primary_key=True),
+    Column("provider_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    Column("browser", LargeBinary, nullable=False),
+    Column("redirect", Text, nullable=False),
+    *(Column(name, Text) for name in ("challenge", "client_state", "ip")),
+    *(Column(name, _MOMENT, nullable=False) for name in ("created_at", "expires_at")),
+    Column("used_at", _MOMENT),
+    Column("login_id", Uuid),
+    Column("code", LargeBinary),
+    Column("code_used_at", _MOMENT),
+    UniqueConstraint("tenant_id", "state"),
+    UniqueConstraint("tenant_id", "code"),
+    Index("login_flows_expiry", "tenant_id", "expires_at"),
+    ForeignKeyConstraint(
+        ["tenant_id", "provider_id"],
+        ["tenantry.identity_providers.tenant_id", "tenantry.identity_providers.provider_id"],
+        ondelete="CASCADE",
+    ),
+    ForeignKeyConstraint(
+        ["tenant_id", "login_id"], ["tenantry.logins.tenant_id", "tenantry.logins.login_id"], ondelete="CASCADE"
+    ),
+)
+refresh_tokens = Table(
+    "refresh_tokens",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("token_id", Uuid, primary_key=True),
+    Column("login_id", Uuid, nullable=False),
+    Column("lookup", LargeBinary, nullable=False),
+    Column("verifier", LargeBinary, nullable=False),
+    *(Column(name, _MOMENT, nullable=False) for name in ("created_at", "expires_at")),
+    Column("used_at", _MOMENT),
+    UniqueConstraint("tenant_id", "lookup"),
+    Index("refresh_tokens_login", "tenant_id", "login_id"),
+    ForeignKeyConstraint(
+        ["tenant_id", "login_id"], ["tenantry.logins.tenant_id", "tenantry.logins.login_id"], ondelete="CASCADE"
+    ),
+)
+invitations = Table(
+    "invitations",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("invitation_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid),
+    *(Column(name, Text, nullable=False) for name in ("email", "role", "status", "created_by")),
+    *(Column(name, _MOMENT, nullable=False) for name in ("created_at", "expires_at")),
+    Column("accepted_at", _MOMENT),
+    Column("accepted_by", Uuid),
+    Index("invitations_email", "tenant_id", "email"),
+    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(
+        ["tenant_id", "workspace_id"],
+        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
+        ondelete="CASCADE",
+    ),
+    ForeignKeyConstraint(
+        ["tenant_id", "accepted_by"], ["tenantry.users.tenant_id", "tenantry.users.user_id"], ondelete="CASCADE"
+    ),
 )

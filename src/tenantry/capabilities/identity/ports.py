@@ -1,9 +1,10 @@
-"""What identity needs of a higher room, handed in by whoever builds the service."""
+"""What identity needs of a higher room or of the world, handed in by whoever builds the service."""
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 from uuid import UUID
 
-from tenantry.capabilities.identity.types import ServiceAccount
+from tenantry.capabilities.identity.types import GivenRole, IssuerMetadata, Redemption, ServiceAccount
 
 
 class KeyScopes(Protocol):
@@ -25,4 +26,56 @@ class RegistrableAccount(Protocol):
 
     async def __call__(self, account_id: UUID, /, *, workspace_id: UUID, scopes: KeyScopes) -> ServiceAccount:
         """Raise NotFound, Invalid `delegated_for_another`, Denied `grant_exceeds_own`."""
+        ...
+
+
+class Memberships(Protocol):
+    """Writes what claims and invitations give, in the session's transaction; `access` implements it."""
+
+    async def replace(self, *, user_id: UUID, source: str, roles: Sequence[GivenRole]) -> None:
+        """Make the roles that this source gives the user exactly these.
+
+        A role or workspace that is no more is passed over; what others gave stays.
+        """
+        ...
+
+    async def withdraw(self, *, source: str) -> None:
+        """Take away what this source gave to anybody."""
+        ...
+
+    async def holds_any(self, *, user_id: UUID) -> bool:
+        """Say whether the user has any role in this tenant, whoever gave it."""
+        ...
+
+
+class Issuers(Protocol):
+    """Speaks with identity providers.
+
+    Raises Unavailable `issuer_unreachable`, Denied `issuer_unusable` for an answer that cannot be trusted, and Denied
+    `address_refused` for an address that is not to be asked.
+    """
+
+    async def metadata(self, issuer: str) -> IssuerMetadata:
+        """Read the discovery document, kept for some minutes."""
+        ...
+
+    async def keys(self, metadata: IssuerMetadata, *, anew: bool = False) -> Sequence[Mapping[str, Any]]:
+        """Read the issuer's public keys (JWKS), kept for some minutes; `anew` asks again, within bounds."""
+        ...
+
+    async def redeem(
+        self,
+        metadata: IssuerMetadata,
+        *,
+        client_id: str,
+        secret: str | None,
+        code: str,
+        verifier: str,
+        callback: str,
+    ) -> Redemption:
+        """Exchange an authorization code."""
+        ...
+
+    async def userinfo(self, metadata: IssuerMetadata, *, access_token: str) -> Mapping[str, Any]:
+        """Read what the issuer says of the user beside the id token; empty where it has no such endpoint."""
         ...

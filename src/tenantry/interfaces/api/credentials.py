@@ -1,4 +1,4 @@
-"""What a request shows of who it is: an API key, a client certificate, a signature."""
+"""What a request shows of who it is: a key or token, a login's cookie, a client certificate, a signature."""
 
 import hashlib
 from typing import Final
@@ -9,6 +9,7 @@ from starlette.requests import Request
 from tenantry.capabilities.access.service import CERTIFICATE, SIGNATURE, Presented
 from tenantry.capabilities.access.types import Caller
 from tenantry.foundation.errors import Invalid, Unauthenticated
+from tenantry.interfaces.api import cookies
 from tenantry.interfaces.api.bodies import StrictRequest
 from tenantry.interfaces.api.context import named_workspace
 from tenantry.interfaces.api.protocol import CLIENT_CERTIFICATE, TLS
@@ -30,11 +31,20 @@ async def admit(request: StrictRequest, *, spec: RouteSpec, runtime: Runtime, ip
 
 
 def presented(request: Request, runtime: Runtime) -> Presented:
-    """Take the one credential; raises Unauthenticated without one, Invalid where two could disagree."""
+    """Take the one credential; raises Unauthenticated without one, Invalid where two could disagree.
+
+    A cookie counts for changes only together with what a page of ours shows (Denied `csrf_refused`).
+    """
     if request.scope["query_string"] and not _CREDENTIAL_NAMES.isdisjoint(request.query_params):
         raise Invalid("credential_in_query", "a credential in an address ends up in logs: send a header", layer="guard")
     fingerprint = _fingerprint(request, runtime)
     bearer, signed = request.headers.getlist("authorization"), read_signed(request)
+    cookie = cookies.read_cookie(request, cookies.LOGIN, runtime.settings)
+    if cookie is not None:
+        if bearer or signed is not None:
+            raise Invalid("credentials_disagree", "a login's cookie and another credential: send one", layer="guard")
+        cookies.require_same_site(request, cookie, hasher=runtime.hasher, settings=runtime.settings)
+        return Presented(cookie, kind="cookie", beside=fingerprint)
     if signed is not None:
         if bearer:
             raise Invalid("header_ambiguous", "Authorization: a signed request shows no key beside", layer="guard")

@@ -91,10 +91,9 @@ def guard(spec: RouteSpec, handler: Handler, runtime: Runtime) -> Handler:
 async def _serve(
     request: StrictRequest, *, spec: RouteSpec, handler: Handler, runtime: Runtime, trace_id: str
 ) -> Response:
-    if spec.needs is Mark.PUBLIC:
-        request.state.runtime = runtime
-        return await handler(request)
     _require_readable(request)
+    if spec.needs is Mark.PUBLIC:
+        return await _serve_anybody(request, spec=spec, handler=handler, runtime=runtime)
     ip = client_address(request, runtime.settings.server.trusted_proxies)
     caller = await admit(request, spec=spec, runtime=runtime, ip=ip)
     try:
@@ -134,6 +133,16 @@ async def _serve(
             # Else unit and request hold each other until a collection, which then stops everybody for 25 ms.
             del request.state.unit
     return _finish(unit, response, spec=spec)
+
+
+async def _serve_anybody(request: StrictRequest, *, spec: RouteSpec, handler: Handler, runtime: Runtime) -> Response:
+    request.state.runtime = runtime
+    if spec.method == "GET":
+        return await handler(request)
+    await read_body(request, limit=runtime.settings.server.max_body_bytes)
+    response = await handler(request)
+    response.raw_headers += _HEADERS  # what it shows is as secret as what a credential opens
+    return response
 
 
 def _require_readable(request: Request) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tenantry.capabilities.access.service import Admission
 from tenantry.capabilities.approvals.service import ApprovalComments
 from tenantry.capabilities.audit.service import AuditTrail
-from tenantry.capabilities.identity.service import KeyHasher
+from tenantry.capabilities.identity.service import KeyHasher, LoginFlows, TokenDesk
 from tenantry.capabilities.notifications.service import AddressBook
 from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews
 from tenantry.capabilities.tenants.ports import Provisioner, UsageSource
@@ -16,6 +16,7 @@ from tenantry.capabilities.tenants.service import (
     Offboarding,
     OverlayCatalogue,
     PlanCatalogue,
+    TenantKeyring,
     TenantRegistry,
 )
 from tenantry.capabilities.tenants.service.declared import DeclaredTenants
@@ -51,6 +52,9 @@ class Runtime:
     overlays: OverlayCatalogue
     usage_sources: Sequence[UsageSource]
     hasher: KeyHasher
+    flows: LoginFlows
+    desk: TokenDesk
+    keyrings: Mapping[str, TenantKeyring]
     trails: Mapping[str, AuditTrail]
     comments: Mapping[str, ApprovalComments]
     content: Mapping[str, JobContent]

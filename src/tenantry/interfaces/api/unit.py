@@ -13,6 +13,7 @@ from tenantry.capabilities.access.errors import permission_missing
 from tenantry.capabilities.access.service import (
     GRANT_KIND,
     AccessService,
+    BoundMemberships,
     GrantService,
     GrantSubject,
     GroupService,
@@ -28,7 +29,7 @@ from tenantry.capabilities.access.service import (
 from tenantry.capabilities.access.types import Caller, Circumstances, Decision, Permission, Role, Source
 from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
 from tenantry.capabilities.audit.service import AuditService
-from tenantry.capabilities.identity.service import IdentityService
+from tenantry.capabilities.identity.service import IdentityService, InvitationService, LoginService, ProviderService
 from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.sandboxes.service import ImageService, JobService
 from tenantry.capabilities.tenants.service import (
@@ -41,6 +42,7 @@ from tenantry.capabilities.tenants.service import (
     UsageService,
     WorkspaceService,
 )
+from tenantry.engines.envelope.keyset import Keyset
 from tenantry.foundation.caches.vouchers import Lease
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Fault, Invalid, Precondition
@@ -216,6 +218,35 @@ class Unit:
             clock=self.runtime.clock,
             settings=self.runtime.settings.identity,
         )
+
+    async def keyset(self) -> Keyset:
+        """Open the tenant's keys; before the first query, because a look for them is a transaction of its own."""
+        return await self.runtime.keyrings[self.scope.region].keyset(self.scope.tenant_id)
+
+    @property
+    def memberships(self) -> BoundMemberships:
+        return BoundMemberships(
+            session=self.session, audit=self.audit, workspaces=self.workspaces, clock=self.runtime.clock
+        )
+
+    @property
+    def logins(self) -> LoginService:
+        runtime = self.runtime
+        return LoginService(session=self.session, audit=self.audit, hasher=runtime.hasher, clock=runtime.clock)
+
+    @property
+    def providers(self) -> ProviderService:
+        return ProviderService(
+            session=self.session,
+            audit=self.audit,
+            logins=self.logins,
+            memberships=self.memberships,
+            clock=self.runtime.clock,
+        )
+
+    @property
+    def invitations(self) -> InvitationService:
+        return InvitationService(session=self.session, audit=self.audit, clock=self.runtime.clock)
 
     @property
     def access(self) -> AccessService:

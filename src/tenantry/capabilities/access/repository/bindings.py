@@ -61,6 +61,18 @@ async def list_bindings_of(session: TenantSession, principal_ids: Sequence[str])
     return [_binding(row) for row in rows]
 
 
+async def list_bindings_kept_by(session: TenantSession, kept_by: str, *, principal_id: str | None) -> list[Binding]:
+    """List what one provider or invitation keeps, of one principal or of all."""
+    rows = await session.fetch(
+        f"""select {_BINDING} from bindings
+            where tenant_id = $1 and kept_by = $2 and ($3::text is null or principal_id = $3)""",
+        session.scope.tenant_id,
+        kept_by,
+        principal_id,
+    )
+    return [_binding(row) for row in rows]
+
+
 async def list_bound(session: TenantSession, *, workspace_id: UUID, after: str | None, limit: int) -> list[Bound]:
     """List principals by id, each with the roles that are bound and denied to it in a workspace."""
     rows = await session.fetch(

@@ -23,6 +23,8 @@ from tenantry.capabilities.access.service.identification import (
     Proof,
     SignatureReader,
 )
+from tenantry.capabilities.access.service.login_readers import LoginReader
+from tenantry.capabilities.access.service.memberships import BoundMemberships
 from tenantry.capabilities.access.service.rights import Rights, RightsReader, bindable_roles, role_book, sources_of
 from tenantry.capabilities.access.service.roles import RoleService
 
@@ -33,6 +35,7 @@ __all__ = [
     "SIGNATURE",
     "AccessService",
     "Admission",
+    "BoundMemberships",
     "CertificateReader",
     "CredentialReader",
     "GrantLife",
@@ -42,6 +45,7 @@ __all__ = [
     "GroupService",
     "Identified",
     "KeyGrantor",
+    "LoginReader",
     "OwnerAdmissionByKey",
     "Presented",
     "Proof",

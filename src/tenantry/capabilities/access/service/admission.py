@@ -307,6 +307,7 @@ def _caller(found: Identified, rights: Rights, *, tenant: Tenant, region: str) -
         workspace_id=found.workspace_id,
         access=rights.access,
         key_id=found.key.key_id if found.key is not None else None,
+        login=found.login,
         expires_at=min(ends, default=None),
         allowed_networks=found.allowed_networks,
         principal=found.principal_id,

@@ -15,6 +15,7 @@ from tenantry.capabilities.identity.types import (
     ApiKey,
     Credential,
     KeyStatus,
+    Login,
     PrincipalType,
     ProofStatus,
     ScopeKind,
@@ -73,6 +74,7 @@ class Identified:
     principal_id: str
     workspace_id: UUID | None = None
     key: ApiKey | None = None
+    login: Login | None = None
     roles: tuple[str, ...] = ()
     allowed_networks: tuple[str, ...] = ()
     expires_at: datetime | None = None

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from tenantry.capabilities.identity.types import Login
 from tenantry.foundation.scope import Actor
 
 
@@ -392,6 +393,8 @@ class Caller:
     allowed_networks: tuple[str, ...]
     principal: str
     roles: tuple[str, ...]
+    login: Login | None = None
+    """The login that the credential belongs to; keys belong to none."""
     clock_skew_ms: int = 0
     """How far ahead a clock that signs calls of this tenant may be."""
     credential_id: str = ""

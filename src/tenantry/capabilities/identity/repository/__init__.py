@@ -4,11 +4,13 @@ from tenantry.capabilities.identity.repository.accounts import (
     count_active_users,
     find_service_account,
     find_user,
+    find_user_by_subject,
     insert_service_account,
     insert_user,
     list_service_accounts,
     list_users,
     set_user_status,
+    update_profile,
 )
 from tenantry.capabilities.identity.repository.certificates import (
     find_certificate,
@@ -48,6 +50,7 @@ __all__ = [
     "find_service_account",
     "find_signing_key",
     "find_user",
+    "find_user_by_subject",
     "insert_certificate",
     "insert_key",
     "insert_service_account",
@@ -66,4 +69,5 @@ __all__ = [
     "touch_certificates",
     "touch_keys",
     "touch_signing_keys",
+    "update_profile",
 ]

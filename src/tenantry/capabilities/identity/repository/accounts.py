@@ -13,9 +13,11 @@ _USER: Final = "user_id, issuer, subject, email, name, status, version, created_
 _ACCOUNT: Final = "service_account_id, workspace_id, name, status, version, created_at"
 
 
-async def insert_user(session: TenantSession, user: User) -> None:
-    await session.execute(
-        f"insert into users (tenant_id, {_USER}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+async def insert_user(session: TenantSession, user: User) -> bool:
+    """Insert, or tell False when the issuer's subject is known."""
+    row = await session.fetchrow(
+        f"""insert into users (tenant_id, {_USER}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            on conflict (tenant_id, issuer, subject) do nothing returning user_id""",
         session.scope.tenant_id,
         user.user_id,
         user.issuer,
@@ -25,6 +27,29 @@ async def insert_user(session: TenantSession, user: User) -> None:
         user.status.value,
         user.version,
         user.created_at,
+    )
+    return row is not None
+
+
+async def find_user_by_subject(session: TenantSession, *, issuer: str, subject: str) -> User | None:
+    row = await session.fetchrow(
+        f"select {_USER} from users where tenant_id = $1 and issuer = $2 and subject = $3",
+        session.scope.tenant_id,
+        issuer,
+        subject,
+    )
+    return _user(row) if row else None
+
+
+async def update_profile(session: TenantSession, user_id: UUID, *, email: str, name: str) -> None:
+    """Keep what a provider says now, where it says something else than before."""
+    await session.execute(
+        """update users set email = $3, name = $4, version = version + 1
+           where tenant_id = $1 and user_id = $2 and (email, name) is distinct from ($3, $4)""",
+        session.scope.tenant_id,
+        user_id,
+        email,
+        name,
     )
 
 

@@ -8,6 +8,7 @@ from tenantry.capabilities.identity import repository
 from tenantry.capabilities.identity.errors import (
     name_taken,
     service_account_not_found,
+    user_exists,
     user_not_found,
     version_mismatch,
 )
@@ -35,7 +36,7 @@ class AccountService:
         self._clock = clock
 
     async def create_user(self, *, email: str, name: str, subject: str | None = None) -> User:
-        """Make a user whom no identity provider vouches for yet."""
+        """Make a user whom no identity provider vouches for yet; raises Conflict `user_exists`."""
         user_id = new_id()
         user = User(
             user_id=user_id,
@@ -47,7 +48,8 @@ class AccountService:
             version=1,
             created_at=self._clock.now(),
         )
-        await repository.insert_user(self._session, user)
+        if not await repository.insert_user(self._session, user):
+            raise user_exists()
         await self._audit.record(
             "user.created", resource_type="user", resource_id=format_id(Prefix.USER, user_id), details={}
         )

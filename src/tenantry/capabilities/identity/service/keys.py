@@ -1,7 +1,5 @@
 """API keys of one tenant."""
 
-import hashlib
-import hmac
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
@@ -20,7 +18,9 @@ from tenantry.capabilities.identity.errors import (
 from tenantry.capabilities.identity.ports import KeyScopes
 from tenantry.capabilities.identity.service.accounts import AccountService
 from tenantry.capabilities.identity.service.certificates import CertificateService
+from tenantry.capabilities.identity.service.hashing import KeyHasher
 from tenantry.capabilities.identity.service.lifetimes import end_of_credential
+from tenantry.capabilities.identity.service.logins import LoginService
 from tenantry.capabilities.identity.service.signing_keys import SigningKeyService
 from tenantry.capabilities.identity.types import (
     ApiKey,
@@ -39,7 +39,6 @@ from tenantry.foundation.scope import Actor, ActorType
 from tenantry.foundation.settings import IdentitySettings
 
 _SCHEME: Final = "hmac-sha256"
-_LOOKUP_LENGTH: Final = 16
 _DEFAULTS: Final = IdentitySettings()
 
 
@@ -58,25 +57,6 @@ class NewKey:
     expires_at: datetime | None = None
     allowed_networks: tuple[str, ...] = ()
     delegated: bool = False
-
-
-class KeyHasher:
-    """Turns the text of a key into what is stored: HMAC-SHA-256 under the pepper, a part of it for look-up."""
-
-    def __init__(self, pepper: bytes) -> None:
-        self._pepper = pepper
-
-    def lookup(self, text: str) -> bytes:
-        return self._mac(b"lookup", text)[:_LOOKUP_LENGTH]
-
-    def verifier(self, text: str) -> bytes:
-        return self._mac(b"verify", text)
-
-    def matches(self, text: str, verifier: bytes) -> bool:
-        return hmac.compare_digest(self.verifier(text), verifier)
-
-    def _mac(self, purpose: bytes, text: str) -> bytes:
-        return hmac.new(self._pepper, purpose + b"/" + text.encode(), hashlib.sha256).digest()
 
 
 class IdentityService(AccountService):
@@ -111,6 +91,10 @@ class IdentityService(AccountService):
             clock=self._clock,
             settings=self._settings,
         )
+
+    @property
+    def logins(self) -> LoginService:
+        return LoginService(session=self._session, audit=self._audit, hasher=self._hasher, clock=self._clock)
 
     async def create_key(self, new: NewKey, *, scopes: KeyScopes) -> tuple[ApiKey, str]:
         """Make a key; gives it and its secret text, which nobody can read again.

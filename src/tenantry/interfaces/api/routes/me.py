@@ -11,9 +11,10 @@ from tenantry.capabilities.access.service import decide, held_in
 from tenantry.capabilities.access.types import Access, Circumstances, Permission
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.interfaces.api import cookies
 from tenantry.interfaces.api.context import not_found
 from tenantry.interfaces.api.routing import Mark, RouteRegistry
-from tenantry.interfaces.api.schema import Answer, Body
+from tenantry.interfaces.api.schema import Answer, Body, Moment
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
@@ -27,8 +28,17 @@ class WorkspaceAccess(Answer):
     permissions: list[str]
 
 
+class OwnLogin(Answer):
+    id: str
+    kind: str = Field(description="web or program")
+    auth_time: Moment
+    expires_at: Moment
+    csrf_token: str | None = Field(description="of the console: goes with each change, as X-CSRF-Token")
+
+
 class Me(Answer):
     principal: dict[str, Any]
+    login: OwnLogin | None = Field(description="none for keys")
     tenant: dict[str, str]
     permissions: list[str] = Field(description="held in the whole tenant")
     workspaces: list[WorkspaceAccess]
@@ -46,6 +56,7 @@ async def me(request: Request) -> Me:
             "acts_for": caller.principal,
             "roles": list(caller.roles),
         },
+        login=_login(unit),
         tenant={
             "id": format_id(Prefix.TENANT, caller.tenant_id),
             "slug": caller.tenant_slug,
@@ -60,6 +71,20 @@ async def me(request: Request) -> Me:
             )
             for workspace_id, path in (await _workspaces(unit)).items()
         ],
+    )
+
+
+def _login(unit: Unit) -> OwnLogin | None:
+    login = unit.caller.login
+    if login is None:
+        return None
+    cookie = cookies.read_cookie(unit.request, cookies.LOGIN, unit.runtime.settings)
+    return OwnLogin(
+        id=format_id(Prefix.LOGIN, login.login_id),
+        kind=login.kind,
+        auth_time=login.auth_time,
+        expires_at=login.expires_at,
+        csrf_token=cookies.csrf_token(cookie, unit.runtime.hasher) if cookie else None,
     )
 
 

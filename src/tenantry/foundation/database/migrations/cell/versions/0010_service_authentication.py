@@ -3,7 +3,7 @@
 from tenantry.foundation.database.migrations.fencing import drop, fence, run
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 
 _ROTATION = (
     "alter table tenantry.api_keys add column rotated_from uuid, add column grace_until timestamptz",

@@ -179,23 +179,35 @@ def read_keyid(text: str) -> tuple[Credential, UUID] | None:
     return Credential(text=text, region=region, kind=ScopeKind.WORKSPACE, scope_id=scope_id), signing_key_id
 
 
-def make_credential(*, region: str, kind: ScopeKind, scope_id: UUID | None) -> Credential:
-    """Draw a new secret: 32 base62 characters, 190 bits."""
-    scope = kind.value + (suffix_of(scope_id) if scope_id else "")
+def draw_text(*, region: str, scope: str) -> str:
+    """Draw a new secret in the form of a key: 32 base62 characters, 190 bits."""
     secret = "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
     body = f"tenantry_{region}_{scope}_{secret}"
-    return Credential(text=f"{body}_{checksum(body)}", region=region, kind=kind, scope_id=scope_id)
+    return f"{body}_{checksum(body)}"
 
 
-def read_credential(text: str) -> Credential | None:
-    """Read a key, or None when it is not one; the checksum spares a look-up for a typo, it protects nothing."""
+def split_text(text: str) -> tuple[str, str] | None:
+    """Read region and scope of a secret in the form of a key, or None when it has another form."""
     if len(text) > _MAX_KEY_LENGTH or not text.isascii():
         return None
     body, _, check = text.rpartition("_")
     parts = body.split("_")
     if len(parts) != 4 or parts[0] != "tenantry" or check != checksum(body):  # noqa: PLR2004 - the format above
         return None
-    _, region, scope, _secret = parts
+    return parts[1], parts[2]
+
+
+def make_credential(*, region: str, kind: ScopeKind, scope_id: UUID | None) -> Credential:
+    """Draw a new key."""
+    scope = kind.value + (suffix_of(scope_id) if scope_id else "")
+    return Credential(text=draw_text(region=region, scope=scope), region=region, kind=kind, scope_id=scope_id)
+
+
+def read_credential(text: str) -> Credential | None:
+    """Read a key, or None when it is not one; the checksum spares a look-up for a typo, it protects nothing."""
+    if (parts := split_text(text)) is None:
+        return None
+    region, scope = parts
     try:
         if scope == ScopeKind.PLATFORM:
             return Credential(text=text, region=region, kind=ScopeKind.PLATFORM, scope_id=None)
