@@ -20,6 +20,7 @@ from tenantry.capabilities.approvals.service import APPROVALS_DUE, ApprovalComme
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.tenants.service import Directory, WorkspaceService
 from tenantry.entrypoints.rounds import Rounds
+from tenantry.entrypoints.runtime import Parts
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import SHARED
@@ -53,6 +54,18 @@ class _Item:
     due_at: datetime
 
 
+def make_due_round(parts: Parts, cell: Cell) -> "DueRound":
+    dsn = parts.addresses.cells[cell.region].dispatcher
+    return DueRound(
+        Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock, look_seconds=0.0),
+        cell=cell,
+        directory=parts.directory,
+        settings=parts.settings,
+        comments=ApprovalComments(keyring=parts.keyrings[cell.region]),
+        clock=parts.clock,
+    )
+
+
 class DueRound:
     """One for each cell of a server process; `wake` it at news that may bring an earlier date."""
 
@@ -66,7 +79,7 @@ class DueRound:
         comments: ApprovalComments,
         clock: Clock,
     ) -> None:
-        self._rounds = rounds
+        self.rounds = rounds
         self._cell = cell
         self._directory = directory
         self._settings = settings
@@ -99,8 +112,8 @@ class DueRound:
         for place in [place for place, due_at in self._next.items() if due_at <= now]:
             del self._next[place]
             if place != SHARED:  # one that a tenant has for itself is else visited from time to time only
-                self._rounds.stir(place)
-        async for place, pool, schemas in self._rounds.databases():
+                self.rounds.stir(place)
+        async for place, pool, schemas in self.rounds.databases():
             found = [due_at for schema in schemas if (due_at := await self._pass_place(pool, schema)) is not None]
             self._next.pop(place, None)
             if found:

@@ -21,7 +21,7 @@ import uvicorn
 
 from tenantry.capabilities.audit.service import seal
 from tenantry.entrypoints.declared import follow_declared
-from tenantry.entrypoints.due import DueRound
+from tenantry.entrypoints.due import make_due_round
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
 from tenantry.entrypoints.notices import NoticeLoop
 from tenantry.entrypoints.operations import make_operations, tidy_operations
@@ -30,7 +30,6 @@ from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
 from tenantry.entrypoints.tls import server_context
 from tenantry.foundation import idempotency, outbox
-from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.errors import TenantryError
@@ -121,18 +120,17 @@ async def _loops_of(
 ) -> list[Coroutine[object, object, None]]:
     """Make the loops of one cell, and begin to hear its news; what they hold is put away with `stack`."""
     addresses = parts.addresses.cells[cell.region]
-    dispatching = addresses.dispatcher
-    sealer, dispatcher, relaying, dating = (
+    sealer, dispatcher, relaying = (
         Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock, look_seconds=seconds)
-        for dsn, seconds in ((addresses.sealer, 1.0), (dispatching, 1.0), (dispatching, 0.0), (dispatching, 0.0))
+        for dsn, seconds in ((addresses.sealer, 1.0), (addresses.dispatcher, 1.0), (addresses.dispatcher, 0.0))
     )
-    for each in (sealer, dispatcher, relaying, dating):
+    due = make_due_round(parts, cell)
+    for each in (sealer, dispatcher, relaying, due.rounds):
         stack.push_async_callback(each.close)
-    for each in (sealer, relaying, dating):
+    for each in (sealer, relaying, due.rounds):
         cell.link.subscribe(PLACE_NEWS, each.stir)
     grants = parts.grant_follower(cell)
     relay = Relay(relaying, cell=cell, stoppers=parts.stoppers, offboarding=parts.offboarding, grants=grants)
-    due = _due_round(parts, runtime, cell, dating)
     for woken in (relay, due):
         cell.link.subscribe(outbox.CHANNEL, woken.wake)
         cell.link.subscribe(PLACE_NEWS, woken.wake)
@@ -152,17 +150,6 @@ async def _loops_of(
         notices.run(),
         _forever("places", _PLACES_SECONDS, partial(tidy_places, cell, parts.directory)),
     ]
-
-
-def _due_round(parts: Parts, runtime: Runtime, cell: Cell, rounds: Rounds) -> DueRound:
-    return DueRound(
-        rounds,
-        cell=cell,
-        directory=parts.directory,
-        settings=parts.settings,
-        comments=runtime.comments[cell.region],
-        clock=parts.clock,
-    )
 
 
 async def _forever(name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
-import asyncpg
 import httpx
 import pytest
 from tests.integration.api.conftest import ShiftedClock
@@ -14,9 +13,8 @@ from tests.integration.api.deciding import Principal, principal
 from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground, Json
 
-from tenantry.entrypoints.due import DueRound
-from tenantry.entrypoints.rounds import Rounds
-from tenantry.entrypoints.runtime import make_runtime, open_parts
+from tenantry.entrypoints.due import DueRound, make_due_round
+from tenantry.entrypoints.runtime import open_parts
 
 pytestmark = pytest.mark.xdist_group("sandboxes")
 
@@ -144,29 +142,14 @@ async def due(granted: Ground) -> AsyncIterator[tuple[DueRound, ShiftedClock]]:
         parts = replace(opened, clock=clock)
         cell = parts.cells.get("us")
         await cell.link.start()
-        rounds = Rounds(parts.addresses.cells["us"].dispatcher, region="us", directory=parts.directory, clock=clock)
-        comments = make_runtime(parts).comments["us"]
-        yield (
-            DueRound(
-                rounds, cell=cell, directory=parts.directory, settings=parts.settings, comments=comments, clock=clock
-            ),
-            clock,
-        )
-        await rounds.close()
+        due_round = make_due_round(parts, cell)
+        yield due_round, clock
+        await due_round.rounds.close()
 
 
-async def topics(ground: Ground) -> list[tuple[str, str]]:
-    """What was told of grants, oldest first, whom it concerns beside it."""
-    connection = await asyncpg.connect(ground.installation.addresses.cells["us"].dispatcher)
-    try:
-        rows = await connection.fetch(
-            """select topic, payload::jsonb ->> 'grant_id' as id from tenantry.outbox
-               where tenant_id = $1 and topic like 'grant.%' order by event_id""",
-            ground.tenant_id,
-        )
-    finally:
-        await connection.close()
-    return [(row["topic"], row["id"]) for row in rows]
+def told(ground: Ground, action: str) -> int:
+    """How often the trail tells of it."""
+    return len(ground.audit(action=action))
 
 
 async def test_a_server_that_was_down_finds_what_became_due(
@@ -190,8 +173,8 @@ async def test_a_server_that_was_down_finds_what_became_due(
     assert (approval["status"], approval["escalated_at"] is not None) == ("expired", False)
     job = await asyncio.to_thread(granted.until_status, job_id, "cancelled", seconds=2)
     assert job["reason"] == "grant_expired"
-    told = [topic for topic, _ in await topics(granted)]
-    assert told == ["grant.active", "grant.requested", "grant.expiring", "grant.expired", "grant.expired"]
+    assert shown["version"] == 4, "made, activated, told of its end, ended: each once"
+    assert (told(granted, "grant.activated"), told(granted, "grant.expired")) == (1, 2)
 
 
 async def test_many_rounds_at_once_share_the_work(granted: Ground, due: tuple[DueRound, ShiftedClock]) -> None:
@@ -202,8 +185,7 @@ async def test_many_rounds_at_once_share_the_work(granted: Ground, due: tuple[Du
     clock.ahead = timedelta(minutes=2)
     await asyncio.gather(*(due_round.go_round() for _ in range(4)), return_exceptions=True)
     await due_round.go_round()
-    told = [topic for topic, _ in await topics(granted)]
-    assert (told.count("grant.active"), told.count("grant.expired")) == (8, 8)
+    assert (told(granted, "grant.activated"), told(granted, "grant.expired")) == (8, 8)
 
 
 async def test_the_round_says_when_to_look_again(granted: Ground, due: tuple[DueRound, ShiftedClock]) -> None:

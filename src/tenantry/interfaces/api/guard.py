@@ -33,10 +33,11 @@ from tenantry.interfaces.api import problems
 from tenantry.interfaces.api.bodies import StrictRequest, read_body
 from tenantry.interfaces.api.context import Place, not_found, place_of, visitor_of
 from tenantry.interfaces.api.credentials import admit, presented
+from tenantry.interfaces.api.judgement import Judgement
 from tenantry.interfaces.api.proxies import client_address
 from tenantry.interfaces.api.routing import Mark, Reach, RouteSpec
 from tenantry.interfaces.api.runtime import Runtime
-from tenantry.interfaces.api.unit import Judgement, Unchanged, Unit
+from tenantry.interfaces.api.unit import Unchanged, Unit
 
 Handler = Callable[[Request], Awaitable[Response]]
 

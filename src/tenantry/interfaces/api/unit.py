@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -26,7 +26,7 @@ from tenantry.capabilities.access.service import (
     role_book,
     sources_of,
 )
-from tenantry.capabilities.access.types import Caller, Circumstances, Decision, Permission, Role, Source
+from tenantry.capabilities.access.types import Caller, Role, Source
 from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService, InvitationService, LoginService, ProviderService
@@ -47,6 +47,7 @@ from tenantry.foundation.caches.vouchers import Lease
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Fault, Invalid, Precondition
 from tenantry.foundation.scope import TenantScope
+from tenantry.interfaces.api.judgement import Judgement
 from tenantry.kit.cursors import decode_cursor, encode_cursor
 
 if TYPE_CHECKING:
@@ -58,28 +59,6 @@ _DIGEST: Final = re.compile(r"\.[0-9a-f]{16}$")
 
 class Unchanged(Exception):
     """The caller holds this very version already; the guard answers 304, and nothing is rendered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What the guard asked, what was answered, and what it knew of the thing. Without a permission: nothing was asked.
-
-    `lists`: the route shows only what is allowed one by one.
-    """
-
-    permission: Permission | None = None
-    decision: Decision | None = None
-    about: Circumstances = field(default_factory=Circumstances)
-    lists: bool = False
-
-    @property
-    def grant_id(self) -> UUID | None:
-        """The just-in-time grant that alone allows it."""
-        return self.decision.grant_id if self.decision is not None else None
-
-    @property
-    def settled(self) -> bool:
-        return self.decision is None or self.decision.allowed or self.lists
 
 
 class Unit:
