@@ -13,8 +13,12 @@ from tests.integration.api.deciding import Principal, principal
 from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground, Json
 
+from tenantry.capabilities.access.service import hold_grant
 from tenantry.entrypoints.due import DueRound, make_due_round
 from tenantry.entrypoints.runtime import open_parts
+from tenantry.foundation.errors import Denied
+from tenantry.foundation.ids import Prefix, parse_id
+from tenantry.foundation.scope import SYSTEM, TenantScope
 
 pytestmark = pytest.mark.xdist_group("sandboxes")
 
@@ -132,6 +136,22 @@ async def test_no_job_slips_through_between_its_permission_and_its_commit(grante
     made = [answer.json()["id"] for answer in answers if answer.status_code == 202]
     for job_id in made:
         await asyncio.to_thread(granted.until_status, job_id, "cancelled", seconds=3)
+
+
+async def test_whoever_ends_a_grant_waits_for_what_is_being_begun_by_it(granted: Ground) -> None:
+    who = principal(granted.tenant, granted.workspace, "viewer")
+    grant_id = parse_id(Prefix.GRANT, (grant := given(granted, who))["id"])
+    scope = TenantScope(tenant_id=granted.tenant_id, region="us", actor=SYSTEM)
+    async with open_parts(granted.installation.settings, regions=("us",)) as parts:
+        async with parts.cells.session(scope) as session:
+            await hold_grant(session, grant_id, now=parts.clock.now())
+            ending = asyncio.create_task(asyncio.to_thread(end, granted, grant))
+            done, _ = await asyncio.wait({ending}, timeout=0.5)
+            assert not done
+        await ending
+        async with parts.cells.session(scope) as session:
+            with pytest.raises(Denied, match="has just ended"):
+                await hold_grant(session, grant_id, now=parts.clock.now())
 
 
 @pytest.fixture
