@@ -26,7 +26,7 @@ CHANGES = [
     ("settings.md", "foundation/settings.py", "Jobs that one worker runs at once.", "Jobs of one.", "Jobs of one."),
     (
         "permissions.md",
-        "capabilities/access/types/__init__.py",
+        "capabilities/access/types/permissions.py",
         "approval:decide run:read",
         "run:read",
         "`approval:decide`",

@@ -30,6 +30,7 @@ from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
 from tenantry.entrypoints.tls import server_context
 from tenantry.foundation import idempotency, outbox
+from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.errors import TenantryError

@@ -28,6 +28,8 @@ _ALGORITHMS: Final[Mapping[str, tuple[str, str | None]]] = {
     "EdDSA": ("OKP", "Ed25519"),
     "Ed25519": ("OKP", "Ed25519"),
 }
+_LONGEST_SUBJECT: Final = 255
+"""OpenID Connect Core §2."""
 _DOTS: Final = 2
 """A compact JWS (RFC 7515 §3.1) has three parts."""
 _SMALLEST_RSA: Final = 2048
@@ -68,7 +70,7 @@ def read_id_token(text: str, *, keys: Sequence[Mapping[str, Any]], expected: Exp
     if claims.get("nonce") != expected.nonce:
         raise IdTokenRefusedError("nonce")
     subject = claims.get("sub")
-    if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():  # noqa: PLR2004 - §2
+    if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_SUBJECT or not subject.isprintable():
         raise IdTokenRefusedError("subject")
     return claims
 
