@@ -49,7 +49,7 @@ async def test_one_who_misses_gets_the_lease_and_the_others_read_without(make: M
     assert await vouchers.ask(tenant, NAME) == "7"
 
 
-@pytest.mark.parametrize("changed", [NAME, EVERYTHING])
+@pytest.mark.parametrize("changed", [NAME, EVERYTHING], ids=["one", "everything"])
 async def test_a_fill_that_raced_with_a_change_counts_for_nothing(make: Make, tenant: UUID, changed: str) -> None:
     """The lease was taken and the row read before the commit; it is filled at each point after that."""
     for filled_after in ("close", "open"):
@@ -67,7 +67,7 @@ async def test_a_fill_that_raced_with_a_change_counts_for_nothing(make: Make, te
         await writer.open(tenant, (NAME, EVERYTHING))
 
 
-@pytest.mark.parametrize("changed", [NAME, EVERYTHING])
+@pytest.mark.parametrize("changed", [NAME, EVERYTHING], ids=["one", "everything"])
 async def test_while_a_change_is_under_way_nobody_vouches_or_leases(make: Make, tenant: UUID, changed: str) -> None:
     vouchers, writer = make(), make()
     await _filled(vouchers, tenant)

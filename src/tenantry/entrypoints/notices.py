@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 
+from tenantry.capabilities.access.service import GRANT_KIND, GrantFacts
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService, KeyHasher
 from tenantry.capabilities.identity.types import PrincipalStatus
@@ -106,7 +107,7 @@ class NoticeLoop:
         self._announcer = Announcer(
             cell=cell,
             surroundings=names,
-            descriptions={},
+            descriptions={GRANT_KIND: GrantFacts()},
             by_email=ChannelKind.EMAIL in self._senders.by_kind,
             keep=timedelta(days=settings.keep_days),
             clock=clock,

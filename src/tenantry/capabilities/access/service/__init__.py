@@ -8,6 +8,7 @@ from tenantry.capabilities.access.service.decide import (
     decide,
     held_in,
 )
+from tenantry.capabilities.access.service.grant_facts import GrantFacts
 from tenantry.capabilities.access.service.grant_life import GrantLife
 from tenantry.capabilities.access.service.grant_sources import hold_grant, is_held
 from tenantry.capabilities.access.service.grant_subject import GRANT_KIND, GrantSubject
@@ -38,6 +39,7 @@ __all__ = [
     "BoundMemberships",
     "CertificateReader",
     "CredentialReader",
+    "GrantFacts",
     "GrantLife",
     "GrantService",
     "GrantSubject",

@@ -99,7 +99,7 @@ def _shown(unit: Unit, grant: Grant) -> GrantAnswer:
     return render(grant, unit=unit)
 
 
-@routes.post("/workspaces/{ws}/grants", needs=Permission.GRANT_REQUEST, replay=_again, status=201)
+@routes.post("/workspaces/{ws}/grants", needs=Permission.GRANT_REQUEST, replay=_again, status=201, visited=True)
 async def request_grant(request: Request, ws: str, body: GrantBody) -> GrantAnswer:
     """Ask for a role for a bounded time, which others approve; or, with grant:admin, give it to another at once."""
     unit = unit_of(request)
@@ -155,7 +155,13 @@ async def revoke_all_grants(request: Request, ws: str, body: PrincipalBody) -> R
     return RevokedAnswer(items=[render(grant, unit=unit) for grant in ended])
 
 
-@routes.post("/workspaces/{ws}/grants/{grant}/revoke", needs=Permission.GRANT_REQUEST, replay=_again, closed_too=True)
+@routes.post(
+    "/workspaces/{ws}/grants/{grant}/revoke",
+    needs=Permission.GRANT_REQUEST,
+    replay=_again,
+    closed_too=True,
+    visited=True,
+)
 async def revoke_grant(request: Request, ws: str, grant: str, body: RevocationBody = _NO_REASON) -> GrantAnswer:
     """End one's own grant, or with grant:admin anybody's, everywhere within a second."""
     unit = unit_of(request)
