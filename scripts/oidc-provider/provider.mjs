@@ -4,6 +4,7 @@
 //   {"do": "rotate"}                   publishes another key, signs with it, and forgets the one before
 //   {"do": "clock", "ahead": seconds}  sets its clock
 //   {"do": "account", "login": …, "claims": {…}}   says something else of somebody
+//   {"do": "close"}                    stops listening
 // It ends when its input does.
 import { createServer } from 'node:http';
 import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
@@ -65,6 +66,10 @@ const commands = {
   rotate() {
     provider = makeProvider(provider.issuer, [signingKey()]);
     return {};
+  },
+  close() {
+    listener.closeAllConnections();
+    return new Promise((resolve) => listener.close(() => resolve({})));
   },
   clock({ ahead }) {
     Date.now = () => realNow() + ahead * 1000;

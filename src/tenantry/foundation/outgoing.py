@@ -50,7 +50,8 @@ class Outgoing:
         try:
             async with (
                 asyncio.timeout(_WHOLE_SECONDS),
-                self._client.stream(method, url, headers=asked, data=form) as response,
+                self._client() as client,
+                client.stream(method, url, headers=asked, data=form) as response,
             ):
                 return Reply(response.status_code, response.headers.get("content-type", ""), await self._read(response))
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
@@ -72,9 +73,9 @@ class Outgoing:
             parts.append(part)
         return b"".join(parts)
 
-    @cached_property
     def _client(self) -> httpx.AsyncClient:
-        transport = _Pinned(httpx.AsyncHTTPTransport(verify=ssl.create_default_context()), self._allow_private)
+        """Open a client for one call: such calls are seldom, and share no connection."""
+        transport = _Pinned(httpx.AsyncHTTPTransport(verify=self._tls), self._allow_private)
         return httpx.AsyncClient(
             transport=transport,
             timeout=httpx.Timeout(_WHOLE_SECONDS, connect=_CONNECT_SECONDS),
@@ -82,9 +83,9 @@ class Outgoing:
             trust_env=False,
         )
 
-    async def close(self) -> None:
-        if "_client" in self.__dict__:
-            await self._client.aclose()
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
 
 
 class _Pinned(httpx.AsyncBaseTransport):

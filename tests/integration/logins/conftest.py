@@ -4,13 +4,14 @@ import base64
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 import pytest
 from tests.conftest import Installation, MakeTenant, Tenant, start_installation
-from tests.integration.api.conftest import Beside, ShiftedClock
+from tests.integration.api.conftest import Beside, OpenBeside, ShiftedClock
 from tests.issuer import CLIENT_ID, CLIENT_SECRET, Issuer, Person, query_of, target_of
 
 from tenantry.entrypoints.runtime import make_runtime, open_parts
@@ -130,11 +131,11 @@ def challenge(verifier: str) -> dict[str, str]:
     return {"code_challenge": digest, "code_challenge_method": "S256"}
 
 
-def provider_body(issuer: Issuer, **fields: Any) -> dict[str, Any]:
+def provider_body(at: Issuer, /, **fields: Any) -> dict[str, Any]:
     body = {
         "slug": "corp",
         "name": "Corporation",
-        "issuer": issuer.url,
+        "issuer": at.url,
         "client_id": CLIENT_ID,
         "client_secret": CLIENT_SECRET,
         "scopes": ["email", "profile", "groups"],
@@ -185,3 +186,29 @@ async def beside(installation: Installation) -> AsyncIterator[Beside]:
         finally:
             for trail in runtime.trails.values():
                 await trail.stop()
+
+
+def _opener(installation: Installation, *, public_url: str | None, allow_private: bool) -> OpenBeside:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Beside]:
+        settings = installation.settings
+        server = settings.server.model_copy(update={"public_url": public_url})
+        identity = settings.identity.model_copy(update={"allow_private_issuers": allow_private})
+        async with open_parts(settings.model_copy(update={"server": server, "identity": identity})) as parts:
+            for cell in parts.cells:
+                await cell.link.start()
+            yield Beside(create_app(make_runtime(parts)), ShiftedClock())
+
+    return opened
+
+
+@pytest.fixture
+def open_https(installation: Installation) -> OpenBeside:
+    """Open a server that is known by an https address, behind a proxy."""
+    return _opener(installation, public_url="https://tenantry.example", allow_private=True)
+
+
+@pytest.fixture
+def open_strict(installation: Installation) -> OpenBeside:
+    """Open a server as it is by default: it calls nothing of its own networks."""
+    return _opener(installation, public_url=None, allow_private=False)

@@ -118,9 +118,6 @@ class HttpIssuers:
         headers = {"Authorization": f"Bearer {access_token}"}
         return _document(await self._reached(self._outgoing.get(metadata.userinfo_endpoint, headers=headers)))
 
-    async def close(self) -> None:
-        await self._outgoing.close()
-
     async def _get(self, url: str) -> Reply:
         return await self._reached(self._outgoing.get(url))
 

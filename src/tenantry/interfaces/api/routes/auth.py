@@ -28,12 +28,12 @@ _Code = Annotated[str | None, Query(max_length=4096)]
 
 
 class CodeBody(Body):
-    code: str = Field(min_length=1, max_length=200)
+    code: str = Field(min_length=1, max_length=4096)
     code_verifier: str = Field(pattern=r"^[A-Za-z0-9._~-]{43,128}$")
 
 
 class RefreshBody(Body):
-    refresh_token: str = Field(min_length=1, max_length=200)
+    refresh_token: str = Field(min_length=1, max_length=4096)
 
 
 class LogoutBody(Body):
