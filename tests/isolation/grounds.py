@@ -1,6 +1,7 @@
 """Tenants with one of everything in them: what the isolation suite guards, and what it reaches for."""
 
 import base64
+import hashlib
 import io
 import json
 import secrets
@@ -42,8 +43,8 @@ KINDS: Final = {
     "invitation": Prefix.INVITATION,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
-SLUGS: Final = frozenset({"environment", "role", "principal"})
-"""Those that hold a name: nothing is malformed there, what is no such name names nothing."""
+SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
+"""Those that hold a name or a digest: nothing is malformed there, what is none names nothing."""
 WORKSPACE_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role not in TENANT_WIDE_ROLES)
 TENANT_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role != "platform-admin")
 
@@ -188,7 +189,10 @@ def _add_things(grounds: Grounds, workspace: str) -> None:
         certificate["id"],
         signing_key["id"],
     )
-    grounds.things[workspace, "job"] = grounds.post(f"{path}/jobs", {"command": ["true"]})["id"]
+    given = f"given to {workspace}".encode()
+    inputs = [{"path": "in.txt", "content_base64": base64.b64encode(given).decode()}]
+    grounds.things[workspace, "job"] = grounds.post(f"{path}/jobs", {"command": ["true"], "inputs": inputs})["id"]
+    grounds.things[workspace, "input"] = hashlib.sha256(given).hexdigest()
     slugs = [f"e-{secrets.token_hex(5)}" for _ in range(2)]
     for slug in slugs:
         grounds.post(f"{path}/environments", {"slug": slug, "kind": "dev"})

@@ -28,7 +28,10 @@ class Seat(TypedDict, total=False):
 
 
 class TenantOperation(TypedDict, total=False):
-    """`status`: waiting, running, succeeded, failed or cancelled; `failure`: what keeps it, or ended it."""
+    """`status`: waiting, running, succeeded, failed or cancelled; `failure`: what keeps it, or ended it.
+
+    With an `ending` it is being put back, and will be that.
+    """
 
     id: str
     kind: str
@@ -38,7 +41,9 @@ class TenantOperation(TypedDict, total=False):
     target: Seat
     requested_by: str
     confirmed_by: str | None
+    cancelled_by: str | None
     failure: str | None
+    ending: str | None
     due_at: str
     created_at: str
     updated_at: str
@@ -294,6 +299,12 @@ class Job(TypedDict, total=False):
 
 class Artifact(TypedDict, total=False):
     id: str
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class GivenInput(TypedDict):
     path: str
     size_bytes: int
     sha256: str

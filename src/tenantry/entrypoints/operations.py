@@ -38,6 +38,7 @@ def make_operations(parts: Parts, *, watch: Watch | None = None, lease: timedelt
         access=access,
         provisioner=parts.places,
         stores=parts.stores,
+        drain_seconds=parts.settings.tenants.drain_seconds,
         clock=parts.clock,
     )
     erasures = Erasures(

@@ -221,6 +221,8 @@ class TenancySettings(_Frozen):
     """How long a deleted tenant can be restored; then it is erased. 0: it is erased at once."""
     export_days: int = Field(default=7, ge=1, le=365)
     """How long an export lies ready to be fetched."""
+    drain_seconds: int = Field(default=900, ge=1, le=7 * 86400)
+    """How long a move waits for jobs to end and for writes under way; then it has failed, and the tenant stays."""
 
 
 def _smtp_url(url: SecretStr | None) -> SecretStr | None:

@@ -109,7 +109,7 @@ def test_a_quota_of_nothing_is_exceeded_by_nothing(make_tenant: MakeTenant) -> N
 
 
 def test_storage_is_what_is_kept_by_kind_and_workspace(make_tenant: MakeTenant) -> None:
-    """Of an ended job its log and artifacts, of an open one its inputs and the log so far, and images."""
+    """Of each job its inputs, artifacts and the log so far, and images."""
     tenant = make_tenant(region="eu")
     one, other = tenant.workspace("one"), tenant.workspace("other")
     command = ["sh", "-c", f"echo hello; head -c {_ARTIFACT} /dev/zero > out.bin"]
@@ -136,14 +136,18 @@ def test_storage_is_what_is_kept_by_kind_and_workspace(make_tenant: MakeTenant) 
     assert quota["current"] == total / 10**9
 
 
-def test_what_an_open_job_was_given_counts_until_it_ends(make_tenant: MakeTenant) -> None:
+def test_inputs_count_while_they_are_kept_and_the_environment_until_the_job_ends(make_tenant: MakeTenant) -> None:
     tenant = make_tenant()
-    workspace = tenant.workspace()
-    body = {"command": ["sleep", "300"], "inputs": [{"path": "a", "content_base64": "QUFB" * 1000}]}
+    workspace = tenant.workspace(settings={"persistence_mode": "full"})
+    body = {
+        "command": ["sleep", "300"],
+        "inputs": [{"path": "a", "content_base64": "QUFB" * 1000}],
+        "env": {"A": "a" * 2000},
+    }
     job = tenant.owner.post(f"/workspaces/{workspace}/jobs", json=body).json()
-    assert 3000 < _usage(tenant)["storage_bytes"]["inputs"] < 4000
+    assert 5000 < _usage(tenant)["storage_bytes"]["inputs"] < 6000
     tenant.owner.post(f"/workspaces/{workspace}/jobs/{job['id']}/cancel")
-    _until(tenant, lambda found: "inputs" not in found["storage_bytes"])
+    _until(tenant, lambda found: 3000 < found["storage_bytes"]["inputs"] < 4000)
 
 
 def test_what_is_purged_counts_no_more(make_tenant: MakeTenant, installation: Installation) -> None:

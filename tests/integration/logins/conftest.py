@@ -197,7 +197,8 @@ def _opener(installation: Installation, *, public_url: str | None, allow_private
         async with open_parts(settings.model_copy(update={"server": server, "identity": identity})) as parts:
             for cell in parts.cells:
                 await cell.link.start()
-            yield Beside(create_app(make_runtime(parts)), ShiftedClock())
+            runtime = make_runtime(parts)
+            yield Beside(create_app(runtime), ShiftedClock(), runtime)
 
     return opened
 

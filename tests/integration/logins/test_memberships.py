@@ -146,9 +146,8 @@ def test_the_secret_is_never_shown_and_can_be_changed(make_ground: MakeGround) -
     assert shown.json()["has_secret"] is True
     assert "signs" not in shown.text
     assert "client_secret" not in shown.json()
-    wrong = ground.tenant.owner.patch(
-        path, json={"client_secret": "wrong"}, headers={"If-Match": shown.headers["etag"]}
-    )
+    seen = {"If-Match": shown.headers["etag"]}
+    wrong = ground.tenant.owner.patch(path, json={"client_secret": "wrong"}, headers=seen)
     assert wrong.json()["version"] == 2
     problem(ground.log_in(ground.person()), 403, "issuer_unusable")
     stale = ground.tenant.owner.patch(path, json={"name": "x"}, headers=seen)

@@ -287,6 +287,7 @@ async def test_a_move_that_cannot_succeed_is_given_up_and_leaves_nothing(
         },
         provisioner=parts.places,
         stores={"broken": store},
+        drain_seconds=900,
         clock=clock,
     )
     now = clock.now()
@@ -307,6 +308,7 @@ async def test_a_move_that_cannot_succeed_is_given_up_and_leaves_nothing(
             epoch=0,
             created_at=now,
             updated_at=now,
+            step_since=now,
         )
     )
     runner = OperationRunner(log, kinds={OperationKind.MOVE: moves}, regions=("us", "eu"), clock=clock)

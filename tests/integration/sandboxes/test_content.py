@@ -200,7 +200,15 @@ async def test_what_was_sealed_opens_in_its_own_place_only(make_ground: MakeGrou
     with pytest.raises(Fault):
         content.open_line(key, line, job_id=other.job_id)
     # What one job is given, taken for another's.
-    given = content.seal_given(key, {"A": "b"}, [JobInput("i", b"c")], job_id=mine.job_id)
-    assert content.open_given(key, given, job_id=mine.job_id) == ({"A": "b"}, [JobInput("i", b"c")])
-    with pytest.raises(Fault):
-        content.open_given(key, given, job_id=other.job_id)
+    given = content.seal_given(key, {"A": "b"}, job_id=mine.job_id)
+    assert content.open_given(key, given, job_id=mine.job_id) == ({"A": "b"}, [])
+    inputs = content.seal_inputs(key, [JobInput("i", b"c")], job_id=mine.job_id)
+    assert content.open_inputs(key, inputs, job_id=mine.job_id) == [JobInput("i", b"c")]
+    for opens, sealed, job_id in (
+        (content.open_given, given, other.job_id),
+        (content.open_inputs, inputs, other.job_id),
+        (content.open_given, inputs, mine.job_id),
+        (content.open_inputs, given, mine.job_id),
+    ):
+        with pytest.raises(Fault):
+            opens(key, sealed, job_id=job_id)

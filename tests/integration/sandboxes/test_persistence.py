@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import LargeBinary
 from tests.conftest import Installation, start_installation
 from tests.integration.sandboxes.conftest import MakeGround
-from tests.integration.sandboxes.ground import Ground, Json, until, until_async
+from tests.integration.sandboxes.ground import Ground, Json, given, until, until_async
 from tests.migrations.schema import metadata_of
 
 from tenantry.capabilities.sandboxes import repository
@@ -168,7 +168,9 @@ def test_content_goes_at_once_when_what_held_its_key_is_started_anew(tmp_path: P
             settings = {"persistence_mode": mode}
             made = client.post("/workspaces", json={"name": mode, "path": f"teams/{mode[:4]}", "settings": settings})
             jobs[mode] = path = f"/workspaces/{made.json()['id']}/jobs"
-            command = {"command": ["sh", "-c", "echo said; echo kept > /outputs/f"], "artifacts": ["outputs/f"]}
+            script = "echo said; echo kept > /outputs/f"
+            command: Json = {"command": ["sh", "-c", script], "artifacts": ["outputs/f"]}
+            command["inputs"] = [given("in.txt", b"given")]
             job = client.post(path, params={"wait": 60}, json=command).json()
             jobs[mode] = f"{path}/{job['id']}"
             assert "said" in client.get(f"{jobs[mode]}/logs?follow=false").text
@@ -188,6 +190,10 @@ def test_content_goes_at_once_when_what_held_its_key_is_started_anew(tmp_path: P
         [artifact] = client.get(f"{jobs['metadata_only']}/artifacts").json()["items"]
         answer = client.get(f"{jobs['metadata_only']}/artifacts/{artifact['id']}/content")
         assert (answer.status_code, answer.json()["size_bytes"]) == (410, artifact["size_bytes"])
+        [item] = client.get(f"{jobs['metadata_only']}/inputs").json()["items"]
+        answer = client.get(f"{jobs['metadata_only']}/inputs/{item['sha256']}/content")
+        assert (answer.status_code, answer.json()["size_bytes"]) == (410, 5)
+        assert client.get(f"{jobs['full']}/inputs/{item['sha256']}/content").content == b"given"
         assert "said" in client.get(f"{jobs['full']}/logs?follow=false").text
         left = [path for path in (home / "us").rglob("objects/**/*") if path.is_file()]
         assert len(left) == 1, "what the full workspace keeps"

@@ -3,7 +3,8 @@
 A point is `<step>:begins`, `<step>:ends` (done, not yet noted) or `<step>:<n>` (after its n-th effect). Each point is
 met by a process of its own, forked from this one, which takes up what the one before has left. Its clock is ahead of
 the installation's by START_SECONDS and more each time, so that the server's own runner sees nothing that is due and no
-lease holds. At last one process works to the end. Prints the exit code of each, as JSON.
+lease holds. The point `cancel` is met by a process that calls the operation off. At last one process works to the end,
+and finds it as it should be: succeeded, or cancelled. Prints the exit code of each, as JSON.
 """
 
 import asyncio
@@ -33,13 +34,14 @@ from tenantry.foundation.settings import load_settings
 
 LEASE = timedelta(minutes=10)
 STEP_SECONDS = 3600
+CANCEL = "cancel"
 _FAST = 10
 _SECONDS = 60
 _EFFECTS: tuple[tuple[type[Any], tuple[str, ...]], ...] = (
     (TenantRows, ("write", "write_texts", "delete", "place", "execute", "forget")),
     (DirectoryObjects, ("put", "delete_all")),
     (PlaceMaker, ("make", "remove")),
-    (OperationLog, ("seat", "erase_placement")),
+    (OperationLog, ("seat", "switch", "erase_placement")),
     (Directory, ("place_workspaces", "set_status")),
     (TenantSession, ("commit",)),
 )
@@ -90,7 +92,15 @@ def _deadly(method: Callable[..., Any], death: Death) -> Callable[..., Any]:
     return call
 
 
-async def _work(home: Path, operation_id: UUID, *, ahead: timedelta, death: Death) -> None:
+async def _cancel(home: Path, operation_id: UUID, *, ahead: timedelta) -> None:
+    async with open_parts(load_settings(home=home)) as opened:
+        log = opened.directory.operations(AheadClock(ahead))
+        operation = await log.get(operation_id, tenant_id=None)
+        called_off = await log.call_off(operation, cancelled_by="another")
+        os._exit(9 if called_off is not None else 4)
+
+
+async def _work(home: Path, operation_id: UUID, *, ahead: timedelta, death: Death, wanted: OperationStatus) -> None:
     for owner, names in _EFFECTS:
         for name in names:
             setattr(owner, name, _deadly(getattr(owner, name), death))
@@ -104,7 +114,7 @@ async def _work(home: Path, operation_id: UUID, *, ahead: timedelta, death: Deat
             operation = await log.find(operation_id)
             assert operation is not None
             if operation.status is not OperationStatus.RUNNING:
-                os._exit(0 if operation.status is OperationStatus.SUCCEEDED else 3)
+                os._exit(0 if operation.status is wanted else 3)
             assert time.monotonic() < deadline, f"{operation.step}: {operation.failure}"
             await asyncio.sleep(0.05)
 
@@ -112,11 +122,15 @@ async def _work(home: Path, operation_id: UUID, *, ahead: timedelta, death: Deat
 def main(home: str, operation: str, start_seconds: str, *points: str) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     codes = []
+    wanted = OperationStatus.CANCELLED if CANCEL in points else OperationStatus.SUCCEEDED
     for number, point in enumerate([*points, None]):
         child = os.fork()
         if not child:
             ahead = timedelta(seconds=int(start_seconds) + (number + 1) * STEP_SECONDS)
-            asyncio.run(_work(Path(home), UUID(hex=operation), ahead=ahead, death=Death(point)))
+            place, name = Path(home), UUID(hex=operation)
+            if point == CANCEL:
+                asyncio.run(_cancel(place, name, ahead=ahead))
+            asyncio.run(_work(place, name, ahead=ahead, death=Death(point), wanted=wanted))
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     print(json.dumps(codes))  # noqa: T201 - this is what the test reads
 

@@ -1,6 +1,7 @@
 """Tenants with one of everything, what two copies of one share, and where a word of one still stands."""
 
 import asyncio
+import base64
 import hashlib
 import io
 import secrets
@@ -68,6 +69,11 @@ class Inhabited:
     def path(self) -> str:
         return f"/tenants/{self.tenant.id}"
 
+    @property
+    def expected(self) -> tuple[str, bytes, bytes]:
+        """What can be read where nothing is lost."""
+        return f"{self.word}\n", f"{self.word}\n".encode(), self.word.encode()
+
     def operations(self, kind: str) -> list[Json]:
         answer = self.installation.platform.get(f"{self.path}/operations")
         assert answer.status_code == 200, answer.text
@@ -82,14 +88,16 @@ class Inhabited:
 
         return until(ended, seconds=seconds)
 
-    def readable(self, client: httpx.Client | None = None) -> tuple[str, bytes]:
-        """Read the job's log and artifact: what only keys, rows and objects together give."""
+    def readable(self, client: httpx.Client | None = None) -> tuple[str, bytes, bytes]:
+        """Read the job's log, artifact and input: what only keys, rows and objects together give."""
         client = client or self.tenant.owner
         job = f"/workspaces/{self.workspace}/jobs/{self.job}"
         log = client.get(f"{job}/logs", params={"follow": "false"})
         content = client.get(f"{job}/artifacts/{self.artifact}/content")
-        assert (log.status_code, content.status_code) == (200, 200), log.text + content.text
-        return "".join(line["text"] for line in log.json()["items"]), content.content
+        [item] = client.get(f"{job}/inputs").json()["items"]
+        given = client.get(f"{job}/inputs/{item['sha256']}/content")
+        assert {each.status_code for each in (log, content, given)} == {200}, log.text + content.text + given.text
+        return "".join(line["text"] for line in log.json()["items"]), content.content, given.content
 
 
 def inhabit(installation: Installation, **fields: str) -> Inhabited:
@@ -126,6 +134,7 @@ def inhabit(installation: Installation, **fields: str) -> Inhabited:
         "artifacts": ["outputs/*.txt"],
         "labels": {"name": word},
         "env": {"WORD": word},
+        "inputs": [{"path": f"{word}.in", "content_base64": base64.b64encode(word.encode()).decode()}],
     }
     job = tenant.owner.post(f"{base}/jobs", params={"wait": 60}, json=wanted)
     assert job.status_code == 202, job.text

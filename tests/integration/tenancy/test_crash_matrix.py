@@ -35,7 +35,7 @@ from tests.integration.tenancy.ground import (
 )
 
 from tenantry.capabilities.audit.service import AuditService
-from tenantry.capabilities.tenants.service import MoveRequest, MoveService
+from tenantry.capabilities.tenants.service import PUT_BACK, MoveRequest, MoveService
 from tenantry.capabilities.tenants.service.archives import LEFT_OUT, examine, read_key
 from tenantry.capabilities.tenants.types import Isolation, Operation, OperationKind, OperationStatus, Seat
 from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
@@ -48,12 +48,18 @@ AHEAD = timedelta(hours=1)
 MOVE = ("provision", "freeze", "copy", "switch", "announce", "close")
 MOVE_AWAY = ("provision", "drain", "freeze", "copy", "files", "switch", "announce", "close")
 ERASE = ("stop", "tally", "stores", "rows", "certify")
+ENVIRONMENT = {"slug": "last", "kind": "dev"}
 IMPORT = ("provision", "rows", "things", "settle", "open")
 
 
 def crash(installation: Installation, operation_id: UUID, *steps: str, start: timedelta = AHEAD) -> dict[str, int]:
     """Have an operation killed at each point of each step, then finished; tells how each process ended."""
     points = [f"{step}:{what}" for step in steps for what in ("begins", "1", "3", "ends")]
+    return crash_at(installation, operation_id, *points, start=start)
+
+
+def crash_at(installation: Installation, operation_id: UUID, *points: str, start: timedelta = AHEAD) -> dict[str, int]:
+    """Have it killed at these points only; `cancel` calls it off."""
     script, ahead_by = Path(__file__).with_name("crashing.py"), str(int(start.total_seconds()))
     done = subprocess.run(
         [
@@ -103,6 +109,7 @@ def operation_of(inhabited: Inhabited, kind: OperationKind, step: str, parts: Pa
         epoch=0,
         created_at=now,
         updated_at=now,
+        step_since=now,
     )
 
 
@@ -216,6 +223,50 @@ async def test_a_move_killed_at_every_step_loses_nothing(
     if region:
         assert not home_of(elsewhere, "us", inhabited.tenant.id).exists()
         assert not [name for name in rows if name.startswith("tenantry_us")]
+
+
+@pytest.mark.parametrize(
+    ("isolation", "target", "region", "point"),
+    [
+        ("row_level", "schema_level", None, "provision:begins"),
+        ("schema_level", "row_level", None, "freeze:ends"),
+        ("schema_level", "database_level", None, "copy:3"),
+        ("database_level", "row_level", None, "copy:ends"),
+        ("row_level", "schema_level", None, "switch:begins"),
+        ("row_level", None, "eu", "drain:1"),
+        ("row_level", "schema_level", "eu", "files:1"),
+        ("database_level", None, "eu", "switch:begins"),
+    ],
+)
+async def test_a_move_called_off_and_killed_while_it_is_put_back_leaves_all_as_it_was(
+    elsewhere: Installation, isolation: str, target: str | None, region: str | None, point: str
+) -> None:
+    inhabited = await asyncio.to_thread(inhabit, elsewhere, isolation=isolation)
+    before, read = await kept_rows(inhabited), inhabited.readable()
+    files, places = files_of(elsewhere, inhabited.tenant.id, "us"), await databases(elsewhere)
+    where = set(await rows_of(elsewhere, inhabited.tenant_id))
+    operation = await begin_move(inhabited, isolation=target, region=region)
+    back = [f"{PUT_BACK}:{what}" for what in ("begins", "1", "2", "3", "5", "ends")]
+    with writing(inhabited) as writer:
+        await asyncio.to_thread(crash_at, elsewhere, operation.operation_id, point, "cancel", *back)
+        await asyncio.sleep(1)
+
+    assert await kept_rows(inhabited) == before
+    assert await asyncio.to_thread(inhabited.readable) == read
+    assert set(writer.kept) <= await asyncio.to_thread(writer.found)
+    assert {status for status, _ in writer.refused} <= {503}, writer.refused
+    last = inhabited.tenant.owner.post(f"/workspaces/{inhabited.workspace}/environments", json=ENVIRONMENT)
+    assert last.status_code == 201, last.text
+    assert set(await rows_of(elsewhere, inhabited.tenant_id)) == where
+    assert set(await databases(elsewhere)) - set(places) <= {"tenantry_us_empty", "tenantry_eu_empty"}
+    assert files_of(elsewhere, inhabited.tenant.id, "us") == files
+    assert not home_of(elsewhere, "eu", inhabited.tenant.id).exists()
+    told = inhabited.tenant.owner.get("/audit", params={"action": "tenant.move_cancelled"}).json()["items"]
+    assert [event["details"]["cancelled_by"] for event in told] == ["another"]
+    job = inhabited.tenant.owner.post(
+        f"/workspaces/{inhabited.workspace}/jobs", params={"wait": 30}, json={"command": ["true"]}
+    )
+    assert job.json()["status"] == "succeeded", job.text
 
 
 @pytest.mark.parametrize("isolation", ["row_level", "schema_level", "database_level"])

@@ -58,7 +58,7 @@ async def test_nothing_of_an_erased_tenant_is_left(make_inhabited: MakeInhabited
     assert not files_with(installation, word, inhabited.tenant.id)
     assert not [name for name in await databases(installation) if inhabited.tenant_id.hex in name]
     assert lasting(await rows_of(installation, neighbour.tenant_id)) == lasting(neighbours)
-    assert neighbour.readable() == (f"{neighbour.word}\n", f"{neighbour.word}\n".encode())
+    assert neighbour.readable() == neighbour.expected
 
 
 def test_the_certificate_tells_counts_and_digests_and_is_signed(make_inhabited: MakeInhabited) -> None:

@@ -70,7 +70,7 @@ async def test_an_import_is_the_same_tenant_elsewhere(
     key = answer.json()["bootstrap_key"]["secret"]
     tenant = Tenant(elsewhere, inhabited.tenant.id, inhabited.tenant.slug, region, key)
     there = Inhabited(tenant, inhabited.word, inhabited.workspace, inhabited.job, inhabited.artifact, key)
-    assert there.readable() == inhabited.readable() == (f"{there.word}\n", f"{there.word}\n".encode())
+    assert there.readable() == inhabited.readable() == there.expected
     shown = tenant.owner.get(f"/tenants/{tenant.id}").json()
     assert (shown["region"], shown["isolation"], shown["status"]) == (region, target, "active")
     assert elsewhere.client(inhabited.key).get("/me").status_code == 401

@@ -70,7 +70,7 @@ def test_the_surface_is_the_one_promised() -> None:
         grant request, grant list, grant get, grant revoke, grant extend, grant revoke-all,
         approval list, approval get, approval approve, approval reject,
         member list, member disable, member enable, explain, permissions,
-        job run, job list, job get, job logs, job cancel, job artifacts, job receipt,
+        job run, job list, job get, job logs, job cancel, job artifacts, job inputs, job receipt,
         image list, image import, image remove, audit query,
         notification channel create, notification channel list, notification channel test,
         notification channel remove, notification deliveries

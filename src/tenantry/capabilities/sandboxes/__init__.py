@@ -7,6 +7,6 @@ Invariants:
   fenced by the attempt, so a job is never lost and never finished twice.
 - A job that was running when its worker died is reported `failed`, reason `worker_lost`: never run again silently.
 - Content (inputs, environment, logs, artifacts) is sealed under a key of the job before it is written anywhere; in mode
-  `metadata_only` it goes `content_grace_seconds` after the end, and the key with it.
+  `metadata_only` it goes `content_grace_seconds` after the end, and the key with it; the environment at the end.
 - No downgrade of isolation: a job whose workspace asks for more than the worker has is not run.
 """

@@ -11,6 +11,10 @@ def artifact_not_found() -> NotFound:
     return NotFound("not_found", "no such artifact", layer="sandboxes")
 
 
+def input_not_found() -> NotFound:
+    return NotFound("not_found", "no such input", layer="sandboxes")
+
+
 def image_not_found() -> NotFound:
     return NotFound("not_found", "no such image", layer="sandboxes")
 

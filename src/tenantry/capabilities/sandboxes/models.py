@@ -50,7 +50,7 @@ jobs = Table(
     Column("environment", Text),
     *(Column(name, JSONB, nullable=False) for name in ("labels", "limits", "inputs", "usage")),
     Column("receipt", JSONB),
-    *(Column(name, LargeBinary) for name in ("content_key", "transient_key", "given", "log_sha256")),
+    *(Column(name, LargeBinary) for name in ("content_key", "transient_key", "given", "given_inputs", "log_sha256")),
     *(Column(name, Uuid) for name in ("transient_holder", "grant_id")),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),

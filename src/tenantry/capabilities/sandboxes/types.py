@@ -91,9 +91,10 @@ class Job:
     place: str
     """Of its workspace when it was created; below it lie the job's objects."""
     content_key: bytes | None = field(repr=False)
-    """Wrapped by the tenant's keyset: of what it is given, in mode `full` of everything."""
+    """Wrapped by the tenant's keyset: of what it is given, until it has ended; in mode `full` of everything."""
     transient_key: bytes | None = field(repr=False)
-    """Wrapped by a key that only the memory of `transient_holder` has: of what it leaves in mode `metadata_only`."""
+    """Wrapped by a key that only the memory of `transient_holder` has: of what it leaves in mode `metadata_only`, and
+    once it has ended of its inputs."""
     transient_holder: UUID | None
     inputs: tuple[Mapping[str, Any], ...]
     attempt: int
@@ -123,6 +124,7 @@ class StartedJob:
 
     job: Job
     sealed_given: bytes | None = field(repr=False)
+    sealed_inputs: bytes | None = field(repr=False)
     min_isolation: str | None
     """What its workspace asks for; None leaves it to the installation."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from tenantry.capabilities.tenants.types import OverlayFault
-from tenantry.foundation.errors import Conflict, Denied, Gone, Invalid, NotFound, Precondition, TenantryError
+from tenantry.foundation.errors import Conflict, Denied, Fault, Gone, Invalid, NotFound, Precondition, TenantryError
 
 
 def tenant_not_found() -> NotFound:
@@ -101,7 +101,25 @@ def operation_not_found() -> NotFound:
 def operation_open() -> Conflict:
     return Conflict(
         "operation_open",
-        "another operation on this tenant is open: wait for its end, or cancel it while it waits",
+        "another operation on this tenant is open: wait for its end, or cancel it if it is a move",
+        layer="tenants",
+    )
+
+
+def move_switched() -> Conflict:
+    return Conflict(
+        "move_switched",
+        "the tenant is at its new place already and may have written there: nothing is called off any more. Wait until "
+        "the operation has ended, then move it back: POST …/move",
+        layer="tenants",
+    )
+
+
+def move_overdue(waited_for: str, *, seconds: int) -> Fault:
+    """Give up a move whose tenant does not come to rest."""
+    return Fault(
+        "move_overdue",
+        f"after tenants.drain_seconds ({seconds}) the tenant has not come to rest: {waited_for}",
         layer="tenants",
     )
 

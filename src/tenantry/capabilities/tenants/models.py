@@ -170,6 +170,9 @@ directory_operations = Table(
     Column("lease_until", _MOMENT, nullable=False, server_default=text("'-infinity'::timestamptz")),
     Column("created_at", _MOMENT, nullable=False),
     Column("updated_at", _MOMENT, nullable=False),
+    Column("ending", Text),
+    Column("cancelled_by", Text),
+    Column("step_since", _MOMENT, nullable=False),
     Index("operations_tenant", "tenant_id", "operation_id"),
     Index(
         "operations_open",

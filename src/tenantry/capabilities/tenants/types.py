@@ -246,10 +246,7 @@ class OperationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Work on a whole tenant that outlives a request; the directory keeps it, ids and places only.
-
-    `step` is the one to be done next, `due_at` when; `epoch` fences whoever held it before.
-    """
+    """Work on a whole tenant, by its next step; `epoch` fences who held it before, with an `ending` it is put back."""
 
     operation_id: UUID
     tenant_id: UUID
@@ -266,6 +263,9 @@ class Operation:
     epoch: int
     created_at: datetime
     updated_at: datetime
+    step_since: datetime
+    ending: OperationStatus | None = None
+    cancelled_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

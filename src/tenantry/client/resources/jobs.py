@@ -8,7 +8,7 @@ from tenantry.client.logs import LogLine, log_line
 from tenantry.client.operations import Download, Following, Listing, Operation, Resource
 from tenantry.client.pages import Plan
 from tenantry.client.saving import Saving
-from tenantry.client.types import Artifact, Job, JobInput, JobLimits
+from tenantry.client.types import Artifact, GivenInput, Job, JobInput, JobLimits
 
 T = TypeVar("T")
 
@@ -98,6 +98,17 @@ class Jobs(Resource[T]):
     def download(self, workspace: str, job: str, artifact: str, *, to: Path, sha256: str | None = None) -> Saving:
         """Write one artifact to the file `to`, whole or not at all; give `sha256` to have it checked."""
         call = get("workspaces", workspace, "jobs", job, "artifacts", artifact, "content")
+        return Saving(call=call, to=to, sha256=sha256)
+
+    @Listing
+    def inputs(self, workspace: str, job: str) -> Plan[GivenInput]:
+        """List what the job was given; sizes and digests remain when the content is gone."""
+        return Plan(call=get("workspaces", workspace, "jobs", job, "inputs"))
+
+    @Download
+    def download_input(self, workspace: str, job: str, sha256: str, *, to: Path) -> Saving:
+        """Write the input with this digest to the file `to`, checked, whole or not at all."""
+        call = get("workspaces", workspace, "jobs", job, "inputs", sha256, "content")
         return Saving(call=call, to=to, sha256=sha256)
 
     @Operation

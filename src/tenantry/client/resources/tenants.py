@@ -116,7 +116,7 @@ class Tenants(Resource[T]):
 
     @Operation
     def cancel(self, tenant: str, operation: str) -> Call[TenantOperation]:
-        """Call off what waits for a second administrator."""
+        """Call off a move that waits, or have one put back that runs; raises ApiError 409 once it has switched."""
         return post("tenants", tenant, "operations", operation, "cancel")
 
     @Operation

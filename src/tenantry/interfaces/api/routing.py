@@ -94,7 +94,7 @@ class RouteRegistry:
 
     def post(self, path: str, *, needs: Permission | Mark, replay: Replay | None, **options: Any) -> Callable[..., Any]:
         """Register a POST; `replay` renders the answer again for a repeated Idempotency-Key, None only where nothing
-        is changed.
+        is changed, or where repeating it leads to the same and the tenant may take no writes: no record is kept then.
         """
         return self._add("POST", path, needs, {"replay": replay, **options})
 

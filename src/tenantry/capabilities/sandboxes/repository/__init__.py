@@ -2,6 +2,7 @@
 
 from tenantry.capabilities.sandboxes.repository.content import (
     find_artifact,
+    find_inputs,
     insert_artifacts,
     insert_lines,
     list_artifacts,
@@ -41,6 +42,7 @@ __all__ = [
     "end_job",
     "find_artifact",
     "find_image",
+    "find_inputs",
     "find_job",
     "insert_artifacts",
     "insert_image",

@@ -87,11 +87,20 @@ async def find_artifact(session: TenantSession, job_id: UUID, artifact_id: UUID)
     return Artifact(**row) if row else None
 
 
+async def find_inputs(session: TenantSession, job_id: UUID) -> bytes | None:
+    """Read a job's sealed inputs; None when it had none, or they are no longer kept."""
+    found: bytes | None = await session.fetchval(
+        "select given_inputs from jobs where tenant_id = $1 and job_id = $2", session.scope.tenant_id, job_id
+    )
+    return found
+
+
 async def purge_content(session: TenantSession, job_id: UUID, *, now: datetime) -> None:
     """Forget output and the keys of everything else; sizes and digests remain."""
     await session.execute("delete from job_logs where tenant_id = $1 and job_id = $2", session.scope.tenant_id, job_id)
     await session.execute(
-        """update jobs set content_key = null, transient_key = null, given = null, content_purged_at = $3
+        """update jobs set content_key = null, transient_key = null, given = null, given_inputs = null,
+               content_purged_at = $3
            where tenant_id = $1 and job_id = $2""",
         session.scope.tenant_id,
         job_id,
@@ -112,10 +121,11 @@ async def measure_content(session: TenantSession) -> list[tuple[UUID, str, int]]
     """
     rows = await session.fetch(
         """with kept as materialized (
-               select job_id, workspace_id, log_bytes from jobs
+               select job_id, workspace_id, log_bytes, octet_length(given_inputs) as given from jobs
                where tenant_id = $1 and content_until is not null and content_purged_at is null
            ), open as materialized (
-               select job_id, workspace_id, octet_length(given) as given from jobs
+               select job_id, workspace_id,
+                      coalesce(octet_length(given), 0) + coalesce(octet_length(given_inputs), 0) as given from jobs
                where tenant_id = $1 and finished_at is null
            )
            select workspace_id, 'job_logs' as kind, sum(bytes)::bigint as bytes from (
@@ -125,7 +135,9 @@ async def measure_content(session: TenantSession) -> list[tuple[UUID, str, int]]
                join job_logs l on l.tenant_id = $1 and l.job_id = o.job_id
            ) logs group by workspace_id
            union all
-           select workspace_id, 'inputs', sum(given)::bigint from open where given is not null group by workspace_id
+           select workspace_id, 'inputs', sum(given)::bigint
+           from (select workspace_id, given from open union all select workspace_id, given from kept) inputs
+           where given > 0 group by workspace_id
            union all
            select a.workspace_id, 'artifacts', sum(a.size_bytes)::bigint
            from (select job_id from kept union all select job_id from open) j

@@ -17,6 +17,7 @@ from tenantry.capabilities.sandboxes.types import (
     StartedJob,
 )
 from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.settings import JobSettings
 
 if TYPE_CHECKING:
     import asyncpg
@@ -29,14 +30,15 @@ _JOB: Final = (
 )
 
 
-async def insert_job(session: TenantSession, job: Job, *, given: bytes | None) -> None:
+async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, given_inputs: bytes | None) -> None:
     """Insert a queued job and wake the cell's workers at commit."""
     await session.execute(
         f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
             insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
                 labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place,
-                environment, grant_id)
-            select $1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17, $18
+                environment, grant_id, given_inputs)
+            select $1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17, $18,
+                $19
             from woken""",
         session.scope.tenant_id,
         job.job_id,
@@ -56,6 +58,7 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None) -
         job.place,
         job.environment,
         job.grant_id,
+        given_inputs,
     )
 
 
@@ -142,6 +145,7 @@ async def start_job(
             where j.tenant_id = claim.tenant_id and j.job_id = claim.job_id
               and w.tenant_id = j.tenant_id and w.workspace_id = j.workspace_id and w.status = 'active'
             returning {", ".join(f"j.{column.strip()}" for column in _JOB.split(","))}, j.given,
+                j.given_inputs,
                 w.settings ->> 'min_isolation' as min_isolation""",
         session.scope.tenant_id,
         job_id,
@@ -149,22 +153,24 @@ async def start_job(
         now,
         *transient,
     )
-    return StartedJob(_job(row), row["given"], row["min_isolation"]) if row else None
+    return StartedJob(_job(row), row["given"], row["given_inputs"], row["min_isolation"]) if row else None
 
 
 async def end_job(
-    session: TenantSession, job_id: UUID, end: JobEnd, *, now: datetime, grace_seconds: int, retention_days: int
+    session: TenantSession, job_id: UUID, end: JobEnd, *, inputs: bytes | None, settings: JobSettings, now: datetime
 ) -> str | None:
     """Write the end unless there is one already, and tell who waits, at commit. Gives the reason that stands.
 
-    Why a cancelled job was cancelled was noted by whoever wished it. Content stays for `grace_seconds`, in mode `full`
-    for the days of the workspace or, where that names none, for `retention_days`.
+    Why a cancelled job was cancelled was noted by whoever wished it. Content stays for its grace, in mode `full`
+    for the days of the workspace or, where that names none, of the installation. Its environment goes now; its inputs
+    stay as they are in mode `full`, else as `inputs`: sealed anew, under a key that is not stored.
     """
     session.forward(JOB_NEWS, job_id.hex)
     found = await session.fetchval(
         f"""with ended as (
                 update jobs j set status = $3, detail = $5, exit_code = $6, usage = $7, receipt = $8, log_bytes = $9,
                     log_sha256 = $10, finished_at = $11::timestamptz, given = null,
+                    given_inputs = case when j.persistence_mode = 'full' then j.given_inputs else $16::bytea end,
                     content_key = case when j.transient_key is null then j.content_key end,
                     reason = case when $3 = 'cancelled' then coalesce(j.reason, $4) else $4 end,
                     image_digest = coalesce($12, j.image_digest),
@@ -192,9 +198,10 @@ async def end_job(
         end.log_sha256,
         now,
         end.receipt.get("image_digest") if end.receipt else None,
-        float(grace_seconds),
-        retention_days,
+        float(settings.content_grace_seconds),
+        settings.retention_days,
         job_id.hex,
+        inputs,
     )
     return str(found) if found is not None else None
 
@@ -212,7 +219,7 @@ async def request_cancellation(session: TenantSession, job_id: UUID, *, reason: 
 
 def _job(row: "asyncpg.Record") -> Job:
     values: dict[str, Any] = dict(row)
-    for name in ("given", "min_isolation"):
+    for name in ("given", "given_inputs", "min_isolation"):
         values.pop(name, None)
     values["status"] = JobStatus(values["status"])
     values["limits"] = JobLimits(**values["limits"])

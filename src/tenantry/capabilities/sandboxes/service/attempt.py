@@ -90,6 +90,7 @@ class Attempt:
         self._begun = workshop.clock.monotonic()
         self._mask = Mask()
         self._transient: tuple[bytes, UUID] | None = None
+        self._seal_inputs: Callable[[], bytes | None] = _no_inputs
 
     def kill(self, reason: str) -> None:
         """Kill what runs; the first reason counts, but a lost lease overrules all: then nothing is reported."""
@@ -125,7 +126,9 @@ class Attempt:
             lines = await self._output.finish() if self._output else []
             if self._output:
                 end = dataclasses.replace(end, log_bytes=self._output.size, log_sha256=self._output.sha256)
-            await self._patiently(lambda: self._report(started.job, end, lines, artifacts))
+            # What the stored key has sealed goes; in mode `full` it stays as it is.
+            inputs = self._seal_inputs() if started.job.transient_key is not None else None
+            await self._patiently(lambda: self._report(started.job, end, lines, artifacts, inputs))
         return True
 
     async def _patiently(self, work: Callable[[], Awaitable[_Result]], *, at_most: float = inf) -> _Result:
@@ -175,8 +178,9 @@ class Attempt:
             elif job.status is JobStatus.RUNNING:  # of an attempt before this one, whose report would be refused
                 await self._end(session, job, lost_end(job))
 
-    async def _end(self, session: TenantSession, job: Job, end: JobEnd) -> bool:
-        return await end_job(session, job, end, settings=self._workshop.settings, clock=self._workshop.clock)
+    async def _end(self, session: TenantSession, job: Job, end: JobEnd, *, inputs: bytes | None = None) -> bool:
+        settings, clock = self._workshop.settings, self._workshop.clock
+        return await end_job(session, job, end, settings=settings, clock=clock, inputs=inputs)
 
     async def _run(self, started: StartedJob, stack: contextlib.AsyncExitStack) -> tuple[JobEnd, list[Artifact]]:
         """Run the job; whatever goes wrong is its end. The sandbox is closed with the stack."""
@@ -204,8 +208,10 @@ class Attempt:
         content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
         given_key = await content.open_given_key(tenant_id=tenant_id, job=job)
         environment, inputs = content.open_given(given_key, started.sealed_given, job_id=job.job_id)
+        inputs += content.open_inputs(given_key, started.sealed_inputs, job_id=job.job_id)
         self._mask = Mask(secrets_of(environment))
         key = await content.open_key(tenant_id=tenant_id, job=job)
+        self._seal_inputs = lambda: content.seal_inputs(key, inputs, job_id=job.job_id)
         output = self._output = JobOutput(
             lambda lines: self._patiently(lambda: self._write(job, lines)),
             seal=lambda line: content.seal_line(key, line, job_id=job.job_id),
@@ -298,14 +304,16 @@ class Attempt:
         async with self._session() as session:
             await repository.insert_lines(session, job.job_id, workspace_id=job.workspace_id, lines=lines)
 
-    async def _report(self, job: Job, end: JobEnd, lines: list[SealedLine], artifacts: list[Artifact]) -> None:
+    async def _report(
+        self, job: Job, end: JobEnd, lines: list[SealedLine], artifacts: list[Artifact], inputs: bytes | None
+    ) -> None:
         """Write the end, the last output and the artifacts in one transaction, fenced by the attempt.
 
         Repeating it when the commit is in doubt is safe: a job ends once. Locks the job, then its claim, as all do.
         """
         used = self._workshop.clock.monotonic() - self._begun
         async with self._session() as session:
-            ended = await self._end(session, job, end)
+            ended = await self._end(session, job, end, inputs=inputs)
             if not ended or not await QUEUE.finish(
                 await session.connection(), ticket=self._ticket, used_slot_seconds=used
             ):
@@ -316,3 +324,7 @@ class Attempt:
                 await repository.insert_lines(session, job.job_id, workspace_id=job.workspace_id, lines=lines)
             if artifacts:
                 await repository.insert_artifacts(session, artifacts, workspace_id=job.workspace_id)
+
+
+def _no_inputs() -> bytes | None:
+    return None

@@ -57,28 +57,26 @@ class JobContent:
         wrapper = KeysetWrapper(await self.transient.get(job.transient_holder, tenant_id=tenant_id))
         return await Keyset.unwrap(job.transient_key, wrapper=wrapper, context=_context(tenant_id, job.job_id))
 
-    def seal_given(
-        self, key: Keyset, environment: Mapping[str, str], inputs: Sequence[JobInput], *, job_id: UUID
-    ) -> bytes | None:
-        """Seal what the job is given: together at most 16 MiB, so that it commits with the job's own row."""
-        if not environment and not inputs:
-            return None
-        head = json.dumps({"env": dict(environment), "inputs": [[i.path, len(i.content)] for i in inputs]}).encode()
-        parts = (len(head).to_bytes(_HEAD_LENGTH, "big"), head, *(item.content for item in inputs))
-        return key.seal(b"".join(parts), b"given/" + job_id.bytes)
+    def seal_given(self, key: Keyset, environment: Mapping[str, str], *, job_id: UUID) -> bytes | None:
+        """Seal the environment, which goes at the job's end: it may hold secrets."""
+        return key.seal(_framed(environment, ()), b"given/" + job_id.bytes) if environment else None
 
     def open_given(self, key: Keyset, sealed: bytes | None, *, job_id: UUID) -> tuple[dict[str, str], list[JobInput]]:
-        """Open environment and inputs; raises Fault for what was sealed for another job."""
-        if sealed is None:
-            return {}, []
-        opened = memoryview(key.open(sealed, b"given/" + job_id.bytes))
-        at = _HEAD_LENGTH + int.from_bytes(opened[:_HEAD_LENGTH], "big")
-        head = json.loads(bytes(opened[_HEAD_LENGTH:at]))
-        inputs = []
-        for path, size in head["inputs"]:
-            inputs.append(JobInput(path, bytes(opened[at : at + size])))
-            at += size
-        return head["env"], inputs
+        """Open the environment, and inputs that an older version put beside it; raises Fault for another job's."""
+        return _unframed(key.open(sealed, b"given/" + job_id.bytes)) if sealed is not None else ({}, [])
+
+    def seal_inputs(self, key: Keyset, inputs: Sequence[JobInput], *, job_id: UUID) -> bytes | None:
+        """Seal the inputs alone, which outlive the environment."""
+        return key.seal(_framed({}, inputs), b"inputs/" + job_id.bytes) if inputs else None
+
+    def open_inputs(self, key: Keyset, sealed: bytes | None, *, job_id: UUID) -> list[JobInput]:
+        return _unframed(key.open(sealed, b"inputs/" + job_id.bytes))[1] if sealed is not None else []
+
+    async def open_inputs_key(self, *, tenant_id: UUID, job: Job) -> Keyset:
+        """Open the key of the inputs as they lie: what it was given until its end, then what it left."""
+        if job.content_key is not None:
+            return await self.open_given_key(tenant_id=tenant_id, job=job)
+        return await self.open_key(tenant_id=tenant_id, job=job)
 
     async def put_artifact(
         self, key: Keyset, source: BinaryIO, *, tenant_id: UUID, job: Job, artifact_id: UUID, limit: int
@@ -115,6 +113,22 @@ class JobContent:
         keys = [entry.key async for entry in self._objects.list_objects(tenant_id, _folder(job))]
         for key in keys:
             await self._objects.delete(tenant_id, key)
+
+
+def _framed(environment: Mapping[str, str], inputs: Sequence[JobInput]) -> bytes:
+    head = json.dumps({"env": dict(environment), "inputs": [[i.path, len(i.content)] for i in inputs]}).encode()
+    return b"".join((len(head).to_bytes(_HEAD_LENGTH, "big"), head, *(item.content for item in inputs)))
+
+
+def _unframed(framed: bytes) -> tuple[dict[str, str], list[JobInput]]:
+    opened = memoryview(framed)
+    at = _HEAD_LENGTH + int.from_bytes(opened[:_HEAD_LENGTH], "big")
+    head = json.loads(bytes(opened[_HEAD_LENGTH:at]))
+    inputs = []
+    for path, size in head["inputs"]:
+        inputs.append(JobInput(path, bytes(opened[at : at + size])))
+        at += size
+    return head["env"], inputs
 
 
 def _context(tenant_id: UUID, job_id: UUID) -> bytes:

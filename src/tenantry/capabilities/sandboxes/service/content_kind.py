@@ -15,7 +15,7 @@ class JobContentKind:
 
     name: ClassVar[str] = CONTENT
     columns: ClassVar[frozenset[str]] = frozenset(
-        {"jobs.given", "jobs.content_key", "jobs.transient_key", "job_logs.sealed"}
+        {"jobs.given", "jobs.given_inputs", "jobs.content_key", "jobs.transient_key", "job_logs.sealed"}
     )
 
     def __init__(self, *, content: JobContent, clock: Clock) -> None:

@@ -30,15 +30,26 @@ _AUDITED: Final = {
 _MAX_DETAIL: Final = 500
 
 
-async def end_job(session: TenantSession, job: Job, end: JobEnd, *, settings: JobSettings, clock: Clock) -> bool:
-    """Write the end and its audit event; False, and nothing written, when the job had ended before."""
+async def end_job(
+    session: TenantSession,
+    job: Job,
+    end: JobEnd,
+    *,
+    settings: JobSettings,
+    clock: Clock,
+    inputs: bytes | None = None,
+) -> bool:
+    """Write the end and its audit event; False, and nothing written, when the job had ended before.
+
+    `inputs` are those of a job whose content is not kept, sealed as its output is; without them they go now.
+    """
     reason = await repository.end_job(
         session,
         job.job_id,
         end,
+        inputs=inputs,
+        settings=settings,
         now=clock.now(),
-        grace_seconds=settings.content_grace_seconds,
-        retention_days=settings.retention_days,
     )
     if reason is None:
         return False

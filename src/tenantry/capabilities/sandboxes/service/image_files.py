@@ -11,6 +11,7 @@ from tenantry.capabilities.sandboxes.service.images import ImageLibrary
 from tenantry.capabilities.tenants.types import StoredThing, StoreTally
 from tenantry.engines.jail.directory_image import archive_bytes, archive_of
 from tenantry.engines.jail.tree import Caps
+from tenantry.foundation.objects.threads import in_thread
 
 _ALGORITHM: Final = "sha256:"
 
@@ -24,7 +25,11 @@ class TenantImages:
     async def copy(self, tenant_id: UUID, *, source: str, target: str) -> int:
         """Copy roots that are not there yet, each whole or not at all."""
         ours, theirs = (self._libraries[region].directory(tenant_id) / "sha256" for region in (source, target))
-        return await asyncio.to_thread(_copy, ours, theirs)
+        roots = await asyncio.to_thread(lambda: list(ours.glob("*")))
+        for root in roots:
+            # One that is called off in between still waits for its root: it must not go on beside an erasure.
+            await in_thread(_copy, root, theirs)
+        return len(roots)
 
     async def measure(self, tenant_id: UUID, *, region: str) -> StoreTally:
         place = self._libraries[region].directory(tenant_id) / "sha256"
@@ -58,18 +63,14 @@ class TenantImages:
         return count
 
 
-def _copy(source: Path, target: Path) -> int:
-    count = 0
-    for root in source.glob("*"):
-        place = target / root.name
-        if not place.is_dir():
-            target.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh = target.parent / f"copy-{root.name}"
-            shutil.rmtree(fresh, ignore_errors=True)
-            shutil.copytree(root, fresh, symlinks=True)
-            fresh.rename(place)
-        count += 1
-    return count
+def _copy(root: Path, target: Path) -> None:
+    place = target / root.name
+    if not place.is_dir():
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = target.parent / f"copy-{root.name}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(root, fresh, symlinks=True)
+        fresh.rename(place)
 
 
 async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

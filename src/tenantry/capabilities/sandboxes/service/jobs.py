@@ -15,6 +15,7 @@ from tenantry.capabilities.sandboxes.errors import (
     content_gone,
     image_not_allowed,
     image_unknown,
+    input_not_found,
     job_not_found,
     limit_exceeded,
 )
@@ -26,6 +27,7 @@ from tenantry.capabilities.sandboxes.types import (
     MOST,
     Artifact,
     Job,
+    JobInput,
     JobLimits,
     JobStatus,
     LogLine,
@@ -73,9 +75,8 @@ class JobService:
         limits = _limits_of(new.limits, workspace.settings)
         _check_image(new.image, workspace.settings)
         digest = await self._digest_of(new.image, workspace_id)
-        tenant_id = self._session.scope.tenant_id
         job_id = new_id()
-        key, wrapped = await self._content.make_key(tenant_id=tenant_id, job_id=job_id)
+        key, wrapped = await self._content.make_key(tenant_id=self._session.scope.tenant_id, job_id=job_id)
         job = Job(
             job_id=job_id,
             workspace_id=workspace_id,
@@ -109,8 +110,9 @@ class JobService:
             environment=new.environment,
             grant_id=new.grant_id,
         )
-        given = self._content.seal_given(key, new.env, new.inputs, job_id=job_id)
-        await repository.insert_job(self._session, job, given=given)
+        given = self._content.seal_given(key, new.env, job_id=job_id)
+        inputs = self._content.seal_inputs(key, new.inputs, job_id=job_id)
+        await repository.insert_job(self._session, job, given=given, given_inputs=inputs)
         await self._enqueue(job)
         await self._record("job.created", job_id, details={"image": new.image, "inputs": len(new.inputs)})
         return job
@@ -175,6 +177,19 @@ class JobService:
         if not job.content_kept:
             raise content_gone(size_bytes=artifact.size_bytes, sha256=artifact.sha256.hex())
         return job, artifact, await self._key(job)
+
+    async def read_input(self, job_id: UUID, sha256: str, *, workspace_id: UUID) -> JobInput:
+        """Read an input by its digest; raises Gone `content_gone` with size and digest once it is not kept."""
+        job = await self.get(job_id, workspace_id=workspace_id)
+        described = next((each for each in job.inputs if each["sha256"] == sha256), None)
+        if described is None:
+            raise input_not_found()
+        sealed = await repository.find_inputs(self._session, job_id)
+        if sealed is None:
+            raise content_gone(size_bytes=described["size_bytes"], sha256=sha256)
+        key = await self._content.open_inputs_key(tenant_id=self._session.scope.tenant_id, job=job)
+        inputs = self._content.open_inputs(key, sealed, job_id=job_id)
+        return inputs[job.inputs.index(described)]
 
     async def _key(self, job: Job) -> Keyset:
         return await self._content.open_key(tenant_id=self._session.scope.tenant_id, job=job)

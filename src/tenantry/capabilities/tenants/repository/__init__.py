@@ -17,6 +17,7 @@ from tenantry.capabilities.tenants.repository.directory import (
 )
 from tenantry.capabilities.tenants.repository.operations import (
     advance_operation,
+    call_off_operation,
     cancel_erasures,
     claim_operation,
     clear_way,
@@ -34,6 +35,7 @@ from tenantry.capabilities.tenants.repository.operations import (
     renew_operation,
     reseat_operation,
     schedule_erasure,
+    switch_operation,
     update_placement,
 )
 from tenantry.capabilities.tenants.repository.tenants import (
@@ -62,6 +64,7 @@ from tenantry.capabilities.tenants.repository.workspaces import (
 __all__ = [
     "add_to_counter",
     "advance_operation",
+    "call_off_operation",
     "cancel_erasures",
     "claim_operation",
     "clear_way",
@@ -103,6 +106,7 @@ __all__ = [
     "schedule_erasure",
     "set_tenant_state",
     "sign_certificate",
+    "switch_operation",
     "update_environment",
     "update_placement",
     "update_placement_status",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _OPERATION: Final = (
     "operation_id, tenant_id, kind, status, step, source_region, source_isolation, source_placement, target_region, "
     "target_isolation, target_placement, requested_by, confirmed_by, failure, grace_seconds, due_at, epoch, "
-    "created_at, updated_at"
+    "created_at, updated_at, step_since, ending, cancelled_by"
 )
 
 
@@ -23,7 +23,8 @@ async def insert_operation(directory: "Directory", operation: Operation) -> bool
     """Insert, or tell False when another operation on the tenant is open."""
     row = await directory.fetchrow(
         f"""insert into directory.operations ({_OPERATION})
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                    null, null)
             on conflict do nothing returning operation_id""",
         operation.operation_id,
         operation.tenant_id,
@@ -44,6 +45,7 @@ async def insert_operation(directory: "Directory", operation: Operation) -> bool
         operation.epoch,
         operation.created_at,
         operation.updated_at,
+        operation.step_since,
     )
     return row is not None
 
@@ -89,15 +91,16 @@ async def claim_operation(
     return _operation(row) if row else None
 
 
-async def renew_operation(directory: "Directory", operation: Operation, *, lease_until: datetime) -> bool:
-    done = await directory.execute(
-        """update directory.operations set lease_until = $3
-           where operation_id = $1 and epoch = $2 and status = 'running'""",
+async def renew_operation(directory: "Directory", operation: Operation, *, lease_until: datetime) -> Operation | None:
+    """Hold it for longer, and read how it stands; None when another has taken it over, or it has ended."""
+    row = await directory.fetchrow(
+        f"""update directory.operations set lease_until = $3
+            where operation_id = $1 and epoch = $2 and status = 'running' returning {_OPERATION}""",
         operation.operation_id,
         operation.epoch,
         lease_until,
     )
-    return str(done).endswith(" 1")
+    return _operation(row) if row else None
 
 
 async def advance_operation(
@@ -110,12 +113,17 @@ async def advance_operation(
     due_at: datetime,
     lease_until: datetime,
     now: datetime,
-) -> bool:
-    """Note how far it has come; False when another has taken it over, or it was cancelled."""
-    done = await directory.execute(
-        """update directory.operations
-           set status = $3, step = $4, failure = $5, due_at = $6, lease_until = $7, updated_at = $8
-           where operation_id = $1 and epoch = $2 and status = 'running'""",
+) -> Operation | None:
+    """Note how far it has come; None when another has taken it over, or it has ended.
+
+    What was called off meanwhile keeps the step that it is put back from.
+    """
+    row = await directory.fetchrow(
+        f"""update directory.operations
+            set status = $3, failure = $5, due_at = $6, lease_until = $7, updated_at = $8,
+                step = case when ending is null then $4 else step end,
+                step_since = case when ending is null and step <> $4 then $8 else step_since end
+            where operation_id = $1 and epoch = $2 and status = 'running' returning {_OPERATION}""",
         operation.operation_id,
         operation.epoch,
         status.value,
@@ -125,7 +133,63 @@ async def advance_operation(
         lease_until,
         now,
     )
-    return str(done).endswith(" 1")
+    return _operation(row) if row else None
+
+
+async def call_off_operation(
+    directory: "Directory",
+    operation_id: UUID,
+    *,
+    ending: OperationStatus,
+    failure: str | None,
+    cancelled_by: str | None,
+    epoch: int | None,
+    now: datetime,
+) -> Operation | None:
+    """Have what runs put back; None when it has ended, or is a move whose tenant the directory shows at its new place.
+
+    With an `epoch` also when another has taken it over. The row is locked first, as `switch_operation` does: the second
+    statement sees what that has done. The first ending counts.
+    """
+    await directory.execute(
+        "select from directory.operations where operation_id = $1 for update",
+        operation_id,
+    )
+    row = await directory.fetchrow(
+        f"""update directory.operations o
+            set ending = coalesce(ending, $2), due_at = least(due_at, $5), updated_at = $5,
+                failure = case when ending is null then $3 else failure end,
+                cancelled_by = case when ending is null then $4 else cancelled_by end
+            where operation_id = $1 and status = 'running' and epoch = coalesce($6, epoch)
+              and not (kind = 'move' and exists (
+                select from directory.tenants t where t.tenant_id = o.tenant_id
+                    and (t.region, t.placement) = (o.target_region, o.target_placement)))
+            returning {_OPERATION}""",
+        operation_id,
+        ending.value,
+        failure,
+        cancelled_by,
+        now,
+        epoch,
+    )
+    return _operation(row) if row else None
+
+
+async def switch_operation(directory: "Directory", operation: Operation) -> bool:
+    """Say that the tenant is at its move's target, unless the move was called off or taken over; then False.
+
+    From here on nothing is put back.
+    """
+    row = await directory.fetchrow(
+        """select true as ours from directory.operations
+           where operation_id = $1 and epoch = $2 and status = 'running' and ending is null for update""",
+        operation.operation_id,
+        operation.epoch,
+    )
+    if row is None:
+        return False
+    await update_placement(directory, operation.tenant_id, operation.target)
+    return True
 
 
 async def decide_operation(
@@ -135,7 +199,7 @@ async def decide_operation(
     row = await directory.fetchrow(
         f"""update directory.operations
             set status = $2, confirmed_by = $3, due_at = case when $2 = 'running' then $4 else due_at end,
-                updated_at = $4
+                updated_at = $4, step_since = $4
             where operation_id = $1 and status = 'waiting' returning {_OPERATION}""",
         operation_id,
         status.value,
@@ -298,4 +362,7 @@ def _operation(row: "asyncpg.Record") -> Operation:
         epoch=row["epoch"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        step_since=row["step_since"],
+        ending=OperationStatus(row["ending"]) if row["ending"] else None,
+        cancelled_by=row["cancelled_by"],
     )

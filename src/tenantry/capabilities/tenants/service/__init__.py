@@ -12,7 +12,8 @@ from tenantry.capabilities.tenants.service.keyring import TenantKeyring, TenantK
 from tenantry.capabilities.tenants.service.move_requests import GRACE_SECONDS, MoveRequest, MoveService
 from tenantry.capabilities.tenants.service.moves import MoverAccess, Moves
 from tenantry.capabilities.tenants.service.offboarding import Offboarding
-from tenantry.capabilities.tenants.service.operations import LEASE, OperationLog, OperationRunner, Steps
+from tenantry.capabilities.tenants.service.operation_runner import PUT_BACK, OperationRunner
+from tenantry.capabilities.tenants.service.operations import LEASE, OperationLog, Steps
 from tenantry.capabilities.tenants.service.overlays import OverlayService, overlay_of
 from tenantry.capabilities.tenants.service.plans import PlanCatalogue, load_plans
 from tenantry.capabilities.tenants.service.purge import purge_due
@@ -37,6 +38,7 @@ from tenantry.capabilities.tenants.service.workspaces import (
 __all__ = [
     "GRACE_SECONDS",
     "LEASE",
+    "PUT_BACK",
     "TENANT_CHANGED",
     "TENANT_SUSPENDED",
     "WORKSPACE_SUSPENDED",

@@ -12,7 +12,7 @@ Each step may be done again. From `tally` on it is never given up: what fails is
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 import structlog
@@ -48,6 +48,8 @@ _log = structlog.get_logger(__name__)
 
 class Erasures:
     """The steps of an erasure; `access` by region, `stores` in the order in which they are erased."""
+
+    interruptible: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,

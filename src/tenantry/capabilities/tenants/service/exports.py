@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
@@ -67,6 +67,8 @@ class Export:
 
 class Exports:
     """The steps of an export; `access`, `objects` by region, `stores` by the folder of the archive they fill."""
+
+    interruptible: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,

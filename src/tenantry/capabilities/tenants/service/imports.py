@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Final
+from typing import ClassVar, Final
 from uuid import UUID
 
 import asyncpg
@@ -60,6 +60,8 @@ _log = structlog.get_logger(__name__)
 
 class Imports:
     """The steps of an import; `access` by region, `archived` by the folder of the archive it is filled from."""
+
+    interruptible: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,

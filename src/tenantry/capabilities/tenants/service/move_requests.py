@@ -9,6 +9,7 @@ from tenantry.capabilities.tenants.errors import (
     confirmer_same,
     isolation_unavailable,
     move_nowhere,
+    move_switched,
     operation_open,
     state_conflict,
     unknown_region,
@@ -99,10 +100,25 @@ class MoveService:
         await self._record("tenant.move_confirmed", operation)
         return await self._log.decide(operation, confirmed_by=confirmed_by)
 
-    async def cancel(self, operation: Operation) -> Operation:
-        """Call off a move that waits; raises Conflict once it has begun."""
-        await self._record("tenant.move_cancelled", operation)
-        return await self._log.decide(operation, confirmed_by=None)
+    async def cancel(self, operation: Operation, *, cancelled_by: str) -> Operation:
+        """Call off a move that waits, or have one put back that runs; doing it again changes nothing more.
+
+        Raises Conflict `move_switched` once the directory shows the tenant at its new place, `state_conflict` for what
+        has ended otherwise or is no move. A tenant on its way takes no writes: what is put back tells its trail itself.
+        """
+        if operation.kind is not OperationKind.MOVE:
+            raise state_conflict(f"{operation.kind} operation", operation.status, "cancelled")
+        if operation.status is OperationStatus.CANCELLED:
+            return operation
+        if operation.status is OperationStatus.WAITING:
+            await self._record("tenant.move_cancelled", operation)
+            return await self._log.decide(operation, confirmed_by=None)
+        if operation.status is not OperationStatus.RUNNING:
+            raise state_conflict("operation", operation.status, "cancelled")
+        called_off = await self._log.call_off(operation, cancelled_by=cancelled_by)
+        if called_off is None:
+            raise move_switched()
+        return called_off
 
     async def _record(self, action: str, operation: Operation) -> None:
         await self._audit.record(

@@ -5,11 +5,12 @@
     freeze     read only: writes are refused with 503 and Retry-After, reads go on
     copy       all rows, in one transaction, counted and summed up on both sides
     files      to another region only: objects and images
-    switch     the new place opens, the directory says so, the old place says `moved`
+    switch     the directory says where it is, the old place says `moved`, the new one opens
     announce   the tenant's trail says it
     close      after the grace period the old rows, files or place are removed
 
-Each step may be done again. Until `switch` the old place is the tenant's and giving up opens it again.
+Each step may be done again. Until the directory says otherwise the old place is the tenant's, and a move that is called
+off or given up opens it again and removes what has arrived at the new one.
 """
 
 import asyncio
@@ -17,15 +18,16 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import ClassVar, Final
 
 import structlog
 
 from tenantry.capabilities.audit.service import AuditService
-from tenantry.capabilities.audit.types import AuditFilter
+from tenantry.capabilities.audit.types import AuditFilter, Outcome
+from tenantry.capabilities.tenants.errors import move_overdue
 from tenantry.capabilities.tenants.ports import Provisioner, TenantStore
 from tenantry.capabilities.tenants.service.operations import DONE, Next, OperationLog
-from tenantry.capabilities.tenants.types import REVOCATIONS, Isolation, Operation, Seat
+from tenantry.capabilities.tenants.types import REVOCATIONS, Isolation, Operation, OperationStatus, Seat
 from tenantry.foundation.changes import CHANGES, EVERYTHING
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
@@ -66,7 +68,9 @@ class MoverAccess:
 
 
 class Moves:
-    """The steps of a move; `access` by region."""
+    """The steps of a move; `access` by region, `drain_seconds` how long a tenant has to come to rest."""
+
+    interruptible: ClassVar[frozenset[str]] = frozenset({"copy", "files"})
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Moves:
         access: Mapping[str, MoverAccess],
         provisioner: Provisioner,
         stores: Mapping[str, TenantStore],
+        drain_seconds: int,
         clock: Clock,
     ) -> None:
         self._log = log
@@ -83,6 +88,7 @@ class Moves:
         self._access = access
         self._provisioner = provisioner
         self._stores = stores
+        self._patience = timedelta(seconds=drain_seconds)
         self._clock = clock
 
     async def run(self, operation: Operation) -> Next:
@@ -100,10 +106,12 @@ class Moves:
         return await steps[operation.step](operation)
 
     async def abandon(self, operation: Operation) -> None:
-        """Open the old place again, and remove what has arrived at the new one."""
-        if operation.step in ("switch", "announce", "close"):
-            return
+        """Open the old place again, tell its trail, and remove what has arrived at the new one: in this order.
+
+        So the tenant works again even where the new place cannot be reached for a while.
+        """
         await self._open_again(operation)
+        await self._tell_end(operation)
         await self._remove(operation, gone=operation.target, stays=operation.source)
 
     async def _provision(self, operation: Operation) -> Next:
@@ -120,8 +128,14 @@ class Moves:
         async with self._rows(operation, operation.source) as rows:
             running = await rows.count("jobs", "status = 'running'")
         if running:
+            self._require_patience(operation, f"{running} jobs run still")
             raise Unavailable("tenant_draining", f"{running} jobs run still", layer="tenants", retry_after=2)
         return Next("freeze")
+
+    def _require_patience(self, operation: Operation, waited_for: str) -> None:
+        """Raise Fault `move_overdue` for a move that has waited too long for its tenant to come to rest."""
+        if self._clock.now() - operation.step_since >= self._patience:
+            raise move_overdue(waited_for, seconds=int(self._patience.total_seconds()))
 
     async def _freeze(self, operation: Operation) -> Next:
         """Close the old place to writes, and wait for those already under way."""
@@ -133,6 +147,7 @@ class Moves:
         deadline = self._clock.monotonic() + _SETTLE_SECONDS
         while (unsettled := await self._unsettled(operation, number)) is not None:
             if self._clock.monotonic() > deadline:
+                self._require_patience(operation, unsettled)
                 raise Unavailable("tenant_unsettled", f"what was under way goes on: {unsettled}", layer="tenants")
             await asyncio.sleep(_LOOK_SECONDS)
         return Next("copy")
@@ -217,15 +232,13 @@ class Moves:
         return Next("announce")
 
     async def _change_over(self, operation: Operation) -> None:
-        """Open the new place, tell the directory, close the old one: in this order no write can be lost."""
+        """Tell the directory, close the old place, open the new one: in this order no write can be lost.
+
+        With the first the move is done, whatever comes: from then on it cannot be called off. Until the last nobody
+        writes anywhere, so nothing that was read or written elsewhere is missed at the new place.
+        """
         tenant_id, source, target = operation.tenant_id, operation.source, operation.target
-        async with self._rows(operation, target) as rows:
-            status = str(await rows.value("select status from tenants"))
-            await rows.place(status, home=schema_at(target.place))
-        if not is_schema(target.place):
-            async with self._rows(operation, _shared(target)) as cell:
-                await cell.place("active", home=target.place)
-        await self._log.seat(tenant_id, target)
+        await self._log.switch(operation)
         if not is_schema(source.place) or _crosses(operation):
             async with self._rows(operation, source) as rows:
                 await rows.place("moved", home=schema_at(source.place))
@@ -234,7 +247,12 @@ class Moves:
                 await cell.place("moved", home=source.place)
                 # It is in the other cell's queue by now: workers here would ask for it in vain.
                 await cell.execute("delete from queue.entries where tenant_id = $1", tenant_id)
-        else:
+        async with self._rows(operation, target) as rows:
+            await rows.place(await _status_of(rows), home=schema_at(target.place))
+        if not is_schema(target.place):
+            async with self._rows(operation, _shared(target)) as cell:
+                await cell.place("active", home=target.place)
+        if not _crosses(operation):
             await self._park(operation, target, back=True)
         for seat in (source, target):
             async with self._rows(operation, _shared(seat)) as cell:
@@ -242,25 +260,46 @@ class Moves:
                 await cell.execute("select pg_notify($1, $2)", REVOCATIONS, tenant_id.hex)
 
     async def _announce(self, operation: Operation) -> Next:
-        """Tell the tenant's trail, once."""
-        scope = TenantScope(tenant_id=operation.tenant_id, region=operation.target.region, actor=SYSTEM)
+        """Tell the tenant's trail."""
+        asked = {"requested_by": operation.requested_by, "confirmed_by": operation.confirmed_by}
+        await self._record("tenant.moved", operation, at=operation.target, details=asked)
+        return Next("close", at=self._clock.now() + timedelta(seconds=operation.grace_seconds))
+
+    async def _tell_end(self, operation: Operation) -> None:
+        """Tell the trail of a tenant that stays where it was."""
+        source, details = operation.source, {"step": operation.step}
+        if operation.ending is OperationStatus.FAILED:
+            failure = operation.failure
+            await self._record("tenant.move_failed", operation, at=source, details=details, failure=failure)
+        else:
+            details["cancelled_by"] = operation.cancelled_by or ""
+            await self._record("tenant.move_cancelled", operation, at=source, details=details)
+
+    async def _record(
+        self,
+        action: str,
+        operation: Operation,
+        *,
+        at: Seat,
+        details: Mapping[str, str | None],
+        failure: str | None = None,
+    ) -> None:
+        """Record an event at one place of the tenant, once however often it is told."""
+        scope = TenantScope(tenant_id=operation.tenant_id, region=at.region, actor=SYSTEM)
         name = format_id(Prefix.OPERATION, operation.operation_id)
+        ways = (("from", operation.source), ("to", operation.target))
+        moved = {way: {"region": seat.region, "isolation": seat.isolation.value} for way, seat in ways}
         async with self._cells.session(scope, lifecycle=True) as session:
             audit = AuditService(session=session, clock=self._clock)
-            told = await audit.list_events(AuditFilter(action="tenant.moved", resource=name), limit=1)
-            if not told:
+            if not await audit.list_events(AuditFilter(action=action, resource=name), limit=1):
                 await audit.record(
-                    "tenant.moved",
+                    action,
                     resource_type="operation",
                     resource_id=name,
-                    details={
-                        "from": {"region": operation.source.region, "isolation": operation.source.isolation.value},
-                        "to": {"region": operation.target.region, "isolation": operation.target.isolation.value},
-                        "requested_by": operation.requested_by,
-                        "confirmed_by": operation.confirmed_by,
-                    },
+                    outcome=Outcome.ERROR if failure else Outcome.SUCCESS,
+                    reason=failure,
+                    details={**moved, **details},
                 )
-        return Next("close", at=self._clock.now() + timedelta(seconds=operation.grace_seconds))
 
     async def _close(self, operation: Operation) -> Next:
         """Remove what the tenant has left behind."""
@@ -287,11 +326,17 @@ class Moves:
                 await cell.execute("delete from queue.purges where tenant_id = $1", operation.tenant_id)
 
     async def _open_again(self, operation: Operation) -> None:
-        async with self._rows(operation, operation.source) as rows:
-            status = str(await rows.value("select status from tenants"))
-            _, home = await _state_of(rows)
-            await rows.place(status, home=home)
-        await self._park(operation, operation.source, back=True)
+        source = operation.source
+        async with self._rows(operation, source) as rows:
+            status = await _status_of(rows)
+            mode, home = await _state_of(rows)
+            if mode in ("draining", "read_only"):
+                await rows.place(status, home=home)
+        if not is_schema(source.place) and not _crosses(operation):
+            # The copy may have closed it, on its way to the shared tables or a schema there.
+            async with self._rows(operation, _shared(source)) as cell:
+                await cell.place("active", home=source.place)
+        await self._park(operation, source, back=True)
 
     def _rows(
         self, operation: Operation, seat: Seat, *, snapshot: bool = False
@@ -314,6 +359,11 @@ def _same_database(operation: Operation) -> bool:
 def _shared(seat: Seat) -> Seat:
     """Name the cell's own database, where its queue is."""
     return Seat(seat.region, Isolation.ROW_LEVEL, SHARED)
+
+
+async def _status_of(rows: TenantRows) -> str:
+    """Tell the tenant's status, and hold it: what suspends it now does so before or after, never in between."""
+    return str(await rows.value("select status from tenants for update"))
 
 
 async def _state_of(rows: TenantRows) -> tuple[str, str]:

@@ -1,26 +1,23 @@
-"""Work on whole tenants that outlives a request and its process: moves, exports, imports, erasures (ADR 0019).
+"""What the directory remembers of work on whole tenants: moves, exports, imports, erasures (ADR 0019).
 
-The directory remembers each operation and its next step. Any server process that holds the credentials of both regions
-takes what is due, under a lease with a fencing epoch; a step may be done twice, so one that a crash has interrupted is
-done again by whoever comes next.
+It knows each operation and its next step. Any server process that holds the credentials of both regions takes what is
+due, under a lease with a fencing epoch; a step may be done twice, so one that a crash has interrupted is done again by
+whoever comes next. What is called off, or cannot succeed, is noted to be so and then put back, which may be done twice
+as well.
 """
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
-
-import structlog
 
 from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.errors import operation_not_found, operation_open, state_conflict
 from tenantry.capabilities.tenants.types import Operation, OperationKind, OperationStatus, Placement, Seat
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.platform_session import platform_session
-from tenantry.foundation.errors import Conflict, TenantryError, Unavailable
+from tenantry.foundation.errors import Conflict
 from tenantry.foundation.ids import new_id
 
 if TYPE_CHECKING:
@@ -28,12 +25,8 @@ if TYPE_CHECKING:
 
 LEASE: Final = timedelta(seconds=30)
 """How long an operation is its process's without renewal."""
-_RENEW_SECONDS: Final = 5.0
-_RETRY: Final = timedelta(seconds=2)
 DONE: Final = "done"
 """The step after the last one."""
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +68,17 @@ def new_operation(
         epoch=0,
         created_at=now,
         updated_at=now,
+        step_since=now,
     )
 
 
 class Steps(Protocol):
     """One kind of operation."""
+
+    @property
+    def interruptible(self) -> frozenset[str]:
+        """Name the steps that may be left anywhere within, as by a crash, when the operation is called off."""
+        ...
 
     async def run(self, operation: Operation) -> Next:
         """Do `operation.step`; doing it again, wholly or from half way, must lead to the same.
@@ -89,7 +88,10 @@ class Steps(Protocol):
         ...
 
     async def abandon(self, operation: Operation) -> None:
-        """Put back what can be put back, for an operation that was given up."""
+        """Put back what `operation` has done up to its step, and tell of it; `ending` says how it ends.
+
+        Doing it again, wholly or from half way, must lead to the same. What it raises is tried again later.
+        """
         ...
 
 
@@ -133,6 +135,34 @@ class OperationLog:
         if decided is None:
             raise state_conflict("operation", operation.status, "confirmed or cancelled")
         return decided
+
+    async def call_off(self, operation: Operation, *, cancelled_by: str) -> Operation | None:
+        """Have put back what runs; None when it runs no more, or the directory shows its tenant at the new place."""
+        return await self._end_early(operation, OperationStatus.CANCELLED, cancelled_by=cancelled_by)
+
+    async def give_up(self, operation: Operation, *, failure: str) -> Operation | None:
+        """Have put back what cannot succeed; None when it is another's by now, or cannot be put back any more."""
+        return await self._end_early(operation, OperationStatus.FAILED, failure=failure, epoch=operation.epoch)
+
+    async def _end_early(
+        self,
+        operation: Operation,
+        ending: OperationStatus,
+        *,
+        failure: str | None = None,
+        cancelled_by: str | None = None,
+        epoch: int | None = None,
+    ) -> Operation | None:
+        async with platform_session(self._pool) as directory:
+            return await repository.call_off_operation(
+                directory,
+                operation.operation_id,
+                ending=ending,
+                failure=failure,
+                cancelled_by=cancelled_by,
+                epoch=epoch,
+                now=self._clock.now(),
+            )
 
     async def cancel_erasures(self, tenant_id: UUID) -> None:
         """Call off the erasures of a tenant that is restored."""
@@ -198,6 +228,15 @@ class OperationLog:
         async with platform_session(self._pool) as directory:
             await repository.update_placement(directory, tenant_id, seat)
 
+    async def switch(self, operation: Operation) -> None:
+        """Say that a tenant and its workspaces are at the target of its move: from here on nothing calls it off.
+
+        Raises Conflict `operation_lost` when it was called off, or another has taken it over.
+        """
+        async with platform_session(self._pool) as directory:
+            if not await repository.switch_operation(directory, operation):
+                raise _lost()
+
     async def claim(self, regions: Sequence[str]) -> Operation | None:
         """Take what is due longest among the regions, for the lease."""
         now = self._clock.now()
@@ -206,14 +245,15 @@ class OperationLog:
                 directory, regions=list(regions), now=now, lease_until=now + self._lease
             )
 
-    async def renew(self, operation: Operation) -> bool:
+    async def renew(self, operation: Operation) -> Operation | None:
+        """Hold the lease for longer, and tell how the operation stands; None when it is another's by now."""
         async with platform_session(self._pool) as directory:
             return await repository.renew_operation(directory, operation, lease_until=self._clock.now() + self._lease)
 
     async def advance(
         self, operation: Operation, *, status: OperationStatus, step: str, at: datetime | None, failure: str | None
     ) -> Operation:
-        """Note how far it has come; raises Conflict `operation_lost` when another has taken it over."""
+        """Note how far it has come, and tell how it stands; raises Conflict `operation_lost` when it is another's."""
         now = self._clock.now()
         # What goes on at once stays ours; what waits is anybody's when its time comes.
         goes_on = status is OperationStatus.RUNNING and at is None
@@ -228,86 +268,10 @@ class OperationLog:
                 lease_until=now + self._lease if goes_on else now,
                 now=now,
             )
-        if not kept:
-            raise Conflict("operation_lost", "another process has taken this operation over", layer="tenants")
-        return replace(operation, status=status, step=step, failure=failure, due_at=at or now, updated_at=now)
+        if kept is None:
+            raise _lost()
+        return kept
 
 
-class OperationRunner:
-    """Does what is due in the regions of this process; `watch` is told of each step before and after it."""
-
-    def __init__(
-        self,
-        log: OperationLog,
-        *,
-        kinds: Mapping[str, Steps],
-        regions: Sequence[str],
-        clock: Clock,
-        watch: Callable[[Operation, str], Awaitable[None]] | None = None,
-    ) -> None:
-        self._log = log
-        self._kinds = kinds
-        self._regions = regions
-        self._clock = clock
-        self._watch = watch
-
-    async def run_due(self) -> int:
-        """Work until nothing is due; tells how many operations it moved on."""
-        count = 0
-        while (operation := await self._log.claim(self._regions)) is not None:
-            await self._carry_on(operation)
-            count += 1
-        return count
-
-    async def _carry_on(self, operation: Operation) -> None:
-        """Do steps until the operation ends or waits; never raises but for its own cancellation."""
-        renewal = asyncio.create_task(self._keep(operation))
-        try:
-            while operation.status is OperationStatus.RUNNING and operation.due_at <= self._clock.now():
-                operation = await self._step(operation)
-        except TenantryError as error:  # lost to another process, or the directory is away: the lease decides
-            _log.warning("operation.left", operation=operation.operation_id.hex, step=operation.step, code=error.code)
-        finally:
-            renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewal
-
-    async def _step(self, operation: Operation) -> Operation:
-        steps = self._kinds[operation.kind]
-        await self._tell(operation, "begins")
-        try:
-            after = await steps.run(operation)
-        except (Unavailable, Conflict) as error:
-            return await self._later(operation, error.code)
-        except TenantryError as error:
-            _log.error("operation.failed", operation=operation.operation_id.hex, step=operation.step, code=error.code)
-            await steps.abandon(operation)
-            return await self._log.advance(
-                operation, status=OperationStatus.FAILED, step=operation.step, at=None, failure=error.code
-            )
-        except Exception as error:  # noqa: BLE001 - an error of ours must neither lose nor hasten it
-            _log.exception("operation.fault", operation=operation.operation_id.hex, step=operation.step)
-            return await self._later(operation, f"internal:{type(error).__name__}")
-        await self._tell(operation, "ends")
-        status = OperationStatus.SUCCEEDED if after.step == DONE else OperationStatus.RUNNING
-        return await self._log.advance(operation, status=status, step=after.step, at=after.at, failure=None)
-
-    async def _later(self, operation: Operation, failure: str) -> Operation:
-        at = self._clock.now() + _RETRY
-        return await self._log.advance(
-            operation, status=OperationStatus.RUNNING, step=operation.step, at=at, failure=failure
-        )
-
-    async def _tell(self, operation: Operation, what: str) -> None:
-        _log.info(
-            f"operation.step_{what}", operation=operation.operation_id.hex, kind=operation.kind, step=operation.step
-        )
-        if self._watch is not None:
-            await self._watch(operation, what)
-
-    async def _keep(self, operation: Operation) -> None:
-        """Hold the lease while a step takes long; without it the epoch refuses what the step notes."""
-        while True:
-            await asyncio.sleep(_RENEW_SECONDS)
-            with contextlib.suppress(TenantryError):
-                await self._log.renew(operation)
+def _lost() -> Conflict:
+    return Conflict("operation_lost", "another process has taken this operation over", layer="tenants")

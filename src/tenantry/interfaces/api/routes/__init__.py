@@ -13,6 +13,7 @@ from tenantry.interfaces.api.routes import (
     health,
     identity_providers,
     images,
+    inputs,
     invitations,
     jobs,
     keys,
@@ -59,6 +60,7 @@ _ROOMS = (
     audit,
     images,
     jobs,
+    inputs,
     artifacts,
     notifications,
 )

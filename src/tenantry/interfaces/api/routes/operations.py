@@ -40,7 +40,11 @@ class OperationAnswer(Answer):
     target: SeatAnswer
     requested_by: str
     confirmed_by: str | None
+    cancelled_by: str | None
     failure: str | None = Field(description="the code of what keeps it from going on, or ended it")
+    ending: str | None = Field(
+        description="cancelled or failed: what was done is being put back, then that is its status"
+    )
     due_at: Moment
     created_at: Moment
     updated_at: Moment
@@ -101,14 +105,16 @@ async def confirm_operation(request: Request, tenant: str, operation: str) -> Op
 
 
 @routes.post(
-    "/tenants/{tenant}/operations/{operation}/cancel", needs=Permission.TENANT_ADMIN, replay=_again, platform=True
+    "/tenants/{tenant}/operations/{operation}/cancel", needs=Permission.TENANT_ADMIN, replay=None, platform=True
 )
 async def cancel_operation(request: Request, tenant: str, operation: str) -> OperationAnswer:
-    """Call off what waits for a second administrator."""
+    """Call off a move: one that waits at once, one that runs by putting it back, until its tenant is at the new place.
+
+    Repeating it answers how far that has come.
+    """
     unit = unit_of(request)
     found = await _find(unit, operation)
-    unit.resource_id = operation
-    return render(await unit.moves.cancel(found))
+    return render(await unit.moves.cancel(found, cancelled_by=administrator(unit.caller)))
 
 
 async def _find(unit: Unit, name: str) -> Operation:
@@ -128,7 +134,9 @@ def render(operation: Operation) -> OperationAnswer:
         target=target,
         requested_by=operation.requested_by,
         confirmed_by=operation.confirmed_by,
+        cancelled_by=operation.cancelled_by,
         failure=operation.failure,
+        ending=operation.ending,
         due_at=operation.due_at,
         created_at=operation.created_at,
         updated_at=operation.updated_at,

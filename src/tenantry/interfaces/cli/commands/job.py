@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tenantry.interfaces.cli.commands import job_run
-from tenantry.interfaces.cli.commands.downloads import fetch
+from tenantry.interfaces.cli.commands.downloads import fetch_artifacts, fetch_inputs
 from tenantry.interfaces.cli.commands.job_output import JobOutput
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_WORKSPACE, Invocation, command
 from tenantry.interfaces.cli.output import Format
@@ -91,8 +91,27 @@ def artifacts(
     """List the files a job left behind, or fetch them (each is checked against its SHA-256)."""
     found = [each for each in cli.client.jobs.artifacts(cli.workspace, job) if fnmatchcase(each["path"], only)]
     if download is not None:
-        fetch(cli, job=job, artifacts=found, directory=download)
+        fetch_artifacts(cli, job=job, artifacts=found, directory=download)
     cli.show_items(found, _ARTIFACT_COLUMNS)
+
+
+@command(
+    GROUP,
+    "inputs",
+    options=IN_WORKSPACE,
+    example="tenantry job inputs job_01h455vb4pex5vsknk084sn02q --download again",
+)
+def inputs(
+    cli: Invocation,
+    job: JobArgument,
+    *,
+    download: Annotated[Path | None, typer.Option("--download", metavar="DIR", help="fetch them into DIR")] = None,
+) -> None:
+    """List the files a job was given, or fetch them (each is checked against its SHA-256)."""
+    found = list(cli.client.jobs.inputs(cli.workspace, job))
+    if download is not None:
+        fetch_inputs(cli, job=job, inputs=found, directory=download)
+    cli.show_items(found, _ARTIFACT_COLUMNS[1:])
 
 
 @command(GROUP, "receipt", options=IN_WORKSPACE, example="tenantry job receipt job_01h455vb4pex5vsknk084sn02q -o json")

@@ -15,7 +15,7 @@ from tenantry.client.logs import JobEnd
 from tenantry.client.resources.jobs import job_input
 from tenantry.client.types import Job, JobInput, JobLimits
 from tenantry.interfaces.cli.commands.assignments import pairs
-from tenantry.interfaces.cli.commands.downloads import fetch
+from tenantry.interfaces.cli.commands.downloads import fetch_artifacts
 from tenantry.interfaces.cli.commands.job_output import JobOutput
 from tenantry.interfaces.cli.exits import exit_for_job
 from tenantry.interfaces.cli.invocation import Invocation
@@ -70,7 +70,7 @@ def run(
     end = _watch(cli, job["id"], JobOutput(raw=raw, to_stderr=cli.output is Format.JSON))
     if download is not None:
         kept = list(cli.client.jobs.artifacts(cli.workspace, job["id"]))
-        fetch(cli, job=job["id"], artifacts=kept, directory=download)
+        fetch_artifacts(cli, job=job["id"], artifacts=kept, directory=download)
     if cli.output is Format.JSON:
         cli.show(cli.client.jobs.get(cli.workspace, job["id"]))
     raise typer.Exit(exit_for_job(status=end.status, exit_code=end.exit_code))

@@ -42,7 +42,7 @@ def move(
     cli.show(operation)
     if operation["status"] == "waiting":
         say(f"another administrator confirms it: tenantry tenant confirm {tenant} {operation['id']}")
-    if operation["status"] == "failed":
+    if operation["status"] in ("failed", "cancelled"):
         raise typer.Exit(1)
 
 
@@ -60,16 +60,26 @@ def confirm(cli: Invocation, tenant: TenantArgument, operation: OperationArgumen
 
 
 @command(GROUP, "cancel", example="tenantry tenant cancel acme opn_01h455vb4pex5vsknk084sn02q")
-def cancel(cli: Invocation, tenant: TenantArgument, operation: OperationArgument) -> None:
-    """Call off a move that waits for a second administrator."""
-    cli.show(cli.client.tenants.cancel(tenant, operation))
+def cancel(
+    cli: Invocation,
+    tenant: TenantArgument,
+    operation: OperationArgument,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="until the tenant is as it was")] = False,
+) -> None:
+    """Call off a move: until the organisation is at its new place, what was done is put back."""
+    called_off = cli.client.tenants.cancel(tenant, operation)
+    if wait:
+        called_off = _followed(cli, tenant, called_off)
+    cli.show(called_off)
 
 
 def _followed(cli: Invocation, tenant: str, operation: TenantOperation) -> TenantOperation:
     """Show each step until the operation has ended, or only waits to remove the old place."""
     told = ""
     while operation["status"] in _OPEN and operation["step"] != "close":
-        now = f"{operation['status']}: {operation['step']} {operation.get('failure') or ''}".strip()
+        doing = "putting back" if operation.get("ending") else operation["status"]
+        now = f"{doing}: {operation['step']} {operation.get('failure') or ''}".strip()
         if now != told:
             say(now)
             told = now

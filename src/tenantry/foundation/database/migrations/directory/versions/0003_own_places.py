@@ -6,7 +6,7 @@ Every loop that goes round a cell asks for them, each second, however many tenan
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 
 def upgrade() -> None:
