@@ -237,6 +237,8 @@ class Grant(TypedDict, total=False):
     extension: dict[str, Any] | None
     active_at: str | None
     expires_at: str | None
+    ended_at: str | None
+    end_reason: str | None
 
 
 class RevokedGrants(TypedDict):
