@@ -1,4 +1,4 @@
-"""Where the address and the key come from.
+"""Where the address and the key, or the tokens of a login, come from.
 
 Explicit arguments, then `TENANTRY_URL` and `TENANTRY_KEY`, then `$TENANTRY_HOME/credentials.json`. A stored key goes to
 the address it was stored with and to no other: a URL from somewhere else needs a key from somewhere else.
@@ -33,6 +33,10 @@ class Credentials:
     key: str = field(repr=False)
     ca: Path | None = None
     proof: Proof | None = None
+    login: Mapping[str, str] | None = field(default=None, repr=False)
+    """What was stored of a login, whose access token `key` is then."""
+    file: Path | None = None
+    """Where that login is kept, for what comes after it."""
 
     def __post_init__(self) -> None:
         if self.proof is not None and not self.key:
@@ -65,6 +69,12 @@ def load(
         found = _load(url=url, key=key, home=home, environment=environment)
     named = environment.get("TENANTRY_CA")
     return replace(found, ca=Path(named)) if named else found
+
+
+def of_nobody(url: str, *, environment: Mapping[str, str] = os.environ) -> Credentials:
+    """Give an address alone, for what asks for no credential."""
+    named = environment.get("TENANTRY_CA")
+    return Credentials(url, "-", ca=Path(named) if named else None)
 
 
 def _load(*, url: str | None, key: str | None, home: Path | None, environment: Mapping[str, str]) -> Credentials:
@@ -104,9 +114,13 @@ def _stored(home: Path, *, allow_http: bool) -> Credentials | None:
     content = read_private_json(path)
     if content is None:
         return None
-    url, key = content.get("url"), content.get("key")
+    url, key, login = content.get("url"), content.get("key"), content.get("login")
+    if isinstance(login, dict):
+        key = login.get("access_token")
     if not isinstance(url, str) or not isinstance(key, str):
         raise CredentialsError("file_malformed", f"{path} needs the members url and key", remedy=_LOGIN)
+    if isinstance(login, dict):
+        return Credentials(checked_url(url, allow_http=allow_http), key, login=login, file=path)
     return Credentials(checked_url(url, allow_http=allow_http), key)
 
 

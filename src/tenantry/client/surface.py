@@ -16,6 +16,7 @@ from tenantry.client.resources.audit import Audit
 from tenantry.client.resources.grants import Approvals, Grants
 from tenantry.client.resources.images import Images
 from tenantry.client.resources.jobs import Jobs
+from tenantry.client.resources.logins import IdentityProviders, Invitations, MemberLogins
 from tenantry.client.resources.notifications import NotificationChannels
 from tenantry.client.resources.people import Groups, Members, Roles
 from tenantry.client.resources.proofs import Certificates, SigningKeys
@@ -48,6 +49,9 @@ class Surface(Resource[T]):
         self.members = Members(transport)
         self.grants = Grants(transport)
         self.approvals = Approvals(transport)
+        self.identity_providers = IdentityProviders(transport)
+        self.invitations = Invitations(transport)
+        self.logins = MemberLogins(transport)
         self.jobs = Jobs(transport)
         self.images = Images(transport)
         self.audit = Audit(transport)
@@ -62,6 +66,11 @@ class Surface(Resource[T]):
     def explain(self, /, *, permission: str, workspace: str | None = None, **more: Any) -> Call[dict[str, Any]]:
         """Tell whether this credential may do something, by what, and what is missing; nothing is done."""
         return post("explain", json=given(permission=permission, workspace=workspace, **more))
+
+    @Operation
+    def logout(self, *, everywhere: bool = False) -> Call[dict[str, Any]]:
+        """End this login, or all of this person's; known to every process of the server within a second."""
+        return Call(method="POST", path=path_of("api", "v1", "auth", "logout"), json={"everywhere": everywhere})
 
     @Operation
     def health(self) -> Call[dict[str, Any]]:

@@ -369,10 +369,44 @@ class WorkspaceAccess(TypedDict, total=False):
     permissions: list[str]
 
 
+class IdentityProvider(TypedDict, total=False):
+    id: str
+    slug: str
+    name: str
+    issuer: str
+    client_id: str
+    has_secret: bool
+    scopes: list[str]
+    rules: list[dict[str, Any]]
+    redirects: list[str]
+    accepts_invitations: bool
+    status: str
+    version: int
+
+
+class Invitation(TypedDict, total=False):
+    id: str
+    workspace: str | None
+    email: str
+    role: str
+    status: str
+    expires_at: str
+    accepted_by: str | None
+
+
+class MemberLogin(TypedDict, total=False):
+    id: str
+    kind: str
+    provider: str
+    last_seen_at: str
+    expires_at: str
+
+
 class Me(TypedDict, total=False):
     """`permissions` are those held in the whole tenant."""
 
     principal: dict[str, Any]
+    login: dict[str, Any] | None
     tenant: dict[str, str]
     permissions: list[str]
     workspaces: list[WorkspaceAccess]

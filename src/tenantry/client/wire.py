@@ -11,6 +11,7 @@ from tenantry import __version__
 from tenantry.client.calls import Answer, Call
 from tenantry.client.credentials import Credentials, is_loopback
 from tenantry.client.errors import ApiError, BadAnswer, CredentialsError
+from tenantry.client.logins import LoginAuth, Tokens
 from tenantry.client.proofs import ClientCertificate, SigningKey
 from tenantry.client.retries import retry_after_seconds
 from tenantry.client.signing import Signature
@@ -22,8 +23,8 @@ _ANSWER_SECONDS = 60.0
 _PROBLEM = "application/problem+json"
 
 
-def client_options(credentials: Credentials) -> dict[str, Any]:
-    """Arguments of `httpx.Client` and `httpx.AsyncClient`.
+def connection_options(credentials: Credentials) -> dict[str, Any]:
+    """Arguments of `httpx.Client` and `httpx.AsyncClient` that show nobody who calls.
 
     Redirects are not followed: they would carry the key elsewhere. Proxies of the environment are not asked for this
     machine's own addresses.
@@ -31,13 +32,22 @@ def client_options(credentials: Credentials) -> dict[str, Any]:
     host = urlsplit(credentials.url).hostname or ""
     return {
         "base_url": credentials.url,
-        "headers": {"User-Agent": f"tenantry-python/{__version__}", **_identifying(credentials)},
-        "auth": Signature(credentials.proof) if isinstance(credentials.proof, SigningKey) else None,
+        "headers": {"User-Agent": f"tenantry-python/{__version__}"},
         "timeout": httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
         "follow_redirects": False,
         "trust_env": not is_loopback(host),
         "verify": _verification(credentials),
     }
+
+
+def client_options(credentials: Credentials) -> dict[str, Any]:
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`, with what says who calls."""
+    options = connection_options(credentials)
+    tokens = Tokens.of_file(credentials.login)
+    if tokens is not None and credentials.file is not None:
+        return {**options, "auth": LoginAuth(tokens, url=credentials.url, path=credentials.file, options=options)}
+    signature = Signature(credentials.proof) if isinstance(credentials.proof, SigningKey) else None
+    return {**options, "headers": {**options["headers"], **_identifying(credentials)}, "auth": signature}
 
 
 def _identifying(credentials: Credentials) -> dict[str, str]:

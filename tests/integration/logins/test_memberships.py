@@ -150,7 +150,7 @@ def test_the_secret_is_never_shown_and_can_be_changed(make_ground: MakeGround) -
     wrong = ground.tenant.owner.patch(path, json={"client_secret": "wrong"}, headers=seen)
     assert wrong.json()["version"] == 2
     problem(ground.log_in(ground.person()), 403, "issuer_unusable")
-    stale = ground.tenant.owner.patch(path, json={"name": "x"}, headers=seen)
+    stale = ground.tenant.owner.patch(path, json={"name": "x"}, headers={"If-Match": shown.headers["etag"]})
     problem(stale, 412, "version_mismatch")
 
 

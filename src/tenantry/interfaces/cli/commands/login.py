@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenantry.client.credentials import DEFAULT_URL, Credentials, checked_url, save, stored_url
+from tenantry.client.credentials import (
+    DEFAULT_URL,
+    FILE_NAME,
+    Credentials,
+    checked_url,
+    home_directory,
+    save,
+    stored_url,
+)
 from tenantry.client.errors import ApiError, BadRequest, CredentialsError
 from tenantry.interfaces.cli.choices import store_workspace, stored_workspace
 from tenantry.interfaces.cli.invocation import Invocation, command
@@ -21,6 +29,7 @@ _LARGEST_KEY = 4096
 
 def register(app: typer.Typer) -> None:
     command(app, "login", example="tenantry login --url https://tenantry.example.com --key-file key.txt")(login)
+    command(app, "logout", example="tenantry logout --everywhere")(logout)
     command(app, "whoami", example="tenantry whoami --output json")(whoami)
 
 
@@ -31,19 +40,61 @@ def login(
     key_file: Annotated[
         Path | None, typer.Option("--key-file", help="file that holds the API key", exists=True, dir_okay=False)
     ] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="SLUG", help="log in by a browser, at this tenant's provider")
+    ] = None,
+    provider: Annotated[str | None, typer.Option("--provider", metavar="SLUG", help="which one, of several")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="show the address instead of opening it")] = False,
 ) -> None:
-    """Verify an API key and store it for later commands (0600).
+    """Verify an API key, or log in by a browser, and store that for later commands (0600).
 
-    The key is read from --key-file, else asked for on a terminal, else read from standard input; never from arguments,
-    which every user of this machine could see.
+    With --tenant the tenant's identity provider says who you are; the tokens renew themselves, for 30 days at most.
+    Else a key is read from --key-file, else asked for on a terminal, else read from standard input; never from
+    arguments, which every user of this machine could see.
     """
     from tenantry.client.surface import Client
 
     address = checked_url(url or _known_url(), allow_http=os.environ.get("TENANTRY_ALLOW_HTTP") == "1")
+    if tenant is not None:
+        if key_file is not None:
+            raise BadRequest("login_ambiguous", "--tenant logs in by a browser, --key-file by a key: choose one")
+        _log_in_by_browser(cli, address, tenant=tenant, provider=provider, opens_browser=not no_browser)
+        return
     credentials = Credentials(address, _read_key(key_file))
     with Client(url=credentials.url, key=credentials.key) as client:
         me = client.me()
         path = save(credentials)
+        _forget_foreign_workspace(client)
+    if cli.output is Format.JSON:
+        cli.show(me)
+    say(f"logged in at {address} as {cell(member(me, 'principal.id'))}; stored in {path}")
+    if os.environ.get("TENANTRY_KEY"):
+        say("note: TENANTRY_KEY is set and goes before what was stored")
+
+
+def logout(
+    cli: Invocation,
+    *,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="end all your logins, not this one alone")] = False,
+) -> None:
+    """End a login by browser, here and at the server. A key is revoked instead: `tenantry key revoke`."""
+    ended = cli.client.logout(everywhere=everywhere)
+    (home_directory() / FILE_NAME).unlink(missing_ok=True)
+    cli.show(ended if cli.output is Format.JSON else None, done=f"logged out ({ended['ended']} ended)")
+
+
+def _log_in_by_browser(
+    cli: Invocation, address: str, *, tenant: str, provider: str | None, opens_browser: bool
+) -> None:
+    from tenantry.client.logins import store
+    from tenantry.client.surface import Client
+    from tenantry.interfaces.cli.browser_login import log_in
+
+    path = home_directory() / FILE_NAME
+    tokens = log_in(address, tenant=tenant, provider=provider, opens_browser=opens_browser)
+    with Client(url=address, key=tokens.access_token) as client:
+        me = client.me()
+        store(path, url=address, tokens=tokens)
         _forget_foreign_workspace(client)
     if cli.output is Format.JSON:
         cli.show(me)
