@@ -54,7 +54,7 @@ def test_every_command_speaks_json() -> None:
 
 def test_the_surface_is_the_one_promised() -> None:
     expected = """
-        login, whoami,
+        login, logout, whoami,
         tenant create, tenant list, tenant get, tenant update, tenant suspend, tenant resume, tenant delete,
         tenant restore, tenant apply, tenant reload, tenant schema, tenant init, tenant move, tenant operations,
         tenant confirm, tenant cancel, tenant export, tenant import, tenant certificate, tenant slos, tenant labels,
