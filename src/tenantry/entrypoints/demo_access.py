@@ -6,10 +6,10 @@ from typing import Final
 
 import httpx
 
+from tenantry.client.access_types import Grant
 from tenantry.client.credentials import load
 from tenantry.client.errors import ApiError
 from tenantry.client.surface import Client
-from tenantry.client.types import Grant
 from tenantry.entrypoints.demo_cast import Cast, Party, Work, refusal_of
 from tenantry.entrypoints.demo_stage import Stage
 

@@ -5,21 +5,18 @@ would say does not matter. TLS is checked against the name. Redirects and proxie
 """
 
 import asyncio
-import socket
 import ssl
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
-from tenantry.foundation.errors import Denied, Unavailable
+from tenantry.foundation.errors import Unavailable
 
 _CONNECT_SECONDS: Final = 4.0
 _WHOLE_SECONDS: Final = 10.0
-_NAT64: Final = IPv6Network("64:ff9b::/96")
-_IPV4_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,8 @@ class Outgoing:
         self, method: str, url: str, *, headers: dict[str, str] | None, form: dict[str, str] | None = None
     ) -> Reply:
         """Send; raises Denied `address_refused`, Unavailable `address_unreachable`, `answer_too_large`."""
+        import httpx
+
         asked = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
         try:
             async with (
@@ -61,7 +60,7 @@ class Outgoing:
                 "address_unreachable", f"the call {what}: {type(error).__name__}", layer="outgoing"
             ) from None
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: "httpx.Response") -> bytes:
         parts: list[bytes] = []
         size = 0
         async for part in response.aiter_raw():  # as sent: what would have to be unpacked was not asked for
@@ -73,9 +72,13 @@ class Outgoing:
             parts.append(part)
         return b"".join(parts)
 
-    def _client(self) -> httpx.AsyncClient:
+    def _client(self) -> "httpx.AsyncClient":
         """Open a client for one call: such calls are seldom, and share no connection."""
-        transport = _Pinned(httpx.AsyncHTTPTransport(verify=self._tls), self._allow_private)
+        import httpx
+
+        from tenantry.foundation.pinned_transport import PinnedTransport
+
+        transport = PinnedTransport(httpx.AsyncHTTPTransport(verify=self._tls), self._allow_private)
         return httpx.AsyncClient(
             transport=transport,
             timeout=httpx.Timeout(_WHOLE_SECONDS, connect=_CONNECT_SECONDS),
@@ -86,55 +89,3 @@ class Outgoing:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return ssl.create_default_context()
-
-
-class _Pinned(httpx.AsyncBaseTransport):
-    """Sends a request to an address that was judged, under the name it was asked for."""
-
-    def __init__(self, inner: httpx.AsyncHTTPTransport, allow_private: bool) -> None:
-        self._inner = inner
-        self._allow_private = allow_private
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        name = request.url.host
-        port = request.url.port or (443 if request.url.scheme == "https" else 80)
-        found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
-        addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
-        if not addresses or not all(may_reach(address, allow_private=self._allow_private) for address in addresses):
-            raise address_refused("it lies in a network that is not to be asked from here")
-        on_loopback = self._allow_private and all(address.is_loopback for address in addresses)
-        if request.url.scheme != "https" and not (request.url.scheme == "http" and on_loopback):
-            raise address_refused("it is not https")
-        request.url = request.url.copy_with(host=str(addresses[0]))
-        request.extensions = {**request.extensions, "sni_hostname": name}
-        return await self._inner.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-def address_refused(reason: str) -> Denied:
-    return Denied("address_refused", f"this address is not called: {reason}", layer="outgoing")
-
-
-def may_reach(address: IPv4Address | IPv6Address, *, allow_private: bool) -> bool:
-    """Judge an address, also one that is written inside another: mapped, 6to4, Teredo, NAT64."""
-    inner = _inner_addresses(address)
-    if inner:
-        return all(may_reach(each, allow_private=allow_private) for each in inner)
-    if address.is_loopback:
-        return allow_private
-    if address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved:
-        return False
-    return address.is_global or (allow_private and address.is_private)
-
-
-def _inner_addresses(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
-    if isinstance(address, IPv4Address):
-        return []
-    found = [inner for inner in (address.ipv4_mapped, address.sixtofour) if inner is not None]
-    if address.teredo is not None:
-        found += address.teredo
-    if address in _NAT64:
-        found.append(IPv4Address(address.packed[-_IPV4_BYTES:]))
-    return found

@@ -11,6 +11,7 @@ _NOT_UNICAST: Final = tuple(
     ipaddress.IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 )
 _RELAYS: Final = ipaddress.IPv4Network("192.88.99.0/24")
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: Ip) -> bool:
@@ -24,3 +25,26 @@ def is_public(address: Ip) -> bool:
     if address.scope_id is not None or address not in _GLOBAL_UNICAST:
         return False
     return address.is_global and not any(address in network for network in _NOT_UNICAST)
+
+
+def may_reach(address: Ip, *, allow_private: bool) -> bool:
+    """Say whether a call may go there: to the public internet, or where that is allowed to this machine's networks.
+
+    An IPv4 address written as IPv6 (mapped, or by a translator, RFC 6052) is judged as what it is.
+    """
+    inner = _translated(address)
+    if inner is not None:
+        return may_reach(inner, allow_private=allow_private)
+    if is_public(address):
+        return True
+    if not allow_private or address.is_link_local or address.is_multicast or address.is_unspecified:
+        return False
+    return address.is_loopback or (address.is_private and not address.is_reserved)
+
+
+def _translated(address: Ip) -> ipaddress.IPv4Address | None:
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped

@@ -8,7 +8,8 @@ from ipaddress import ip_address
 import pytest
 
 from tenantry.foundation.errors import Denied, TenantryError, Unavailable
-from tenantry.foundation.outgoing import Outgoing, may_reach
+from tenantry.foundation.outgoing import Outgoing
+from tenantry.kit.public_addresses import may_reach
 
 OURS = [
     "127.0.0.1",

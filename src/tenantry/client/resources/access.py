@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from tenantry.client.access_types import Binding, Key, ServiceAccount
 from tenantry.client.calls import Call, delete, get, given, post
 from tenantry.client.errors import BadRequest
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
-from tenantry.client.types import Binding, Key, ServiceAccount
 
 T = TypeVar("T")
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from tenantry.client.access_types import EffectivePermissions, Group, GroupMember, Member, Role
 from tenantry.client.calls import Call, delete, get, given, patch, post
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
 from tenantry.client.resources.access import place_of
-from tenantry.client.types import EffectivePermissions, Group, GroupMember, Member, Role
 
 T = TypeVar("T")
 

@@ -2,10 +2,10 @@
 
 from typing import TypeVar
 
+from tenantry.client.access_types import RegisteredCertificate, RegisteredSigningKey
 from tenantry.client.calls import Call, delete, get, given, post
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
-from tenantry.client.types import RegisteredCertificate, RegisteredSigningKey
 
 T = TypeVar("T")
 

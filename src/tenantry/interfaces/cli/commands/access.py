@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from tenantry.client.access_types import Key
 from tenantry.client.calls import given
-from tenantry.client.types import Key
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, IN_WORKSPACE, Invocation, command
 from tenantry.interfaces.cli.output import Format, say
 
