@@ -51,6 +51,8 @@ def _fresh_thing(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict
         values[last] = grounds.post(f"{path}/{last}s", body)["id"]
     elif last in ("role", "group", "principal"):
         values |= _fresh_shared(spec, world, last)
+    elif last in ("grant", "approval"):
+        values |= _fresh_grant(world, active=spec.path.endswith("/extend"))
     elif last == "channel":
         path = f"/workspaces/{grounds.own}" if "ws" in spec.parameters else f"/tenants/{grounds.tenant.id}"
         wanted = {"name": secrets.token_hex(8), "kind": "webhook", "address": "https://hooks.invalid/", "topics": ["*"]}
@@ -80,6 +82,18 @@ def _fresh_shared(spec: RouteSpec, world: World, last: str) -> dict[str, str]:
     account = grounds.things[grounds.own, "account"]
     grounds.post(f"{path}/groups/{group}/members", {"principal": account})
     return {"group": group, "principal": account}
+
+
+def _fresh_grant(world: World, *, active: bool) -> dict[str, str]:
+    """A grant that somebody else asks for and that waits for its approval; or one that an administrator gave."""
+    grounds, path = world.us, f"/workspaces/{world.us.own}"
+    account = grounds.things[grounds.own, "account"]
+    body = {"role": "viewer", "minutes": 5, "reason": "because"}
+    if active:
+        return {"grant": grounds.post(f"{path}/grants", {**body, "principal": account})["id"]}
+    key = grounds.tenant.key(grounds.own, "viewer", service_account=account)
+    asked = grounds.tenant.as_key(key).post(f"{path}/grants", json=body).json()
+    return {"grant": asked["id"], "approval": asked["approval"]}
 
 
 def _tar() -> bytes:
@@ -119,7 +133,7 @@ def test_whoever_may_can(spec: RouteSpec, world: World, wire: Wire, make_tenant:
 def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) -> None:
     for grounds in (world.us, world.eu, world.neighbour):
         kinds = {"key", "binding", "account", "job", "artifact", "image", "environment", "role", "group", "principal"}
-        kinds |= {"channel", "invitation", "input"}
+        kinds |= {"channel", "invitation", "input", "grant", "approval", "certificate", "signing_key"}
         assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
         kinds = {"key", "binding", "operation", "export", "role", "group", "principal", "member", "channel"}
         kinds |= {"invitation", "provider", "login"}

@@ -68,7 +68,6 @@ def _damaged(key: str) -> list[str]:
         "_" * 40,
         "tenantry____",
         "é" * 20,
-        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiJ9.",
     ]
 
 
