@@ -38,3 +38,18 @@ def test_what_sends_notices_is_loaded_by_the_first_of_them() -> None:
 def test_embedded_caches_and_a_directory_load_no_client(tmp_path: object) -> None:
     ran = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], check=True, capture_output=True, text=True)
     assert ran.stdout == "[]\n"
+
+
+LOGINS = """
+import sys
+import tenantry.entrypoints.server
+from tenantry.capabilities.identity.service import AccessTokens
+
+AccessTokens(bytes(32))
+print(sorted({name.split(".")[0] for name in sys.modules} & {"httpx", "httpcore", "joserfc"}))
+"""
+
+
+def test_what_logins_need_is_loaded_by_the_first_of_them() -> None:
+    ran = subprocess.run([sys.executable, "-c", LOGINS], check=True, capture_output=True, text=True)
+    assert ran.stdout == "[]\n"

@@ -211,3 +211,15 @@ def test_nothing_of_a_suspended_tenant_is_refreshed_or_begun(make_ground: MakeGr
     problem(ground.me(tokens.access), 403, "tenant_suspended")
     problem(ground.refresh(tokens.refresh), 403, "tenant_suspended")
     problem(httpx.get(ground.begin()), 404, "login_unavailable")
+
+
+async def test_when_a_login_was_last_seen_is_noted(ground: Ground, beside: Beside) -> None:
+    tokens = ground.tokens(ground.person())
+    me = (await asyncio.to_thread(ground.me, tokens.access)).json()
+    path = f"/tenants/{ground.tenant.id}/members/{me['principal']['id']}/logins"
+    async with beside.client(tokens.access) as client:
+        beside.clock.ahead = timedelta(minutes=10)
+        assert (await client.get("/me")).status_code == 200
+    await beside.runtime.admission.note_uses()
+    seen = (await asyncio.to_thread(ground.tenant.owner.get, path)).json()["items"][0]
+    assert seen["last_seen_at"] > seen["created_at"]

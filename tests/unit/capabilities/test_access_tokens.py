@@ -49,14 +49,14 @@ def parts_of(token: str) -> list[dict[str, Any]]:
 
 
 HEADER, CLAIMS = parts_of(TOKEN)
-PUBLIC = TOKENS._public
+PUBLIC = TOKENS._jose.public
 
 
 def signed(header: dict[str, Any], claims: dict[str, Any], key: Any = None) -> str:
     """Sign by our own key, or another, whatever is asked for: the attacker who has more than an attacker has."""
     payload = json.dumps(claims).encode()
     registry = jws.JWSRegistry(algorithms=["Ed25519", "HS256", "RS256", "ES256"], strict_check_header=False)
-    return jws.serialize_compact(header, payload, key or TOKENS._private, registry=registry)
+    return jws.serialize_compact(header, payload, key or TOKENS._jose.private, registry=registry)
 
 
 def with_claims(**changes: Any) -> str:
@@ -124,7 +124,7 @@ def test_a_token_with_another_header_is_none_even_if_our_key_signed_it(name: str
     """The signature is over what was sent, so it is right: the header alone is what refuses."""
     payload = part(CLAIMS)
     head = part(_HEADERS[name])
-    native = TOKENS._private.raw_value
+    native = TOKENS._jose.private.raw_value
     signature = base64.urlsafe_b64encode(native.sign(f"{head}.{payload}".encode())).rstrip(b"=").decode()  # type: ignore[union-attr]
     assert TOKENS.read(f"{head}.{payload}.{signature}", now=NOW) is None
     assert TOKENS.read(f"{head}.{payload}.", now=NOW) is None
@@ -198,5 +198,5 @@ def test_claims_that_are_not_ours_are_none_though_our_key_signed_them(name: str)
 
 def test_claims_that_stand_twice_are_none() -> None:
     text = json.dumps(CLAIMS)[:-1] + f', "sub": "{CLAIMS["sub"]}"}}'
-    token = jws.serialize_compact(dict(HEADER), text.encode(), TOKENS._private, algorithms=["Ed25519"])
+    token = jws.serialize_compact(dict(HEADER), text.encode(), TOKENS._jose.private, algorithms=["Ed25519"])
     assert TOKENS.read(token, now=NOW) is None

@@ -1,11 +1,14 @@
 """Calls to addresses that tenants name reach nothing of ours, and take no more than their bound."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+from tests.authority import Authority, Issued
 
 from tenantry.foundation.errors import Denied, TenantryError, Unavailable
 from tenantry.foundation.outgoing import Outgoing
@@ -76,16 +79,17 @@ async def test_no_spelling_of_an_own_address_is_called(url: str) -> None:
 
 
 @asynccontextmanager
-async def _answering(answer: bytes) -> AsyncIterator[str]:
+async def _answering(answer: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        port = server.sockets[0].getsockname()[1]
+        yield f"https://localhost:{port}/" if tls else f"http://127.0.0.1:{port}/"
 
 
 def _head(body: bytes, status: str = "200 OK", more: str = "") -> bytes:
@@ -111,3 +115,22 @@ async def test_what_does_not_answer_is_told_without_what_was_sent() -> None:
     error = await _refusal(Outgoing(allow_private=True, limit=1000), "http://127.0.0.1:1/?secret=canary")
     assert error.code == "address_unreachable"
     assert "canary" not in str(error)
+
+
+def _serving(issued: Issued, folder: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*issued.write(folder, "server"))
+    return context
+
+
+async def test_tls_is_checked_against_the_name_though_the_address_is_pinned(tmp_path: Path) -> None:
+    authority = Authority()
+    trusted = ssl.create_default_context(cafile=authority.write(tmp_path))
+    async with _answering(_head(b"{}"), _serving(authority.issue("localhost", server=True), tmp_path)) as url:
+        reply = await Outgoing(allow_private=True, limit=1000, tls=trusted).get(url)
+        assert (reply.status, reply.body) == (200, b"{}")
+        # The same certificate is nobody's where its authority is not trusted, and names no other host.
+        assert (await _refusal(Outgoing(allow_private=True, limit=1000), url)).code == "address_unreachable"
+    async with _answering(_head(b"{}"), _serving(authority.issue("another"), tmp_path)) as url:
+        error = await _refusal(Outgoing(allow_private=True, limit=1000, tls=trusted), url)
+        assert error.code == "address_unreachable"

@@ -10,18 +10,18 @@ import json
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
-
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
 
 from tenantry.capabilities.identity.types import Login
 from tenantry.foundation.derivation import derive_key
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.kit.strict_json import NotStrictError, parse_json
+
+if TYPE_CHECKING:
+    from joserfc.jwk import OKPKey
 
 LIFETIME: Final = timedelta(minutes=15)
 LARGEST: Final = 2048
@@ -43,29 +43,50 @@ class AccessToken:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class _Jose:
+    """The keys in their form for JOSE; made at the first token, because the library is no idle server's business."""
+
+    private: "OKPKey"
+    public: "OKPKey"
+    header: dict[str, Any]
+    issuer: str
+    head: str
+    """The encoded header, with its dot: how each token of ours begins."""
+
+
 class AccessTokens:
     """Signs and reads them, by a key derived from the installation's: the same in every process."""
 
     def __init__(self, signing_key: bytes) -> None:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        self._signing_key = signing_key
 
-        private = derive_key(signing_key, purpose=_PURPOSE)
-        public = Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
-        curve: dict[str, str | list[str]] = {"kty": "OKP", "crv": "Ed25519", "x": _base64url(public)}
-        self._public = OKPKey.import_key(curve)
-        self._private = OKPKey.import_key({**curve, "d": _base64url(private)})
-        key_id = hashlib.sha256(public).hexdigest()[:_KEY_ID_LENGTH]
-        self.issuer = f"urn:tenantry:installation:{key_id}"
-        self._header = {"alg": _ALGORITHM, "typ": "at+jwt", "kid": key_id}
-        self._head = self._sign({}).partition(".")[0] + "."
+    @cached_property
+    def _jose(self) -> _Jose:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from joserfc.jwk import OKPKey
+
+        secret = derive_key(self._signing_key, purpose=_PURPOSE)
+        shown = Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+        curve: dict[str, str | list[str]] = {"kty": "OKP", "crv": "Ed25519", "x": _base64url(shown)}
+        private = OKPKey.import_key({**curve, "d": _base64url(secret)})
+        key_id = hashlib.sha256(shown).hexdigest()[:_KEY_ID_LENGTH]
+        header = {"alg": _ALGORITHM, "typ": "at+jwt", "kid": key_id}
+        return _Jose(
+            private=private,
+            public=OKPKey.import_key(curve),
+            header=header,
+            issuer=f"urn:tenantry:installation:{key_id}",
+            head=_signed({}, header=header, key=private).partition(".")[0] + ".",
+        )
 
     def issue(self, login: Login, *, tenant_id: UUID, region: str, now: datetime) -> tuple[str, int]:
         """Make one of a login; gives the text and its seconds."""
         issued = int(now.timestamp())
         expires = min(issued + int(LIFETIME.total_seconds()), int(login.expires_at.timestamp()))
-        text = self._sign(
+        text = _signed(
             {
-                "iss": self.issuer,
+                "iss": self._jose.issuer,
                 "aud": AUDIENCE,
                 "client_id": CLIENT,
                 "sub": format_id(Prefix.USER, login.user_id),
@@ -75,16 +96,21 @@ class AccessTokens:
                 "iat": issued,
                 "exp": expires,
                 "jti": secrets.token_urlsafe(12),
-            }
+            },
+            header=self._jose.header,
+            key=self._jose.private,
         )
         return text, expires - issued
 
     def read(self, text: str, *, now: datetime) -> AccessToken | None:
         """Verify; None for whatever is not a valid token of ours, without saying why."""
-        if len(text) > LARGEST or not text.startswith(self._head):
+        if len(text) > LARGEST or not text.startswith(self._jose.head):
             return None
+        from joserfc import jws
+        from joserfc.errors import JoseError
+
         try:
-            found = jws.deserialize_compact(text.encode("ascii"), self._public, algorithms=[_ALGORITHM])
+            found = jws.deserialize_compact(text.encode("ascii"), self._jose.public, algorithms=[_ALGORITHM])
             claims = parse_json(found.payload or b"")
             return self._token(claims, now=now)
         except (JoseError, NotStrictError, Invalid, ValueError, TypeError, KeyError):
@@ -92,7 +118,7 @@ class AccessTokens:
 
     def _token(self, claims: Any, *, now: datetime) -> AccessToken | None:
         issued, expires = claims["iat"], claims["exp"]
-        if claims["iss"] != self.issuer or claims["aud"] != AUDIENCE or type(issued) is not int:
+        if claims["iss"] != self._jose.issuer or claims["aud"] != AUDIENCE or type(issued) is not int:
             return None
         if not all(isinstance(claims[name], str) for name in ("tid", "reg", "sub", "lgn")):
             return None
@@ -106,14 +132,17 @@ class AccessTokens:
             expires_at=datetime.fromtimestamp(expires, UTC),
         )
 
-    def _sign(self, claims: dict[str, Any]) -> str:
-        payload = json.dumps(claims, separators=(",", ":")).encode()
-        return jws.serialize_compact(dict(self._header), payload, self._private, algorithms=[_ALGORITHM])
-
 
 def looks_like_token(text: str) -> bool:
     """Say whether a credential is a JWT rather than a key: by its form alone."""
     return text.count(".") == 2  # noqa: PLR2004 - a compact JWS (RFC 7515 §3.1)
+
+
+def _signed(claims: dict[str, Any], *, header: dict[str, Any], key: "OKPKey") -> str:
+    from joserfc import jws
+
+    payload = json.dumps(claims, separators=(",", ":")).encode()
+    return jws.serialize_compact(dict(header), payload, key, algorithms=[_ALGORITHM])
 
 
 def _base64url(value: bytes) -> str:

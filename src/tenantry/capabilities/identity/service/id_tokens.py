@@ -11,10 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from joserfc import jws
-from joserfc.errors import JoseError, SecurityWarning
-from joserfc.jwk import import_key
-
 from tenantry.kit.strict_json import NotStrictError, parse_json
 
 LARGEST: Final = 16 << 10
@@ -94,6 +90,10 @@ def _header(text: str) -> dict[str, Any]:
 
 
 def _payload(text: str, *, header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    from joserfc import jws
+    from joserfc.errors import JoseError, SecurityWarning
+    from joserfc.jwk import import_key
+
     fitting = [key for key in keys if _fits(key, header)]
     if not fitting:
         raise UnknownKeyError("key_unknown")

@@ -16,6 +16,7 @@ from tenantry.capabilities.identity.errors import (
     rotation_beyond_delegation,
 )
 from tenantry.capabilities.identity.ports import KeyScopes
+from tenantry.capabilities.identity.repository.logins import touch_logins
 from tenantry.capabilities.identity.service.accounts import AccountService
 from tenantry.capabilities.identity.service.certificates import CertificateService
 from tenantry.capabilities.identity.service.hashing import KeyHasher
@@ -265,6 +266,7 @@ class IdentityService(AccountService):
             (Prefix.KEY, repository.touch_keys),
             (Prefix.CERTIFICATE, repository.touch_certificates),
             (Prefix.SIGNING_KEY, repository.touch_signing_keys),
+            (Prefix.LOGIN, touch_logins),
         )
         for prefix, touch in kinds:
             of_kind = {parse_id(prefix, name): at for name, at in used.items() if name.startswith(f"{prefix.value}_")}

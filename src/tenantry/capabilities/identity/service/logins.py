@@ -1,6 +1,5 @@
 """Logins of one tenant: who is in, and how they end."""
 
-from datetime import datetime
 from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
@@ -61,10 +60,6 @@ class LoginService:
         """End all logins that came by a provider."""
         ended = await rows.revoke_logins(self._session, now=self._clock.now(), reason=reason, provider_id=provider_id)
         await self._ended(ended, reason)
-
-    async def touch(self, used: dict[UUID, datetime]) -> None:
-        """Note when logins were last seen, in one statement."""
-        await rows.touch_logins(self._session, used)
 
     async def _ended(self, ended: list[UUID], reason: str) -> None:
         if not ended:
