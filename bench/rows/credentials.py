@@ -3,15 +3,21 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
+from datetime import timedelta
 
 import httpx
 
-from bench.installation import Installation
+from bench.installation import REGION, Installation
 from bench.report import Bar, Result, Series
-from tenantry.capabilities.access.service import Admission
-from tenantry.capabilities.identity.service import KeyHasher
+from tenantry.capabilities.access.service import Admission, LoginReader
+from tenantry.capabilities.identity.repository.logins import insert_login
+from tenantry.capabilities.identity.service import AccessTokens, KeyHasher
+from tenantry.capabilities.identity.types import Login, LoginKind
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.errors import Unauthenticated
+from tenantry.foundation.ids import Prefix, new_id, parse_id
+from tenantry.foundation.scope import SYSTEM, TenantScope
 from tenantry.foundation.settings import load_settings
 
 _LOOK_SECONDS = 0.001
@@ -22,25 +28,64 @@ async def measure(installation: Installation, *, quick: bool) -> list[Result]:
     result = Result("4c", "a credential is admitted; its revocation is seen by two processes")
     async with open_parts(load_settings(home=installation.home)) as parts, installation.client() as client:
         admission = await _admission(parts)
-        warm = await _warm(admission, installation.key, samples=500 if quick else 20_000)
+        warm = await _warm("key", admission, installation.key, samples=500 if quick else 20_000)
         cold = await _cold(admission, client, installation, samples=10 if quick else 200)
+        mint = await _minting(parts, client, installation)
+        token = await _warm("access token", admission, mint(), samples=500 if quick else 20_000)
+        fresh = await _first(admission, mint, samples=10 if quick else 200)
         seen = await _revoked(admission, client, installation, samples=5 if quick else 40)
-    result.series = [warm, cold, *seen]
-    result.bars.append(Bar("key, warm, p99", warm.percentile(0.99), 2.0, unit=" ms"))
+    result.series = [warm, cold, token, fresh, *seen]
+    result.bars += [Bar(f"{each.name}, p99", each.percentile(0.99), 2.0, unit=" ms") for each in (warm, token)]
     result.bars += [Bar(f"{series.name}, longest", max(series.samples), 1000.0, unit=" ms") for series in seen]
     return [result]
 
 
 async def _admission(parts: Parts) -> Admission:
     hasher = KeyHasher(parts.secrets.pepper)
-    admission = Admission(cells=parts.cells, directory=parts.directory, hasher=hasher, clock=parts.clock)
+    readers = (LoginReader(tokens=AccessTokens(parts.secrets.signing_key), clock=parts.clock),)
+    admission = Admission(
+        cells=parts.cells, directory=parts.directory, hasher=hasher, clock=parts.clock, readers=readers
+    )
     for cell in parts.cells:
         await cell.link.start()
     return admission
 
 
-async def _warm(admission: Admission, key: str, *, samples: int) -> Series:
-    series = Series("key, warm")
+async def _minting(parts: Parts, client: httpx.AsyncClient, installation: Installation) -> Callable[[], str]:
+    """Log the owner in, by the row alone, and give what makes access tokens of that login."""
+    (member,) = (await client.get(f"tenants/{installation.tenant}/members")).json()["items"]
+    tenant_id, now = parse_id(Prefix.TENANT, installation.tenant), parts.clock.now()
+    login = Login(
+        login_id=new_id(),
+        user_id=parse_id(Prefix.USER, member["id"]),
+        provider_id=new_id(),
+        kind=LoginKind.PROGRAM,
+        auth_time=now,
+        created_at=now,
+        last_seen_at=now,
+        expires_at=now + timedelta(days=1),
+        revoked_at=None,
+        revoked_reason=None,
+    )
+    async with parts.cells.session(TenantScope(tenant_id=tenant_id, region=REGION, actor=SYSTEM)) as session:
+        await insert_login(session, login)
+    tokens = AccessTokens(parts.secrets.signing_key)
+    return lambda: tokens.issue(login, tenant_id=tenant_id, region=REGION, now=now)[0]
+
+
+async def _first(admission: Admission, mint: Callable[[], str], *, samples: int) -> Series:
+    """Admit tokens that this process has not seen: the signature, then the login's row and what its user may do."""
+    series = Series("access token, first seen")
+    for _ in range(samples):
+        text = mint()
+        begun = time.perf_counter()
+        await admission.authenticate(text, ip=None)
+        series.samples.append((time.perf_counter() - begun) * 1000)
+    return series
+
+
+async def _warm(what: str, admission: Admission, key: str, *, samples: int) -> Series:
+    series = Series(f"{what}, warm")
     await admission.authenticate(key, ip=None)
     for number in range(samples):
         begun = time.perf_counter()
