@@ -49,6 +49,7 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "environments.EnvironmentBody": lambda _: {"slug": _slug(), "kind": "dev"},
     "environments.EnvironmentChanges": lambda _: {"description": "changed"},
     "service_accounts.ServiceAccountBody": lambda _: {"name": _slug()},
+    "service_accounts.ServiceAccountChanges": lambda _: {"status": "active"},
     "keys.KeyBody": lambda _: {"name": _slug(), "roles": ["viewer"]},
     "proofs.CertificateBody": lambda _: {"certificate_pem": certificate_pem()},
     "proofs.SigningKeyBody": lambda _: {"public_key": public_key()},

@@ -236,6 +236,25 @@ def test_the_last_admin_stays(make_tenant: Callable[..., Tenant]) -> None:
     assert lone.owner.get("/me").status_code == 200
 
 
+def test_a_disabled_service_account_is_refused_with_whatever_it_has(acme: Tenant, dev: str) -> None:
+    account, path = _account(acme, dev), f"/workspaces/{dev}/service-accounts"
+    client = acme.as_key(acme.key(dev, "viewer", service_account=account))
+    assert client.get(f"/workspaces/{dev}/jobs").status_code == 200
+    changed = acme.owner.patch(f"{path}/{account}", json={"status": "disabled"})
+    assert (changed.json()["status"], changed.json()["version"]) == ("disabled", 2)
+    within_a_second(lambda: client.get(f"/workspaces/{dev}/jobs"), 401)
+    assert acme.owner.patch(f"{path}/{account}", json={"status": "active"}).status_code == 200
+    within_a_second(lambda: client.get(f"/workspaces/{dev}/jobs"), 200)
+
+
+def test_nobody_disables_who_holds_more(acme: Tenant, dev: str) -> None:
+    account = _account(acme, dev)
+    _made(acme, f"/workspaces/{dev}/bindings", {"principal": account, "role": "workspace-admin"})
+    maker = acme.as_key(acme.key(dev, permissions=["member:admin", "member:read"]))
+    answer = maker.patch(f"/workspaces/{dev}/service-accounts/{account}", json={"status": "disabled"})
+    problem(answer, 403, "denies_the_mightier")
+
+
 def test_changes_of_roles_and_groups_stand_in_the_trail(acme: Tenant, dev: str) -> None:
     slug = _role(acme, f"/workspaces/{dev}", "job:read")
     acme.owner.patch(f"/workspaces/{dev}/roles/{slug}", json={"permissions": ["image:read"]})

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from tenantry.client.access_types import Binding, Key, ServiceAccount
-from tenantry.client.calls import Call, delete, get, given, post
+from tenantry.client.calls import Call, delete, get, given, patch, post
 from tenantry.client.errors import BadRequest
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
@@ -28,6 +28,13 @@ class ServiceAccounts(Resource[T]):
     @Listing
     def list(self, *, workspace: str, limit: int | None = None, cursor: str | None = None) -> Plan[ServiceAccount]:
         return Plan(call=get("workspaces", workspace, "service-accounts"), limit=limit, cursor=cursor)
+
+    @Operation
+    def update(
+        self, account: str, changes: Mapping[str, object], *, workspace: str, if_match: str | None = None
+    ) -> Call[ServiceAccount]:
+        """Set `status` to `disabled`, with all it proves itself by, or back to `active`."""
+        return patch("workspaces", workspace, "service-accounts", account, json=changes, if_match=if_match)
 
 
 class Keys(Resource[T]):

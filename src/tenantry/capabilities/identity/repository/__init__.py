@@ -9,6 +9,7 @@ from tenantry.capabilities.identity.repository.accounts import (
     insert_user,
     list_service_accounts,
     list_users,
+    set_service_account_status,
     set_user_status,
     update_profile,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "revoke_certificate",
     "revoke_key",
     "revoke_signing_key",
+    "set_service_account_status",
     "set_user_status",
     "touch_certificates",
     "touch_keys",

@@ -105,13 +105,26 @@ async def insert_service_account(session: TenantSession, account: ServiceAccount
     return row is not None
 
 
-async def find_service_account(session: TenantSession, account_id: UUID) -> ServiceAccount | None:
+async def find_service_account(
+    session: TenantSession, account_id: UUID, *, lock: bool = False
+) -> ServiceAccount | None:
     row = await session.fetchrow(
-        f"select {_ACCOUNT} from service_accounts where tenant_id = $1 and service_account_id = $2",
+        f"""select {_ACCOUNT} from service_accounts where tenant_id = $1 and service_account_id = $2
+            {"for update" if lock else ""}""",
         session.scope.tenant_id,
         account_id,
     )
     return _account(row) if row else None
+
+
+async def set_service_account_status(session: TenantSession, account_id: UUID, status: PrincipalStatus) -> None:
+    await session.execute(
+        """update service_accounts set status = $3, version = version + 1
+           where tenant_id = $1 and service_account_id = $2""",
+        session.scope.tenant_id,
+        account_id,
+        status.value,
+    )
 
 
 async def list_service_accounts(

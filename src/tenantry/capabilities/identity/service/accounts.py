@@ -110,6 +110,30 @@ class AccountService:
             raise service_account_not_found()
         return account
 
+    async def set_service_account_status(
+        self, account_id: UUID, status: PrincipalStatus, *, workspace_id: UUID, if_version: int | None
+    ) -> ServiceAccount:
+        """Disable one with all it proves itself by, everywhere within a second; or enable it. Twice changes nothing.
+
+        Raises NotFound, Precondition `version_mismatch`.
+        """
+        account = await repository.find_service_account(self._session, account_id, lock=True)
+        if account is None or account.workspace_id != workspace_id:
+            raise service_account_not_found()
+        if if_version is not None and if_version != account.version:
+            raise version_mismatch(account.version)
+        if account.status is status:
+            return account
+        await repository.set_service_account_status(self._session, account_id, status)
+        await announce_revocation(self._session)
+        verb = "disabled" if status is PrincipalStatus.DISABLED else "enabled"
+        await self._audit.record(
+            f"service_account.{verb}",
+            resource_type="service_account",
+            resource_id=format_id(Prefix.SERVICE_ACCOUNT, account_id),
+        )
+        return await self.get_service_account(account_id, workspace_id=workspace_id)
+
     async def list_service_accounts(
         self, *, workspace_id: UUID, after: UUID | None = None, limit: int = 50
     ) -> list[ServiceAccount]:

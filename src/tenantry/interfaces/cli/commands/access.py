@@ -100,6 +100,18 @@ def list_service_accounts(cli: Invocation) -> None:
     cli.show_list(cli.client.service_accounts.list(workspace=cli.workspace, **cli.page), columns)
 
 
+@command(SERVICE_ACCOUNTS, "disable", options=IN_WORKSPACE, example="tenantry service-account disable svc_01h455vb4pex")
+def disable_service_account(cli: Invocation, account: Annotated[str, typer.Argument(metavar="SVC")]) -> None:
+    """Refuse a service account with all it proves itself by, everywhere within a second."""
+    cli.show(cli.client.service_accounts.update(account, {"status": "disabled"}, workspace=cli.workspace))
+
+
+@command(SERVICE_ACCOUNTS, "enable", options=IN_WORKSPACE, example="tenantry service-account enable svc_01h455vb4pex")
+def enable_service_account(cli: Invocation, account: Annotated[str, typer.Argument(metavar="SVC")]) -> None:
+    """Let a disabled service account in again."""
+    cli.show(cli.client.service_accounts.update(account, {"status": "active"}, workspace=cli.workspace))
+
+
 @command(
     BINDINGS, "create", options=IN_PLACE, example="tenantry binding create usr_01h455vb4pex5vsknk084sn02q operator"
 )
