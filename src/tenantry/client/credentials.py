@@ -26,7 +26,8 @@ _LOGIN = "run `tenantry login`, or set TENANTRY_URL and TENANTRY_KEY"
 class Credentials:
     """An address without trailing slash, and a key that never shows in `repr`, empty where there is another `proof`.
 
-    `ca` is what `TENANTRY_CA` names.
+    `ca` is what `TENANTRY_CA` names, `tenant` what `TENANTRY_TENANT` does: each request then names that tenant, as the
+    platform's key must do that visits one.
     """
 
     url: str
@@ -37,6 +38,7 @@ class Credentials:
     """What was stored of a login, whose access token `key` is then."""
     file: Path | None = None
     """Where that login is kept, for what comes after it."""
+    tenant: str | None = None
 
     def __post_init__(self) -> None:
         if self.proof is not None and not self.key:
@@ -68,7 +70,7 @@ def load(
     else:
         found = _load(url=url, key=key, home=home, environment=environment)
     named = environment.get("TENANTRY_CA")
-    return replace(found, ca=Path(named)) if named else found
+    return replace(found, ca=Path(named) if named else None, tenant=environment.get("TENANTRY_TENANT") or None)
 
 
 def of_nobody(url: str, *, environment: Mapping[str, str] = os.environ) -> Credentials:

@@ -30,9 +30,10 @@ def connection_options(credentials: Credentials) -> dict[str, Any]:
     machine's own addresses.
     """
     host = urlsplit(credentials.url).hostname or ""
+    tenant = {"X-Tenant-Id": credentials.tenant} if credentials.tenant else {}
     return {
         "base_url": credentials.url,
-        "headers": {"User-Agent": f"tenantry-python/{__version__}"},
+        "headers": {"User-Agent": f"tenantry-python/{__version__}", **tenant},
         "timeout": httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
         "follow_redirects": False,
         "trust_env": not is_loopback(host),

@@ -6,6 +6,7 @@ import pytest
 
 from tenantry.client import Client, Credentials, CredentialsError
 from tenantry.client.credentials import checked_url, home_directory, load, save
+from tenantry.client.wire import connection_options
 
 URL = "http://127.0.0.1:8000"
 
@@ -120,3 +121,11 @@ def test_the_client_finds_its_home(home: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("TENANTRY_HOME")
     expected = Path("/var/lib/tenantry") if os.geteuid() == 0 else Path.home() / ".tenantry"
     assert home_directory() == expected
+
+
+def test_a_tenant_to_visit_is_named_in_each_request(tmp_path: Path) -> None:
+    environment = {"TENANTRY_URL": "https://t.example", "TENANTRY_KEY": "a-key", "TENANTRY_TENANT": "acme"}
+    visiting = connection_options(load(home=tmp_path, environment=environment))
+    assert visiting["headers"]["X-Tenant-Id"] == "acme"
+    del environment["TENANTRY_TENANT"]
+    assert "X-Tenant-Id" not in connection_options(load(home=tmp_path, environment=environment))["headers"]
