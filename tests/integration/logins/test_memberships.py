@@ -37,6 +37,26 @@ def test_roles_follow_the_claims_at_each_login(make_ground: MakeGround) -> None:
     assert ground.me(earlier.access).json()["permissions"] == []
 
 
+def test_no_claim_takes_the_last_administrator_away(make_ground: MakeGround) -> None:
+    ground = make_ground(rules=ADMINS)
+    person = ground.person(groups=["admins"])
+    ground.log_in(person)
+    headers = {"Authorization": f"Bearer {ground.tokens(person).access}"}
+    members = f"{ground.api}/tenants/{ground.tenant.id}/members"
+    owner = next(
+        each["id"]
+        for each in httpx.get(members, headers=headers).json()["items"]
+        if each["id"] != _member(ground, person)
+    )
+    disabled = httpx.patch(f"{members}/{owner}", headers=headers, json={"status": "disabled"})
+    assert disabled.status_code == 200, disabled.text
+    ground.issuer.account(person.login, groups=[])
+    assert ground.log_in(person).status_code == 302
+    assert "tenant:admin" in _permissions(ground, person)
+    events = httpx.get(f"{ground.api}/audit", headers=headers, params={"action": "binding.kept"}).json()["items"]
+    assert [event["reason"] for event in events] == ["last_admin"]
+
+
 def test_what_somebody_gave_by_hand_no_claim_takes_away(make_ground: MakeGround) -> None:
     ground = make_ground(rules=[{"claim": "groups", "contains": "staff", "role": "viewer"}])
     person = ground.person(groups=["staff"])

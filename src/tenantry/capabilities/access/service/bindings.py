@@ -21,6 +21,7 @@ from tenantry.capabilities.access.service.decide import (
     permissions_of,
     spelled_out,
 )
+from tenantry.capabilities.access.service.owners import OWNER_ROLE, is_owners, owner_left
 from tenantry.capabilities.access.service.principals import principal_type_of
 from tenantry.capabilities.access.service.rights import in_workspace
 from tenantry.capabilities.access.types import Access, Binding, Bound, Condition, Effect, Group, Source
@@ -29,7 +30,6 @@ from tenantry.capabilities.identity.service import AccountService, IdentityServi
 from tenantry.capabilities.identity.types import (
     ApiKey,
     KeyStatus,
-    PrincipalStatus,
     PrincipalType,
     ScopeKind,
     make_credential,
@@ -43,7 +43,6 @@ from tenantry.foundation.errors import Fault, Invalid
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 
 BOOTSTRAP_LIFETIME: Final = timedelta(hours=24)
-OWNER_ROLE: Final = "tenant-admin"
 PRINCIPAL_GROUP: Final = "group"
 
 
@@ -129,8 +128,8 @@ class AccessService:
         binding = await self.get_binding(binding_id, workspace_id=workspace_id)
         if binding.effect is Effect.DENY:
             grantor.require_held(permissions_of((binding.role,), grantor.book), workspace_id)
-        elif workspace_id is None and binding.role == OWNER_ROLE:
-            await self.require_another_owner(binding.principal_id)
+        elif is_owners(binding) and binding.principal_type == PrincipalType.USER:
+            await self._require_owner(without=lambda owner: owner.binding_id == binding_id)
         await repository.delete_binding(self._session, binding_id)
         await announce_revocation(self._session)
         await self._record("binding.deleted", binding)
@@ -140,16 +139,13 @@ class AccessService:
         await principal_type_of(self._identity, principal, workspace_id=workspace_id)
 
     async def require_another_owner(self, principal_id: str) -> None:
-        """Raise Conflict `last_admin` when no user but this one is `tenant-admin` of the whole tenant."""
-        owners = await repository.lock_owner_bindings(self._session, OWNER_ROLE)
-        users = {owner.principal_id for owner in owners if owner.principal_type == PrincipalType.USER}
-        active = {
-            name
-            for name in users - {principal_id}
-            if (user := await self._identity.find_user(parse_id(Prefix.USER, name))) is not None
-            and user.status is PrincipalStatus.ACTIVE
-        }
-        if principal_id in users and not active:
+        """Raise Conflict `last_admin` for the one active user who is `tenant-admin` of the whole tenant."""
+        owners = await repository.list_bindings_of(self._session, [principal_id])
+        if any(is_owners(binding) and binding.effect is Effect.ALLOW for binding in owners):
+            await self._require_owner(without=lambda binding: binding.principal_id == principal_id)
+
+    async def _require_owner(self, *, without: Callable[[Binding], bool]) -> None:
+        if not await owner_left(self._session, self._identity, without=without):
             raise last_admin()
 
     async def _principal_type(self, principal: str, workspace_id: UUID | None) -> str:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from tenantry.capabilities.access import repository
+from tenantry.capabilities.access.service.owners import is_owners, owner_left
 from tenantry.capabilities.access.service.rights import bindable_roles
 from tenantry.capabilities.access.types import TENANT_WIDE_ROLES, Binding, Effect
 from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.identity.service import AccountService
 from tenantry.capabilities.identity.types import GivenRole, PrincipalType
 from tenantry.capabilities.tenants.service import WorkspaceService, announce_revocation
 from tenantry.foundation.clock import Clock
@@ -74,14 +76,22 @@ class BoundMemberships:
             await self._record("binding.created", binding)
 
     async def _delete(self, binding: Binding) -> None:
+        """Take a binding away, but not the last administrator's: no claim may leave a tenant to nobody."""
+        if is_owners(binding):
+            accounts = AccountService(session=self._session, audit=self._audit, clock=self._clock)
+            without = binding.binding_id
+            if not await owner_left(self._session, accounts, without=lambda owner: owner.binding_id == without):
+                await self._record("binding.kept", binding, reason="last_admin")
+                return
         await repository.delete_binding(self._session, binding.binding_id)
         await announce_revocation(self._session)
         await self._record("binding.deleted", binding)
 
-    async def _record(self, action: str, binding: Binding) -> None:
+    async def _record(self, action: str, binding: Binding, *, reason: str | None = None) -> None:
         await self._audit.record(
             action,
             resource_type="binding",
             resource_id=format_id(Prefix.BINDING, binding.binding_id),
+            reason=reason,
             details={"principal": binding.principal_id, "role": binding.role},
         )
