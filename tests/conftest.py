@@ -190,7 +190,11 @@ def on_every_strategy(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def make_tenant(installation: Installation, strategy: str) -> MakeTenant:
-    """Make tenants, each with a slug nobody has."""
+    return tenants_of(installation, strategy)
+
+
+def tenants_of(installation: Installation, strategy: str) -> MakeTenant:
+    """Make tenants, each with a slug nobody has. Who overrides `installation` overrides `make_tenant` with it."""
 
     def make(
         *,

@@ -69,6 +69,8 @@ def test_settings_have_every_field_of_a_workspace_and_their_defaults() -> None:
         "retention_days": 30,
         "min_isolation": None,
         "on_limit": "reject",
+        "max_grant_minutes": None,
+        "grant_quorum": None,
     }
 
 

@@ -150,6 +150,7 @@ def value_of(column: str, kind: str, allowed: str | None, *, tenant: UUID, numbe
         "jsonb": "{}",
         "bytea": hashlib.sha256(text.encode()).digest(),
         "timestamp with time zone": datetime.now(UTC),
+        "boolean": False,
         "bigint": number,
         "integer": number,
         "double precision": float(number),

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.conftest import Installation, MakeTenant, Tenant, start_installation
+from tests.conftest import Installation, MakeTenant, Tenant, start_installation, tenants_of
 from tests.integration.api.conftest import Beside, OpenBeside, ShiftedClock
 from tests.issuer import CLIENT_ID, CLIENT_SECRET, Issuer, Person, query_of, target_of
 
@@ -31,6 +31,11 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     yield started
     started.stop()
     EmbeddedPostgres(home).purge()
+
+
+@pytest.fixture(scope="session")
+def make_tenant(installation: Installation, strategy: str) -> MakeTenant:
+    return tenants_of(installation, strategy)
 
 
 @pytest.fixture(scope="session")
