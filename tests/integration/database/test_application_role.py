@@ -230,6 +230,7 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
         "tenantry_dispatcher": {
             "tenantry.outbox",
             "tenantry.idempotency_records",
+            "tenantry.notification_deliveries",
             "tenantry.approvals",
             "tenantry.grants",
             "queue.entries",

@@ -18,7 +18,11 @@ class GrantFacts:
         topic: str,  # noqa: ARG002 - all of them are told the same
         payload: Mapping[str, Any],
     ) -> Mapping[str, str]:
-        grant = await repository.find_grant(session, UUID(hex=str(payload["grant_id"])))
+        try:
+            named = UUID(hex=str(payload.get("grant_id")))
+        except ValueError:  # news that names no grant has nothing to be told, and silences no other
+            return {}
+        grant = await repository.find_grant(session, named)
         if grant is None:
             return {}
         facts = {"minutes": str(grant.granted_minutes or grant.minutes)}
