@@ -195,7 +195,7 @@ async def test_a_survivor_with_other_settings_is_replaced(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postmaster = killed_owner(server.home)
-    monkeypatch.setattr(embedded, "_SETTINGS", embedded._SETTINGS.replace("max_connections=200", "max_connections=61"))
+    monkeypatch.setattr(embedded, "_SETTINGS", embedded._SETTINGS.replace("max_connections=400", "max_connections=61"))
     server.start()
     assert server._pid() != postmaster
     assert await ask(server, "SHOW max_connections") == "61"

@@ -45,7 +45,7 @@ _SOCKET_PATH_MAX = 107  # bytes in sockaddr_un.sun_path, less the final NUL
 _HBA = "local all all scram-sha-256\n"
 _SETTINGS = """
     listen_addresses= allow_alter_system=off fsync=on
-    shared_buffers=32MB max_connections=200 io_workers=1 autovacuum_max_workers=1 autovacuum_naptime=10s
+    shared_buffers=32MB max_connections=400 io_workers=1 autovacuum_max_workers=1 autovacuum_naptime=10s
     max_logical_replication_workers=0 max_parallel_workers_per_gather=0 max_locks_per_transaction=128
     wal_level=minimal max_wal_senders=0 min_wal_size=32MB max_wal_size=512MB
     log_min_messages=log log_min_error_statement=panic log_error_verbosity=terse log_checkpoints=off
