@@ -22,8 +22,10 @@ from tests.integration.sandboxes.ground import Ground, until_async, workers_of
 
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service import Dispatcher, JobRunner, QueueRelay, Workshop, worker_identity
+from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.types import QUEUE_NEWS
+from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy
 from tenantry.engines.jail.jail import Jail
@@ -75,14 +77,14 @@ def ground(make_ground: MakeGround) -> Ground:
     return make_ground(region="eu")
 
 
-def runner_of(parts: Parts, jail: Jail, **settings: object) -> JobRunner:
+def runner_of(parts: Parts, jail: Jail, content: JobContent | None = None, /, **settings: object) -> JobRunner:
     cell, dispatcher = parts.cells.get("eu"), parts.addresses.cells["eu"].dispatcher
     rounds = Rounds(dispatcher, region="eu", directory=parts.directory, clock=parts.clock)
     workshop = Workshop(
         cell=cell,
         relay=QueueRelay(cell=cell, databases=rounds),
         jail=jail,
-        content=parts.content["eu"],
+        content=content or parts.content["eu"],
         library=parts.libraries["eu"],
         settings=JobSettings(lease_seconds=LEASE, **settings),  # type: ignore[arg-type]
         clock=SystemClock(),
@@ -222,6 +224,39 @@ async def test_connections_cut_off_during_a_job_cost_it_nothing(
         job = await asyncio.to_thread(ground.ended, job_id)
     assert (job["status"], job["attempt"]) == ("succeeded", 1)
     assert ground.lines(job_id) == "".join(f"line {number}\n" for number in range(1, 9))
+
+
+class _CutOff:
+    """The keyring of a cell whose connections all end just when a job's key is first asked for."""
+
+    def __init__(self, parts: Parts, superuser: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._keyring = parts.keyrings["eu"]
+        self._superuser = superuser
+        self.asked = 0
+
+    async def keyset(self, owner: UUID) -> Keyset:
+        self.asked += 1
+        if self.asked == 1:
+            await self._superuser.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname ~ 'eu$'"
+            )
+            self._keyring.forget_all()
+        return await self._keyring.keyset(owner)
+
+
+async def test_connections_cut_off_between_start_and_sandbox_cost_a_job_nothing(
+    ground: Ground, parts: Parts, pool: "Pool", jail: Jail
+) -> None:
+    job_id = ground.start("echo", "it ran")
+    claimed = await claim(pool)
+    superuser = await asyncpg.connect(**asdict(EmbeddedPostgres(ground.installation.home).superuser))
+    keyring, known = _CutOff(parts, superuser), parts.content["eu"]
+    content = JobContent(keyring=keyring, objects=parts.objects["eu"], transient=known.transient)
+    assert await runner_of(parts, jail, content).run(claimed)
+    await superuser.close()
+    job = await asyncio.to_thread(ground.ended, job_id)
+    assert (job["status"], job["attempt"]) == ("succeeded", 1)
+    assert keyring.asked > 1
 
 
 async def test_a_result_of_an_attempt_whose_turn_is_over_is_discarded(

@@ -51,6 +51,7 @@ from tenantry.kit.masking.stream import Mask
 
 _RETRY_SECONDS: Final = 0.2
 _MOVE_SECONDS: Final = 3.0
+_DATABASE_LAYERS: Final = frozenset({"database", "fence"})
 _MAX_ARTIFACTS: Final = 1000
 _MAX_ARTIFACT_BYTES: Final = 1 << 30
 _MOST_SKIPPED_TOLD: Final = 20
@@ -134,6 +135,8 @@ class Attempt:
     async def _patiently(self, work: Callable[[], Awaitable[_Result]], *, at_most: float = inf) -> _Result:
         """Repeat while the database is away. What ends the patience is the end of the lease, which kills.
 
+        Raises what else is away, and what a repetition does not mend, at once.
+
         `at_most` is how long, in seconds, a tenant on the move is waited for; then raises _OnTheMoveError.
         """
         begun = self._workshop.clock.monotonic()
@@ -142,7 +145,7 @@ class Attempt:
                 with database_errors():
                     return await work()
             except Unavailable as error:
-                if self._killed == LEASE_LOST:
+                if self._killed == LEASE_LOST or error.layer not in _DATABASE_LAYERS:
                     raise
                 if error.code == "tenant_read_only" and self._workshop.clock.monotonic() - begun > at_most:
                     raise _OnTheMoveError from error
@@ -206,11 +209,11 @@ class Attempt:
         self, started: StartedJob, stack: contextlib.AsyncExitStack
     ) -> tuple[JobEnd, list[Artifact]]:
         content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
-        given_key = await content.open_given_key(tenant_id=tenant_id, job=job)
+        given_key = await self._patiently(lambda: content.open_given_key(tenant_id=tenant_id, job=job))
         environment, inputs = content.open_given(given_key, started.sealed_given, job_id=job.job_id)
         inputs += content.open_inputs(given_key, started.sealed_inputs, job_id=job.job_id)
         self._mask = Mask(secrets_of(environment))
-        key = await content.open_key(tenant_id=tenant_id, job=job)
+        key = await self._patiently(lambda: content.open_key(tenant_id=tenant_id, job=job))
         self._seal_inputs = lambda: content.seal_inputs(key, inputs, job_id=job.job_id)
         output = self._output = JobOutput(
             lambda lines: self._patiently(lambda: self._write(job, lines)),
