@@ -37,7 +37,7 @@ DIRECTORY = {
     *(
         ("operations", name, "text")
         for name in (
-            *("kind", "status", "step", "failure", "requested_by", "confirmed_by"),
+            *("kind", "status", "step", "ending", "failure", "requested_by", "confirmed_by", "cancelled_by"),
             *("source_region", "source_isolation", "source_placement"),
             *("target_region", "target_isolation", "target_placement"),
         )
@@ -45,7 +45,7 @@ DIRECTORY = {
     *(("operations", name, "uuid") for name in ("operation_id", "tenant_id")),
     *(
         ("operations", name, "timestamp with time zone")
-        for name in ("due_at", "lease_until", "created_at", "updated_at")
+        for name in ("due_at", "step_since", "lease_until", "created_at", "updated_at")
     ),
     ("operations", "epoch", "bigint"),
     ("operations", "grace_seconds", "integer"),
