@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from tenantry.capabilities.access.service import GRANT_KIND, GRANTS_DUE, GrantLife, GrantSubject
@@ -114,8 +115,12 @@ class DueRound:
             if place != SHARED:  # one that a tenant has for itself is else visited from time to time only
                 self.rounds.stir(place)
         async for place, pool, schemas in self.rounds.databases():
-            found = [due_at for schema in schemas if (due_at := await self._pass_place(pool, schema)) is not None]
             self._next.pop(place, None)
+            try:
+                found = [due_at for schema in schemas if (due_at := await self._pass_place(pool, schema)) is not None]
+            except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
+                _log.warning("due.place_unavailable", place=place, reason=type(error).__name__)
+                found = [self._clock.now() + _RETRY]
             if found:
                 self._next[place] = min(found)
         ahead = [(due_at - self._clock.now()).total_seconds() for due_at in self._next.values()]

@@ -1,5 +1,7 @@
 """Goes round the databases and schemas of a cell for the roles that see all tenants: sealer, relay, janitors."""
 
+import asyncio
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _LOOK_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 20.0
 _IDLE_SECONDS: Final = 5.0
+_MOST_IDLE: Final = 4
+"""Connections to tenants' own databases that one loop keeps for a moment, however many such tenants there are."""
 _HAS_ROWS: Final = "select '{schema}' as name where {some}"
 
 _log = structlog.get_logger(__name__)
@@ -34,7 +38,8 @@ class Rounds:
     """One role's connections to one cell, for one loop.
 
     The cell's own database is visited each time, one that a tenant has for itself when something was done there, and
-    else from time to time: what was not told, or told in vain, is found then. Its connection is closed in between.
+    else from time to time: what was not told, or told in vain, is found then. Its connection is closed in between, at
+    once when others were used more recently, so that many such tenants do not take the server's connections from all.
     """
 
     def __init__(
@@ -46,7 +51,9 @@ class Rounds:
         self._directory = directory
         self._clock = clock
         self._look_seconds = look_seconds
-        self._pools: dict[str, Pool] = {}
+        self._pools: OrderedDict[str, Pool] = OrderedDict()
+        self._lent: Counter[str] = Counter()
+        self._opening = asyncio.Lock()
         self._places: tuple[str, ...] = (SHARED,)
         self._looked_at = float("-inf")
         self._visit_at: dict[str, float] = {}
@@ -60,13 +67,15 @@ class Rounds:
     async def databases(self) -> AsyncIterator["tuple[str, Pool, list[str]]"]:
         """Give each database (by its place's name) with the schemas that hold tenants' tables, the shared one first.
 
-        One that cannot be opened is told and passed over, so that it keeps none of the others waiting.
+        It is connected to when it is first asked: who asks passes over one that does not answer.
         """
         await self._look()
         schemas = [schema_at(place) for place in self._places if is_schema(place)]
-        yield SHARED, await self.pool(SHARED), schemas
+        async with self._connection(SHARED) as pool:
+            yield SHARED, pool, schemas
         async for place in self.own_databases():
-            yield place, await self.pool(place), [SHARED]
+            async with self._connection(place) as pool:
+                yield place, pool, [SHARED]
 
     async def own_databases(self) -> AsyncIterator[str]:
         """Give each database that a tenant has for itself and that is due, by its place's name."""
@@ -76,17 +85,12 @@ class Rounds:
             if is_schema(place) or self._visit_at.get(place, float("-inf")) > now:
                 continue
             self._visit_at[place] = now + _QUIET_SECONDS
-            try:
-                await self.pool(place)
-            except TenantryError as error:
-                _log.warning("place.unavailable", place=place, code=error.code)
-                continue
             yield place
 
     @asynccontextmanager
     async def queue_of(self, place: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """Open a transaction on the queue's tables of a place's database; raises Unavailable."""
-        async with platform_session(await self.pool(place), schema="queue") as connection:
+        async with self._connection(place) as pool, platform_session(pool, schema="queue") as connection:
             yield connection
 
     async def waiting(self, *tables: str) -> AsyncIterator["tuple[str, Pool, str]"]:
@@ -129,17 +133,27 @@ class Rounds:
             await self._drop(place)
         for place in [place for place in self._visit_at if place not in self._places]:
             del self._visit_at[place]
+        self._lent = +self._lent
 
-    async def pool(self, place: str) -> "Pool":
-        """Give the connection to the database of a place; raises Unavailable."""
-        pool = self._pools.get(place)
-        if pool is None:
-            dsn = dsn_at(self._dsn, place)
-            idle = 60.0 if place == SHARED else _IDLE_SECONDS
-            pool = self._pools[place] = await open_pool(
-                dsn, search_path=SHARED, min_size=0, max_size=1, idle_seconds=idle
-            )
-        return pool
+    @asynccontextmanager
+    async def _connection(self, place: str) -> "AsyncIterator[Pool]":
+        """Lend the connection to the database of a place; then close those that have been idle longest."""
+        async with self._opening:
+            pool = self._pools.get(place) or await self._open(place)
+            self._pools[place] = pool
+            self._pools.move_to_end(place)
+            self._lent[place] += 1
+        try:
+            yield pool
+        finally:
+            self._lent[place] -= 1
+            idle = [name for name in self._pools if name != SHARED and not self._lent[name]]
+            for name in idle[:-_MOST_IDLE]:
+                await self._drop(name)
+
+    async def _open(self, place: str) -> "Pool":
+        idle = 60.0 if place == SHARED else _IDLE_SECONDS
+        return await open_pool(dsn_at(self._dsn, place), search_path=SHARED, min_size=0, max_size=1, idle_seconds=idle)
 
     async def _drop(self, place: str) -> None:
         if (pool := self._pools.pop(place, None)) is not None:

@@ -195,7 +195,6 @@ async def test_an_address_that_does_not_answer_holds_up_no_other(house: House, r
             await slow.publish("grant.active")
         await quick.publish("grant.expiring")
         loop = house.loop()
-        await loop._rounds.pool("tenantry")
         running = asyncio.create_task(loop.run())
         try:
             await asyncio.to_thread(until, lambda: len(receiver.heard) >= 41)
