@@ -13,6 +13,7 @@ from tests.conftest import Installation, MakeTenant, Tenant, on_every_strategy
 
 from tenantry.entrypoints.runtime import make_runtime, open_parts
 from tenantry.foundation.clock import SystemClock
+from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.settings import DatabaseSettings, RegionSettings
 from tenantry.interfaces.api.app import create_app
 from tenantry.interfaces.api.runtime import Runtime
@@ -79,6 +80,23 @@ class Beside:
         transport = httpx.ASGITransport(self.app, client=(ip, 50_000))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx.AsyncClient(transport=transport, base_url=f"http://{host}/api/v1", headers=headers, timeout=60)
+
+
+Asked = list[tuple[str, ...]]
+
+
+def tap_sessions(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Note what this process's servers ask of tenants' rows: statements, without their values."""
+    said: Asked = []
+    for name in ("fetch", "fetchrow", "fetchval", "execute"):
+        original = getattr(TenantSession, name)
+
+        async def tapped(self: TenantSession, query: str, *args: Any, _original: Any = original) -> Any:
+            said.append((query, str(len(args))))
+            return await _original(self, query, *args)
+
+        monkeypatch.setattr(TenantSession, name, tapped)
+    return said
 
 
 OpenBeside = Callable[..., AbstractAsyncContextManager[Beside]]

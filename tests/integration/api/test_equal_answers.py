@@ -1,33 +1,18 @@
 """Of credentials that open nothing, one takes the way of any other: what is asked, and what is answered."""
 
-from typing import Any
-
 import pytest
 from tests.conftest import Tenant
-from tests.integration.api.conftest import Beside, problem
+from tests.integration.api.conftest import Asked, Beside, problem, tap_sessions
 
 from tenantry.capabilities.identity.types import ScopeKind, make_credential
-from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, new_id, parse_id
 
 pytestmark = pytest.mark.xdist_group("api")
 
-Asked = list[tuple[str, ...]]
-
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """What this process's servers ask of tenants' rows: statements, without their values."""
-    said: Asked = []
-    for name in ("fetch", "fetchrow", "fetchval", "execute"):
-        original = getattr(TenantSession, name)
-
-        async def tapped(self: TenantSession, query: str, *args: Any, _original: Any = original) -> Any:
-            said.append((query, str(len(args))))
-            return await _original(self, query, *args)
-
-        monkeypatch.setattr(TenantSession, name, tapped)
-    return said
+    return tap_sessions(monkeypatch)
 
 
 async def test_a_wrong_key_and_one_of_nobody_are_looked_for_alike(

@@ -27,18 +27,17 @@ from tenantry.capabilities.tenants.service import (
     Directory,
     TenantService,
     WorkspaceService,
+    candidate_scope,
     refuse_unless_active,
 )
 from tenantry.capabilities.tenants.types import (
-    PLATFORM_TENANT,
     REVOCATIONS,
     Placement,
     Tenant,
-    TenantStatus,
     WorkspaceStatus,
 )
 from tenantry.foundation.clock import Clock
-from tenantry.foundation.database.cells import Cell, Cells
+from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied, Unavailable
 from tenantry.foundation.ids import Prefix, parse_id
@@ -192,14 +191,13 @@ class Admission:
 
     async def _admit(self, presented: Presented, *, ip: str | None) -> Caller:
         reader, credential = self._read(presented)
-        tenant_id, cell = await self._candidate(credential)
-        scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM, ip=ip)
+        scope = await self._candidate(credential, ip=ip)
         # A lifecycle session reads the key of a suspended tenant, so that only its holder learns of the suspension.
-        async with cell.session(scope, lifecycle=True) as session:
+        async with self._cells.session(scope, lifecycle=True) as session:
             found = await reader.identify(self._identity(session), credential)
             tenant = await TenantService(session=session, audit=self._audit(session), clock=self._clock).get()
             rights = await self._rights(session, found)
-            caller = _caller(found, rights, tenant=tenant, region=cell.region)
+            caller = _caller(found, rights, tenant=tenant, region=scope.region)
             if (fault := await self._fault(session, found, rights, caller, ip=ip)) is not None:
                 await self._record_refusal(session, found, fault)
                 raise credential_refused()
@@ -245,22 +243,14 @@ class Admission:
         )
         await session.commit()
 
-    async def _candidate(self, credential: Credential) -> tuple[UUID, Cell]:
-        """Tell whose key it would be, and where that tenant is now; raises WrongRegion for a cell of another process.
+    async def _candidate(self, credential: Credential, *, ip: str | None) -> TenantScope:
+        """Tell whose key it would be, and where that tenant is now.
 
-        A tenant that has moved takes its keys along: they name the region they were made in. For a scope that nobody
-        has, the installation's own tenant is looked into, where the key is not either: that takes as long.
+        A tenant that has moved takes its keys along: they name the region they were made in.
         """
-        if credential.kind is ScopeKind.PLATFORM:
-            return PLATFORM_TENANT, self._cells.get(credential.region)
         find = self._directory.find if credential.kind is ScopeKind.TENANT else self._directory.find_by_workspace
         placement = await find(credential.scope_id) if credential.scope_id else None
-        if placement is None and not credential.region:
-            return PLATFORM_TENANT, next(iter(self._cells))
-        cell = self._cells.get(placement.region if placement else credential.region)
-        if placement is None or placement.status in (TenantStatus.PENDING, TenantStatus.ERASED):
-            return PLATFORM_TENANT, cell
-        return placement.tenant_id, cell
+        return candidate_scope(placement, region=credential.region or next(iter(self._cells)).region, ip=ip)
 
     async def _principal_is_active(self, session: TenantSession, found: Identified) -> bool:
         identity = self._identity(session)

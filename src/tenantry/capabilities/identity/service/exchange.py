@@ -30,13 +30,12 @@ from tenantry.capabilities.identity.types import (
     make_secret,
     read_secret,
 )
-from tenantry.capabilities.tenants.service import Directory
-from tenantry.capabilities.tenants.types import TenantStatus
+from tenantry.capabilities.tenants.service import Directory, candidate_scope
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id
-from tenantry.foundation.scope import SYSTEM, Actor, ActorType, TenantScope
+from tenantry.foundation.scope import Actor, ActorType, TenantScope
 from tenantry.foundation.settings import IdentitySettings
 
 LONGEST_LOGIN: Final = timedelta(days=30)
@@ -65,10 +64,10 @@ class TokenDesk:
 
     async def exchange(self, code: str, *, verifier: str, ip: str | None) -> TokenPair:
         """Give the first tokens of a login to the program that began it; raises Unauthenticated."""
-        secret = read_secret(code, Secret.CODE)
-        scope = await self._scope_of(secret, ip=ip)
+        scope = await self._scope_of(read_secret(code, Secret.CODE), ip=ip)
         digest = self._hasher.verifier(code)
-        async with self._cells.session(scope) as session:
+        # As a key does, it tells of a suspension to its holder alone.
+        async with self._cells.session(scope, lifecycle=True) as session:
             login_id = await rows.find_login_of_code(session, code=digest)
             scope = await self._in_their_name(session, scope, login_id)
         async with self._cells.session(scope) as session:
@@ -89,10 +88,9 @@ class TokenDesk:
 
     async def refresh(self, token: str, *, ip: str | None) -> TokenPair:
         """Give the next pair for a refresh token, which is used up; raises Unauthenticated."""
-        secret = read_secret(token, Secret.REFRESH)
-        scope = await self._scope_of(secret, ip=ip)
+        scope = await self._scope_of(read_secret(token, Secret.REFRESH), ip=ip)
         lookup = self._hasher.lookup(token)
-        async with self._cells.session(scope) as session:
+        async with self._cells.session(scope, lifecycle=True) as session:
             found = await rows.lock_refresh_token(session, lookup)
             scope = await self._in_their_name(session, scope, found[0].login_id if found else None)
         async with self._cells.session(scope) as session:
@@ -110,10 +108,9 @@ class TokenDesk:
             return await self._next_pair(session, login, now=now)
 
     async def _scope_of(self, secret: LoginSecret | None, *, ip: str | None) -> TenantScope:
-        placement = await self._directory.find(secret.tenant_id) if secret else None
-        if placement is None or placement.status in (TenantStatus.PENDING, TenantStatus.ERASED):
+        if secret is None:
             raise credential_refused()
-        return TenantScope(tenant_id=placement.tenant_id, region=placement.region, actor=SYSTEM, ip=ip)
+        return candidate_scope(await self._directory.find(secret.tenant_id), region=secret.region, ip=ip)
 
     async def _in_their_name(self, session: TenantSession, scope: TenantScope, login_id: UUID | None) -> TenantScope:
         login = await rows.find_login(session, login_id) if login_id else None

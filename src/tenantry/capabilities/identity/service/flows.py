@@ -46,14 +46,14 @@ from tenantry.capabilities.identity.types import (
     make_secret,
     read_secret,
 )
-from tenantry.capabilities.tenants.service import Directory, TenantKeyring, TenantService
+from tenantry.capabilities.tenants.service import Directory, TenantKeyring, TenantService, candidate_scope
 from tenantry.capabilities.tenants.types import Placement, TenantStatus
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied, TenantryError
 from tenantry.foundation.ids import Prefix, format_id, new_id
-from tenantry.foundation.scope import SYSTEM, TenantScope
+from tenantry.foundation.scope import TenantScope
 from tenantry.foundation.settings import IdentitySettings
 
 FLOW_LIFETIME: Final = timedelta(minutes=10)
@@ -126,13 +126,11 @@ class LoginFlows:
 
     async def begin(self, wish: Wish, *, callback: str, ip: str | None) -> FlowStart:
         """Begin; raises NotFound `login_unavailable`, Invalid `redirect_refused` or `challenge_required`, Exhausted."""
-        placement = await self._directory.find(wish.tenant)
-        if placement is None or placement.status is not TenantStatus.ACTIVE:
-            raise login_unavailable()
-        scope = _scope(placement, ip)
+        placement = _active(await self._directory.find(wish.tenant))
+        scope = candidate_scope(placement, region=next(iter(self._cells)).region, ip=ip)
         async with self._cells.session(scope) as session:
             found = await provider_rows.find_active_providers(session, slug=wish.provider)
-        if len(found) != 1:
+        if placement is None or len(found) != 1:
             raise login_unavailable()
         provider = found[0]
         kind = _kind_of(wish, provider)
@@ -200,10 +198,10 @@ class LoginFlows:
     async def _take(self, back: Return, *, ip: str | None) -> _Taken:
         """Use up the flow of a state, which the browser that began it must bring."""
         secret = read_secret(back.state, Secret.STATE)
-        placement = await self._directory.find(secret.tenant_id) if secret else None
-        if secret is None or placement is None or placement.status is not TenantStatus.ACTIVE:
+        if secret is None:
             raise login_refused()
-        scope = _scope(placement, ip)
+        placement = _active(await self._directory.find(secret.tenant_id))
+        scope = candidate_scope(placement, region=secret.region, ip=ip)
         async with self._cells.session(scope) as session:
             flow = await rows.use_flow(session, state=self._hasher.verifier(secret.text), now=self._clock.now())
             if flow is None:
@@ -276,8 +274,9 @@ class LoginFlows:
             )
 
 
-def _scope(placement: Placement, ip: str | None) -> TenantScope:
-    return TenantScope(tenant_id=placement.tenant_id, region=placement.region, actor=SYSTEM, ip=ip)
+def _active(placement: Placement | None) -> Placement | None:
+    """Take a tenant that is suspended or going for none: there is no way in."""
+    return placement if placement is not None and placement.status is TenantStatus.ACTIVE else None
 
 
 def _kind_of(wish: Wish, provider: IdentityProvider) -> LoginKind:

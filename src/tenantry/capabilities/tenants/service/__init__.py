@@ -1,7 +1,7 @@
 """The face of tenants: plans, the directory, tenants, workspaces, tenant keys."""
 
 from tenantry.capabilities.tenants.service.catalogues import Effective, OverlayCatalogue, load_catalogue
-from tenantry.capabilities.tenants.service.directory import Directory
+from tenantry.capabilities.tenants.service.directory import Directory, candidate_scope
 from tenantry.capabilities.tenants.service.environments import EnvironmentService
 from tenantry.capabilities.tenants.service.erasures import Erasures
 from tenantry.capabilities.tenants.service.exports import Exports, ExportService, remove_old_exports
@@ -70,6 +70,7 @@ __all__ = [
     "UsageService",
     "WorkspaceService",
     "announce_revocation",
+    "candidate_scope",
     "ensure_platform_tenant",
     "load_catalogue",
     "load_plans",

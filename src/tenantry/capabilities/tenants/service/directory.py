@@ -20,9 +20,21 @@ from tenantry.foundation.database.places import SHARED
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.pool import ACQUIRE_SECONDS, database_errors
 from tenantry.foundation.errors import Denied
+from tenantry.foundation.scope import SYSTEM, TenantScope
 
 if TYPE_CHECKING:
     from tenantry.foundation.database.pool import Pool
+
+
+def candidate_scope(placement: Placement | None, *, region: str, ip: str | None) -> TenantScope:
+    """Give the scope in which a secret is looked for, of the tenant that it names.
+
+    For one that nobody has, or has no more, it is the installation's own in `region`, where the secret is not either:
+    that takes as long.
+    """
+    if placement is None or placement.status in (TenantStatus.PENDING, TenantStatus.ERASED):
+        return TenantScope(tenant_id=PLATFORM_TENANT, region=region, actor=SYSTEM, ip=ip)
+    return TenantScope(tenant_id=placement.tenant_id, region=placement.region, actor=SYSTEM, ip=ip)
 
 
 class Directory:
