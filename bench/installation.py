@@ -32,6 +32,7 @@ class Installation:
     pid: int
     url: str
     tenant: str
+    slug: str
     workspace: str
     key: str = field(repr=False)
 
@@ -117,7 +118,7 @@ def _furnished(home: Path, pid: int, url: str, *, isolation: str = "row_level") 
     workspace = _post(
         f"{url}/api/v1/workspaces", key=key, body={"name": "bench", "owner": {"type": "team", "id": "bench"}}
     )
-    return Installation(home=home, pid=pid, url=url, tenant=tenant["id"], workspace=workspace["id"], key=key)
+    return Installation(home=home, pid=pid, url=url, tenant=tenant["id"], slug=slug, workspace=workspace["id"], key=key)
 
 
 def _post(address: str, *, key: str, body: dict[str, Any]) -> dict[str, Any]:
