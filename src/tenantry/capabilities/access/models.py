@@ -4,8 +4,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Column,
-    DateTime,
-    ForeignKeyConstraint,
     Index,
     Integer,
     Table,
@@ -16,22 +14,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from tenantry.foundation.database.tables import CELL
-
-_MOMENT = DateTime(timezone=True)
-
-
-def _of_tenant() -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE")
-
-
-def _of_workspace() -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(
-        ["tenant_id", "workspace_id"],
-        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
-        ondelete="CASCADE",
-    )
-
+from tenantry.foundation.database.tables import CELL, MOMENT, belongs_to
 
 bindings = Table(
     "bindings",
@@ -40,7 +23,7 @@ bindings = Table(
     Column("binding_id", Uuid, primary_key=True),
     Column("workspace_id", Uuid),
     *(Column(name, Text, nullable=False) for name in ("principal_type", "principal_id", "role", "created_by")),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
     Column("effect", Text, nullable=False, server_default=text("'allow'")),
     Column("condition", JSONB, nullable=False, server_default=text("'{}'")),
     Column("kept_by", Text, nullable=False, server_default=text("''")),
@@ -50,8 +33,8 @@ bindings = Table(
         postgresql_nulls_not_distinct=True,
     ),
     Index("bindings_principal", "tenant_id", "principal_id"),
-    _of_tenant(),
-    _of_workspace(),
+    belongs_to("tenants"),
+    belongs_to("workspaces", "workspace_id"),
 )
 roles = Table(
     "roles",
@@ -62,11 +45,11 @@ roles = Table(
     Column("description", Text, nullable=False),
     Column("permissions", ARRAY(Text), nullable=False),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
     Column("created_by", Text, nullable=False),
-    Column("updated_at", _MOMENT, nullable=False),
-    _of_tenant(),
-    _of_workspace(),
+    Column("updated_at", MOMENT, nullable=False),
+    belongs_to("tenants"),
+    belongs_to("workspaces", "workspace_id"),
 )
 groups = Table(
     "groups",
@@ -76,10 +59,10 @@ groups = Table(
     Column("workspace_id", Uuid),
     *(Column(name, Text, nullable=False) for name in ("name", "description", "created_by")),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
     UniqueConstraint("tenant_id", "workspace_id", "name", name="groups_name", postgresql_nulls_not_distinct=True),
-    _of_tenant(),
-    _of_workspace(),
+    belongs_to("tenants"),
+    belongs_to("workspaces", "workspace_id"),
 )
 group_members = Table(
     "group_members",
@@ -88,12 +71,10 @@ group_members = Table(
     Column("group_id", Uuid, primary_key=True),
     Column("principal_id", Text, primary_key=True),
     Column("principal_type", Text, nullable=False),
-    Column("added_at", _MOMENT, nullable=False),
+    Column("added_at", MOMENT, nullable=False),
     Column("added_by", Text, nullable=False),
     Index("group_members_principal", "tenant_id", "principal_id"),
-    ForeignKeyConstraint(
-        ["tenant_id", "group_id"], ["tenantry.groups.tenant_id", "tenantry.groups.group_id"], ondelete="CASCADE"
-    ),
+    belongs_to("groups", "group_id"),
 )
 grants = Table(
     "grants",
@@ -108,12 +89,12 @@ grants = Table(
     *(Column(name, Integer) for name in ("extension_minutes", "granted_minutes")),
     *(Column(name, Uuid) for name in ("approval_id", "extension_approval_id")),
     Column("granted_by", ARRAY(Text), nullable=False),
-    Column("requested_at", _MOMENT, nullable=False),
-    *(Column(name, _MOMENT) for name in ("active_at", "expires_at", "notice_at", "due_at", "ended_at")),
+    Column("requested_at", MOMENT, nullable=False),
+    *(Column(name, MOMENT) for name in ("active_at", "expires_at", "notice_at", "due_at", "ended_at")),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    _of_workspace(),
+    belongs_to("workspaces", "workspace_id"),
     *(
-        ForeignKeyConstraint(["tenant_id", name], ["tenantry.approvals.tenant_id", "tenantry.approvals.approval_id"])
+        belongs_to("approvals", "approval_id", named=name, cascade=False)
         for name in ("approval_id", "extension_approval_id")
     ),
     Index("grants_workspace", "tenant_id", "workspace_id", "grant_id"),

@@ -4,8 +4,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Column,
-    DateTime,
-    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -15,9 +13,7 @@ from sqlalchemy import (
     text,
 )
 
-from tenantry.foundation.database.tables import CELL
-
-_MOMENT = DateTime(timezone=True)
+from tenantry.foundation.database.tables import CELL, MOMENT, belongs_to
 
 approvals = Table(
     "approvals",
@@ -34,15 +30,11 @@ approvals = Table(
     Column("persistence_mode", Text, nullable=False),
     Column("content_key", LargeBinary),
     Column("escalate_to", ARRAY(Text), nullable=False),
-    *(Column(name, _MOMENT, nullable=False) for name in ("expires_at", "created_at")),
-    *(Column(name, _MOMENT) for name in ("escalate_at", "escalated_at", "due_at", "decided_at", "consumed_at")),
-    *(Column(name, _MOMENT) for name in ("content_until", "content_purged_at")),
+    *(Column(name, MOMENT, nullable=False) for name in ("expires_at", "created_at")),
+    *(Column(name, MOMENT) for name in ("escalate_at", "escalated_at", "due_at", "decided_at", "consumed_at")),
+    *(Column(name, MOMENT) for name in ("content_until", "content_purged_at")),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    ForeignKeyConstraint(
-        ["tenant_id", "workspace_id"],
-        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
-        ondelete="CASCADE",
-    ),
+    belongs_to("workspaces", "workspace_id"),
     Index("approvals_workspace", "tenant_id", "workspace_id", "approval_id"),
     Index("approvals_due", "due_at", postgresql_where=text("due_at is not null")),
 )
@@ -58,10 +50,6 @@ approval_decisions = Table(
     Column("comment", LargeBinary),
     Column("comment_bytes", Integer, nullable=False),
     Column("comment_sha256", LargeBinary),
-    Column("decided_at", _MOMENT, nullable=False),
-    ForeignKeyConstraint(
-        ["tenant_id", "approval_id"],
-        ["tenantry.approvals.tenant_id", "tenantry.approvals.approval_id"],
-        ondelete="CASCADE",
-    ),
+    Column("decided_at", MOMENT, nullable=False),
+    belongs_to("approvals", "approval_id"),
 )

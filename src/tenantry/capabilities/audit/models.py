@@ -3,8 +3,6 @@
 from sqlalchemy import (
     BigInteger,
     Column,
-    DateTime,
-    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -14,7 +12,7 @@ from sqlalchemy import (
     Uuid,
 )
 
-from tenantry.foundation.database.tables import CELL
+from tenantry.foundation.database.tables import CELL, MOMENT, belongs_to
 
 audit_events = Table(
     "audit_events",
@@ -22,7 +20,7 @@ audit_events = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("event_id", Uuid, primary_key=True),
     Column("workspace_id", Uuid),
-    Column("occurred_at", DateTime(timezone=True), nullable=False),
+    Column("occurred_at", MOMENT, nullable=False),
     Column("actor_type", Text, nullable=False),
     Column("actor_id", Text, nullable=False),
     Column("action", Text, nullable=False),
@@ -46,9 +44,7 @@ audit_unsealed = Table(
     CELL,
     Column("tenant_id", Uuid, primary_key=True),
     Column("event_id", Uuid, primary_key=True),
-    ForeignKeyConstraint(
-        ["tenant_id", "event_id"], ["tenantry.audit_events.tenant_id", "tenantry.audit_events.event_id"]
-    ),
+    belongs_to("audit_events", "event_id", cascade=False),
 )
 audit_sequence = Table(
     "audit_sequence",
@@ -57,9 +53,7 @@ audit_sequence = Table(
     Column("sequence", BigInteger, primary_key=True),
     Column("event_id", Uuid, nullable=False),
     UniqueConstraint("tenant_id", "event_id"),
-    ForeignKeyConstraint(
-        ["tenant_id", "event_id"], ["tenantry.audit_events.tenant_id", "tenantry.audit_events.event_id"]
-    ),
+    belongs_to("audit_events", "event_id", cascade=False),
 )
 audit_heads = Table(
     "audit_heads", CELL, Column("tenant_id", Uuid, primary_key=True), Column("size", BigInteger, nullable=False)

@@ -10,8 +10,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
-    ForeignKeyConstraint,
     Index,
     LargeBinary,
     Table,
@@ -22,9 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from tenantry.foundation.database.tables import CELL
-
-_MOMENT = DateTime(timezone=True)
+from tenantry.foundation.database.tables import CELL, MOMENT, belongs_to
 
 users = Table(
     "users",
@@ -33,9 +29,9 @@ users = Table(
     Column("user_id", Uuid, primary_key=True),
     *(Column(name, Text, nullable=False) for name in ("issuer", "subject", "email", "name", "status")),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
     UniqueConstraint("tenant_id", "issuer", "subject"),
-    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+    belongs_to("tenants"),
 )
 service_accounts = Table(
     "service_accounts",
@@ -46,13 +42,9 @@ service_accounts = Table(
     Column("name", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
     UniqueConstraint("tenant_id", "workspace_id", "name"),
-    ForeignKeyConstraint(
-        ["tenant_id", "workspace_id"],
-        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
-        ondelete="CASCADE",
-    ),
+    belongs_to("workspaces", "workspace_id"),
 )
 api_keys = Table(
     "api_keys",
@@ -64,16 +56,16 @@ api_keys = Table(
     Column("lookup", LargeBinary, nullable=False),
     Column("verifier", LargeBinary, nullable=False),
     *(Column(name, ARRAY(Text), nullable=False) for name in ("roles", "permissions", "allowed_networks")),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
     Column("created_by", Text, nullable=False),
-    *(Column(name, _MOMENT) for name in ("expires_at", "last_used_at", "revoked_at")),
+    *(Column(name, MOMENT) for name in ("expires_at", "last_used_at", "revoked_at")),
     Column("delegated", Boolean, nullable=False, server_default=text("false")),
     Column("parent_id", Uuid),
     Column("rotated_from", Uuid),
-    Column("grace_until", _MOMENT),
+    Column("grace_until", MOMENT),
     UniqueConstraint("tenant_id", "lookup"),
     UniqueConstraint("tenant_id", "rotated_from", name="api_keys_rotated_once"),
-    ForeignKeyConstraint(["tenant_id", "parent_id"], ["tenantry.api_keys.tenant_id", "tenantry.api_keys.key_id"]),
+    belongs_to("api_keys", "key_id", named="parent_id", cascade=False),
 )
 
 
@@ -88,20 +80,12 @@ def _of_an_account(table: str, identifier: str, *columns: Column[Any], unique: s
         Column("service_account_id", Uuid, nullable=False),
         *columns,
         Column("status", Text, nullable=False),
-        Column("created_at", _MOMENT, nullable=False),
+        Column("created_at", MOMENT, nullable=False),
         Column("created_by", Text, nullable=False),
-        *(Column(name, _MOMENT) for name in ("last_used_at", "revoked_at")),
+        *(Column(name, MOMENT) for name in ("last_used_at", "revoked_at")),
         UniqueConstraint("tenant_id", "workspace_id", unique),
-        ForeignKeyConstraint(
-            ["tenant_id", "workspace_id"],
-            ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
-            ondelete="CASCADE",
-        ),
-        ForeignKeyConstraint(
-            ["tenant_id", "service_account_id"],
-            ["tenantry.service_accounts.tenant_id", "tenantry.service_accounts.service_account_id"],
-            ondelete="CASCADE",
-        ),
+        belongs_to("workspaces", "workspace_id"),
+        belongs_to("service_accounts", "service_account_id"),
     )
 
 
@@ -110,15 +94,15 @@ client_certificates = _of_an_account(
     "certificate_id",
     Column("fingerprint", LargeBinary, nullable=False),
     Column("subject", Text, nullable=False),
-    Column("not_before", _MOMENT, nullable=False),
-    Column("not_after", _MOMENT, nullable=False),
+    Column("not_before", MOMENT, nullable=False),
+    Column("not_after", MOMENT, nullable=False),
     unique="fingerprint",
 )
 signing_keys = _of_an_account(
     "signing_keys",
     "signing_key_id",
     Column("public_key", LargeBinary, nullable=False),
-    Column("expires_at", _MOMENT, nullable=False),
+    Column("expires_at", MOMENT, nullable=False),
     unique="public_key",
 )
 identity_providers = Table(
@@ -134,10 +118,10 @@ identity_providers = Table(
     Column("accepts_invitations", Boolean, nullable=False),
     Column("status", Text, nullable=False),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
     Column("created_by", Text, nullable=False),
     UniqueConstraint("tenant_id", "slug"),
-    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+    belongs_to("tenants"),
 )
 logins = Table(
     "logins",
@@ -149,14 +133,12 @@ logins = Table(
     Column("kind", Text, nullable=False),
     Column("lookup", LargeBinary),
     Column("verifier", LargeBinary),
-    *(Column(name, _MOMENT, nullable=False) for name in ("auth_time", "created_at", "last_seen_at", "expires_at")),
-    Column("revoked_at", _MOMENT),
+    *(Column(name, MOMENT, nullable=False) for name in ("auth_time", "created_at", "last_seen_at", "expires_at")),
+    Column("revoked_at", MOMENT),
     Column("revoked_reason", Text),
     UniqueConstraint("tenant_id", "lookup"),
     Index("logins_user", "tenant_id", "user_id"),
-    ForeignKeyConstraint(
-        ["tenant_id", "user_id"], ["tenantry.users.tenant_id", "tenantry.users.user_id"], ondelete="CASCADE"
-    ),
+    belongs_to("users", "user_id"),
 )
 login_flows = Table(
     "login_flows",
@@ -169,22 +151,16 @@ login_flows = Table(
     Column("browser", LargeBinary, nullable=False),
     Column("redirect", Text, nullable=False),
     *(Column(name, Text) for name in ("challenge", "client_state", "ip")),
-    *(Column(name, _MOMENT, nullable=False) for name in ("created_at", "expires_at")),
-    Column("used_at", _MOMENT),
+    *(Column(name, MOMENT, nullable=False) for name in ("created_at", "expires_at")),
+    Column("used_at", MOMENT),
     Column("login_id", Uuid),
     Column("code", LargeBinary),
-    Column("code_used_at", _MOMENT),
+    Column("code_used_at", MOMENT),
     UniqueConstraint("tenant_id", "state"),
     UniqueConstraint("tenant_id", "code"),
     Index("login_flows_expiry", "tenant_id", "expires_at"),
-    ForeignKeyConstraint(
-        ["tenant_id", "provider_id"],
-        ["tenantry.identity_providers.tenant_id", "tenantry.identity_providers.provider_id"],
-        ondelete="CASCADE",
-    ),
-    ForeignKeyConstraint(
-        ["tenant_id", "login_id"], ["tenantry.logins.tenant_id", "tenantry.logins.login_id"], ondelete="CASCADE"
-    ),
+    belongs_to("identity_providers", "provider_id"),
+    belongs_to("logins", "login_id"),
 )
 refresh_tokens = Table(
     "refresh_tokens",
@@ -194,13 +170,11 @@ refresh_tokens = Table(
     Column("login_id", Uuid, nullable=False),
     Column("lookup", LargeBinary, nullable=False),
     Column("verifier", LargeBinary, nullable=False),
-    *(Column(name, _MOMENT, nullable=False) for name in ("created_at", "expires_at")),
-    Column("used_at", _MOMENT),
+    *(Column(name, MOMENT, nullable=False) for name in ("created_at", "expires_at")),
+    Column("used_at", MOMENT),
     UniqueConstraint("tenant_id", "lookup"),
     Index("refresh_tokens_login", "tenant_id", "login_id"),
-    ForeignKeyConstraint(
-        ["tenant_id", "login_id"], ["tenantry.logins.tenant_id", "tenantry.logins.login_id"], ondelete="CASCADE"
-    ),
+    belongs_to("logins", "login_id"),
 )
 invitations = Table(
     "invitations",
@@ -209,17 +183,11 @@ invitations = Table(
     Column("invitation_id", Uuid, primary_key=True),
     Column("workspace_id", Uuid),
     *(Column(name, Text, nullable=False) for name in ("email", "role", "status", "created_by")),
-    *(Column(name, _MOMENT, nullable=False) for name in ("created_at", "expires_at")),
-    Column("accepted_at", _MOMENT),
+    *(Column(name, MOMENT, nullable=False) for name in ("created_at", "expires_at")),
+    Column("accepted_at", MOMENT),
     Column("accepted_by", Uuid),
     Index("invitations_email", "tenant_id", "email"),
-    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
-    ForeignKeyConstraint(
-        ["tenant_id", "workspace_id"],
-        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
-        ondelete="CASCADE",
-    ),
-    ForeignKeyConstraint(
-        ["tenant_id", "accepted_by"], ["tenantry.users.tenant_id", "tenantry.users.user_id"], ondelete="CASCADE"
-    ),
+    belongs_to("tenants"),
+    belongs_to("workspaces", "workspace_id"),
+    belongs_to("users", "user_id", named="accepted_by"),
 )

@@ -4,8 +4,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Column,
-    DateTime,
-    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -17,15 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from tenantry.foundation.database.tables import CELL
-
-_MOMENT = DateTime(timezone=True)
-
-
-def _of_workspace() -> ForeignKeyConstraint:
-    there = ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"]
-    return ForeignKeyConstraint(["tenant_id", "workspace_id"], there, ondelete="CASCADE")
-
+from tenantry.foundation.database.tables import CELL, MOMENT, belongs_to
 
 notification_channels = Table(
     "notification_channels",
@@ -37,10 +27,10 @@ notification_channels = Table(
     Column("sealed", LargeBinary, nullable=False),
     Column("topics", ARRAY(Text), nullable=False),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    *(Column(name, _MOMENT, nullable=False) for name in ("created_at", "updated_at")),
+    *(Column(name, MOMENT, nullable=False) for name in ("created_at", "updated_at")),
     UniqueConstraint("tenant_id", "workspace_id", "name", postgresql_nulls_not_distinct=True),
-    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
-    _of_workspace(),
+    belongs_to("tenants"),
+    belongs_to("workspaces", "workspace_id"),
 )
 notification_deliveries = Table(
     "notification_deliveries",
@@ -53,19 +43,13 @@ notification_deliveries = Table(
     *(Column(name, Uuid) for name in ("channel_id", "recipient_id")),
     Column("notice", JSONB, nullable=False),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
-    *(Column(name, _MOMENT, nullable=False) for name in ("next_attempt_at", "created_at")),
+    *(Column(name, MOMENT, nullable=False) for name in ("next_attempt_at", "created_at")),
     Column("last_error", Text),
-    Column("sent_at", _MOMENT),
+    Column("sent_at", MOMENT),
     UniqueConstraint("tenant_id", "event_id", "channel_id", "recipient_id", postgresql_nulls_not_distinct=True),
-    _of_workspace(),
-    ForeignKeyConstraint(
-        ["tenant_id", "channel_id"],
-        ["tenantry.notification_channels.tenant_id", "tenantry.notification_channels.channel_id"],
-        ondelete="CASCADE",
-    ),
-    ForeignKeyConstraint(
-        ["tenant_id", "recipient_id"], ["tenantry.users.tenant_id", "tenantry.users.user_id"], ondelete="CASCADE"
-    ),
+    belongs_to("workspaces", "workspace_id"),
+    belongs_to("notification_channels", "channel_id"),
+    belongs_to("users", "user_id", named="recipient_id"),
     Index("notification_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
     Index("notification_deliveries_channel", "tenant_id", "channel_id"),
 )

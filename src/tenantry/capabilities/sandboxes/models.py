@@ -4,8 +4,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Column,
-    DateTime,
-    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -17,9 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from tenantry.foundation.database.tables import CELL
-
-_MOMENT = DateTime(timezone=True)
+from tenantry.foundation.database.tables import CELL, MOMENT, belongs_to
 
 images = Table(
     "images",
@@ -29,13 +25,9 @@ images = Table(
     Column("workspace_id", Uuid, nullable=False),
     *(Column(name, Text, nullable=False) for name in ("name", "digest", "source", "created_by")),
     Column("size_bytes", BigInteger, nullable=False),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
     UniqueConstraint("tenant_id", "workspace_id", "name"),
-    ForeignKeyConstraint(
-        ["tenant_id", "workspace_id"],
-        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
-        ondelete="CASCADE",
-    ),
+    belongs_to("workspaces", "workspace_id"),
 )
 jobs = Table(
     "jobs",
@@ -54,13 +46,9 @@ jobs = Table(
     *(Column(name, Uuid) for name in ("transient_holder", "grant_id")),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
-    Column("queued_at", _MOMENT, nullable=False),
-    *(Column(name, _MOMENT) for name in ("started_at", "finished_at", "content_until", "content_purged_at")),
-    ForeignKeyConstraint(
-        ["tenant_id", "workspace_id"],
-        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
-        ondelete="CASCADE",
-    ),
+    Column("queued_at", MOMENT, nullable=False),
+    *(Column(name, MOMENT) for name in ("started_at", "finished_at", "content_until", "content_purged_at")),
+    belongs_to("workspaces", "workspace_id"),
     Index("jobs_workspace", "tenant_id", "workspace_id", "job_id"),
     Index(
         "jobs_grant",
@@ -84,11 +72,9 @@ job_logs = Table(
     Column("seq", BigInteger, primary_key=True),
     Column("workspace_id", Uuid, nullable=False),
     Column("stream", Text, nullable=False),
-    Column("at", _MOMENT, nullable=False),
+    Column("at", MOMENT, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
-    ForeignKeyConstraint(
-        ["tenant_id", "job_id"], ["tenantry.jobs.tenant_id", "tenantry.jobs.job_id"], ondelete="CASCADE"
-    ),
+    belongs_to("jobs", "job_id"),
 )
 artifacts = Table(
     "artifacts",
@@ -100,9 +86,7 @@ artifacts = Table(
     Column("path", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
-    Column("created_at", _MOMENT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
     UniqueConstraint("tenant_id", "job_id", "path"),
-    ForeignKeyConstraint(
-        ["tenant_id", "job_id"], ["tenantry.jobs.tenant_id", "tenantry.jobs.job_id"], ondelete="CASCADE"
-    ),
+    belongs_to("jobs", "job_id"),
 )

@@ -3,7 +3,6 @@
 from sqlalchemy import (
     BigInteger,
     Column,
-    DateTime,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -16,9 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from tenantry.foundation.database.tables import CELL, DIRECTORY
-
-_MOMENT = DateTime(timezone=True)
+from tenantry.foundation.database.tables import CELL, DIRECTORY, MOMENT, belongs_to
 
 tenants = Table(
     "tenants",
@@ -38,11 +35,11 @@ tenants = Table(
     *(Column(name, JSONB, nullable=False) for name in ("compliance", "slo_overlay", "label_overlay")),
     Column("clock_skew_ms", Integer, nullable=False),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    Column("created_at", _MOMENT, nullable=False),
-    Column("updated_at", _MOMENT, nullable=False),
-    Column("suspended_at", _MOMENT),
-    Column("deleted_at", _MOMENT),
-    Column("erase_after", _MOMENT),
+    Column("created_at", MOMENT, nullable=False),
+    Column("updated_at", MOMENT, nullable=False),
+    Column("suspended_at", MOMENT),
+    Column("deleted_at", MOMENT),
+    Column("erase_after", MOMENT),
 )
 workspaces = Table(
     "workspaces",
@@ -58,10 +55,10 @@ workspaces = Table(
     Column("status", Text, nullable=False),
     Column("status_reason", Text),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    Column("created_at", _MOMENT, nullable=False),
-    Column("updated_at", _MOMENT, nullable=False),
-    Column("archived_at", _MOMENT),
-    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+    Column("created_at", MOMENT, nullable=False),
+    Column("updated_at", MOMENT, nullable=False),
+    Column("archived_at", MOMENT),
+    belongs_to("tenants"),
     Index("workspaces_path", "tenant_id", "path", unique=True, postgresql_where=text("status <> 'archived'")),
 )
 environments = Table(
@@ -73,13 +70,9 @@ environments = Table(
     Column("kind", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    Column("created_at", _MOMENT, nullable=False),
-    Column("updated_at", _MOMENT, nullable=False),
-    ForeignKeyConstraint(
-        ["tenant_id", "workspace_id"],
-        ["tenantry.workspaces.tenant_id", "tenantry.workspaces.workspace_id"],
-        ondelete="CASCADE",
-    ),
+    Column("created_at", MOMENT, nullable=False),
+    Column("updated_at", MOMENT, nullable=False),
+    belongs_to("workspaces", "workspace_id"),
 )
 keysets = Table(
     "keysets",
@@ -87,8 +80,8 @@ keysets = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("keyset_id", Uuid, primary_key=True),
     Column("wrapped", LargeBinary, nullable=False),
-    Column("created_at", _MOMENT, nullable=False),
-    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+    Column("created_at", MOMENT, nullable=False),
+    belongs_to("tenants"),
 )
 certificates = Table(
     "certificates",
@@ -98,8 +91,8 @@ certificates = Table(
     Column("subject_id", Uuid, nullable=False),
     Column("document", JSONB, nullable=False),
     Column("signature", LargeBinary),
-    Column("created_at", _MOMENT, nullable=False),
-    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+    Column("created_at", MOMENT, nullable=False),
+    belongs_to("tenants"),
     Index("certificates_subject", "tenant_id", "subject_id"),
 )
 usage_counters = Table(
@@ -107,9 +100,9 @@ usage_counters = Table(
     CELL,
     Column("tenant_id", Uuid, primary_key=True),
     Column("name", Text, primary_key=True),
-    Column("window_start", _MOMENT, primary_key=True),
+    Column("window_start", MOMENT, primary_key=True),
     Column("amount", BigInteger, nullable=False),
-    ForeignKeyConstraint(["tenant_id"], ["tenantry.tenants.tenant_id"], ondelete="CASCADE"),
+    belongs_to("tenants"),
 )
 purges = Table(
     "purges",
@@ -117,7 +110,7 @@ purges = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("kind", Text, primary_key=True),
     Column("item_id", Uuid, primary_key=True),
-    Column("due_at", _MOMENT, nullable=False),
+    Column("due_at", MOMENT, nullable=False),
     Column("holder", Uuid),
     Index("purges_due", "due_at"),
     Index("purges_holder", "holder", postgresql_where=text("holder is not null")),
@@ -128,7 +121,7 @@ directory_tenants = Table(
     DIRECTORY,
     Column("tenant_id", Uuid, primary_key=True),
     *(Column(name, Text, nullable=False) for name in ("slug", "region", "isolation", "placement", "status")),
-    Column("created_at", _MOMENT, nullable=False, server_default=text("now()")),
+    Column("created_at", MOMENT, nullable=False, server_default=text("now()")),
     UniqueConstraint("slug"),
     Index("tenants_places", "region", "placement", postgresql_where=text("placement <> 'tenantry'")),
 )
@@ -138,7 +131,7 @@ directory_workspaces = Table(
     Column("workspace_id", Uuid, primary_key=True),
     Column("tenant_id", Uuid, nullable=False),
     Column("region", Text, nullable=False),
-    Column("created_at", _MOMENT, nullable=False, server_default=text("now()")),
+    Column("created_at", MOMENT, nullable=False, server_default=text("now()")),
     ForeignKeyConstraint(["tenant_id"], ["directory.tenants.tenant_id"], ondelete="CASCADE"),
     Index("workspaces_tenant", "tenant_id"),
 )
@@ -165,14 +158,14 @@ directory_operations = Table(
     Column("confirmed_by", Text),
     Column("failure", Text),
     Column("grace_seconds", Integer, nullable=False),
-    Column("due_at", _MOMENT, nullable=False),
+    Column("due_at", MOMENT, nullable=False),
     Column("epoch", BigInteger, nullable=False, server_default=text("0")),
-    Column("lease_until", _MOMENT, nullable=False, server_default=text("'-infinity'::timestamptz")),
-    Column("created_at", _MOMENT, nullable=False),
-    Column("updated_at", _MOMENT, nullable=False),
+    Column("lease_until", MOMENT, nullable=False, server_default=text("'-infinity'::timestamptz")),
+    Column("created_at", MOMENT, nullable=False),
+    Column("updated_at", MOMENT, nullable=False),
     Column("ending", Text),
     Column("cancelled_by", Text),
-    Column("step_since", _MOMENT, nullable=False),
+    Column("step_since", MOMENT, nullable=False),
     Index("operations_tenant", "tenant_id", "operation_id"),
     Index(
         "operations_open",
