@@ -6,7 +6,6 @@ what has become due meanwhile. Several at once share the work: who finds a row l
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from tenantry.capabilities.access.service import GRANT_KIND, GRANTS_DUE, GrantLi
 from tenantry.capabilities.approvals.service import APPROVALS_DUE, ApprovalComments, ApprovalRules, ApprovalService
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.tenants.service import Directory, WorkspaceService
+from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
 from tenantry.foundation.clock import Clock
@@ -87,6 +87,7 @@ class DueRound:
         self._comments = comments
         self._clock = clock
         self._wake = asyncio.Event()
+        self._seconds = _MOST_SECONDS
         self._next: dict[str, datetime] = {}
         self._pass: Mapping[str, PassDue] = {APPROVALS_DUE[0]: self._pass_approval, GRANTS_DUE[0]: self._pass_grant}
 
@@ -94,18 +95,12 @@ class DueRound:
         self._wake.set()
 
     async def run(self) -> None:
-        while True:
-            self._wake.clear()
-            seconds = _MOST_SECONDS
-            try:
-                seconds = await self.go_round()
-            except TenantryError as error:
-                _log.warning("due.interrupted", code=error.code)
-            except Exception as error:  # noqa: BLE001 - a loop goes on
-                _log.exception("due.fault", kind=type(error).__name__)
-            await asyncio.sleep(_LEAST_SECONDS)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout=min(seconds, _MOST_SECONDS))
+        await forever("due", self._go_round, seconds=lambda: self._seconds, wake=self._wake)
+
+    async def _go_round(self) -> None:
+        self._seconds = _MOST_SECONDS
+        self._seconds = min(await self.go_round(), _MOST_SECONDS)
+        await asyncio.sleep(_LEAST_SECONDS)
 
     async def go_round(self) -> float:
         """Let happen what is due in each place of the cell; tell how many seconds later to look again."""

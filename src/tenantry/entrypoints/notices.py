@@ -4,7 +4,6 @@ It is not the relay: a tenant that cannot be told just now must not keep a suspe
 """
 
 import asyncio
-import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -23,6 +22,7 @@ from tenantry.capabilities.notifications.ports import Sender
 from tenantry.capabilities.notifications.service import Announcer, Deliveries, list_due
 from tenantry.capabilities.notifications.types import TOPICS, ChannelKind, Due
 from tenantry.capabilities.tenants.service import Directory, WorkspaceService
+from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
 from tenantry.foundation import outbox
@@ -122,7 +122,6 @@ class NoticeLoop:
         self._running: dict[Due, asyncio.Task[None]] = {}
         self._resting: dict[UUID, float] = {}
         self._wake = asyncio.Event()
-        self._wake.set()
         cell.link.subscribe(PLACE_NEWS, self._rounds.stir)
         cell.link.subscribe(PLACE_NEWS, self.wake)
         cell.link.subscribe(outbox.CHANNEL, self.wake)
@@ -132,16 +131,7 @@ class NoticeLoop:
         self._wake.set()
 
     async def run(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout=_LOOK_SECONDS)
-            self._wake.clear()
-            try:
-                await self.look()
-            except TenantryError as error:
-                _log.warning("notices.unavailable", code=error.code)
-            except Exception as error:  # noqa: BLE001 - a loop goes on
-                _log.exception("notices.fault", kind=type(error).__name__)
+        await forever("notices", self.look, seconds=_LOOK_SECONDS, wake=self._wake)
 
     async def look(self) -> None:
         """Announce all that is new, and begin as much of what is due as there is room for."""

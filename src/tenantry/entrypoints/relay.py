@@ -1,7 +1,6 @@
 """Hands news of a cell's outboxes to whoever is subscribed, at least once."""
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -14,11 +13,11 @@ from tenantry.capabilities.access.types.grants import (
 from tenantry.capabilities.tenants.ports import Stopper
 from tenantry.capabilities.tenants.service import TENANT_CHANGED, TENANT_SUSPENDED, WORKSPACE_SUSPENDED, Offboarding
 from tenantry.entrypoints.granted import GrantFollower
+from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.foundation import outbox
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.platform_session import platform_session
-from tenantry.foundation.errors import Unavailable
 from tenantry.foundation.outbox import OutboxEvent
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
@@ -50,23 +49,16 @@ class Relay:
         self._offboarding = offboarding
         self._grants = grants
         self._wake = asyncio.Event()
-        self._wake.set()
 
     def wake(self, _payload: str = "") -> None:
         self._wake.set()
 
     async def run(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout=_LOOK_SECONDS)
-            self._wake.clear()
-            try:
-                async for _, pool, schema in self._rounds.waiting("outbox"):
-                    await self._deliver(pool, schema)
-            except Unavailable as error:
-                _log.warning("relay.unavailable", code=error.code)
-            except Exception as error:  # noqa: BLE001 - a loop goes on
-                _log.exception("relay.fault", kind=type(error).__name__)
+        await forever("relay", self._look, seconds=_LOOK_SECONDS, wake=self._wake)
+
+    async def _look(self) -> None:
+        async for _, pool, schema in self._rounds.waiting("outbox"):
+            await self._deliver(pool, schema)
 
     async def _deliver(self, pool: "Pool", schema: str) -> None:
         while True:

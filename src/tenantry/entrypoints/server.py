@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from tenantry.capabilities.audit.service import seal
 from tenantry.entrypoints.declared import follow_declared
 from tenantry.entrypoints.due import make_due_round
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
+from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.notices import NoticeLoop
 from tenantry.entrypoints.operations import make_operations, tidy_operations
 from tenantry.entrypoints.relay import Relay
@@ -101,9 +102,9 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
         operations = make_operations(parts)
         work += [
             follow_declared(runtime.declared, seconds=parts.settings.tenants_reload_seconds),
-            _forever("tidy-operations", _JANITOR_SECONDS, partial(tidy_operations, parts)),
-            _forever("operations", _OPERATION_SECONDS, operations.run_due),
-            _forever("note-uses", _NOTE_SECONDS, runtime.admission.note_uses),
+            forever("tidy-operations", partial(tidy_operations, parts), seconds=_JANITOR_SECONDS),
+            forever("operations", operations.run_due, seconds=_OPERATION_SECONDS),
+            forever("note-uses", runtime.admission.note_uses, seconds=_NOTE_SECONDS),
         ]
         tasks = [asyncio.create_task(loop) for loop in work]
         try:
@@ -144,24 +145,13 @@ async def _loops_of(
     trail.start()
     stack.push_async_callback(trail.stop)
     return [
-        _forever("seal", _SEAL_SECONDS, partial(_seal, sealer)),
-        _forever("janitor", _JANITOR_SECONDS, partial(_forget_old_keys, dispatcher)),
+        forever("seal", partial(_seal, sealer), seconds=_SEAL_SECONDS),
+        forever("janitor", partial(_forget_old_keys, dispatcher), seconds=_JANITOR_SECONDS),
         relay.run(),
         due.run(),
         notices.run(),
-        _forever("places", _PLACES_SECONDS, partial(tidy_places, cell, parts.directory)),
+        forever("places", partial(tidy_places, cell, parts.directory), seconds=_PLACES_SECONDS),
     ]
-
-
-async def _forever(name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    while True:
-        try:
-            await work()
-        except TenantryError as error:
-            _log.warning("loop.interrupted", loop=name, code=error.code)
-        except Exception as error:  # noqa: BLE001 - a loop goes on
-            _log.exception("loop.fault", loop=name, kind=type(error).__name__)
-        await asyncio.sleep(seconds)
 
 
 async def _seal(rounds: Rounds) -> None:

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,6 +27,7 @@ from tenantry.capabilities.tenants.ports import ContentKind
 from tenantry.capabilities.tenants.service import purge_due
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
+from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.clock import Clock
@@ -92,7 +93,7 @@ async def work(settings: Settings, region: str) -> None:
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
         janitors = _janitors(parts, region, queue=pool, rounds=purging)
-        janitors.append(asyncio.create_task(_forever(relay.relay, _RELAY_SECONDS, wake=news)))
+        janitors.append(asyncio.create_task(forever("queue-relay", relay.relay, seconds=_RELAY_SECONDS, wake=news)))
         gc.collect()
         gc.freeze()
         _log.info("worker.ready", region=region, slots=settings.jobs.slots)
@@ -120,9 +121,9 @@ def _janitors(parts: Parts, region: str, *, queue: "Pool", rounds: Rounds) -> "l
     purge = partial(_purge, rounds, queue=queue, cell=cell, kinds=parts.content_kinds(region), clock=parts.clock)
     sweep = partial(sweep_images, parts.libraries[region], cell=cell)
     return [
-        asyncio.create_task(_forever(purge, _PURGE_SECONDS)),
-        asyncio.create_task(_forever(sweep, _IMAGE_SECONDS)),
-        asyncio.create_task(_forever(partial(tidy_places, cell, parts.directory), _PLACES_SECONDS)),
+        asyncio.create_task(forever("purge", purge, seconds=_PURGE_SECONDS)),
+        asyncio.create_task(forever("images", sweep, seconds=_IMAGE_SECONDS)),
+        asyncio.create_task(forever("places", partial(tidy_places, cell, parts.directory), seconds=_PLACES_SECONDS)),
     ]
 
 
@@ -143,20 +144,6 @@ async def _purge(rounds: Rounds, *, queue: "Pool", cell: Cell, kinds: Mapping[st
     async for _, pool, _ in rounds.databases():
         purged += await purge_due(pool, queue=queue, cell=cell, kinds=kinds, clock=clock)
     return purged
-
-
-async def _forever(work: Callable[[], Awaitable[object]], seconds: float, *, wake: asyncio.Event | None = None) -> None:
-    wake = wake or asyncio.Event()
-    while True:
-        wake.clear()
-        try:
-            await work()
-        except TenantryError as error:
-            _log.warning("janitor.interrupted", code=error.code)
-        except Exception as error:  # noqa: BLE001 - a loop goes on
-            _log.exception("janitor.fault", kind=type(error).__name__)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), timeout=seconds)
 
 
 def main(home: Path, region: str) -> None:
