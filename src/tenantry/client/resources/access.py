@@ -4,20 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from tenantry.client.access_types import Binding, Key, ServiceAccount
-from tenantry.client.calls import Call, delete, get, given, patch, post
-from tenantry.client.errors import BadRequest
+from tenantry.client.calls import Call, delete, get, given, patch, place_of, post
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
+from tenantry.client.resources.placed import Placed
 
 T = TypeVar("T")
-
-
-def place_of(workspace: str | None, tenant: str | None) -> tuple[str, str]:
-    if workspace is not None and tenant is None:
-        return "workspaces", workspace
-    if tenant is not None and workspace is None:
-        return "tenants", tenant
-    raise BadRequest("place_ambiguous", "give exactly one of workspace and tenant")
 
 
 class ServiceAccounts(Resource[T]):
@@ -37,7 +29,9 @@ class ServiceAccounts(Resource[T]):
         return patch("workspaces", workspace, "service-accounts", account, json=changes, if_match=if_match)
 
 
-class Keys(Resource[T]):
+class Keys(Placed[T, Key]):
+    kind = "keys"
+
     @Operation
     def create(
         self,
@@ -68,17 +62,6 @@ class Keys(Resource[T]):
         )
         return post(*place_of(workspace, tenant), "keys", json=body)
 
-    @Listing
-    def list(
-        self,
-        *,
-        workspace: str | None = None,
-        tenant: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Plan[Key]:
-        return Plan(call=get(*place_of(workspace, tenant), "keys"), limit=limit, cursor=cursor)
-
     @Operation
     def rotate(
         self, key: str, *, workspace: str | None = None, tenant: str | None = None, grace_hours: int | None = None
@@ -92,7 +75,9 @@ class Keys(Resource[T]):
         return delete(*place_of(workspace, tenant), "keys", key)
 
 
-class Bindings(Resource[T]):
+class Bindings(Placed[T, Binding]):
+    kind = "bindings"
+
     @Operation
     def create(
         self,
@@ -110,17 +95,6 @@ class Bindings(Resource[T]):
         """
         body = given(principal=principal, role=role, effect=effect, condition=condition)
         return post(*place_of(workspace, tenant), "bindings", json=body)
-
-    @Listing
-    def list(
-        self,
-        *,
-        workspace: str | None = None,
-        tenant: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Plan[Binding]:
-        return Plan(call=get(*place_of(workspace, tenant), "bindings"), limit=limit, cursor=cursor)
 
     @Operation
     def delete(self, binding: str, *, workspace: str | None = None, tenant: str | None = None) -> Call[None]:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from tenantry.client.access_types import IdentityProvider, Invitation, MemberLogin
-from tenantry.client.calls import Call, delete, get, given, patch, post
+from tenantry.client.calls import Call, delete, get, given, patch, place_of, post
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
-from tenantry.client.resources.access import place_of
+from tenantry.client.resources.placed import Placed
 
 T = TypeVar("T")
 
@@ -63,7 +63,9 @@ class IdentityProviders(Resource[T]):
         return delete("tenants", tenant, "identity-providers", provider)
 
 
-class Invitations(Resource[T]):
+class Invitations(Placed[T, Invitation]):
+    kind = "invitations"
+
     @Operation
     def create(
         self,
@@ -77,17 +79,6 @@ class Invitations(Resource[T]):
         """Offer a role to whoever logs in with this address, verified. `expires_at` is RFC 3339."""
         body = given(email=email, role=role, expires_at=expires_at)
         return post(*place_of(workspace, tenant), "invitations", json=body)
-
-    @Listing
-    def list(
-        self,
-        *,
-        workspace: str | None = None,
-        tenant: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Plan[Invitation]:
-        return Plan(call=get(*place_of(workspace, tenant), "invitations"), limit=limit, cursor=cursor)
 
     @Operation
     def revoke(self, invitation: str, *, workspace: str | None = None, tenant: str | None = None) -> Call[Invitation]:

@@ -2,8 +2,9 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from tenantry.client.calls import Call, delete, get, patch, place_of, post
-from tenantry.client.operations import Listing, Operation, Resource
+from tenantry.client.operations import Listing, Operation
 from tenantry.client.pages import Plan
+from tenantry.client.resources.placed import Placed
 from tenantry.client.types import NotificationChannel, NotificationDelivery
 
 T = TypeVar("T")
@@ -11,8 +12,10 @@ T = TypeVar("T")
 _CHANNELS = "notification-channels"
 
 
-class NotificationChannels(Resource[T]):
+class NotificationChannels(Placed[T, NotificationChannel]):
     """Who is told of events: of a workspace, or with `tenant` of the tenant and all its workspaces."""
+
+    kind = _CHANNELS
 
     @Operation
     def create(
@@ -29,17 +32,6 @@ class NotificationChannels(Resource[T]):
         """`kind` is `webhook`, `email` or `apprise`; a webhook's `secret` is in this answer and in no other."""
         body = {"name": name, "kind": kind, "address": address, "topics": list(topics)}
         return post(*place_of(workspace, tenant), _CHANNELS, json=body, idempotency_key=idempotency_key)
-
-    @Listing
-    def list(
-        self,
-        *,
-        workspace: str | None = None,
-        tenant: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Plan[NotificationChannel]:
-        return Plan(call=get(*place_of(workspace, tenant), _CHANNELS), limit=limit, cursor=cursor)
 
     @Operation
     def get(

@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from tenantry.client.access_types import EffectivePermissions, Group, GroupMember, Member, Role
-from tenantry.client.calls import Call, delete, get, given, patch, post
+from tenantry.client.calls import Call, delete, get, given, patch, place_of, post
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
-from tenantry.client.resources.access import place_of
+from tenantry.client.resources.placed import Placed
 
 T = TypeVar("T")
 
 
-class Roles(Resource[T]):
+class Roles(Placed[T, Role]):
+    kind = "roles"
+
     @Operation
     def create(
         self,
@@ -26,17 +28,6 @@ class Roles(Resource[T]):
         """Define a role; nobody defines more than they hold."""
         body = given(slug=slug, permissions=list(permissions), description=description)
         return post(*place_of(workspace, tenant), "roles", json=body)
-
-    @Listing
-    def list(
-        self,
-        *,
-        workspace: str | None = None,
-        tenant: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Plan[Role]:
-        return Plan(call=get(*place_of(workspace, tenant), "roles"), limit=limit, cursor=cursor)
 
     @Operation
     def get(self, role: str, *, workspace: str | None = None, tenant: str | None = None) -> Call[Role]:
@@ -60,23 +51,14 @@ class Roles(Resource[T]):
         return delete(*place_of(workspace, tenant), "roles", role)
 
 
-class Groups(Resource[T]):
+class Groups(Placed[T, Group]):
+    kind = "groups"
+
     @Operation
     def create(
         self, *, name: str, description: str | None = None, workspace: str | None = None, tenant: str | None = None
     ) -> Call[Group]:
         return post(*place_of(workspace, tenant), "groups", json=given(name=name, description=description))
-
-    @Listing
-    def list(
-        self,
-        *,
-        workspace: str | None = None,
-        tenant: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Plan[Group]:
-        return Plan(call=get(*place_of(workspace, tenant), "groups"), limit=limit, cursor=cursor)
 
     @Operation
     def delete(self, group: str, *, workspace: str | None = None, tenant: str | None = None) -> Call[None]:
