@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -154,6 +155,19 @@ def start_installation(
     return Installation(home, process, url, credentials["key"], dict(environment), verify)
 
 
+@contextmanager
+def running_installation(
+    home: Path, *, verify: ssl.SSLContext | bool = True, **environment: str
+) -> Iterator[Installation]:
+    """Start one for a while; nothing of it is left running."""
+    started = start_installation(home, port=0, verify=verify, **environment)
+    try:
+        yield started
+    finally:
+        started.stop()
+        EmbeddedPostgres(home).purge()
+
+
 def _is_ready(file: Path, pid: int, verify: ssl.SSLContext | bool) -> bool:
     try:
         found = json.loads(file.read_text())
@@ -165,11 +179,8 @@ def _is_ready(file: Path, pid: int, verify: ssl.SSLContext | bool) -> bool:
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One installation for all tests of this process."""
-    home = tmp_path_factory.mktemp("installation") / "home"
-    started = start_installation(home)
-    yield started
-    started.stop()
-    EmbeddedPostgres(home).purge()
+    with running_installation(tmp_path_factory.mktemp("installation") / "home") as started:
+        yield started
 
 
 MakeTenant = Callable[..., Tenant]

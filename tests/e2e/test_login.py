@@ -8,10 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.async_api import Page, async_playwright
-from tests.conftest import Installation, start_installation
+from tests.conftest import Installation, running_installation
 from tests.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
-
-from tenantry.foundation.database.embedded import EmbeddedPostgres
 
 _CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 _QUIET = [
@@ -28,10 +26,8 @@ _QUIET = [
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("login") / "home"
-    started = start_installation(home, TENANTRY_IDENTITY__ALLOW_PRIVATE_ISSUERS="true")
-    yield started
-    started.stop()
-    EmbeddedPostgres(home).purge()
+    with running_installation(home, TENANTRY_IDENTITY__ALLOW_PRIVATE_ISSUERS="true") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.conftest import Installation, MakeTenant, Tenant, on_every_strategy
 from tenantry.entrypoints.runtime import make_runtime, open_parts
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.session import TenantSession
-from tenantry.foundation.settings import DatabaseSettings, RegionSettings
+from tenantry.foundation.settings import DatabaseSettings, RegionSettings, Settings
 from tenantry.interfaces.api.app import create_app
 from tenantry.interfaces.api.runtime import Runtime
 
@@ -99,6 +99,22 @@ def tap_sessions(monkeypatch: pytest.MonkeyPatch) -> Asked:
     return said
 
 
+@asynccontextmanager
+async def serving_beside(settings: Settings, *, regions: tuple[str, ...] | None = None) -> AsyncIterator[Beside]:
+    """Serve by these settings for a while."""
+    clock = ShiftedClock()
+    async with open_parts(settings, regions=regions) as parts:
+        runtime = make_runtime(replace(parts, clock=clock))
+        for cell in parts.cells:
+            await cell.link.start()
+            runtime.trails[cell.region].start()
+        try:
+            yield Beside(create_app(runtime), clock, runtime)
+        finally:
+            for trail in runtime.trails.values():
+                await trail.stop()
+
+
 OpenBeside = Callable[..., AbstractAsyncContextManager[Beside]]
 
 
@@ -118,17 +134,8 @@ def open_beside(installation: Installation) -> OpenBeside:
         settings = settings.model_copy(update={"server": server})
         if redis_url is not None:
             settings = settings.model_copy(update=_configured(installation, redis_url))
-        clock = ShiftedClock()
-        async with open_parts(settings, regions=regions) as parts:
-            runtime = make_runtime(replace(parts, clock=clock))
-            for cell in parts.cells:
-                await cell.link.start()
-                runtime.trails[cell.region].start()
-            try:
-                yield Beside(create_app(runtime), clock, runtime)
-            finally:
-                for trail in runtime.trails.values():
-                    await trail.stop()
+        async with serving_beside(settings, regions=regions) as served:
+            yield served
 
     return opened
 

@@ -12,11 +12,10 @@ from typing import Any
 import httpx
 import pytest
 from tests.authority import Authority, Issued
-from tests.conftest import Installation, Tenant, start_installation
+from tests.conftest import Installation, Tenant, running_installation
 from tests.integration.api.conftest import problem
 
 from tenantry.client import Client, ClientCertificate, ConnectionFailed, CredentialsError
-from tenantry.foundation.database.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.xdist_group("api-tls")
 
@@ -75,17 +74,15 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     authority = Authority()
     ca = authority.write(folder)
     certificate, key = authority.issue("server", server=True).write(folder, "server")
-    started = start_installation(
+    with running_installation(
         folder / "home",
         verify=ssl.create_default_context(cafile=ca),
         TENANTRY_SERVER__TLS_CERTIFICATE=str(certificate),
         TENANTRY_SERVER__TLS_KEY=str(key),
         TENANTRY_SERVER__CLIENT_CA=str(ca),
         TENANTRY_SERVER__TRUSTED_PROXIES='["127.0.0.2/32", "127.0.0.3/32"]',
-    )
-    yield Secure(started, authority, folder)
-    started.stop()
-    EmbeddedPostgres(folder / "home").purge()
+    ) as started:
+        yield Secure(started, authority, folder)
 
 
 @pytest.fixture(scope="module")

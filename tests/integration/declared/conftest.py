@@ -10,9 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from tests.conftest import Installation, start_installation
-
-from tenantry.foundation.database.embedded import EmbeddedPostgres
+from tests.conftest import Installation, running_installation
 
 WAIT_SECONDS = 20
 
@@ -78,10 +76,10 @@ def applying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Declared]:
         "owner: {email: a@start.example, name: A}\n"
     )
     (folder / "at-start.yaml").chmod(0o644)
-    started = start_installation(home, TENANTRY_DECLARED_TENANTS="apply", TENANTRY_TENANTS_RELOAD_SECONDS="0.25")
-    yield Declared(started, folder)
-    started.stop()
-    EmbeddedPostgres(home).purge()
+    with running_installation(
+        home, TENANTRY_DECLARED_TENANTS="apply", TENANTRY_TENANTS_RELOAD_SECONDS="0.25"
+    ) as started:
+        yield Declared(started, folder)
 
 
 @pytest.fixture(scope="session")

@@ -4,19 +4,16 @@ import base64
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
-from tests.conftest import Installation, MakeTenant, Tenant, start_installation, tenants_of
-from tests.integration.api.conftest import Beside, OpenBeside, ShiftedClock
+from tests.conftest import Installation, MakeTenant, Tenant, running_installation, tenants_of
+from tests.integration.api.conftest import Beside, OpenBeside, serving_beside
 from tests.issuer import CLIENT_ID, CLIENT_SECRET, Issuer, Person, query_of, target_of
 
-from tenantry.entrypoints.runtime import make_runtime, open_parts
-from tenantry.foundation.database.embedded import EmbeddedPostgres
-from tenantry.interfaces.api.app import create_app
+from tenantry.foundation.settings import Settings
 
 ASIDE = "http://localhost"
 """Where the server beside the running one believes to be."""
@@ -27,10 +24,8 @@ CALLBACK = "/api/v1/auth/callback"
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("logins") / "home"
-    started = start_installation(home, TENANTRY_IDENTITY__ALLOW_PRIVATE_ISSUERS="true")
-    yield started
-    started.stop()
-    EmbeddedPostgres(home).purge()
+    with running_installation(home, TENANTRY_IDENTITY__ALLOW_PRIVATE_ISSUERS="true") as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -178,43 +173,24 @@ def ground(make_ground: MakeGround) -> Ground:
 @pytest.fixture
 async def beside(installation: Installation) -> AsyncIterator[Beside]:
     """A server beside the running one, with a clock to turn."""
-    settings = installation.settings
-    identity = settings.identity.model_copy(update={"allow_private_issuers": True})
-    clock = ShiftedClock()
-    async with open_parts(settings.model_copy(update={"identity": identity})) as parts:
-        runtime = make_runtime(replace(parts, clock=clock))
-        for cell in parts.cells:
-            await cell.link.start()
-            runtime.trails[cell.region].start()
-        try:
-            yield Beside(create_app(runtime), clock, runtime)
-        finally:
-            for trail in runtime.trails.values():
-                await trail.stop()
+    async with serving_beside(_changed(installation.settings, allow_private=True)) as served:
+        yield served
 
 
-def _opener(installation: Installation, *, public_url: str | None, allow_private: bool) -> OpenBeside:
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Beside]:
-        settings = installation.settings
-        server = settings.server.model_copy(update={"public_url": public_url})
-        identity = settings.identity.model_copy(update={"allow_private_issuers": allow_private})
-        async with open_parts(settings.model_copy(update={"server": server, "identity": identity})) as parts:
-            for cell in parts.cells:
-                await cell.link.start()
-            runtime = make_runtime(parts)
-            yield Beside(create_app(runtime), ShiftedClock(), runtime)
-
-    return opened
+def _changed(settings: Settings, *, allow_private: bool, public_url: str | None = None) -> Settings:
+    server = settings.server.model_copy(update={"public_url": public_url or settings.server.public_url})
+    identity = settings.identity.model_copy(update={"allow_private_issuers": allow_private})
+    return settings.model_copy(update={"server": server, "identity": identity})
 
 
 @pytest.fixture
 def open_https(installation: Installation) -> OpenBeside:
     """Open a server that is known by an https address, behind a proxy."""
-    return _opener(installation, public_url="https://tenantry.example", allow_private=True)
+    settings = _changed(installation.settings, public_url="https://tenantry.example", allow_private=True)
+    return lambda: serving_beside(settings)
 
 
 @pytest.fixture
 def open_strict(installation: Installation) -> OpenBeside:
     """Open a server as it is by default: it calls nothing of its own networks."""
-    return _opener(installation, public_url=None, allow_private=False)
+    return lambda: serving_beside(_changed(installation.settings, allow_private=False))

@@ -3,20 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.conftest import Installation, start_installation
+from tests.conftest import Installation, running_installation
 from tests.integration.tenancy.ground import Exported, Inhabited, MakeInhabited, export, inhabit
-
-from tenantry.foundation.database.embedded import EmbeddedPostgres
 
 
 @pytest.fixture(scope="session")
 def leaving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One installation for all tests of this process that erase."""
     home = tmp_path_factory.mktemp("leaving") / "home"
-    started = start_installation(home, TENANTRY_TENANTS__RETENTION_DAYS="0")
-    yield started
-    started.stop()
-    EmbeddedPostgres(home).purge()
+    with running_installation(home, TENANTRY_TENANTS__RETENTION_DAYS="0") as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -33,10 +29,8 @@ def make_inhabited(leaving: Installation) -> MakeInhabited:
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Another installation, with secrets and keys of its own."""
     home = tmp_path_factory.mktemp("elsewhere") / "home"
-    started = start_installation(home)
-    yield started
-    started.stop()
-    EmbeddedPostgres(home).purge()
+    with running_installation(home) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
