@@ -10,6 +10,10 @@ from tests.integration.api.conftest import Beside, problem
 from tests.integration.logins.conftest import PROGRAM, Ground, MakeGround
 from tests.issuer import query_of, target_of
 
+from tenantry.entrypoints.runtime import open_parts
+from tenantry.foundation.ids import Prefix, parse_id
+from tenantry.foundation.scope import SYSTEM, TenantScope
+
 
 def test_a_refresh_token_that_comes_twice_ends_the_family(ground: Ground) -> None:
     first = ground.tokens(ground.person())
@@ -212,6 +216,31 @@ def test_nothing_of_a_suspended_tenant_is_refreshed_or_begun(make_ground: MakeGr
     problem(ground.me(tokens.access), 403, "tenant_suspended")
     problem(ground.refresh(tokens.refresh), 403, "tenant_suspended")
     problem(httpx.get(ground.begin()), 404, "login_unavailable")
+
+
+async def test_what_has_ended_long_ago_is_forgotten_at_the_next_login(ground: Ground) -> None:
+    person = ground.person()
+    ended, over, held = [await asyncio.to_thread(ground.tokens, person) for _ in range(3)]
+    await asyncio.to_thread(_log_out, ground, ended.access)
+    ids = [(await asyncio.to_thread(ground.me, tokens.access)).json() for tokens in (over, held)]
+    member, (over_id, held_id) = ids[0]["principal"]["id"], [me["login"]["id"] for me in ids]
+    user_id = parse_id(Prefix.USER, member)
+    tenant_id = parse_id(Prefix.TENANT, ground.tenant.id)
+    async with open_parts(ground.tenant.installation.settings) as parts:
+        scope = TenantScope(tenant_id=tenant_id, region="us", actor=SYSTEM)
+        async with parts.cells.session(scope) as session:
+            await session.execute("update logins set revoked_at = now() - interval '31 days' where revoked_at < now()")
+            await session.execute(
+                "update logins set expires_at = now() - interval '31 days' where login_id = $1",
+                parse_id(Prefix.LOGIN, over_id),
+            )
+        await asyncio.to_thread(ground.tokens, person)
+        async with parts.cells.session(scope) as session:
+            rows = await session.fetch("select login_id from logins where user_id = $1", user_id)
+    assert len(rows) == 2, "the one that holds and the new one"
+    assert parse_id(Prefix.LOGIN, held_id) in {row["login_id"] for row in rows}
+    problem(ground.refresh(over.refresh), 401, "credential_refused")
+    assert ground.refresh(held.refresh).status_code == 200
 
 
 async def test_when_a_login_was_last_seen_is_noted(ground: Ground, beside: Beside) -> None:

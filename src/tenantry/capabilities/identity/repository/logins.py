@@ -204,6 +204,16 @@ async def revoke_logins(
     return [row["login_id"] for row in rows]
 
 
+async def delete_old_logins(session: TenantSession, user_id: UUID, *, before: datetime) -> None:
+    """Forget a user's logins that ended before; their tokens go with them, and the trail keeps that they were."""
+    await session.execute(
+        """delete from logins where tenant_id = $1 and user_id = $2 and least(expires_at, revoked_at) < $3""",
+        session.scope.tenant_id,
+        user_id,
+        before,
+    )
+
+
 async def touch_logins(session: TenantSession, used: dict[UUID, datetime]) -> None:
     """Note when logins were last seen; never moves backwards."""
     await session.execute(

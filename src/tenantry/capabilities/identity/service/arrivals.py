@@ -35,6 +35,8 @@ from tenantry.foundation.settings import IdentitySettings
 
 CODE_LIFETIME: Final = timedelta(seconds=60)
 _LONGEST_NAME: Final = 120
+_REMEMBERED: Final = timedelta(days=30)
+"""How long the row of a login stays that has ended; a later login of the same user forgets it."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -159,6 +161,7 @@ class Arrivals:
             revoked_at=None,
             revoked_reason=None,
         )
+        await rows.delete_old_logins(session, user_id, before=now - _REMEMBERED)
         scope = session.scope
         secret = make_secret(Secret.COOKIE if web else Secret.CODE, region=scope.region, tenant_id=scope.tenant_id).text
         if web:
