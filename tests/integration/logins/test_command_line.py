@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from tests.integration.logins.conftest import Ground
+from tests.integration.logins.conftest import Ground, MakeGround
 from tests.issuer import Person, target_of
 
 from tenantry.client import AsyncClient, Client, CredentialsError
@@ -20,8 +21,8 @@ _ENTRY = "from tenantry.interfaces.cli.app import build_app; build_app()(prog_na
 _ADDRESS = re.compile(r"log in at: (\S+)")
 
 
-def _environment(home: Path) -> dict[str, str]:
-    return {**os.environ, "TENANTRY_HOME": str(home)}
+def _environment(home: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "TENANTRY_HOME": str(home), **more}
 
 
 @contextmanager
@@ -56,9 +57,9 @@ def _log_in(ground: Ground, home: Path, person: Person) -> None:
         assert process.wait(timeout=30) == 0
 
 
-def _run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def _run(home: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", _ENTRY, *arguments]
-    return subprocess.run(command, env=_environment(home), capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=_environment(home, **environment), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -158,3 +159,33 @@ def test_what_comes_back_from_the_provider_is_a_redirect_to_the_listener(ground:
         assert answer.headers["cache-control"] == "no-store"
         person.browser.get(target_of(answer))
         assert process.wait(timeout=30) == 0
+
+
+def test_an_administrator_lets_people_in_and_out(make_ground: MakeGround, home: Path, tmp_path: Path) -> None:
+    ground = make_ground(rules=[])
+    tenant = ground.tenant
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps([{"claim": "email", "matches_domain": "example.com", "role": "viewer"}]))
+
+    def run(*arguments: str) -> Any:
+        environment = {"TENANTRY_URL": tenant.installation.url, "TENANTRY_KEY": tenant.bootstrap_key}
+        done = _run(home, *arguments, "--tenant", tenant.slug, "--output", "json", **environment)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout else None
+
+    (corp,) = run("identity-provider", "list")["items"]
+    assert run("identity-provider", "update", corp["id"], "--rules-file", str(rules))["rules"][0]["role"] == "viewer"
+    person, guest = ground.person(), ground.person(email="guest@elsewhere.example")
+    token = ground.tokens(person).access
+    member = ground.me(token).json()["principal"]["id"]
+    assert len(run("member", "logins", member)["items"]) == 1
+    assert run("member", "log-out", member) == {"ended": 1}
+    assert ground.me(token).status_code == 401
+
+    offered = run("invitation", "create", "guest@elsewhere.example", "--role", "auditor")
+    assert ground.me(ground.tokens(guest).access).status_code == 200
+    assert [each["status"] for each in run("invitation", "list")["items"]] == ["accepted"]
+    assert run("invitation", "revoke", offered["id"])["status"] == "accepted"
+
+    assert run("identity-provider", "delete", corp["id"]) is None
+    assert run("identity-provider", "list")["items"] == []

@@ -128,6 +128,33 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
         "/tenants/acme/notification-channels/nch_1/test",
         {},
     ),
+    (("identity-provider", "get", "idp_1", "--tenant", "acme"), "GET", "/tenants/acme/identity-providers/idp_1", None),
+    (
+        ("identity-provider", "update", "idp_1", "--tenant", "acme", "--no-invitations", "--status", "disabled"),
+        "PATCH",
+        "/tenants/acme/identity-providers/idp_1",
+        {"accepts_invitations": False, "status": "disabled"},
+    ),
+    (
+        ("identity-provider", "delete", "idp_1", "--tenant", "acme"),
+        "DELETE",
+        "/tenants/acme/identity-providers/idp_1",
+        None,
+    ),
+    (
+        ("invitation", "create", "a@b.example", "--role", "auditor", "--tenant", "acme"),
+        "POST",
+        "/tenants/acme/invitations",
+        {"email": "a@b.example", "role": "auditor"},
+    ),
+    (("invitation", "revoke", "inv_1"), "DELETE", f"{WS}/invitations/inv_1", None),
+    (("member", "log-out", "usr_1", "--tenant", "acme"), "DELETE", "/tenants/acme/members/usr_1/logins", None),
+    (
+        ("member", "log-out", "usr_1", "--login", "lgn_1", "--tenant", "acme"),
+        "DELETE",
+        "/tenants/acme/members/usr_1/logins/lgn_1",
+        None,
+    ),
     (("notification", "channel", "remove", "nch_1"), "DELETE", f"{WS}/notification-channels/nch_1", None),
     (
         ("workspace", "create", "ci", "--path", "teams/a/b", "--owner", "team:a", "--setting", "retention_days=7"),
@@ -158,6 +185,10 @@ LISTS = [
     (("role", "list"), f"{WS}/roles"),
     (("binding", "list"), f"{WS}/bindings"),
     (("member", "list", "--tenant", "acme"), "/tenants/acme/members"),
+    (("member", "logins", "usr_1", "--tenant", "acme"), "/tenants/acme/members/usr_1/logins"),
+    (("identity-provider", "list", "--tenant", "acme"), "/tenants/acme/identity-providers"),
+    (("invitation", "list"), f"{WS}/invitations"),
+    (("invitation", "list", "--tenant", "acme"), "/tenants/acme/invitations"),
     (("job", "list", "--status", "running"), f"{WS}/jobs"),
     (("image", "list"), f"{WS}/images"),
     (("notification", "channel", "list"), f"{WS}/notification-channels"),
@@ -193,6 +224,52 @@ def test_a_new_keys_secret_is_shown_and_its_loss_told(api: "Api", tenantry: "Run
     }
     api.on("POST", f"{WS}/keys", {"id": "key_1"}, 201)
     assert "revoke key_1" in tenantry("key", "create", "build", "--role", "ci").stderr
+
+
+def test_a_provider_is_made_with_a_secret_that_is_no_argument(api: "Api", tenantry: "Run", tmp_path: "Path") -> None:
+    path = "/tenants/ten_1/identity-providers"
+    api.on("POST", path, {"id": "idp_1"}, 201)
+    secret, rules = tmp_path / "secret", tmp_path / "rules.json"
+    secret.write_text("s3cret\n")
+    rules.write_text('[{"claim": "email", "matches_domain": "acme.example", "role": "viewer"}]')
+    named = ("identity-provider", "create", "corp", "--issuer", "https://i.example", "--client-id", "c")
+    made = tenantry(*named, "--client-secret-file", str(secret), "--scope", "email", "--rules-file", str(rules))
+    assert made.exit_code == 0, made.stderr
+    assert api.to("POST", path).json == {
+        "slug": "corp",
+        "name": "corp",
+        "issuer": "https://i.example",
+        "client_id": "c",
+        "client_secret": "s3cret",
+        "scopes": ["email"],
+        "rules": [{"claim": "email", "matches_domain": "acme.example", "role": "viewer"}],
+        "accepts_invitations": True,
+    }
+    api.asked.clear()
+    assert tenantry(*named, given="from-input\n").exit_code == 0
+    assert api.to("POST", path).json["client_secret"] == "from-input"
+    api.asked.clear()
+    assert tenantry(*named, "--public").exit_code == 0
+    assert "client_secret" not in api.to("POST", path).json
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("create", "corp", "--issuer", "i", "--client-id", "c"), "client_secret_missing"),
+        (("create", "corp", "--issuer", "i", "--client-id", "c", "--public", "--rules-file"), "rules_unreadable"),
+        (("update", "idp_1", "--tenant", "acme"), "changes_missing"),
+    ],
+)
+def test_a_provider_that_is_not_told_whole_is_not_sent(
+    api: "Api", tenantry: "Run", tmp_path: "Path", arguments: tuple[str, ...], code: str
+) -> None:
+    (tmp_path / "rules.json").write_text('{"claim": "email"}')
+    file = [str(tmp_path / "rules.json")] if "--rules-file" in arguments else []
+    refused = tenantry("identity-provider", *arguments, *file, given="")
+    assert refused.exit_code == 2
+    assert code in refused.stderr
+    assert {each.method for each in api.asked} <= {"GET"}
 
 
 def test_an_image_is_uploaded_from_a_tar_or_a_directory(api: "Api", tenantry: "Run", tmp_path: "Path") -> None:

@@ -17,6 +17,7 @@ from tenantry.interfaces.cli.commands import (
     overlays,
     people,
     proofs,
+    providers,
     tenant,
     workspace,
 )
@@ -66,7 +67,10 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_options)
-    rooms = (login, tenant, workspace, overlays, access, proofs, people, grants, job, image, notification, audit)
+    rooms = (
+        *(login, tenant, workspace, overlays, access, proofs, people, providers),
+        *(grants, job, image, notification, audit),
+    )
     for module in rooms:
         module.register(app)
     return app

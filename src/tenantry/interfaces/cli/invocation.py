@@ -103,6 +103,11 @@ class Invocation:
         """The tenant where `--tenant` names one, else the workspace."""
         return {"tenant": self.tenant} if self.tenant else {"workspace": self.workspace}
 
+    @cached_property
+    def home_tenant(self) -> str:
+        """The tenant that `--tenant` names, else the credential's own."""
+        return self.tenant or str(self.client.me()["tenant"]["id"])
+
     @property
     def page(self) -> dict[str, Any]:
         """What `--limit` and `--cursor` said, for the SDK."""

@@ -1,6 +1,5 @@
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,12 +18,10 @@ from tenantry.client.errors import ApiError, BadRequest, CredentialsError
 from tenantry.interfaces.cli.choices import store_workspace, stored_workspace
 from tenantry.interfaces.cli.invocation import Invocation, command
 from tenantry.interfaces.cli.output import Format, cell, member, say, show_json, show_record, show_table
-from tenantry.interfaces.cli.terminal import is_terminal
+from tenantry.interfaces.cli.secret_input import read_secret
 
 if TYPE_CHECKING:
     from tenantry.client.surface import Client
-
-_LARGEST_KEY = 4096
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +57,9 @@ def login(
             raise BadRequest("login_ambiguous", "--tenant logs in by a browser, --key-file by a key: choose one")
         _log_in_by_browser(cli, address, tenant=tenant, provider=provider, opens_browser=not no_browser)
         return
-    credentials = Credentials(address, _read_key(key_file))
+    if not (key := read_secret("API key", key_file)):
+        raise BadRequest("key_missing", "no key was given", remedy="--key-file FILE, or on standard input")
+    credentials = Credentials(address, key)
     with Client(url=credentials.url, key=credentials.key) as client:
         me = client.me()
         path = save(credentials)
@@ -130,16 +129,3 @@ def _known_url() -> str:
     with contextlib.suppress(CredentialsError):
         return stored_url() or DEFAULT_URL
     return DEFAULT_URL
-
-
-def _read_key(key_file: Path | None) -> str:
-    if key_file is not None:
-        with key_file.open(encoding="utf-8") as file:
-            text = file.read(_LARGEST_KEY)
-    elif is_terminal(sys.stdin):
-        text = typer.prompt("API key", hide_input=True, err=True)
-    else:
-        text = sys.stdin.readline(_LARGEST_KEY)
-    if not (key := text.strip()):
-        raise BadRequest("key_missing", "no key was given", remedy="--key-file FILE, or on standard input")
-    return key

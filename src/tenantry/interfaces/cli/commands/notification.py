@@ -1,6 +1,5 @@
 """Channels that are told of events: of the chosen workspace, or with `--tenant` of a tenant."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +8,11 @@ import typer
 from tenantry.client.errors import BadRequest
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, Invocation, command
 from tenantry.interfaces.cli.output import Format, say
-from tenantry.interfaces.cli.terminal import is_terminal
+from tenantry.interfaces.cli.secret_input import read_secret
 
 GROUP = typer.Typer(help="Who is told what happens.", no_args_is_help=True)
 CHANNELS = typer.Typer(help="Webhooks, e-mail and chat services.", no_args_is_help=True)
 GROUP.add_typer(CHANNELS, name="channel")
-
-_LARGEST_ADDRESS = 4096
 
 ChannelArgument = Annotated[str, typer.Argument(metavar="CHANNEL", help="id")]
 
@@ -45,7 +42,8 @@ def create(
     The address is read from --address-file, else asked for on a terminal, else read from standard input; never from
     arguments, which every user of this machine could see.
     """
-    address = _read_address(address_file)
+    if not (address := read_secret("Address", address_file)):
+        raise BadRequest("address_missing", "no address was given", remedy="--address-file FILE, or on standard input")
     channel = cli.client.notification_channels.create(name=name, kind=kind, address=address, topics=topics, **cli.place)
     cli.show(channel)
     if channel.get("secret") and cli.output is Format.TABLE:
@@ -101,16 +99,3 @@ def deliveries(cli: Invocation) -> None:
         ("ERROR", "last_error"),
     )
     cli.show_list(cli.client.notification_channels.deliveries(**cli.place, **cli.page), columns)
-
-
-def _read_address(file: Path | None) -> str:
-    if file is not None:
-        with file.open(encoding="utf-8") as opened:
-            text = opened.read(_LARGEST_ADDRESS)
-    elif is_terminal(sys.stdin):
-        text = typer.prompt("Address", hide_input=True, err=True)
-    else:
-        text = sys.stdin.readline(_LARGEST_ADDRESS)
-    if not (address := text.strip()):
-        raise BadRequest("address_missing", "no address was given", remedy="--address-file FILE, or on standard input")
-    return address

@@ -124,19 +124,43 @@ def remove_group_member(cli: Invocation, group: GroupArgument, principal: Princi
 def list_members(cli: Invocation) -> None:
     """List the users of the tenant, by default the credential's own."""
     columns = (("ID", "id"), ("NAME", "name"), ("EMAIL", "email"), ("STATUS", "status"))
-    cli.show_list(cli.client.members.list(tenant=_tenant(cli), **cli.page), columns)
+    cli.show_list(cli.client.members.list(tenant=cli.home_tenant, **cli.page), columns)
 
 
 @command(MEMBERS, "disable", options=("tenant",), example="tenantry member disable usr_01h455vb4pex5vsknk084sn02q")
 def disable_member(cli: Invocation, member: MemberArgument) -> None:
     """Refuse a user with every credential of theirs, everywhere within a second."""
-    cli.show(cli.client.members.update(member, {"status": "disabled"}, tenant=_tenant(cli)))
+    cli.show(cli.client.members.update(member, {"status": "disabled"}, tenant=cli.home_tenant))
 
 
 @command(MEMBERS, "enable", options=("tenant",), example="tenantry member enable usr_01h455vb4pex5vsknk084sn02q")
 def enable_member(cli: Invocation, member: MemberArgument) -> None:
     """Let a disabled user in again."""
-    cli.show(cli.client.members.update(member, {"status": "active"}, tenant=_tenant(cli)))
+    cli.show(cli.client.members.update(member, {"status": "active"}, tenant=cli.home_tenant))
+
+
+@command(
+    MEMBERS, "logins", options=("tenant", *IN_PAGES), example="tenantry member logins usr_01h455vb4pex5vsknk084sn02q"
+)
+def list_member_logins(cli: Invocation, member: MemberArgument) -> None:
+    """List the logins of a user that still hold."""
+    columns = (("ID", "id"), ("KIND", "kind"), ("SINCE", "created_at"), ("LAST SEEN", "last_seen_at"))
+    cli.show_list(cli.client.logins.list(tenant=cli.home_tenant, member=member, **cli.page), columns)
+
+
+@command(MEMBERS, "log-out", options=("tenant",), example="tenantry member log-out usr_01h455vb4pex5vsknk084sn02q")
+def log_member_out(
+    cli: Invocation,
+    member: MemberArgument,
+    *,
+    login: Annotated[str | None, typer.Option("--login", metavar="LGN", help="this one alone")] = None,
+) -> None:
+    """End all logins of a user, or one of them, everywhere within a second."""
+    if login is not None:
+        ended = cli.client.logins.end(login, tenant=cli.home_tenant, member=member)
+        cli.show(ended, done=f"ended {login}")
+        return
+    cli.show(cli.client.logins.end_all(tenant=cli.home_tenant, member=member))
 
 
 def permissions(
@@ -163,7 +187,3 @@ def explain(
     named = dict(label.partition("=")[::2] for label in labels) if labels else None
     more = given(environment=environment, labels=named, principal=principal)
     cli.show(cli.client.explain(permission=permission, workspace=cli.workspace, **more))
-
-
-def _tenant(cli: Invocation) -> str:
-    return str(cli.tenant or cli.client.me()["tenant"]["id"])
