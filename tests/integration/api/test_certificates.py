@@ -14,6 +14,7 @@ import pytest
 from tests.authority import Authority, Issued
 from tests.conftest import Installation, Tenant, running_installation
 from tests.integration.api.conftest import problem
+from tests.integration.sandboxes.ground import until
 
 from tenantry.client import Client, ClientCertificate, ConnectionFailed, CredentialsError
 
@@ -136,6 +137,15 @@ def test_a_registered_certificate_is_its_service_account(secure: Secure, robot: 
         assert client.get(f"/workspaces/{robot.workspace}/jobs").status_code == 200
         problem(client.get(f"/workspaces/{robot.workspace}/keys"), 403, "permission_missing")
         problem(client.get("/me"), 401, "workspace_required")
+
+
+def test_the_last_use_of_a_certificate_is_noted(secure: Secure) -> None:
+    robot = _robot(secure)
+    assert robot.certificate["last_used_at"] is None
+    with secure.client(robot.issued) as client:
+        assert client.get("/me", headers={"X-Workspace-Id": robot.workspace}).status_code == 200
+    used = until(lambda: robot.tenant.owner.get(robot.place).json()["items"][0]["last_used_at"])
+    assert robot.certificate["created_at"] <= used <= datetime.now(UTC).isoformat()
 
 
 def test_the_sdk_shows_a_certificate(secure: Secure, robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:

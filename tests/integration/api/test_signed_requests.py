@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.conftest import MakeTenant, Tenant
 from tests.contract.conftest import RedisServer, running_redis
 from tests.integration.api.conftest import Beside, OpenBeside, problem
+from tests.integration.sandboxes.ground import until
 
 from tenantry.client import Client
 from tenantry.client import SigningKey as Signer
@@ -149,6 +150,16 @@ def test_a_key_says_by_what_it_is_named(signing: Signing) -> None:
     assert shown["keyid"] == f"tenantry_us_{scope}_{name}"
     listed = signing.tenant.owner.get(signing.place).json()["items"]
     assert [item["keyid"] for item in listed] == [shown["keyid"]]
+
+
+def test_the_last_use_of_a_signing_key_is_noted(signing: Signing) -> None:
+    assert Call(signing).send().status_code == 200
+
+    def used() -> Any:
+        items = signing.tenant.owner.get(signing.place).json()["items"]
+        return next(item["last_used_at"] for item in items if item["id"] == signing.registered["id"])
+
+    assert signing.registered["created_at"] <= until(used)
 
 
 def test_a_request_passes_once(signing: Signing) -> None:

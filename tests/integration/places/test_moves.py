@@ -321,4 +321,5 @@ async def test_a_move_that_cannot_succeed_is_given_up_and_leaves_nothing(
     assert await eyes.rows(cell_database("eu"), ground.tenant_id) == {}
     assert database_of("eu", ground.tenant_id) not in await eyes.databases()
     assert schema_of(ground.tenant_id) not in await eyes.schemas(cell_database("eu"))
-    assert store.erased == [f"eu/{ground.tenant_id.hex}"]
+    # A day ahead, other tests' moves are past their grace too, and are closed on the way.
+    assert [place for place in store.erased if ground.tenant_id.hex in place] == [f"eu/{ground.tenant_id.hex}"]
