@@ -27,8 +27,9 @@ async def measure(installation: Installation, *, quick: bool) -> list[Result]:
             wrong, nobody = Series(f"{what}, wrong"), Series(f"{what}, of nobody")
             for number in range(30 if quick else 600):
                 for known in (True, False) if number % 2 else (False, True):
+                    request = ask(known)
                     begun = time.perf_counter()
-                    answer = await client.send(ask(known))
+                    answer = await client.send(request)
                     took = (time.perf_counter() - begun) * 1000
                     if answer.status_code not in (httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND):
                         answer.raise_for_status()
