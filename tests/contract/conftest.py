@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -134,6 +134,13 @@ class CachesUnderTest:
 
 @pytest.fixture(params=["embedded", "redis"])
 async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[CachesUnderTest]:
+    async with opened_caches(request) as caches:
+        yield caches
+
+
+@asynccontextmanager
+async def opened_caches(request: pytest.FixtureRequest) -> AsyncIterator[CachesUnderTest]:
+    """The adapter that the parameter names."""
     if request.param == "embedded":
         turned = TurnedClock()
 
@@ -151,7 +158,7 @@ async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[CachesUnde
 
     caches = open_caches(server.url, real)
     await caches.ready()
-    yield CachesUnderTest("redis", caches, real, wait)
+    yield CachesUnderTest(request.param, caches, real, wait)
     await caches.close()
 
 

@@ -3,22 +3,33 @@
 import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contract.conftest import CachesUnderTest, opened_caches
 
 from tenantry.foundation.caches.embedded_limiter import EmbeddedRateLimiter
 from tenantry.foundation.caches.factory import open_caches
-from tenantry.foundation.caches.ports import RateLimit
+from tenantry.foundation.caches.ports import RateLimit, Standing
+from tenantry.foundation.caches.redis_adapters import RedisRateLimiter
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.errors import Invalid, Unavailable
 
 
 def limit(tenant: UUID, name: str = "requests", **fields: Any) -> RateLimit:
     return RateLimit(**{"tenant": tenant, "name": name, "max_requests": 100, "window_ms": 60_000, **fields})
+
+
+@pytest.fixture(params=["embedded", "redis", "redis without leases"])
+async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[CachesUnderTest]:
+    async with opened_caches(request) as opened:
+        if request.param == "redis without leases":
+            opened.limiter = RedisRateLimiter(opened.caches.link)  # type: ignore[attr-defined]
+        yield opened
 
 
 async def test_the_101st_immediate_call_of_100_a_minute_is_refused_with_the_wait_that_helps(under_test: Any) -> None:
@@ -119,6 +130,54 @@ async def test_a_call_is_held_against_one_tenant_and_each_limit_once(under_test:
     for limits in ([], [limit(tenant), limit(uuid4())], [limit(tenant), limit(tenant)], [limit(tenant)] * 17):
         with pytest.raises(Invalid):
             await under_test.limiter.admit(limits)
+
+
+async def test_looking_tells_what_is_left_and_when_it_is_whole_again(under_test: Any) -> None:
+    tenant = uuid4()
+    seldom = limit(tenant, "seldom", max_requests=3, window_ms=3_000_000)
+    often, burst = limit(tenant, "often", cost=7), limit(tenant, "burst", burst=10, window_ms=6_000_000)
+    untouched = [Standing(3, 0), Standing(100, 0), Standing(10, 0)]
+    assert list(await under_test.limiter.look([seldom, often, burst])) == untouched
+    assert await under_test.limiter.admit([seldom, often])
+    first, second, third = await under_test.limiter.look([seldom, often, burst])
+    assert (first.remaining, second.remaining, third) == (2, 93, Standing(10, 0))
+    assert 999_000 < first.reset_ms <= 1_000_000
+    assert 3_200 < second.reset_ms <= 4_200
+    assert (await under_test.limiter.look([burst, seldom]))[1].remaining == 2
+
+
+async def test_looking_charges_nothing_and_a_refusal_leaves_what_it_found(under_test: Any) -> None:
+    few = limit(uuid4(), max_requests=2, window_ms=2_000_000)
+    assert await under_test.limiter.admit([few])
+    for _ in range(5):
+        assert [one.remaining for one in await under_test.limiter.look([few])] == [1]
+    assert await under_test.limiter.admit([few])
+    for _ in range(2):
+        assert not await under_test.limiter.admit([few])
+        (used_up,) = await under_test.limiter.look([few])
+        assert used_up.remaining == 0
+        assert 1_999_000 < used_up.reset_ms <= 2_000_000
+
+
+async def test_after_the_told_time_a_limit_is_untouched_again(under_test: Any) -> None:
+    quick = limit(uuid4(), max_requests=2, window_ms=20)
+    assert await under_test.limiter.admit([quick])
+    (standing,) = await under_test.limiter.look([quick])
+    await under_test.advance(standing.reset_ms + 1)
+    assert list(await under_test.limiter.look([quick])) == [Standing(2, 0)]
+
+
+async def test_what_cannot_be_admitted_cannot_be_looked_at(under_test: Any) -> None:
+    tenant = uuid4()
+    unsound: tuple[list[RateLimit], ...] = (
+        [],
+        [limit(tenant), limit(uuid4())],
+        [limit(tenant), limit(tenant)],
+        [limit(tenant)] * 17,
+    )
+    for limits in (*unsound, [limit(tenant, cost=101)], [limit(tenant, "a:b")], [limit(tenant, max_requests=True)]):
+        with pytest.raises(Invalid):
+            await under_test.limiter.look(limits)
 
 
 async def test_sixty_four_tasks_racing_for_the_last_units_overshoot_by_none(under_test: Any) -> None:
@@ -240,10 +299,36 @@ async def test_a_store_that_is_down_or_stalled_refuses_and_recovers_by_itself(ow
     with pytest.raises(Unavailable):
         await caches.limiter.admit([limit(tenant)])
     with pytest.raises(Unavailable):
+        await caches.limiter.look([limit(tenant)])
+    with pytest.raises(Unavailable):
         await caches.ready()
     own_redis_server.start()
     await caches.ready()
     assert (await caches.limiter.admit([limit(tenant)])).remaining == 99
+    await caches.close()
+
+
+async def test_leases_save_round_trips_and_end_with_the_tenant_or_the_store(own_redis_server: Any) -> None:
+    caches = open_caches(own_redis_server.url, SystemClock())
+    link, tenant, hour = caches.link, uuid4(), 3_600_000  # type: ignore[attr-defined]
+    busy, used = limit(tenant, window_ms=hour), limit(tenant, "used", max_requests=1, window_ms=hour)
+
+    async def use() -> int:
+        for number in range(7):
+            assert (await caches.limiter.admit([busy])).remaining == 99 - number
+        assert await caches.limiter.admit([used])
+        for _ in range(5):
+            assert not await caches.limiter.admit([used])
+        told = await link.command("INFO", "commandstats")
+        return int(told["cmdstat_evalsha"]["calls"] + told["cmdstat_eval"]["calls"])
+
+    assert await use() <= 2 + 2 + 4
+    await caches.forget(tenant)
+    await use()
+    own_redis_server.stop()
+    own_redis_server.start()
+    await caches.ready()  # connects anew
+    await use()
     await caches.close()
 
 

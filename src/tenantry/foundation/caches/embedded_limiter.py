@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from tenantry.foundation.caches.ports import RateLimit, Verdict
+from tenantry.foundation.caches.ports import RateLimit, Standing, Verdict
 from tenantry.foundation.caches.rules import charges_of
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.errors import Unavailable
@@ -52,6 +52,16 @@ class EmbeddedRateLimiter:
         self._store(limits, arrivals)
         remaining, index = nearest or (0, 0)
         return Verdict(allowed=True, retry_after_ms=0, remaining=remaining, limiting=index)
+
+    async def look(self, limits: Sequence[RateLimit]) -> list[Standing]:
+        charges = charges_of(limits)
+        now = int(self._clock.monotonic() * 1_000_000)
+        standings = []
+        for limit, charge in zip(limits, charges, strict=True):
+            ahead = max(0, self._arrivals.get((limit.tenant, limit.name), now) - now)
+            left = max(0, (charge.tolerance_us - ahead) // charge.emission_us)
+            standings.append(Standing(remaining=left, reset_ms=-(-ahead // 1000)))
+        return standings
 
     def forget(self, tenant: UUID) -> int:
         keys = [key for key in self._arrivals if key[0] == tenant]

@@ -6,12 +6,13 @@ from uuid import UUID
 from tenantry.foundation.caches.embedded_etags import EmbeddedEtagStore
 from tenantry.foundation.caches.embedded_limiter import EmbeddedRateLimiter
 from tenantry.foundation.caches.embedded_replays import EmbeddedReplayGuard
+from tenantry.foundation.caches.leased_limiter import LeasedRateLimiter
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.caches.rules import tenant_prefix
 from tenantry.foundation.clock import Clock
 
 if TYPE_CHECKING:
-    from tenantry.foundation.caches.redis_adapters import RedisEtagStore, RedisRateLimiter, RedisReplayGuard
+    from tenantry.foundation.caches.redis_adapters import RedisEtagStore, RedisReplayGuard
     from tenantry.foundation.caches.redis_link import RedisLink
 
 
@@ -31,8 +32,10 @@ def open_caches(url: str | None, clock: Clock, *, etag_ttl_ms: int = 60_000, rep
     from tenantry.foundation.caches.redis_link import RedisLink
 
     link = RedisLink(url)
+    limiter = LeasedRateLimiter(RedisRateLimiter(link), clock)
+    link.on_connect(limiter.clear)
     return _RedisCaches(
-        RedisRateLimiter(link),
+        limiter,
         RedisEtagStore(link, ttl_ms=etag_ttl_ms),
         RedisReplayGuard(link, window_ms=replay_window_ms),
         link,
@@ -60,7 +63,7 @@ class _EmbeddedCaches:
 
 @dataclass(frozen=True, slots=True)
 class _RedisCaches:
-    limiter: "RedisRateLimiter"
+    limiter: LeasedRateLimiter
     etags: "RedisEtagStore"
     replays: "RedisReplayGuard"
     link: "RedisLink"
@@ -73,7 +76,9 @@ class _RedisCaches:
         self.link.on_connect(callback)
 
     async def forget(self, tenant: UUID) -> int:
-        return await self.link.remove_below(tenant_prefix(tenant))
+        removed = await self.link.remove_below(tenant_prefix(tenant))
+        self.limiter.forget(tenant)
+        return removed
 
     async def close(self) -> None:
         await self.link.close()

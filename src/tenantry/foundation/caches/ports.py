@@ -41,6 +41,14 @@ class Verdict:
         return self.allowed
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`remaining` units of cost 1 would be admitted now; after `reset_ms` without a call the limit is untouched."""
+
+    remaining: int
+    reset_ms: int
+
+
 class RateLimiter(Protocol):
     async def admit(self, limits: Sequence[RateLimit]) -> Verdict:
         """Charge all limits or none, in one round trip (GCRA, integer microseconds).
@@ -48,6 +56,10 @@ class RateLimiter(Protocol):
         All limits of a call belong to one tenant and differ in name. Raises Invalid for numbers out of range and for a
         cost no wait would admit, Unavailable when the store cannot tell. A retry after Unavailable may charge twice.
         """
+        ...
+
+    async def look(self, limits: Sequence[RateLimit]) -> Sequence[Standing]:
+        """Tell how each limit stands, in their order, and charge nothing; one round trip. Raises as `admit` does."""
         ...
 
 

@@ -11,6 +11,7 @@ from tenantry.foundation.caches.ports import (
     RateLimit,
     ReplayOutcome,
     ReplayVerdict,
+    Standing,
     Verdict,
 )
 from tenantry.foundation.caches.redis_link import RedisLink, Script
@@ -29,6 +30,7 @@ from tenantry.foundation.caches.rules import (
 )
 
 _ADMIT: Final = Script("admit")
+_LOOK: Final = Script("look")
 _COMPARE_AND_SET: Final = Script("compare_and_set")
 _REMEMBER: Final = Script("remember")
 _HORIZON: Final = Script("horizon")
@@ -47,6 +49,14 @@ class RedisRateLimiter:
         keys = [rate_key(limit.tenant, limit.name) for limit in limits]
         allowed, wait_us, remaining, limiting = await self._link.run(_ADMIT, keys, *arguments)
         return Verdict(allowed=allowed == 1, retry_after_ms=-(-wait_us // 1000), remaining=remaining, limiting=limiting)
+
+    async def look(self, limits: Sequence[RateLimit]) -> list[Standing]:
+        arguments: list[int] = []
+        for charge in charges_of(limits):
+            arguments += (charge.emission_us, charge.tolerance_us)
+        keys = [rate_key(limit.tenant, limit.name) for limit in limits]
+        told = await self._link.run(_LOOK, keys, *arguments)
+        return [Standing(remaining=left, reset_ms=-(-ahead_us // 1000)) for left, ahead_us in told]
 
 
 class RedisEtagStore:

@@ -3,9 +3,8 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from tenantry.foundation.caches.ports import RateLimit
@@ -26,8 +25,7 @@ _RESOURCE: Final = re.compile(r"[A-Za-z0-9._/=-]{1,256}")
 _NONCE: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """GCRA in microseconds: one unit every `emission_us`, as far ahead of the present as `tolerance_us`."""
 
     emission_us: int
@@ -88,13 +86,14 @@ def charges_of(limits: Sequence[RateLimit]) -> list[Charge]:
         if _matching(_NAME, limit.name, field="name") in names:
             raise Invalid("rate_limits_repeated", f"limit {limit.name} is named twice in one call", field="name")
         names.add(limit.name)
-        charges.append(_charge(limit.max_requests, limit.window_ms, limit.burst, limit.cost))
+        charges.append(charge_of(limit.max_requests, limit.window_ms, limit.burst, limit.cost))
     return charges
 
 
 # Typed: True and 1.0 equal 1, and must not find its charge.
-@lru_cache(maxsize=1024, typed=True)
-def _charge(max_requests: int, window_ms: int, burst: int | None, cost: int) -> Charge:
+@lru_cache(maxsize=4096, typed=True)
+def charge_of(max_requests: int, window_ms: int, burst: int | None, cost: int) -> Charge:
+    """Check the numbers of one limit."""
     window_us = whole_number(window_ms, field="window_ms", low=1, high=_MAX_WINDOW_MS) * 1000
     most = whole_number(max_requests, field="max_requests", low=1, high=window_us)
     emission = -(-window_us // most)
