@@ -74,6 +74,7 @@ def _is_in(dump: bytes, secret: str) -> bool:
 def test_no_credential_is_in_any_log_or_database(
     installation: Installation, make_tenant: MakeTenant, wire: Wire
 ) -> None:
+    before = _logs(installation)
     tenant = make_tenant()
     canary = _canary()
     workspace = tenant.workspace("canaries")
@@ -102,4 +103,5 @@ def test_no_credential_is_in_any_log_or_database(
     assert tenant.slug.encode() in dump, "the control: what may be read is there"
     faults += [f"the database: {secret[:12]}…" for secret in (canary, *held) if _is_in(dump, secret)]
     assert not faults, "\n".join(faults)
-    assert not [file for file, text in logs.items() if "Traceback" in text]
+    # Other tests break the database on purpose; what they left in the log is theirs.
+    assert not [file for file, text in logs.items() if "Traceback" in text[len(before.get(file, "")) :]]

@@ -179,7 +179,7 @@ def test_an_administrator_lets_people_in_and_out(make_ground: MakeGround, home: 
     token = ground.tokens(person).access
     member = ground.me(token).json()["principal"]["id"]
     assert len(run("member", "logins", member)["items"]) == 1
-    assert run("member", "log-out", member) == {"ended": 1}
+    assert run("member", "logout", member) == {"ended": 1}
     assert ground.me(token).status_code == 401
 
     offered = run("invitation", "create", "guest@elsewhere.example", "--role", "auditor")

@@ -148,7 +148,7 @@ def list_member_logins(cli: Invocation, member: MemberArgument) -> None:
     cli.show_list(cli.client.logins.list(tenant=cli.home_tenant, member=member, **cli.page), columns)
 
 
-@command(MEMBERS, "log-out", options=("tenant",), example="tenantry member log-out usr_01h455vb4pex5vsknk084sn02q")
+@command(MEMBERS, "logout", options=("tenant",), example="tenantry member logout usr_01h455vb4pex5vsknk084sn02q")
 def log_member_out(
     cli: Invocation,
     member: MemberArgument,
