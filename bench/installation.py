@@ -10,10 +10,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from tenantry.entrypoints.addresses import Addresses, addresses_of, cell_database, embedded_dsn
 from tenantry.foundation.database.embedded import EmbeddedPostgres
@@ -65,13 +67,15 @@ def running_installation() -> Iterator[Installation]:
     """Start one below a temporary directory; stop it and delete everything in the end."""
     with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as scratch:
         home = Path(scratch) / "home"
+        plans = Path(scratch) / "plans.yaml"
+        plans.write_text(_unhurried_plans())
         with (Path(scratch) / "server.log").open("w+") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tenantry.entrypoints.server", str(home), "0"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=clean_environment(),
+                env=clean_environment() | {"TENANTRY_PLANS_FILE": str(plans)},
             )
             try:
                 url = _ready(home, process, Path(log.name))
@@ -81,6 +85,16 @@ def running_installation() -> Iterator[Installation]:
                 process.wait(timeout=30)
                 if (home / "postgres").exists():
                     EmbeddedPostgres(home).purge()
+
+
+def _unhurried_plans() -> str:
+    """Write the shipped plans with rates that no load of this machine reaches: they are counted, and refuse nothing."""
+    shipped = resources.files("tenantry.capabilities.tenants").joinpath("plans.yaml").read_text(encoding="utf-8")
+    catalogue = yaml.safe_load(shipped)
+    for plan in catalogue["plans"].values():
+        for rate in plan["rate_limits"].values():
+            rate["maxRequests"] = rate["windowMs"] * 1000
+    return json.dumps(catalogue)
 
 
 def clean_environment() -> dict[str, str]:

@@ -44,6 +44,7 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "workspaces.WorkspaceBody": lambda _: {"name": _slug(), "owner": {"type": "team", "id": "core"}},
     "workspaces.WorkspaceChanges": lambda _: {"name": f"changed {_slug()}"},
     "operations.MoveBody": lambda _: {"region": "eu"},
+    "limits.LimitsBody": lambda _: {"rates": {"principal.agent_spawns": {"max_requests": 9, "window_ms": 60000}}},
     "overlays.OverlayBody": lambda _: {"overlay": {}},
     "overlays.LabelsBody": lambda _: {"labels": {"env": "dev"}},
     "environments.EnvironmentBody": lambda _: {"slug": _slug(), "kind": "dev"},

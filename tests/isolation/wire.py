@@ -7,7 +7,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 # What tells one answer from another only by when and for whom it was made.
-_INCIDENTAL: Final = frozenset({"date", "content-length", "x-trace-id"})
+# What is left of the caller's own rate goes down with each answer.
+_INCIDENTAL: Final = frozenset({"date", "content-length", "x-trace-id", "ratelimit"})
+_PASSING: Final = frozenset({"remaining", "reset_ms"})
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -38,6 +40,8 @@ class Answer:
     def essence(self) -> tuple[object, ...]:
         """All that a caller can learn from it."""
         told = {name: value for name, value in self.value.items() if name != "trace_id"}
+        if "rates" in told and isinstance(told["rates"], list):  # what is left of each is gone a moment later
+            told["rates"] = [{k: v for k, v in rate.items() if k not in _PASSING} for rate in told["rates"]]
         kept = tuple(sorted(header for header in self.headers if header[0] not in _INCIDENTAL))
         return self.status, kept, json.dumps(told, sort_keys=True) if told else self.body
 

@@ -16,6 +16,7 @@ from tenantry.client.resources.audit import Audit
 from tenantry.client.resources.grants import Approvals, Grants
 from tenantry.client.resources.images import Images
 from tenantry.client.resources.jobs import Jobs
+from tenantry.client.resources.limits import Limits
 from tenantry.client.resources.logins import IdentityProviders, Invitations, MemberLogins
 from tenantry.client.resources.notifications import NotificationChannels
 from tenantry.client.resources.people import Groups, Members, Roles
@@ -52,6 +53,7 @@ class Surface(Resource[T]):
         self.identity_providers = IdentityProviders(transport)
         self.invitations = Invitations(transport)
         self.logins = MemberLogins(transport)
+        self.limits = Limits(transport)
         self.jobs = Jobs(transport)
         self.images = Images(transport)
         self.audit = Audit(transport)

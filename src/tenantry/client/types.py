@@ -194,6 +194,41 @@ class Image(TypedDict, total=False):
     size_bytes: int
 
 
+class RateValue(TypedDict, total=False):
+    """`max_requests` in each `window_ms`, at most `burst` at once."""
+
+    max_requests: int
+    window_ms: int
+    burst: int
+
+
+class Limits(TypedDict, total=False):
+    """What a tenant or workspace sets for itself."""
+
+    rates: dict[str, RateValue]
+    version: int
+    updated_at: str | None
+    updated_by: str | None
+
+
+class RateStanding(RateValue, total=False):
+    """A rate that holds, by the lowest of its layers, and what is left of it."""
+
+    name: str
+    holder: str
+    action: str
+    workspace: str | None
+    layer: str
+    burst_layer: str
+    layers: dict[str, RateValue]
+    remaining: int
+    reset_ms: int
+
+
+class RateStandings(TypedDict):
+    rates: list[RateStanding]
+
+
 class NotificationChannel(TypedDict, total=False):
     """`secret` only in the answer that makes one; `hint` shows where it leads, never the address."""
 

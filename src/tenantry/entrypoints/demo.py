@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from tenantry.client.credentials import Credentials, is_loopback, load, save
 from tenantry.client.errors import ClientError, CredentialsError
 from tenantry.client.surface import Client
-from tenantry.entrypoints import demo_access, demo_attacks, demo_scenes, demo_tenancy
+from tenantry.entrypoints import demo_access, demo_attacks, demo_limits, demo_scenes, demo_tenancy
 from tenantry.entrypoints.demo_cast import KEYS, NAMES, Cast
 from tenantry.entrypoints.demo_stage import Stage
 from tenantry.entrypoints.servers import RunningServer, find_server, start_detached, stop
@@ -58,7 +58,7 @@ def _scenes(stage: Stage, settings: Settings, *, server: RunningServer, platform
     _played(stage, cast, demo_scenes.work, demo_attacks.look_around)
     with demo_attacks.losing_a_worker(stage, cast):
         _played(stage, cast, demo_scenes.refusals, demo_attacks.exhaust, demo_attacks.suspend, demo_scenes.trails)
-    _played(stage, cast, demo_access.rights, demo_access.grants, demo_access.visit)
+    _played(stage, cast, demo_access.rights, demo_access.grants, demo_access.visit, demo_limits.rates)
     _played(stage, cast, demo_tenancy.overlays, demo_tenancy.strategies, demo_tenancy.another_region)
 
 

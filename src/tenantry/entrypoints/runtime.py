@@ -47,6 +47,7 @@ from tenantry.entrypoints.granted import GrantFollower
 from tenantry.entrypoints.logins import Logins, make_logins
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
+from tenantry.entrypoints.rates import make_rates
 from tenantry.entrypoints.stores import open_stores
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.caches.vouchers import Vouchers
@@ -292,6 +293,7 @@ def make_runtime(parts: Parts) -> Runtime:
         wrapper=parts.wrapper,
         public_key=Signer(parts.secrets.signing_key).public_key,
         admission=admission,
+        rates=make_rates(parts.settings.limits, cells=parts.cells, caches=parts.caches, plans=plans, clock=clock),
         registry=registry,
         declared=make_declared(
             settings,

@@ -165,6 +165,25 @@ class AccessSettings(_Frozen):
     """Whether only users decide on approvals, and no service account."""
 
 
+class RateSettings(_Frozen):
+    """`max_requests` in each `window_ms`, with as much at once unless `burst` says less."""
+
+    max_requests: int = Field(ge=1)
+    window_ms: int = Field(ge=1)
+    burst: int | None = Field(default=None, ge=1)
+
+
+class LimitSettings(_Frozen):
+    """Rates of requests, beside what plans say; a tenant and a workspace can only set less."""
+
+    rates: dict[str, RateSettings] = {}
+    """For every tenant, by name: `{"principal.api_requests": {"max_requests": 600, "window_ms": 60000}}`."""
+    open_to_reads: bool = True
+    """Whether reads pass uncounted while the key-value store is away; else they are 503."""
+    open_to_changes: bool = False
+    """The same of everything else."""
+
+
 class JobSettings(_Frozen):
     """Jobs and the workers that run them."""
 
@@ -288,6 +307,7 @@ class Settings(BaseSettings):
     """Embedded only: of `us` and `eu` those that are served; empty: both."""
     caches: CacheSettings = CacheSettings()
     access: AccessSettings = AccessSettings()
+    limits: LimitSettings = LimitSettings()
     jobs: JobSettings = JobSettings()
     audit: AuditSettings = AuditSettings()
     identity: IdentitySettings = IdentitySettings()

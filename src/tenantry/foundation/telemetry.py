@@ -44,6 +44,17 @@ AUDIT_WAITING: Final = Gauge(
     ("region",),
     registry=REGISTRY,
 )
+RATES_UNCOUNTED: Final = Counter(
+    "tenantry_rates_uncounted_total",
+    "Requests that passed uncounted because the key-value store was away.",
+    registry=REGISTRY,
+)
+RATE_REFUSALS: Final = Counter(
+    "tenantry_rate_refusals_total",
+    "Requests over a rate, by whose it was and of which action.",
+    ("holder", "action"),
+    registry=REGISTRY,
+)
 JOBS_RUNNING: Final = Gauge("tenantry_jobs_running", "Jobs running in this worker.", registry=REGISTRY)
 
 

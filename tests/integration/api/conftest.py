@@ -14,7 +14,7 @@ from tests.conftest import Installation, MakeTenant, Tenant, on_every_strategy
 from tenantry.entrypoints.runtime import make_runtime, open_parts
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.session import TenantSession
-from tenantry.foundation.settings import DatabaseSettings, RegionSettings, Settings
+from tenantry.foundation.settings import DatabaseSettings, LimitSettings, RegionSettings, Settings
 from tenantry.interfaces.api.app import create_app
 from tenantry.interfaces.api.runtime import Runtime
 
@@ -127,11 +127,15 @@ def open_beside(installation: Installation) -> OpenBeside:
 
     @asynccontextmanager
     async def opened(
-        *, base_domain: str | None = None, regions: tuple[str, ...] | None = None, redis_url: str | None = None
+        *,
+        base_domain: str | None = None,
+        regions: tuple[str, ...] | None = None,
+        redis_url: str | None = None,
+        limits: LimitSettings | None = None,
     ) -> AsyncIterator[Beside]:
         settings = installation.settings
         server = settings.server.model_copy(update={"base_domain": base_domain})
-        settings = settings.model_copy(update={"server": server})
+        settings = settings.model_copy(update={"server": server, "limits": limits or settings.limits})
         if redis_url is not None:
             settings = settings.model_copy(update=_configured(installation, redis_url))
         async with serving_beside(settings, regions=regions) as served:

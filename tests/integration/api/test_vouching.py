@@ -290,7 +290,9 @@ async def test_keys_are_the_tenants_own_and_no_other_tenants_entry_counts(
         await caches.close()
     known = {parse_id(Prefix.TENANT, each.id) for each in (tenant, stranger)}
     ours = [key for key in keys if any(owner.hex in key for owner in known)]
-    form = re.compile(r"tenantry:\{([0-9a-f]{32})\}:etag:versions/(all|(tenants|workspaces)/[0-9a-f]{32})")
+    form = re.compile(
+        r"tenantry:\{([0-9a-f]{32})\}:(etag:versions/(all|(tenants|workspaces)/[0-9a-f]{32})|rate:[A-Za-z0-9._]+)"
+    )
     for key in ours:
         found = form.fullmatch(key)
         assert found, key

@@ -117,6 +117,9 @@ def inhabit(installation: Installation, **fields: str) -> Inhabited:
     _post(tenant, f"{base}/environments", {"slug": "dev-1", "kind": "dev", "description": word})
     account = _post(tenant, f"{base}/service-accounts", {"name": word})["id"]
     _post(tenant, f"{base}/bindings", {"principal": account, "role": "viewer"})
+    narrowed = {"rates": {"principal.api_requests": {"max_requests": 9000, "window_ms": 60_000}}}
+    for holder in (f"/tenants/{tenant.id}", base):
+        assert tenant.owner.put(f"{holder}/limits", json=narrowed).status_code == 200
     # Nothing is published here, so it is told to nobody; the host does not exist.
     channel = {"name": word, "kind": "webhook", "address": f"https://hooks.invalid/{word}", "topics": ["*"]}
     _post(tenant, f"{base}/notification-channels", channel)

@@ -5,7 +5,8 @@ from typing import Annotated
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
-from tenantry.capabilities.tenants.types import PATH_PATTERN, SLUG_PATTERN, DisplayName, Email
+from tenantry.capabilities.tenants.types import PATH_PATTERN, SLUG_PATTERN, Email
+from tenantry.capabilities.tenants.types.values import DisplayName
 
 SLUG: TypeAdapter[str] = TypeAdapter(Annotated[str, Field(pattern=SLUG_PATTERN)])
 PATH: TypeAdapter[str] = TypeAdapter(Annotated[str, Field(pattern=PATH_PATTERN)])

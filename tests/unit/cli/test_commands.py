@@ -128,6 +128,19 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
         "/tenants/acme/notification-channels/nch_1/test",
         {},
     ),
+    (("limits", "get", "--tenant", "acme"), "GET", "/tenants/acme/limits", None),
+    (
+        ("limits", "set", "--rate", "api_requests=100/1m", "--rate", "principal.api_requests=10/500ms,burst=5"),
+        "PUT",
+        f"{WS}/limits",
+        {
+            "rates": {
+                "api_requests": {"max_requests": 100, "window_ms": 60000},
+                "principal.api_requests": {"max_requests": 10, "window_ms": 500, "burst": 5},
+            }
+        },
+    ),
+    (("limits", "set", "--tenant", "acme"), "PUT", "/tenants/acme/limits", {"rates": {}}),
     (("identity-provider", "get", "idp_1", "--tenant", "acme"), "GET", "/tenants/acme/identity-providers/idp_1", None),
     (
         ("identity-provider", "update", "idp_1", "--tenant", "acme", "--no-invitations", "--status", "disabled"),
@@ -148,9 +161,9 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
         {"email": "a@b.example", "role": "auditor"},
     ),
     (("invitation", "revoke", "inv_1"), "DELETE", f"{WS}/invitations/inv_1", None),
-    (("member", "log-out", "usr_1", "--tenant", "acme"), "DELETE", "/tenants/acme/members/usr_1/logins", None),
+    (("member", "logout", "usr_1", "--tenant", "acme"), "DELETE", "/tenants/acme/members/usr_1/logins", None),
     (
-        ("member", "log-out", "usr_1", "--login", "lgn_1", "--tenant", "acme"),
+        ("member", "logout", "usr_1", "--login", "lgn_1", "--tenant", "acme"),
         "DELETE",
         "/tenants/acme/members/usr_1/logins/lgn_1",
         None,
@@ -224,6 +237,20 @@ def test_a_new_keys_secret_is_shown_and_its_loss_told(api: "Api", tenantry: "Run
     }
     api.on("POST", f"{WS}/keys", {"id": "key_1"}, 201)
     assert "revoke key_1" in tenantry("key", "create", "build", "--role", "ci").stderr
+
+
+@pytest.mark.parametrize("text", ["api_requests", "api_requests=1", "api_requests=1/1", "x=-1/1s", "x=1/1s,burst=", ""])
+def test_a_rate_that_cannot_be_read_is_not_sent(api: "Api", tenantry: "Run", text: str) -> None:
+    refused = tenantry("limits", "set", "--tenant", "acme", "--rate", text)
+    assert refused.exit_code == 2
+    assert "rate_unreadable" in refused.stderr
+    assert api.asked == []
+
+
+def test_how_rates_stand_is_a_table(api: "Api", tenantry: "Run") -> None:
+    rate = {"name": "api_requests", "max_requests": 9, "window_ms": 1000, "burst": 3, "layer": "plan", "remaining": 2}
+    api.on("GET", "/tenants/acme/rate-limits", {"rates": [rate]})
+    assert tenantry("limits", "status", "--tenant", "acme").stdout == "api_requests\t9\t1000\t3\tplan\t2\n"
 
 
 def test_a_provider_is_made_with_a_secret_that_is_no_argument(api: "Api", tenantry: "Run", tmp_path: "Path") -> None:

@@ -35,6 +35,7 @@ from tenantry.interfaces.api.context import Place, not_found, place_of, visitor_
 from tenantry.interfaces.api.credentials import admit, presented
 from tenantry.interfaces.api.judgement import Judgement
 from tenantry.interfaces.api.proxies import client_address
+from tenantry.interfaces.api.rates import count, headers_of
 from tenantry.interfaces.api.routing import Mark, Reach, RouteSpec
 from tenantry.interfaces.api.runtime import Runtime
 from tenantry.interfaces.api.unit import Unchanged, Unit
@@ -79,10 +80,12 @@ def guard(spec: RouteSpec, handler: Handler, runtime: Runtime) -> Handler:
                 layer="api",
                 trace_id=trace_id,
             )
+        if (verdict := getattr(request.state, "rate", None)) is not None:
+            response.raw_headers += headers_of(verdict)
         status = response.status_code
-        if (count := counts.get(status)) is None:
-            count = counts[status] = REQUESTS.labels(spec.path, spec.method, status)
-        count.inc()
+        if (counter := counts.get(status)) is None:
+            counter = counts[status] = REQUESTS.labels(spec.path, spec.method, status)
+        counter.inc()
         observe(time.perf_counter() - started)
         return response
 
@@ -100,11 +103,15 @@ async def _serve(
     try:
         caller = await visitor_of(request, spec=spec, caller=caller, runtime=runtime)
         place = await place_of(request, spec=spec, caller=caller, runtime=runtime)
+        await count(request, spec=spec, caller=caller, place=place, runtime=runtime)
         judgement = await _judge(request, spec=spec, caller=caller, place=place, runtime=runtime)
     except TenantryError as error:
-        own = Place(tenant_id=caller.tenant_id, region=caller.region, workspace_id=caller.workspace_id)
-        scope = _scope(own, caller=caller, ip=ip, trace_id=trace_id)
-        _note_refusal(scope, spec=spec, request=request, error=error, runtime=runtime)
+        if error.kind is not ErrorKind.EXHAUSTED or getattr(
+            request.state, "rate_news", True
+        ):  # of many that are over, the first
+            own = Place(tenant_id=caller.tenant_id, region=caller.region, workspace_id=caller.workspace_id)
+            scope = _scope(own, caller=caller, ip=ip, trace_id=trace_id)
+            _note_refusal(scope, spec=spec, request=request, error=error, runtime=runtime)
         raise
     scope = _scope(place, caller=caller, ip=ip, trace_id=trace_id, decision=judgement.decision)
     limit = runtime.settings.server.max_body_bytes
@@ -254,6 +261,7 @@ async def _commit(unit: Unit) -> None:
     if unit.session.revokes:
         # Other processes hear of it by their links; this one, whose caller may ask at once, knows already.
         unit.runtime.admission.forget(unit.scope.tenant_id.hex)
+        unit.runtime.rates.forget(unit.scope.tenant_id.hex)
     for follow in unit.afterwards:
         await follow()
 

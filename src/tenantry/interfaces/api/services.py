@@ -24,6 +24,7 @@ from tenantry.capabilities.access.types import Caller, Role, Source
 from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService, InvitationService, LoginService, ProviderService
+from tenantry.capabilities.limits.service import LimitService
 from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.sandboxes.service import ImageService, JobService
 from tenantry.capabilities.tenants.service import (
@@ -114,6 +115,10 @@ class Services:
     def overlays(self) -> OverlayService:
         runtime = self.runtime
         return OverlayService(session=self.session, catalogue=runtime.overlays, audit=self.audit, clock=runtime.clock)
+
+    @property
+    def limits(self) -> LimitService:
+        return LimitService(session=self.session, audit=self.audit, clock=self.runtime.clock)
 
     @property
     def usage(self) -> UsageService:

@@ -12,6 +12,7 @@ from tenantry.interfaces.cli.commands import (
     grants,
     image,
     job,
+    limits,
     login,
     notification,
     overlays,
@@ -69,7 +70,7 @@ def build_app() -> typer.Typer:
     app.callback()(_options)
     rooms = (
         *(login, tenant, workspace, overlays, access, proofs, people, providers),
-        *(grants, job, image, notification, audit),
+        *(grants, limits, job, image, notification, audit),
     )
     for module in rooms:
         module.register(app)

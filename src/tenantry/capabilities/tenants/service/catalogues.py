@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tenantry.capabilities.tenants.errors import overlay_invalid
 from tenantry.capabilities.tenants.service.plans import PlanCatalogue
-from tenantry.capabilities.tenants.types import DisplayName, OverlayFault, OverlayKind
+from tenantry.capabilities.tenants.types import OverlayFault, OverlayKind
+from tenantry.capabilities.tenants.types.values import DisplayName
 from tenantry.foundation.errors import Invalid
 from tenantry.kit.overlays import Overlaid, lay
 

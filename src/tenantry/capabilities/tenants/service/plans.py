@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tenantry.capabilities.tenants.errors import unknown_plan
-from tenantry.capabilities.tenants.types import Plan
+from tenantry.capabilities.tenants.types.plans import Plan
 from tenantry.foundation.errors import Invalid, NotFound
 
 _FAULTS_TOLD: Final = 20

@@ -31,10 +31,10 @@ from tenantry.capabilities.tenants.types import (
     NewTenant,
     Owner,
     Placement,
-    Plan,
     Tenant,
     TenantStatus,
 )
+from tenantry.capabilities.tenants.types.plans import Plan
 from tenantry.foundation import outbox
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell, Cells
@@ -80,7 +80,7 @@ class TenantService:
             changes = {**changes, name: {**getattr(present, name), **changes[name]}}
         tenant = await repository.update_tenant(self._session, changes, now=self._clock.now())
         await self._record("tenant.updated", details={"fields": sorted(changes)})
-        if "clock_skew_ms" in changes:  # what a cached caller holds of its tenant
+        if {"clock_skew_ms", "plan", "limits"} & set(changes):  # what is cached of a tenant besides its state
             await announce_revocation(self._session)
         return tenant
 

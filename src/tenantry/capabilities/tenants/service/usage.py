@@ -19,7 +19,8 @@ from tenantry.capabilities.tenants.errors import (
 )
 from tenantry.capabilities.tenants.ports import UsageSource
 from tenantry.capabilities.tenants.service.plans import PlanCatalogue
-from tenantry.capabilities.tenants.types import QuotaStatus, Usage
+from tenantry.capabilities.tenants.types import Usage
+from tenantry.capabilities.tenants.types.plans import QuotaStatus
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 

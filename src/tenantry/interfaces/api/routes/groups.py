@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from tenantry.capabilities.access.types import Group, GroupMember, Permission
-from tenantry.capabilities.tenants.types import DisplayName
+from tenantry.capabilities.tenants.types.values import DisplayName
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import (

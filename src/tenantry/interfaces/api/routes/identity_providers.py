@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.identity.service import NewProvider, checked_issuer, require_sso
 from tenantry.capabilities.identity.types import ClaimRule, IdentityProvider, Match, ProviderStatus
-from tenantry.capabilities.tenants.types import DisplayName
+from tenantry.capabilities.tenants.types.values import DisplayName
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import RouteRegistry

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from starlette.responses import Response, StreamingResponse
 
 from tenantry.capabilities.access.types import Permission
+from tenantry.capabilities.limits.types import Action
 from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobInput, JobStatus, LogLine, NewJob
 from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN
 from tenantry.foundation.errors import Invalid, NotFound, TenantryError
@@ -116,7 +117,9 @@ async def read_job(unit: Unit, resource_id: str) -> Job:
     return job
 
 
-@routes.post("/workspaces/{ws}/jobs", needs=Permission.JOB_CREATE, replay=_again, status=202)
+@routes.post(
+    "/workspaces/{ws}/jobs", needs=Permission.JOB_CREATE, replay=_again, status=202, action=Action.JOB_SUBMISSIONS
+)
 async def create_job(
     request: Request,
     ws: str,

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.identity.service import NewKey
 from tenantry.capabilities.identity.types import ApiKey
-from tenantry.capabilities.tenants.types import DisplayName
+from tenantry.capabilities.tenants.types.values import DisplayName
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, CursorText, Instant, Limit, Moment, Page, after, named, page

@@ -9,7 +9,7 @@ from pydantic import Field
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.notifications.service import MAX_ADDRESS, ChannelChange
 from tenantry.capabilities.notifications.types import Channel, ChannelKind, ChannelStatus, Delivery
-from tenantry.capabilities.tenants.types import DisplayName
+from tenantry.capabilities.tenants.types.values import DisplayName
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, named, page

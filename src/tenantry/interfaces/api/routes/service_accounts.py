@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.identity.types import PrincipalStatus, ServiceAccount
-from tenantry.capabilities.tenants.types import DisplayName
+from tenantry.capabilities.tenants.types.values import DisplayName
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, page

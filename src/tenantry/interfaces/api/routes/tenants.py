@@ -11,15 +11,15 @@ from tenantry.capabilities.tenants.types import (
     PLATFORM_TENANT,
     SLUG_PATTERN,
     Compliance,
-    DisplayName,
     Isolation,
     NewTenant,
     Owner,
     Placement,
-    Quota,
     Tenant,
     TenantSettings,
 )
+from tenantry.capabilities.tenants.types.plans import Quota
+from tenantry.capabilities.tenants.types.values import DisplayName
 from tenantry.foundation.changes import name_of
 from tenantry.foundation.errors import Denied
 from tenantry.foundation.ids import Prefix, format_id, parse_id

@@ -4,7 +4,8 @@ from fastapi import Request
 from pydantic import Field
 
 from tenantry.capabilities.access.types import Permission
-from tenantry.capabilities.tenants.types import QuotaStatus, Usage
+from tenantry.capabilities.tenants.types import Usage
+from tenantry.capabilities.tenants.types.plans import QuotaStatus
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer

@@ -8,7 +8,8 @@ from pydantic import Field
 from tenantry.capabilities.access.service import decide
 from tenantry.capabilities.access.types import Access, Circumstances, Permission
 from tenantry.capabilities.tenants.service import NewWorkspace, owner_of_path
-from tenantry.capabilities.tenants.types import PATH_PATTERN, DisplayName, Workspace, WorkspaceOwner, WorkspaceSettings
+from tenantry.capabilities.tenants.types import PATH_PATTERN, Workspace, WorkspaceOwner, WorkspaceSettings
+from tenantry.capabilities.tenants.types.values import DisplayName
 from tenantry.foundation.changes import name_of
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.context import tenant_mismatch

@@ -8,15 +8,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tenantry.capabilities.tenants.types import (
-    PLATFORM_SLUG,
-    SLUG_PATTERN,
-    Compliance,
-    DisplayName,
-    Owner,
-    Quota,
-    TenantSettings,
-)
+from tenantry.capabilities.tenants.types import PLATFORM_SLUG, SLUG_PATTERN, Compliance, Owner, TenantSettings
+from tenantry.capabilities.tenants.types.plans import Quota
+from tenantry.capabilities.tenants.types.values import DisplayName
 from tenantry.kit.strict_yaml import LinedDocument, Path, parse_yaml
 
 SPELLINGS: Final = {"tenant_id": "slug", "type": "plan"}

@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from tenantry.capabilities.tenants.types.values import DisplayName, Value, printable
 
 PLATFORM_TENANT: Final = UUID("00000000-0000-7000-8000-000000000001")
 PLATFORM_SLUG: Final = "platform"
@@ -33,14 +35,7 @@ OWNER_FOLDERS: Final = {"user": "personal", "team": "teams", "ai-agent": "agents
 ENVIRONMENT_PATTERN: Final = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable() or text != text.strip():
-        raise ValueError("must be printable, without space at its ends")
-    return text
-
-
-DisplayName = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_printable)]
-ImageGlob = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_printable)]
+ImageGlob = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(printable)]
 _Note = Annotated[str, Field(max_length=500)]
 Compliance = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=100)], _Note | int | float | bool | list[_Note]],
@@ -71,13 +66,7 @@ class WorkspaceStatus(StrEnum):
     ARCHIVED = "archived"
 
 
-class _Value(BaseModel):
-    """What comes from outside: frozen, and unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Owner(_Value):
+class Owner(Value):
     """The human who answers for a tenant."""
 
     email: Email
@@ -85,7 +74,7 @@ class Owner(_Value):
     user_id: str | None = Field(default=None, max_length=200)
 
 
-class TenantSettings(_Value):
+class TenantSettings(Value):
     """What a tenant sets for all of its workspaces."""
 
     default_model: str | None = Field(default=None, max_length=200)
@@ -94,7 +83,7 @@ class TenantSettings(_Value):
     persistence_mode: Literal["metadata_only", "full"] = "metadata_only"
 
 
-class WorkspaceSettings(_Value):
+class WorkspaceSettings(Value):
     """What a workspace sets for its jobs, sandboxes and grants (of those, only more strictly than the installation)."""
 
     persistence_mode: Literal["metadata_only", "full"] = "metadata_only"
@@ -113,34 +102,9 @@ class WorkspaceSettings(_Value):
     grant_quorum: int | None = Field(default=None, ge=1, le=20)
 
 
-class WorkspaceOwner(_Value):
+class WorkspaceOwner(Value):
     type: Literal["user", "team", "ai-agent"]
     id: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")
-
-
-class RateLimitSpec(_Value):
-    """`max_requests` in each `window_ms`, with as much burst."""
-
-    max_requests: int = Field(alias="maxRequests", ge=1)
-    window_ms: int = Field(alias="windowMs", ge=1)
-
-
-Quota = Annotated[int, Field(ge=0)] | Literal["unlimited"]
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Annotated[int, Field(ge=0)] | Literal["custom"]
-
-
-class Plan(_Value):
-    """One entry of the plan catalogue, in the catalogue's own spelling."""
-
-    name: DisplayName
-    price: Price
-    quotas: dict[Literal["maxUsers", "maxProjects", "maxTokensPerMonth", "maxStorageGB", "maxConcurrentAgents"], Quota]
-    features: list[str]
-    rate_limits: dict[Annotated[str, Field(pattern="^[a-z_]{1,40}$")], RateLimitSpec]
-    isolation: Literal["row_level", "schema_level", "database_level"] = "row_level"
-    slos: dict[str, Any] = {}
-    """Laid over the catalogue of SLOs, below what the tenant says; checked when the catalogues meet."""
-    labels: dict[str, Any] = {}
 
 
 class OverlayKind(StrEnum):
@@ -188,22 +152,6 @@ class Usage:
     @property
     def storage_used_gb(self) -> float:
         return self.storage_used_bytes / BYTES_PER_GB
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaStatus:
-    """`limit` None: unlimited. `exceeded` once nothing more fits: current >= limit."""
-
-    current: float
-    limit: int | None
-
-    @property
-    def unlimited(self) -> bool:
-        return self.limit is None
-
-    @property
-    def exceeded(self) -> bool:
-        return self.limit is not None and self.current >= self.limit
 
 
 @dataclass(frozen=True, slots=True)

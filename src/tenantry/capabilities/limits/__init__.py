@@ -1,0 +1,10 @@
+"""How much of what one tenant, workspace or principal may do, and that nobody gets more.
+
+Tables: `limit_overrides`.
+
+Invariants:
+- A value is the lowest of all layers, platform, plan, tenant and workspace: a lower layer only narrows.
+- A request is held against all its rates in one call, which charges all of them or none.
+- Over any span, and over all processes, what is admitted never passes rate · span + burst.
+- What cannot be counted, because the store is away, is refused unless the installation lets it pass by its class.
+"""
