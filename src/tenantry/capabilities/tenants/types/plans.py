@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tenantry.capabilities.tenants.types.values import DisplayName, Value
 
@@ -28,6 +28,11 @@ class RateLimitSpec(Value):
         if self.burst is not None and self.burst > self.max_requests:
             raise ValueError("burst is at most the number of requests")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, int]:
+        """Leave out a burst that nobody named."""
+        return {name: value for name, value in dump(self).items() if value is not None}
 
 
 class PlanRateLimit(RateLimitSpec):
