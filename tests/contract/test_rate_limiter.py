@@ -16,6 +16,7 @@ from tenantry.foundation.caches.embedded_limiter import EmbeddedRateLimiter
 from tenantry.foundation.caches.factory import open_caches
 from tenantry.foundation.caches.ports import RateLimit, Standing
 from tenantry.foundation.caches.redis_adapters import RedisRateLimiter
+from tenantry.foundation.caches.redis_link import RedisLink
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.errors import Invalid, Unavailable
 
@@ -27,9 +28,13 @@ def limit(tenant: UUID, name: str = "requests", **fields: Any) -> RateLimit:
 @pytest.fixture(params=["embedded", "redis", "redis without leases"])
 async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[CachesUnderTest]:
     async with opened_caches(request) as opened:
-        if request.param == "redis without leases":
-            opened.limiter = RedisRateLimiter(opened.caches.link)  # type: ignore[attr-defined]
+        if request.param != "redis without leases":
+            yield opened
+            return
+        link = RedisLink(request.getfixturevalue("redis_server").url)
+        opened.limiter = RedisRateLimiter(link)
         yield opened
+        await link.close()
 
 
 async def test_the_101st_immediate_call_of_100_a_minute_is_refused_with_the_wait_that_helps(under_test: Any) -> None:
@@ -310,7 +315,7 @@ async def test_a_store_that_is_down_or_stalled_refuses_and_recovers_by_itself(ow
 
 async def test_leases_save_round_trips_and_end_with_the_tenant_or_the_store(own_redis_server: Any) -> None:
     caches = open_caches(own_redis_server.url, SystemClock())
-    link, tenant, hour = caches.link, uuid4(), 3_600_000  # type: ignore[attr-defined]
+    link, tenant, hour = RedisLink(own_redis_server.url), uuid4(), 3_600_000
     busy, used = limit(tenant, window_ms=hour), limit(tenant, "used", max_requests=1, window_ms=hour)
 
     async def use() -> int:
@@ -329,6 +334,7 @@ async def test_leases_save_round_trips_and_end_with_the_tenant_or_the_store(own_
     own_redis_server.start()
     await caches.ready()  # connects anew
     await use()
+    await link.close()
     await caches.close()
 
 

@@ -26,7 +26,7 @@ def rates(stage: Stage, cast: Cast) -> None:
         unharmed = refusal_of(lambda: globex.owner.workspaces.get(globex.workspace)) is None
         stage.expect("globex does not feel it", held=unharmed)
     finally:
-        # Whoever may change limits can always take them back: that is counted nowhere.
+        # Whoever may change limits can always take them back: that is counted apart.
         acme.owner.limits.replace({}, workspace=acme.workspace)
     again = refusal_of(lambda: acme.owner.workspaces.get(acme.workspace)) is None
     stage.expect("taken back, the workspace answers again", held=again)

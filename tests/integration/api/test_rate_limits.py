@@ -101,6 +101,13 @@ def test_who_has_narrowed_too_far_can_widen_again(make_tenant: MakeTenant) -> No
     assert tenant.owner.get("/me").status_code == 200
 
 
+def test_changing_limits_is_counted_apart(make_tenant: MakeTenant) -> None:
+    tenant = make_tenant()
+    answer = narrow(tenant, api_requests=LONG)
+    assert answer.headers["ratelimit-policy"] == '"limit_changes";q=600;w=60'
+    problem(narrow(tenant, limit_changes=LONG), 422, "invalid_request")
+
+
 def test_each_principal_has_its_own(make_tenant: MakeTenant) -> None:
     tenant = make_tenant()
     workspace = tenant.workspace()

@@ -17,6 +17,8 @@ class Action(StrEnum):
     API_REQUESTS = "api_requests"
     JOB_SUBMISSIONS = "job_submissions"
     AGENT_SPAWNS = "agent_spawns"
+    LIMIT_CHANGES = "limit_changes"
+    """Counted apart from all others, at a rate that nobody sets: whoever has narrowed too far can widen again."""
 
 
 class Holder(StrEnum):

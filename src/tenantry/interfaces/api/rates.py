@@ -22,8 +22,6 @@ async def count(request: Request, *, spec: RouteSpec, caller: Caller, place: Pla
 
     Leaves the verdict for the answer's headers, and whether a refusal is worth a record: the first of many is.
     """
-    if spec.uncounted:
-        return
     asker = asker_of(caller, place)
     verdict = await runtime.rates.admit(asker, reads=spec.method == "GET", action=spec.action)
     request.state.rate = verdict

@@ -43,7 +43,7 @@ class RouteSpec:
     `platform`: an administrator of the installation may call it for the tenant named in the path.
     `erased_too`: it also tells of a tenant that was erased, from what the platform has kept of it.
     `visited`: an administrator of the installation may ask there for a way into the tenant that it names.
-    `action`: what is counted of it besides being a request; `uncounted`: held against no rate, not even as that.
+    `action`: what is counted of it besides being a request.
     `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
     """
 
@@ -61,7 +61,6 @@ class RouteSpec:
     media_type: str | None = None
     narrowed: Reach | None = None
     action: Action | None = None
-    uncounted: bool = False
 
     @property
     def reach(self) -> Reach:

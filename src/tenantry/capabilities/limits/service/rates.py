@@ -40,6 +40,12 @@ MAX_QPS: Final = "max_qps"
 """Among the limits that the operator sets of a tenant: whole requests a second."""
 
 
+_CHANGES: Final = Rate(600, 60_000, 600)
+_LIMIT_CHANGES: Final = EffectiveRate(
+    Holder.TENANT, Action.LIMIT_CHANGES, _CHANGES, Layer.PLATFORM, Layer.PLATFORM, {Layer.PLATFORM: _CHANGES}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     """What holds in one place, all of it and by action."""
@@ -117,10 +123,13 @@ class RateKeeper:
 
         Raises Unavailable `rates_unavailable` when the store is away and requests of this class are not let through.
         """
-        known = (await self._of(asker)).in_place(asker.workspace_id)
-        applying = known.by_action.get(Action.API_REQUESTS, ())
-        if action is not None:
-            applying += known.by_action.get(action, ())
+        if action is Action.LIMIT_CHANGES:
+            applying: tuple[EffectiveRate, ...] = (_LIMIT_CHANGES,)
+        else:
+            known = (await self._of(asker)).in_place(asker.workspace_id)
+            applying = known.by_action.get(Action.API_REQUESTS, ())
+            if action is not None:
+                applying += known.by_action.get(action, ())
         if not applying:
             return None
         try:

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.service import Asker
-from tenantry.capabilities.limits.types import LimitOverride, Rate, RateStanding
+from tenantry.capabilities.limits.types import Action, LimitOverride, Rate, RateStanding
 from tenantry.capabilities.tenants.types.plans import RateLimitSpec, RateName
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.interfaces.api.routing import RouteRegistry
@@ -59,8 +59,8 @@ async def get_tenant_limits(request: Request, tenant: str) -> LimitsAnswer:
     return _shown(unit, await unit.limits.get(None))
 
 
-# Uncounted: who has narrowed a rate too far must be able to widen it again.
-@routes.put("/tenants/{tenant}/limits", needs=Permission.TENANT_ADMIN, platform=True, uncounted=True)
+# Counted apart: who has narrowed a rate too far must be able to widen it again.
+@routes.put("/tenants/{tenant}/limits", needs=Permission.TENANT_ADMIN, platform=True, action=Action.LIMIT_CHANGES)
 async def replace_tenant_limits(request: Request, tenant: str, body: LimitsBody) -> LimitsAnswer:
     """Narrow what the plan allows, for every process within a second."""
     unit = unit_of(request)
@@ -75,7 +75,7 @@ async def get_workspace_limits(request: Request, ws: str) -> LimitsAnswer:
     return _shown(unit, await unit.limits.get(unit.workspace_id))
 
 
-@routes.put("/workspaces/{ws}/limits", needs=Permission.WORKSPACE_UPDATE, uncounted=True)
+@routes.put("/workspaces/{ws}/limits", needs=Permission.WORKSPACE_UPDATE, action=Action.LIMIT_CHANGES)
 async def replace_workspace_limits(request: Request, ws: str, body: LimitsBody) -> LimitsAnswer:
     """Narrow what the tenant allows in this workspace: its own rates, and those of each principal in it."""
     unit = unit_of(request)
