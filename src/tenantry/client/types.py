@@ -160,6 +160,7 @@ class JobLimits(TypedDict, total=False):
     pids: int
     timeout_seconds: float
     output_bytes: int
+    artifacts_mib: int
 
 
 class Job(TypedDict, total=False):
@@ -203,8 +204,23 @@ class RateValue(TypedDict, total=False):
 
 
 class Limits(TypedDict, total=False):
-    """What a tenant or workspace sets for itself."""
+    """What holds in a tenant or workspace: each number by the lowest of all layers, None where there is none."""
 
+    max_concurrent_jobs: int | None
+    max_concurrent_sandboxes: int | None
+    max_concurrent_agents: int | None
+    daily_job_limit: int | None
+    max_storage_gb: float | None
+    max_tokens_per_month: int | None
+    max_users: int | None
+    max_workspaces: int | None
+    max_job_duration_seconds: int | None
+    max_cpus_per_job: float | None
+    max_memory_mib_per_job: int | None
+    max_artifacts_mib: int | None
+    on_limit: str | None
+    sources: dict[str, dict[str, Any]]
+    own: dict[str, float]
     rates: dict[str, RateValue]
     version: int
     updated_at: str | None

@@ -1,12 +1,14 @@
-"""Scenes of the demo about limits: a rate that is used up, and who does not feel it."""
+"""Scenes of the demo about limits: a rate and a quota that are used up, and who does not feel it."""
 
 from typing import Final
 
+from tenantry.client.types import JobLimits
 from tenantry.entrypoints.demo_cast import Cast, refusal_of
 from tenantry.entrypoints.demo_stage import Stage
 
 _FEW: Final = 5
 _HOUR_MS: Final = 3_600_000
+_SMALL: Final[JobLimits] = {"cpus": 0.5, "memory_mib": 64}
 
 
 def rates(stage: Stage, cast: Cast) -> None:
@@ -30,3 +32,28 @@ def rates(stage: Stage, cast: Cast) -> None:
         acme.owner.limits.replace({}, workspace=acme.workspace)
     again = refusal_of(lambda: acme.owner.workspaces.get(acme.workspace)) is None
     stage.expect("taken back, the workspace answers again", held=again)
+
+
+def quotas(stage: Stage, cast: Cast) -> None:
+    """Let a workspace run one job at a time, submit two, and look what the second is told."""
+    acme, globex = cast.acme, cast.globex
+    stage.scene("One job at a time: the second is told which limit, whose it is, and what would help")
+    limits = acme.owner.limits
+    limits.change({"max_concurrent_jobs": 1, "on_limit": "reject"}, workspace=acme.workspace)
+    try:
+        first = acme.owner.jobs.create(acme.workspace, command=["sleep", "60"], limits=_SMALL)
+        refused = refusal_of(lambda: acme.owner.jobs.create(acme.workspace, command=["true"], limits=_SMALL))
+        stage.expect_refusal("a second job", refused, status=429, code="quota_exceeded")
+        own = globex.owner.jobs.create(globex.workspace, command=["true"], limits=_SMALL, wait_seconds=30)
+        stage.expect("globex runs its own meanwhile", held=own["status"] == "succeeded", seen=own["status"])
+        acme.owner.jobs.cancel(acme.workspace, first["id"])
+        acme.ended(first, seconds=20)
+        second = acme.owner.jobs.create(acme.workspace, command=["true"], limits=_SMALL, wait_seconds=30)
+        stage.expect(
+            "once it has ended, the next one runs", held=second["status"] == "succeeded", seen=second["status"]
+        )
+    finally:
+        limits.change({"max_concurrent_jobs": None, "on_limit": "queue"}, workspace=acme.workspace)
+    found = limits.get(workspace=acme.workspace)
+    seen = f"{found['max_concurrent_jobs']} by {found['sources']['max_concurrent_jobs']['layer']}"
+    stage.expect("taken back, the installation's own limit holds", held=seen == "10 by platform", seen=seen)

@@ -7,6 +7,8 @@ from tenantry.capabilities.access.service import BoundMemberships, LoginReader
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.adapters.issuers import ANSWER_BYTES, HttpIssuers
 from tenantry.capabilities.identity.service import AccessTokens, KeyHasher, LoginFlows, TokenDesk
+from tenantry.capabilities.limits.service import LimitBook, QuotaService, RowRoom
+from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.tenants.service import Directory, TenantKeyring, WorkspaceService
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
@@ -28,6 +30,7 @@ def make_logins(
     cells: Cells,
     directory: Directory,
     keyrings: Mapping[str, TenantKeyring],
+    book: LimitBook,
     hasher: KeyHasher,
     secrets: Secrets,
     settings: IdentitySettings,
@@ -38,6 +41,10 @@ def make_logins(
         workspaces = WorkspaceService(session=session, directory=directory, audit=audit, clock=clock)
         return BoundMemberships(session=session, audit=audit, workspaces=workspaces, clock=clock)
 
+    def room(session: TenantSession) -> RowRoom:
+        quotas = QuotaService(session=session, book=book, clock=clock)
+        return RowRoom(quotas, Quota.USERS, whole_tenant=lambda: cells.session(session.scope))
+
     tokens = AccessTokens(secrets.signing_key)
     outgoing = Outgoing(allow_private=settings.allow_private_issuers, limit=ANSWER_BYTES)
     flows = LoginFlows(
@@ -46,6 +53,7 @@ def make_logins(
         keyrings=keyrings,
         issuers=HttpIssuers(outgoing=outgoing, clock=clock),
         memberships=memberships,
+        room=room,
         hasher=hasher,
         settings=settings,
         clock=clock,

@@ -10,6 +10,7 @@ from tenantry.capabilities.access.service import Admission, CertificateReader, O
 from tenantry.capabilities.approvals.service import ApprovalComments, CommentKind
 from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, UserCount
+from tenantry.capabilities.limits.service import FeatureGate, LimitBook
 from tenantry.capabilities.notifications.service import AddressBook
 from tenantry.capabilities.sandboxes.service import (
     ImageLibrary,
@@ -44,10 +45,10 @@ from tenantry.engines.envelope.key_file import KeyFile
 from tenantry.entrypoints.addresses import Addresses, addresses_of
 from tenantry.entrypoints.declared import make_declared
 from tenantry.entrypoints.granted import GrantFollower
+from tenantry.entrypoints.limits import make_book, make_rates
 from tenantry.entrypoints.logins import Logins, make_logins
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
-from tenantry.entrypoints.rates import make_rates
 from tenantry.entrypoints.stores import open_stores
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.caches.vouchers import Vouchers
@@ -276,8 +277,9 @@ def make_runtime(parts: Parts) -> Runtime:
     settings, clock = parts.settings, parts.clock
     hasher = KeyHasher(parts.secrets.pepper)
     plans = load_plans(settings.plans_file)
+    book = make_book(settings.limits, cells=parts.cells, plans=plans, clock=clock)
     overlays = load_catalogue(plans=plans, slos_file=settings.slos_file, labels_file=settings.labels_file)
-    logins = _logins(parts, hasher)
+    logins = _logins(parts, hasher, book)
     admission = _admission(parts, hasher, logins)
     registry = _registry(parts, plans=plans, overlays=overlays, hasher=hasher)
     return Runtime(
@@ -293,7 +295,9 @@ def make_runtime(parts: Parts) -> Runtime:
         wrapper=parts.wrapper,
         public_key=Signer(parts.secrets.signing_key).public_key,
         admission=admission,
-        rates=make_rates(parts.settings.limits, cells=parts.cells, caches=parts.caches, plans=plans, clock=clock),
+        book=book,
+        features=FeatureGate(book=book, plans=plans),
+        rates=make_rates(parts.settings.limits, book=book, caches=parts.caches, clock=clock),
         registry=registry,
         declared=make_declared(
             settings,
@@ -333,11 +337,12 @@ def _admission(parts: Parts, hasher: KeyHasher, logins: Logins) -> Admission:
     )
 
 
-def _logins(parts: Parts, hasher: KeyHasher) -> Logins:
+def _logins(parts: Parts, hasher: KeyHasher, book: LimitBook) -> Logins:
     return make_logins(
         cells=parts.cells,
         directory=parts.directory,
         keyrings=parts.keyrings,
+        book=book,
         hasher=hasher,
         secrets=parts.secrets,
         settings=parts.settings.identity,

@@ -26,6 +26,7 @@ from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.notices import NoticeLoop
 from tenantry.entrypoints.operations import make_operations, tidy_operations
+from tenantry.entrypoints.reconcile import make_reconcile_round
 from tenantry.entrypoints.relay import Relay
 from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
@@ -126,8 +127,8 @@ async def _loops_of(
         Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock, look_seconds=seconds)
         for dsn, seconds in ((addresses.sealer, 1.0), (addresses.dispatcher, 1.0), (addresses.dispatcher, 0.0))
     )
-    due = make_due_round(parts, cell)
-    for each in (sealer, dispatcher, relaying, due.rounds):
+    due, reconcile = make_due_round(parts, cell), make_reconcile_round(parts, cell)
+    for each in (sealer, dispatcher, relaying, due.rounds, reconcile.rounds):
         stack.push_async_callback(each.close)
     for each in (sealer, relaying, due.rounds):
         cell.link.subscribe(PLACE_NEWS, each.stir)
@@ -149,6 +150,7 @@ async def _loops_of(
         forever("janitor", partial(_forget_old_keys, dispatcher), seconds=_JANITOR_SECONDS),
         relay.run(),
         due.run(),
+        reconcile.run(),
         notices.run(),
         forever("places", partial(tidy_places, cell, parts.directory), seconds=_PLACES_SECONDS),
     ]

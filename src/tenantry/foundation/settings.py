@@ -173,8 +173,25 @@ class RateSettings(_Frozen):
     burst: int | None = Field(default=None, ge=1)
 
 
+class WorkspaceLimitSettings(_Frozen):
+    """What each workspace has unless less is set; None is no limit of the installation's."""
+
+    max_concurrent_jobs: int | None = Field(default=10, ge=0)
+    max_concurrent_sandboxes: int | None = Field(default=5, ge=0)
+    max_job_duration_seconds: int | None = Field(default=3600, ge=1)
+    max_cpus_per_job: float | None = Field(default=4.0, gt=0, allow_inf_nan=False)
+    max_memory_mib_per_job: int | None = Field(default=8192, ge=16)
+    max_artifacts_mib: int | None = Field(default=1024, ge=0)
+    """Of all artifacts of one job."""
+    max_storage_gb: int | None = Field(default=50, ge=0)
+    """Of logs, inputs, artifacts and images that are kept; a GB is 10^9 bytes."""
+    daily_job_limit: int | None = Field(default=None, ge=0)
+
+
 class LimitSettings(_Frozen):
-    """Rates of requests, beside what plans say; a tenant and a workspace can only set less."""
+    """Rates of requests and what work may use, beside what plans say; a tenant and a workspace can only set less."""
+
+    workspace: WorkspaceLimitSettings = WorkspaceLimitSettings()
 
     rates: dict[str, RateSettings] = {}
     """For every tenant, by name: `{"principal.api_requests": {"max_requests": 600, "window_ms": 60000}}`."""
@@ -182,6 +199,8 @@ class LimitSettings(_Frozen):
     """Whether reads pass uncounted while the key-value store is away; else they are 503."""
     open_to_changes: bool = False
     """The same of everything else."""
+    reconcile_seconds: float = Field(default=600.0, ge=1.0, le=86400.0)
+    """How often the quota ledger of each tenant that has used something is proved against what it stands for."""
 
 
 class JobSettings(_Frozen):

@@ -55,6 +55,17 @@ RATE_REFUSALS: Final = Counter(
     ("holder", "action"),
     registry=REGISTRY,
 )
+QUOTA_REFUSALS: Final = Counter(
+    "tenantry_quota_refusals_total",
+    "Work that a quota had no room for, by quota and by whose it was.",
+    ("quota", "holder"),
+    registry=REGISTRY,
+)
+QUOTA_REPAIRS: Final = Counter(
+    "tenantry_quota_repairs_total",
+    "Counters and reservations that did not agree with what they stand for, and were set right.",
+    registry=REGISTRY,
+)
 JOBS_RUNNING: Final = Gauge("tenantry_jobs_running", "Jobs running in this worker.", registry=REGISTRY)
 
 

@@ -195,7 +195,7 @@ def test_limits_are_changed_by_version_and_the_trail_tells_from_what_to_what(mak
     assert tenant.owner.put(path, json={"rates": {}}, headers={"If-Match": '"1"'}).json()["version"] == 2
     events = tenant.owner.get("/audit", params={"action": "limits.changed"}).json()["items"]
     rates = {"api_requests": {"max_requests": 600, "window_ms": 60_000}}
-    changes = [(event["details"]["before"], event["details"]["after"]) for event in events]
+    changes = [(event["details"]["before"]["rates"], event["details"]["after"]["rates"]) for event in events]
     assert changes == [(rates, {}), ({}, rates)]
 
 

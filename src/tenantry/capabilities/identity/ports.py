@@ -1,10 +1,11 @@
 """What identity needs of a higher room or of the world, handed in by whoever builds the service."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
 from tenantry.capabilities.identity.types import GivenRole, IssuerMetadata, Redemption, ServiceAccount
+from tenantry.foundation.database.session import TenantSession
 
 
 class KeyScopes(Protocol):
@@ -78,4 +79,15 @@ class Issuers(Protocol):
 
     async def userinfo(self, metadata: IssuerMetadata, *, access_token: str) -> Mapping[str, Any]:
         """Read what the issuer says of the user beside the id token; empty where it has no such endpoint."""
+        ...
+
+
+class Room(Protocol):
+    """How many active users there may be; `limits` implements it."""
+
+    async def take(self, count: Callable[[TenantSession], Awaitable[int]], /) -> None:
+        """Refuse one more than there may be, in the session's transaction, one after the other.
+
+        `count` is given a session that sees the whole tenant. Raises Exhausted `quota_exceeded`.
+        """
         ...

@@ -1,7 +1,10 @@
 """Refusals of limits."""
 
+from collections.abc import Sequence
+
 from tenantry.capabilities.limits.types import EffectiveRate, RateVerdict
-from tenantry.foundation.errors import Exhausted, Invalid, Precondition, Unavailable
+from tenantry.capabilities.limits.types.quotas import EffectiveLimit, Quota, Refusal
+from tenantry.foundation.errors import Denied, Exhausted, Invalid, Precondition, Unavailable
 
 
 def rate_limited(verdict: RateVerdict) -> Exhausted:
@@ -45,3 +48,55 @@ def override_version_mismatch() -> Precondition:
 def _told(found: EffectiveRate) -> str:
     rate = found.rate
     return f"the {rate.max_requests} {found.name} in {rate.window_ms} ms"
+
+
+def quota_exceeded(refusal: Refusal, effective: EffectiveLimit) -> Exhausted:
+    """Over a quota: which, of whom, by which layer, how it stands, and what would allow it."""
+    quota, layer = refusal.quota, effective.layer.value if effective.layer else "ledger"
+    window = {"day": " today", "month": " this month", None: ""}[quota.window]
+    unit = " bytes" if quota.unit != 1 else ""
+    waiting = {"day": ("the next day",), "month": ("the next month",)}.get(quota.window or "", ())
+    freed = () if quota.window else ("less that is under way or kept",)
+    return Exhausted(
+        "quota_exceeded",
+        f"{quota.value} of the {effective.holder.value} is {refusal.most}{unit}: {refusal.used} used and "
+        f"{refusal.held} held{window}, {refusal.wanted} more wanted; the {layer} sets it",
+        layer="limits",
+        limit={"name": quota.value, "holder": effective.holder.value, "most": refusal.most},
+        current={"used": refusal.used, "held": refusal.held, "wanted": refusal.wanted},
+        limited_by=layer,
+        allow_with=(*waiting, *freed, f"a higher {quota.value} of the {layer}"),
+    )
+
+
+def quota_contended() -> Unavailable:
+    return Unavailable(
+        "quota_contended",
+        "others took the last of a quota at the same moment: nothing was done, ask again",
+        layer="limits",
+        retry_after=1,
+    )
+
+
+def amount_invalid(quota: Quota) -> Invalid:
+    return Invalid(
+        "amount_invalid", f"{quota.value}: an amount is a whole number from 0 to 2^53 - 1", layer="limits", field=quota
+    )
+
+
+def number_of_tenant(name: str) -> Invalid:
+    return Invalid(
+        "limit_of_tenant", f"limits.{name}: is counted over the whole tenant, set it there", layer="limits", field=name
+    )
+
+
+def feature_missing(feature: str, plan: str, offered_by: Sequence[str]) -> Denied:
+    """Refuse what the plan does not include."""
+    return Denied(
+        "feature_missing",
+        f"the plan {plan} does not include {feature}",
+        layer="limits",
+        feature=feature,
+        plan=plan,
+        allow_with=tuple(f"the plan {each}" for each in offered_by),
+    )

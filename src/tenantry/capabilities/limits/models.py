@@ -1,6 +1,6 @@
-"""Tables of limits; the revision 0013 makes them."""
+"""Tables of limits; the revisions 0013 and 0015 make them."""
 
-from sqlalchemy import BigInteger, Column, Table, Text, UniqueConstraint, Uuid, text
+from sqlalchemy import BigInteger, Column, Index, Table, Text, UniqueConstraint, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tenantry.foundation.database.tables import CELL, MOMENT, belongs_to
@@ -13,10 +13,48 @@ limit_overrides = Table(
     # None: of the tenant as a whole.
     Column("workspace_id", Uuid),
     Column("rates", JSONB, nullable=False),
+    Column("numbers", JSONB, nullable=False, server_default=text("'{}'")),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
     Column("updated_at", MOMENT, nullable=False),
     Column("updated_by", Text, nullable=False),
     UniqueConstraint("tenant_id", "workspace_id", name="limit_overrides_place", postgresql_nulls_not_distinct=True),
     belongs_to("tenants"),
     belongs_to("workspaces", "workspace_id"),
+)
+quota_counters = Table(
+    "quota_counters",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    # The tenant itself or one of its workspaces.
+    Column("holder_id", Uuid, primary_key=True),
+    Column("quota", Text, primary_key=True),
+    Column("window_start", MOMENT, primary_key=True),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("held", "used")),
+    Column("updated_at", MOMENT, nullable=False),
+    belongs_to("tenants"),
+    Index("quota_counters_updated", "updated_at"),
+)
+reservations = Table(
+    "reservations",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    # That of what it is held for: a job, an image.
+    Column("reservation_id", Uuid, primary_key=True),
+    Column("quota", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("workspace_id", Uuid),
+    Column("window_start", MOMENT, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False, server_default=text("0")),
+    Column("state", Text, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+    *(Column(name, MOMENT) for name in ("settled_at", "expires_at")),
+    belongs_to("tenants"),
+    belongs_to("workspaces", "workspace_id"),
+    Index(
+        "reservations_expiring",
+        "tenant_id",
+        "expires_at",
+        postgresql_where=text("state = 'held' and expires_at is not null"),
+    ),
 )

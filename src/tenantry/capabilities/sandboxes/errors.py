@@ -38,14 +38,16 @@ def image_name_taken(name: str) -> Conflict:
     return Conflict("name_taken", f"name: an image {name!r} exists here: remove it first", layer="sandboxes")
 
 
-def limit_exceeded(name: str, *, limit: float, wanted: float) -> Invalid:
+def limit_exceeded(name: str, *, limit: float, wanted: float, layer: str) -> Invalid:
     return Invalid(
         "limit_exceeded",
-        f"limits.{name}: {wanted:g} is more than the {limit:g} that this workspace allows",
+        f"limits.{name}: {wanted:g} is more than the {limit:g} that the {layer} allows",
         layer="sandboxes",
         field=f"limits.{name}",
         limit=limit,
         current=wanted,
+        limited_by=layer,
+        allow_with=(f"at most {limit:g}", f"a higher limit of the {layer}"),
     )
 
 

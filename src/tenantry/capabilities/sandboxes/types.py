@@ -35,17 +35,24 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """What a job may use; the defaults are a small job's. `output_bytes` is stdout and stderr together."""
+    """What a job may use; the defaults are a small job's.
+
+    `output_bytes` is stdout and stderr together, `artifacts_mib` all that it leaves.
+    """
 
     cpus: float = 1.0
     memory_mib: int = 512
     pids: int = 128
     timeout_seconds: float = 600.0
     output_bytes: int = 1 << 20
+    artifacts_mib: int = 256
 
 
-MOST: Final = JobLimits(cpus=4.0, memory_mib=8192, pids=4096, timeout_seconds=7 * 86400.0, output_bytes=64 << 20)
-"""Seed's ceilings (4 cores, 8192 MB); a workspace's `max_job_timeout_seconds` lies below the time."""
+MOST_PIDS: Final = 4096
+MOST_OUTPUT_BYTES: Final = 64 << 20
+JOB: Final = "job"
+IMAGE: Final = "image"
+"""What reservations are held for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +189,16 @@ class JobEnd:
     receipt: Mapping[str, Any] | None = None
     log_bytes: int = 0
     log_sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """What a job takes: everything it holds while open, then its content until that is purged."""
+
+    job_id: UUID
+    open: bool
+    begun: bool
+    kept_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

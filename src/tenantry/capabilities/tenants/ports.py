@@ -1,6 +1,6 @@
 """What tenants need of higher rooms, handed in by `entrypoints`."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 from uuid import UUID
 
@@ -116,4 +116,15 @@ class ContentKind(Protocol):
 
     async def forget(self, session: TenantSession, item_id: UUID) -> None:
         """Remove rows and keys in the session's transaction; sizes and digests stay. Idempotent."""
+        ...
+
+
+class Room(Protocol):
+    """How many open workspaces there may be; `limits` implements it."""
+
+    async def take(self, count: Callable[[TenantSession], Awaitable[int]], /) -> None:
+        """Refuse one more than there may be, in the session's transaction, one after the other.
+
+        `count` is given a session that sees the whole tenant. Raises Exhausted `quota_exceeded`.
+        """
         ...

@@ -105,6 +105,8 @@ async def _serve(
         place = await place_of(request, spec=spec, caller=caller, runtime=runtime)
         await count(request, spec=spec, caller=caller, place=place, runtime=runtime)
         judgement = await _judge(request, spec=spec, caller=caller, place=place, runtime=runtime)
+        if spec.feature is not None:
+            await runtime.features.require(spec.feature, place.tenant_id, region=place.region)
     except TenantryError as error:
         if error.kind is not ErrorKind.EXHAUSTED or getattr(
             request.state, "rate_news", True
@@ -131,7 +133,7 @@ async def _serve(
             response = await _work(unit, spec=spec, handler=handler, body=body)
         except TenantryError as error:
             await unit.session.rollback()
-            if error.kind in (ErrorKind.DENIED, ErrorKind.NOT_FOUND):
+            if error.kind in (ErrorKind.DENIED, ErrorKind.NOT_FOUND, ErrorKind.EXHAUSTED):
                 _note_refusal(scope, spec=spec, request=request, error=error, runtime=runtime)
             raise
         except BaseException:
@@ -261,7 +263,7 @@ async def _commit(unit: Unit) -> None:
     if unit.session.revokes:
         # Other processes hear of it by their links; this one, whose caller may ask at once, knows already.
         unit.runtime.admission.forget(unit.scope.tenant_id.hex)
-        unit.runtime.rates.forget(unit.scope.tenant_id.hex)
+        unit.runtime.book.forget(unit.scope.tenant_id.hex)
     for follow in unit.afterwards:
         await follow()
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types import Action
+from tenantry.capabilities.limits.types.quotas import Feature
 
 PREFIX: Final = "/api/v1"
 
@@ -43,7 +44,7 @@ class RouteSpec:
     `platform`: an administrator of the installation may call it for the tenant named in the path.
     `erased_too`: it also tells of a tenant that was erased, from what the platform has kept of it.
     `visited`: an administrator of the installation may ask there for a way into the tenant that it names.
-    `action`: what is counted of it besides being a request.
+    `action`: what is counted of it besides being a request. `feature`: what the plan must include.
     `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
     """
 
@@ -61,6 +62,7 @@ class RouteSpec:
     media_type: str | None = None
     narrowed: Reach | None = None
     action: Action | None = None
+    feature: Feature | None = None
 
     @property
     def reach(self) -> Reach:

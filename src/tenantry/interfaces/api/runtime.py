@@ -7,7 +7,7 @@ from tenantry.capabilities.access.service import Admission
 from tenantry.capabilities.approvals.service import ApprovalComments
 from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, LoginFlows, TokenDesk
-from tenantry.capabilities.limits.service import RateKeeper
+from tenantry.capabilities.limits.service import FeatureGate, LimitBook, RateKeeper
 from tenantry.capabilities.notifications.service import AddressBook
 from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews
 from tenantry.capabilities.tenants.ports import Provisioner, UsageSource
@@ -40,7 +40,9 @@ class Runtime:
     cells: Cells
     directory: Directory
     admission: Admission
+    book: LimitBook
     rates: RateKeeper
+    features: FeatureGate
     registry: TenantRegistry
     provisioner: Provisioner
     offboarding: Offboarding

@@ -24,7 +24,8 @@ from tenantry.capabilities.access.types import Caller, Role, Source
 from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService, InvitationService, LoginService, ProviderService
-from tenantry.capabilities.limits.service import LimitService
+from tenantry.capabilities.limits.service import LimitService, QuotaService, RowRoom
+from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.sandboxes.service import ImageService, JobService
 from tenantry.capabilities.tenants.service import (
@@ -119,6 +120,18 @@ class Services:
     @property
     def limits(self) -> LimitService:
         return LimitService(session=self.session, audit=self.audit, clock=self.runtime.clock)
+
+    @property
+    def quotas(self) -> QuotaService:
+        return QuotaService(session=self.session, book=self.runtime.book, clock=self.runtime.clock)
+
+    @property
+    def user_room(self) -> RowRoom:
+        return RowRoom(self.quotas, Quota.USERS, whole_tenant=self.whole_tenant)
+
+    @property
+    def workspace_room(self) -> RowRoom:
+        return RowRoom(self.quotas, Quota.WORKSPACES, whole_tenant=self.whole_tenant)
 
     @property
     def usage(self) -> UsageService:
@@ -243,6 +256,7 @@ class Services:
             audit=self.audit,
             content=self.runtime.content[self.scope.region],
             workspaces=self.workspaces,
+            quotas=self.quotas,
             settings=self.runtime.settings.jobs,
             clock=self.runtime.clock,
         )
@@ -253,6 +267,7 @@ class Services:
             session=self.session,
             audit=self.audit,
             library=self.runtime.libraries[self.scope.region],
+            quotas=self.quotas,
             clock=self.runtime.clock,
         )
 

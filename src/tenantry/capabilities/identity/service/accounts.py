@@ -12,6 +12,7 @@ from tenantry.capabilities.identity.errors import (
     user_not_found,
     version_mismatch,
 )
+from tenantry.capabilities.identity.ports import Room
 from tenantry.capabilities.identity.types import LOCAL_ISSUER, PrincipalStatus, ServiceAccount, User
 from tenantry.capabilities.tenants.service import announce_revocation
 from tenantry.capabilities.tenants.types import Measure
@@ -67,10 +68,12 @@ class AccountService:
             raise user_not_found()
         return user
 
-    async def set_user_status(self, user_id: UUID, status: PrincipalStatus, *, if_version: int | None) -> User:
+    async def set_user_status(
+        self, user_id: UUID, status: PrincipalStatus, *, if_version: int | None, room: Room
+    ) -> User:
         """Disable a user, with every credential, everywhere within a second; or enable it. Twice changes nothing.
 
-        Raises NotFound, Precondition `version_mismatch`.
+        Raises NotFound, Precondition `version_mismatch`, Exhausted `quota_exceeded`.
         """
         user = await repository.find_user(self._session, user_id, lock=True)
         if user is None:
@@ -79,6 +82,8 @@ class AccountService:
             raise version_mismatch(user.version)
         if user.status is status:
             return user
+        if status is PrincipalStatus.ACTIVE:
+            await room.take(repository.count_active_users)
         await repository.set_user_status(self._session, user_id, status)
         await announce_revocation(self._session)
         action = "user.disabled" if status is PrincipalStatus.DISABLED else "user.enabled"

@@ -10,7 +10,7 @@ from uuid import UUID
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity import repository
 from tenantry.capabilities.identity.errors import login_refused, no_membership
-from tenantry.capabilities.identity.ports import Memberships
+from tenantry.capabilities.identity.ports import Memberships, Room
 from tenantry.capabilities.identity.repository import logins as rows
 from tenantry.capabilities.identity.service.claims import roles_given, verified_email
 from tenantry.capabilities.identity.service.hashing import KeyHasher
@@ -56,12 +56,14 @@ class Arrivals:
         *,
         cells: Cells,
         memberships: Callable[[TenantSession], Memberships],
+        room: Callable[[TenantSession], Room],
         hasher: KeyHasher,
         settings: IdentitySettings,
         clock: Clock,
     ) -> None:
         self._cells = cells
         self._memberships = memberships
+        self._room = room
         self._hasher = hasher
         self._settings = settings
         self._clock = clock
@@ -69,7 +71,7 @@ class Arrivals:
     async def admit(
         self, scope: TenantScope, *, provider: IdentityProvider, flow: LoginFlow, claims: Mapping[str, Any]
     ) -> FlowEnd:
-        """Settle what they are given, then let them in; raises Denied `no_membership`.
+        """Settle what they are given, then let them in; raises Denied `no_membership`, Exhausted `quota_exceeded`.
 
         Roles that claims gave before and give no more are taken away even from one who is refused.
         """
@@ -102,6 +104,7 @@ class Arrivals:
         provider: IdentityProvider,
         claims: Mapping[str, Any],
     ) -> None:
+        await self._room(session).take(repository.count_active_users)
         email, name = _profile(claims)
         user = User(
             user_id=user_id,

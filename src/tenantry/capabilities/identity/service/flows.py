@@ -22,7 +22,7 @@ from tenantry.capabilities.identity.errors import (
     provider_declined,
     redirect_refused,
 )
-from tenantry.capabilities.identity.ports import Issuers, Memberships
+from tenantry.capabilities.identity.ports import Issuers, Memberships, Room
 from tenantry.capabilities.identity.repository import logins as rows
 from tenantry.capabilities.identity.repository import providers as provider_rows
 from tenantry.capabilities.identity.service.arrivals import Arrivals, FlowEnd, with_query
@@ -112,6 +112,7 @@ class LoginFlows:
         keyrings: Mapping[str, TenantKeyring],
         issuers: Issuers,
         memberships: Callable[[TenantSession], Memberships],
+        room: Callable[[TenantSession], Room],
         hasher: KeyHasher,
         settings: IdentitySettings,
         clock: Clock,
@@ -122,7 +123,9 @@ class LoginFlows:
         self._issuers = issuers
         self._hasher = hasher
         self._clock = clock
-        self._arrivals = Arrivals(cells=cells, memberships=memberships, hasher=hasher, settings=settings, clock=clock)
+        self._arrivals = Arrivals(
+            cells=cells, memberships=memberships, room=room, hasher=hasher, settings=settings, clock=clock
+        )
 
     async def begin(self, wish: Wish, *, callback: str, ip: str | None) -> FlowStart:
         """Begin; raises NotFound `login_unavailable`, Invalid `redirect_refused` or `challenge_required`, Exhausted."""

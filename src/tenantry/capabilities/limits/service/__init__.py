@@ -1,7 +1,26 @@
-"""The face of limits: rates that a request is held against, and what tenants set for themselves."""
+"""The face of limits: rates that a request is held against, quotas that work is, and what tenants set themselves."""
 
-from tenantry.capabilities.limits.service.effective import platform_rates
+from tenantry.capabilities.limits.service.book import LimitBook
+from tenantry.capabilities.limits.service.effective import PlaceLimits, platform_rates
+from tenantry.capabilities.limits.service.features import FeatureGate
+from tenantry.capabilities.limits.service.ledger import give_back, keep_only, settle
 from tenantry.capabilities.limits.service.overrides import LimitService
+from tenantry.capabilities.limits.service.quotas import QuotaService, RowRoom
 from tenantry.capabilities.limits.service.rates import Asker, RateKeeper
+from tenantry.capabilities.limits.service.reconciling import Reconciler
 
-__all__ = ["Asker", "LimitService", "RateKeeper", "platform_rates"]
+__all__ = [
+    "Asker",
+    "FeatureGate",
+    "LimitBook",
+    "LimitService",
+    "PlaceLimits",
+    "QuotaService",
+    "RateKeeper",
+    "Reconciler",
+    "RowRoom",
+    "give_back",
+    "keep_only",
+    "platform_rates",
+    "settle",
+]

@@ -7,6 +7,7 @@ from tenantry.capabilities.sandboxes.repository.content import (
     insert_lines,
     list_artifacts,
     list_lines,
+    list_takings,
     measure_content,
     purge_content,
     tell_content_keys,
@@ -17,8 +18,10 @@ from tenantry.capabilities.sandboxes.repository.images import (
     insert_image,
     list_images,
     list_wanted_digests,
+    size_images,
 )
 from tenantry.capabilities.sandboxes.repository.jobs import (
+    count_open_jobs,
     end_job,
     find_job,
     insert_job,
@@ -38,6 +41,7 @@ from tenantry.capabilities.sandboxes.repository.remote_queue import (
 )
 
 __all__ = [
+    "count_open_jobs",
     "delete_image",
     "end_job",
     "find_artifact",
@@ -53,6 +57,7 @@ __all__ = [
     "list_images",
     "list_jobs",
     "list_lines",
+    "list_takings",
     "list_wanted_digests",
     "lock_granted_jobs",
     "lock_open_jobs",
@@ -63,6 +68,7 @@ __all__ = [
     "request_cancellation",
     "set_grant",
     "settle_remote_entries",
+    "size_images",
     "start_job",
     "tell_content_keys",
     "wake_workers",

@@ -11,6 +11,7 @@ from tenantry.capabilities.sandboxes.types import (
     JOB_NEWS,
     Artifact,
     SealedLine,
+    Taking,
 )
 from tenantry.foundation.database.session import TenantSession
 
@@ -148,3 +149,18 @@ async def measure_content(session: TenantSession) -> list[tuple[UUID, str, int]]
         session.scope.tenant_id,
     )
     return [(row["workspace_id"], row["kind"], row["bytes"]) for row in rows]
+
+
+async def list_takings(session: TenantSession, ids: Sequence[UUID]) -> list[Taking]:
+    """Tell what jobs take; of those that are no more nothing."""
+    rows = await session.fetch(
+        """select job_id, finished_at is null as open, started_at is not null as begun,
+                  case when content_purged_at is null
+                       then log_bytes + coalesce(octet_length(given_inputs), 0) + coalesce((
+                           select sum(a.size_bytes) from artifacts a where a.tenant_id = $1 and a.job_id = j.job_id), 0)
+                       else 0 end::bigint as kept_bytes
+           from jobs j where tenant_id = $1 and job_id = any ($2::uuid[])""",
+        session.scope.tenant_id,
+        list(ids),
+    )
+    return [Taking(**row) for row in rows]

@@ -1,5 +1,6 @@
 """All SQL of images."""
 
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -71,3 +72,12 @@ async def list_wanted_digests(session: TenantSession) -> set[str]:
         session.scope.tenant_id,
     )
     return {row["digest"] for row in rows}
+
+
+async def size_images(session: TenantSession, ids: Sequence[UUID]) -> dict[UUID, int]:
+    rows = await session.fetch(
+        "select image_id, size_bytes from images where tenant_id = $1 and image_id = any ($2::uuid[])",
+        session.scope.tenant_id,
+        list(ids),
+    )
+    return {row["image_id"]: row["size_bytes"] for row in rows}

@@ -89,6 +89,18 @@ async def list_jobs(
     return [_job(row) for row in rows]
 
 
+async def count_open_jobs(session: TenantSession, *, workspace_id: UUID) -> tuple[int, int]:
+    """Count those that wait and those that run, by their partial index."""
+    row = await session.fetchrow(
+        """select count(*) filter (where status = 'queued') as queued,
+                  count(*) filter (where status = 'running') as running
+           from jobs where tenant_id = $1 and workspace_id = $2 and finished_at is null""",
+        session.scope.tenant_id,
+        workspace_id,
+    )
+    return (row["queued"], row["running"]) if row else (0, 0)
+
+
 async def lock_open_jobs(session: TenantSession, *, workspace_id: UUID | None) -> list[Job]:
     """Lock every job that has not ended, in the order of their ids: two at once wait for each other, no deadlock."""
     rows = await session.fetch(
@@ -158,15 +170,17 @@ async def start_job(
 
 async def end_job(
     session: TenantSession, job_id: UUID, end: JobEnd, *, inputs: bytes | None, settings: JobSettings, now: datetime
-) -> str | None:
-    """Write the end unless there is one already, and tell who waits, at commit. Gives the reason that stands.
+) -> tuple[str, int] | None:
+    """Write the end unless there is one already, and tell who waits, at commit.
+
+    Gives the reason that stands, and how many bytes of log and inputs are kept.
 
     Why a cancelled job was cancelled was noted by whoever wished it. Content stays for its grace, in mode `full`
     for the days of the workspace or, where that names none, of the installation. Its environment goes now; its inputs
     stay as they are in mode `full`, else as `inputs`: sealed anew, under a key that is not stored.
     """
     session.forward(JOB_NEWS, job_id.hex)
-    found = await session.fetchval(
+    found = await session.fetchrow(
         f"""with ended as (
                 update jobs j set status = $3, detail = $5, exit_code = $6, usage = $7, receipt = $8, log_bytes = $9,
                     log_sha256 = $10, finished_at = $11::timestamptz, given = null,
@@ -180,12 +194,13 @@ async def end_job(
                 from workspaces w
                 where j.tenant_id = $1 and j.job_id = $2 and j.status in ('queued', 'running')
                   and w.tenant_id = j.tenant_id and w.workspace_id = j.workspace_id
-                returning j.tenant_id, j.job_id, j.content_until, j.reason, j.transient_holder
+                returning j.tenant_id, j.job_id, j.content_until, j.reason, j.transient_holder,
+                    j.log_bytes + coalesce(octet_length(j.given_inputs), 0) as kept_bytes
             ), purge as (
                 insert into queue.purges (tenant_id, kind, item_id, due_at, holder)
                 select tenant_id, '{CONTENT}', job_id, content_until, transient_holder from ended on conflict do nothing
             )
-            select reason from ended, pg_notify('{JOB_NEWS}', $15)""",
+            select reason, kept_bytes from ended, pg_notify('{JOB_NEWS}', $15)""",
         session.scope.tenant_id,
         job_id,
         end.status.value,
@@ -203,7 +218,7 @@ async def end_job(
         job_id.hex,
         inputs,
     )
-    return str(found) if found is not None else None
+    return (found["reason"], found["kept_bytes"]) if found is not None else None
 
 
 async def request_cancellation(session: TenantSession, job_id: UUID, *, reason: str) -> None:

@@ -9,7 +9,7 @@ from tenantry.capabilities.sandboxes.service.image_files import TenantImages
 from tenantry.capabilities.sandboxes.service.image_sweep import sweep_images
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary, ImageService
 from tenantry.capabilities.sandboxes.service.jobs import JobService
-from tenantry.capabilities.sandboxes.service.measuring import StoredContent
+from tenantry.capabilities.sandboxes.service.measuring import ImageTakings, JobTakings, StoredContent
 from tenantry.capabilities.sandboxes.service.news import JobNews
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
@@ -21,6 +21,7 @@ __all__ = [
     "Dispatcher",
     "ImageLibrary",
     "ImageService",
+    "ImageTakings",
     "JobArrival",
     "JobContent",
     "JobContentKind",
@@ -28,6 +29,7 @@ __all__ = [
     "JobRunner",
     "JobService",
     "JobStopper",
+    "JobTakings",
     "QueueRelay",
     "StoredContent",
     "TenantImages",

@@ -53,7 +53,6 @@ _RETRY_SECONDS: Final = 0.2
 _MOVE_SECONDS: Final = 3.0
 _DATABASE_LAYERS: Final = frozenset({"database", "fence"})
 _MAX_ARTIFACTS: Final = 1000
-_MAX_ARTIFACT_BYTES: Final = 1 << 30
 _MOST_SKIPPED_TOLD: Final = 20
 
 _log = structlog.get_logger(__name__)
@@ -181,9 +180,18 @@ class Attempt:
             elif job.status is JobStatus.RUNNING:  # of an attempt before this one, whose report would be refused
                 await self._end(session, job, lost_end(job))
 
-    async def _end(self, session: TenantSession, job: Job, end: JobEnd, *, inputs: bytes | None = None) -> bool:
+    async def _end(
+        self,
+        session: TenantSession,
+        job: Job,
+        end: JobEnd,
+        *,
+        inputs: bytes | None = None,
+        artifacts: Sequence[Artifact] = (),
+    ) -> bool:
+        kept = sum(artifact.size_bytes for artifact in artifacts)
         settings, clock = self._workshop.settings, self._workshop.clock
-        return await end_job(session, job, end, settings=settings, clock=clock, inputs=inputs)
+        return await end_job(session, job, end, settings=settings, clock=clock, inputs=inputs, artifact_bytes=kept)
 
     async def _run(self, started: StartedJob, stack: contextlib.AsyncExitStack) -> tuple[JobEnd, list[Artifact]]:
         """Run the job; whatever goes wrong is its end. The sandbox is closed with the stack."""
@@ -278,7 +286,9 @@ class Attempt:
         )
 
     async def _collect(self, sandbox: Sandbox, job: Job, key: Keyset) -> list[Artifact]:
-        found = await sandbox.artifacts(job.artifact_globs, max_files=_MAX_ARTIFACTS, max_bytes=_MAX_ARTIFACT_BYTES)
+        found = await sandbox.artifacts(
+            job.artifact_globs, max_files=_MAX_ARTIFACTS, max_bytes=job.limits.artifacts_mib << 20
+        )
         artifacts = []
         for file in found:
             artifact_id = new_id()
@@ -316,7 +326,7 @@ class Attempt:
         """
         used = self._workshop.clock.monotonic() - self._begun
         async with self._session() as session:
-            ended = await self._end(session, job, end, inputs=inputs)
+            ended = await self._end(session, job, end, inputs=inputs, artifacts=artifacts)
             if not ended or not await QUEUE.finish(
                 await session.connection(), ticket=self._ticket, used_slot_seconds=used
             ):

@@ -3,6 +3,8 @@
 from typing import ClassVar
 from uuid import UUID
 
+from tenantry.capabilities.limits.service import give_back
+from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.types import CONTENT
@@ -29,3 +31,4 @@ class JobContentKind:
 
     async def forget(self, session: TenantSession, item_id: UUID) -> None:
         await repository.purge_content(session, item_id, now=self._clock.now())
+        await give_back(session, item_id, (Quota.STORAGE,), clock=self._clock)

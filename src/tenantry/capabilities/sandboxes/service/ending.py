@@ -4,6 +4,8 @@ from typing import Final
 
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.audit.types import Outcome as AuditOutcome
+from tenantry.capabilities.limits.service import settle
+from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
 from tenantry.engines.jail.types import Ending, Outcome
@@ -38,12 +40,13 @@ async def end_job(
     settings: JobSettings,
     clock: Clock,
     inputs: bytes | None = None,
+    artifact_bytes: int = 0,
 ) -> bool:
-    """Write the end and its audit event; False, and nothing written, when the job had ended before.
+    """Write the end and its audit event and settle its quotas; False, and nothing done, when it had ended before.
 
     `inputs` are those of a job whose content is not kept, sealed as its output is; without them they go now.
     """
-    reason = await repository.end_job(
+    ended = await repository.end_job(
         session,
         job.job_id,
         end,
@@ -51,8 +54,9 @@ async def end_job(
         settings=settings,
         now=clock.now(),
     )
-    if reason is None:
+    if ended is None:
         return False
+    reason, kept_bytes = ended
     await AuditService(session=session, clock=clock).record(
         f"job.{end.status}",
         resource_type="job",
@@ -61,6 +65,8 @@ async def end_job(
         reason=reason,
         details={"exit_code": end.exit_code, "attempt": job.attempt},
     )
+    used = {Quota.STORAGE: kept_bytes + artifact_bytes, Quota.DAILY_JOBS: 0 if job.started_at is None else 1}
+    await settle(session, job.job_id, used, clock=clock)
     return True
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.limits.service import QuotaService, give_back, settle
+from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.errors import image_name_taken, image_not_found
-from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Image
+from tenantry.capabilities.sandboxes.types import HOST_IMAGE, IMAGE, Image
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.types import ImageRoot
 from tenantry.foundation.clock import Clock
@@ -61,14 +63,26 @@ class ImageLibrary:
 class ImageService:
     """Import, list, remove, in the session's workspace."""
 
-    def __init__(self, *, session: TenantSession, audit: AuditService, library: ImageLibrary, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        session: TenantSession,
+        audit: AuditService,
+        library: ImageLibrary,
+        quotas: QuotaService,
+        clock: Clock,
+    ) -> None:
         self._session = session
         self._audit = audit
+        self._quotas = quotas
         self._library = library
         self._clock = clock
 
     async def import_archive(self, *, workspace_id: UUID, name: str, source: str, archive: Path) -> Image:
-        """Import a tar of `docker save` or of a directory; raises Conflict `name_taken`, Invalid for a hostile one."""
+        """Import a tar of `docker save` or of a directory; raises Conflict `name_taken`, Invalid for a hostile one.
+
+        Raises Exhausted `quota_exceeded` where there is no room for it; the sweep then removes what was extracted.
+        """
         if name == HOST_IMAGE or await repository.find_image(self._session, workspace_id=workspace_id, name=name):
             raise image_name_taken(name)
         # Extraction takes seconds: no transaction stays open meanwhile.
@@ -90,6 +104,9 @@ class ImageService:
         if not await repository.insert_image(self._session, image, workspace_id=workspace_id):
             raise image_name_taken(name)
         await self._record("image.imported", image)
+        kept = {Quota.STORAGE: image.size_bytes}
+        await self._quotas.reserve(image.image_id, kept, kind=IMAGE, workspace_id=workspace_id)
+        await settle(self._session, image.image_id, kept, clock=self._clock)
         return image
 
     async def get(self, image_id: UUID, *, workspace_id: UUID) -> Image:
@@ -106,6 +123,7 @@ class ImageService:
         image = await self.get(image_id, workspace_id=workspace_id)
         await repository.delete_image(self._session, image_id)
         await self._record("image.removed", image)
+        await give_back(self._session, image_id, (Quota.STORAGE,), clock=self._clock)
 
     async def _record(self, action: str, image: Image) -> None:
         await self._audit.record(

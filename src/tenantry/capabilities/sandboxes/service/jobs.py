@@ -4,11 +4,15 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any, Final
 from uuid import UUID
 
 from tenantry.capabilities.access.service import hold_grant
 from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.limits.service import PlaceLimits, QuotaService
+from tenantry.capabilities.limits.types import Layer
+from tenantry.capabilities.limits.types.quotas import Ceiling, Quota
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.errors import (
     artifact_not_found,
@@ -24,7 +28,9 @@ from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.stopping import JobStopper
 from tenantry.capabilities.sandboxes.types import (
     HOST_IMAGE,
-    MOST,
+    JOB,
+    MOST_OUTPUT_BYTES,
+    MOST_PIDS,
     Artifact,
     Job,
     JobInput,
@@ -42,6 +48,13 @@ from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_suffix
 from tenantry.foundation.settings import JobSettings
 
+_PLATFORM: Final = Layer.PLATFORM.value
+_CEILINGS: Final = {
+    "cpus": Ceiling.JOB_CPUS,
+    "memory_mib": Ceiling.JOB_MEMORY,
+    "timeout_seconds": Ceiling.JOB_SECONDS,
+    "artifacts_mib": Ceiling.JOB_ARTIFACTS,
+}
 _ESTIMATE_SECONDS: Final = 10.0
 """What a claim charges before the real time is known; corrected at the end."""
 
@@ -56,6 +69,7 @@ class JobService:
         audit: AuditService,
         content: JobContent,
         workspaces: WorkspaceService,
+        quotas: QuotaService,
         settings: JobSettings,
         clock: Clock,
     ) -> None:
@@ -63,16 +77,18 @@ class JobService:
         self._audit = audit
         self._content = content
         self._workspaces = workspaces
+        self._quotas = quotas
         self._settings = settings
         self._clock = clock
 
     async def create(self, new: NewJob, *, workspace_id: UUID, principal: str) -> Job:
-        """Queue a job; it, its audit event and its queue entry commit together.
+        """Queue a job; it, its audit event, its queue entry and what it holds of quotas commit together.
 
-        Raises Invalid `limit_exceeded` or `image_unknown`, Denied `image_not_allowed` or `grant_over`.
+        Raises Invalid `limit_exceeded` or `image_unknown`, Denied `image_not_allowed` or `grant_over`, Exhausted
+        `quota_exceeded`.
         """
         workspace = await self._workspaces.get(workspace_id)
-        limits = _limits_of(new.limits, workspace.settings)
+        limits = _limits_of(new.limits, await self._quotas.limits_in(workspace_id), workspace.settings)
         _check_image(new.image, workspace.settings)
         digest = await self._digest_of(new.image, workspace_id)
         job_id = new_id()
@@ -115,7 +131,20 @@ class JobService:
         await repository.insert_job(self._session, job, given=given, given_inputs=inputs)
         await self._enqueue(job)
         await self._record("job.created", job_id, details={"image": new.image, "inputs": len(new.inputs)})
+        await self._reserve(job, given=len(given or b"") + len(inputs or b""), settings=workspace.settings)
         return job
+
+    async def _reserve(self, job: Job, *, given: int, settings: WorkspaceSettings) -> None:
+        """Hold the most that the job can take; its end settles what it took."""
+        artifacts = job.limits.artifacts_mib << 20 if job.artifact_globs else 0
+        amounts = {
+            Quota.CONCURRENT_JOBS: 1,
+            Quota.DAILY_JOBS: 1,
+            Quota.STORAGE: given + job.limits.output_bytes + artifacts,
+        }
+        # Where jobs wait for their turn, the queue sees to it that no more run at once.
+        waits = frozenset({Quota.CONCURRENT_JOBS} if settings.on_limit == "queue" else ())
+        await self._quotas.reserve(job.job_id, amounts, kind=JOB, workspace_id=job.workspace_id, counted_only=waits)
 
     async def _enqueue(self, job: Job) -> None:
         if job.grant_id is not None:  # whoever ends the grant waits for this commit, and finds the job
@@ -141,6 +170,10 @@ class JobService:
         return await repository.list_jobs(
             self._session, workspace_id=workspace_id, before=before, limit=limit, status=status
         )
+
+    async def count_open(self, *, workspace_id: UUID) -> tuple[int, int]:
+        """Count those that wait and those that run."""
+        return await repository.count_open_jobs(self._session, workspace_id=workspace_id)
 
     async def cancel(self, job_id: UUID, *, workspace_id: UUID, reason: str = "cancelled") -> Job:
         """End a waiting job at once, have a running one killed by its worker. Cancelling twice changes nothing."""
@@ -210,15 +243,37 @@ class JobService:
         )
 
 
-def _limits_of(wanted: Mapping[str, float], settings: WorkspaceSettings) -> JobLimits:
-    """Complete what is asked by the defaults; the workspace's time bounds both, but only what is asked is refused."""
-    longest = float(settings.max_job_timeout_seconds)
-    ceilings = dataclasses.asdict(MOST) | {"timeout_seconds": longest}
+def _limits_of(wanted: Mapping[str, float], held: PlaceLimits, settings: WorkspaceSettings) -> JobLimits:
+    """Complete what is asked by the defaults; what is asked beyond a ceiling is refused, a default gives way to it."""
+    ceilings = _ceilings_of(held, settings)
     for name, value in wanted.items():
-        if value > ceilings[name]:
-            raise limit_exceeded(name, limit=ceilings[name], wanted=value)
-    values = {"timeout_seconds": min(JobLimits().timeout_seconds, longest), **wanted}
-    return JobLimits(**values)  # type: ignore[arg-type]  # whole numbers where the edge asks for them
+        most, layer = ceilings[name]
+        if value > most:
+            raise limit_exceeded(name, limit=most, wanted=value, layer=layer)
+    values = {
+        name: min(default, type(default)(ceilings[name][0])) if ceilings[name][0] != inf else default
+        for name, default in dataclasses.asdict(JobLimits()).items()
+    }
+    return JobLimits(**{**values, **wanted})  # whole numbers where the edge asks for them
+
+
+def _ceilings_of(held: PlaceLimits, settings: WorkspaceSettings) -> dict[str, tuple[float, str]]:
+    """Tell the most of each limit of a job, and whose word it is."""
+    found: dict[str, tuple[float, str]] = {
+        "pids": (MOST_PIDS, _PLATFORM),
+        "output_bytes": (MOST_OUTPUT_BYTES, _PLATFORM),
+    }
+    for name, ceiling in _CEILINGS.items():
+        effective = held.ceilings[ceiling]
+        found[name] = (
+            (inf, _PLATFORM)
+            if effective.most is None or effective.layer is None
+            else (effective.most, effective.layer.value)
+        )
+    longest = float(settings.max_job_timeout_seconds)
+    if longest < found["timeout_seconds"][0]:
+        found["timeout_seconds"] = (longest, Layer.WORKSPACE.value)
+    return found
 
 
 def _check_image(name: str, settings: WorkspaceSettings) -> None:

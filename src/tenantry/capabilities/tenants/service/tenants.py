@@ -80,7 +80,11 @@ class TenantService:
             changes = {**changes, name: {**getattr(present, name), **changes[name]}}
         tenant = await repository.update_tenant(self._session, changes, now=self._clock.now())
         await self._record("tenant.updated", details={"fields": sorted(changes)})
-        if {"clock_skew_ms", "plan", "limits"} & set(changes):  # what is cached of a tenant besides its state
+        if tenant.plan != present.plan:
+            await self._record("tenant.plan_changed", details={"from": present.plan, "to": tenant.plan})
+        if {"clock_skew_ms", "plan", "limits", "quotas", "settings"} & set(
+            changes
+        ):  # what is cached of a tenant besides its state
             await announce_revocation(self._session)
         return tenant
 

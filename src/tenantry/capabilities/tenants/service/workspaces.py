@@ -15,6 +15,7 @@ from tenantry.capabilities.tenants.errors import (
     version_mismatch,
     workspace_not_found,
 )
+from tenantry.capabilities.tenants.ports import Room
 from tenantry.capabilities.tenants.service.directory import Directory
 from tenantry.capabilities.tenants.service.tenants import announce_revocation
 from tenantry.capabilities.tenants.types import (
@@ -54,8 +55,11 @@ class WorkspaceService:
         self._audit = audit
         self._clock = clock
 
-    async def create(self, new: NewWorkspace) -> Workspace:
-        """Make a workspace; raises Conflict `path_taken`, Invalid `region_fixed` or `path_owner_mismatch`."""
+    async def create(self, new: NewWorkspace, *, room: Room) -> Workspace:
+        """Make a workspace.
+
+        Raises Conflict `path_taken`, Invalid `region_fixed` or `path_owner_mismatch`, Exhausted `quota_exceeded`.
+        """
         region = self._session.scope.region
         if new.region not in (None, region):
             raise region_fixed(region)
@@ -79,6 +83,7 @@ class WorkspaceService:
             updated_at=now,
             archived_at=None,
         )
+        await room.take(repository.count_open_workspaces)
         # Placed first: a placement without rows only says "not found", rows without one would let no key in.
         await self._directory.place_workspace(
             workspace_id=workspace.workspace_id, tenant_id=self._session.scope.tenant_id, region=region
@@ -135,11 +140,16 @@ class WorkspaceService:
             raise state_conflict("workspace", workspace.status, "suspended")
         return await self._enter(workspace, WorkspaceStatus.SUSPENDED, "workspace.suspended", reason=reason)
 
-    async def resume(self, workspace_id: UUID) -> Workspace:
-        """Open a suspended or archived workspace again; raises Conflict `path_taken` when its path has been reused."""
+    async def resume(self, workspace_id: UUID, *, room: Room) -> Workspace:
+        """Open a suspended or archived workspace again.
+
+        Raises Conflict `path_taken` when its path has been reused, Exhausted `quota_exceeded`.
+        """
         workspace = await self._locked(workspace_id, None)
         if workspace.status is WorkspaceStatus.ACTIVE:
             return workspace
+        if workspace.status is WorkspaceStatus.ARCHIVED:
+            await room.take(repository.count_open_workspaces)
         return await self._enter(workspace, WorkspaceStatus.ACTIVE, "workspace.resumed")
 
     async def archive(self, workspace_id: UUID, *, if_version: int | None) -> Workspace:

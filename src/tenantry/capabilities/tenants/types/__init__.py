@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
@@ -45,6 +46,17 @@ Compliance = Annotated[
 Email = Annotated[str, Field(pattern=EMAIL_PATTERN)]
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):  # as ZoneInfoNotFoundError, and for names that are paths
+        raise ValueError("must be a time zone of the IANA database, as Europe/Berlin") from None
+    return name
+
+
+TimeZone = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_known_zone)]
+
+
 class TenantStatus(StrEnum):
     PENDING = "pending"
     ACTIVE = "active"
@@ -81,6 +93,8 @@ class TenantSettings(Value):
     allowed_models: list[str] | None = Field(default=None, max_length=100)
     compliance_frameworks: list[str] = Field(default=[], max_length=50)
     persistence_mode: Literal["metadata_only", "full"] = "metadata_only"
+    timezone: TimeZone = "UTC"
+    """Of the IANA database: where a day, and a month, of its quotas begins."""
 
 
 class WorkspaceSettings(Value):
@@ -97,7 +111,8 @@ class WorkspaceSettings(Value):
     retention_days: int = Field(default=30, ge=1, le=3650)
     min_isolation: Literal["cgroup", "rlimit"] | None = None
     """None takes the installation's; a workspace can only ask for more, never for less."""
-    on_limit: Literal["reject", "queue"] = "reject"
+    on_limit: Literal["reject", "queue"] = "queue"
+    """What becomes of a job that is one too many to run at once: refused, or it waits until another ends."""
     max_grant_minutes: int | None = Field(default=None, ge=1, le=366 * 24 * 60)
     grant_quorum: int | None = Field(default=None, ge=1, le=20)
 

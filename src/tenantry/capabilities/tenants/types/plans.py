@@ -53,6 +53,8 @@ class Plan(Value):
     price: Price
     quotas: dict[Literal["maxUsers", "maxProjects", "maxTokensPerMonth", "maxStorageGB", "maxConcurrentAgents"], Quota]
     features: list[str]
+    weight: float = Field(default=1.0, gt=0, le=1_000_000, allow_inf_nan=False)
+    """Share of the workers' time, against other tenants that wait at the same moment."""
     rate_limits: dict[RateName, PlanRateLimit]
     isolation: Literal["row_level", "schema_level", "database_level"] = "row_level"
     slos: dict[str, Any] = Field(default={})

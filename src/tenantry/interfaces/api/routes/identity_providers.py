@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.identity.service import NewProvider, checked_issuer, require_sso
 from tenantry.capabilities.identity.types import ClaimRule, IdentityProvider, Match, ProviderStatus
+from tenantry.capabilities.limits.types.quotas import Feature
 from tenantry.capabilities.tenants.types.values import DisplayName
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
@@ -106,7 +107,13 @@ async def _again(unit: Unit, resource_id: str) -> ProviderAnswer:
     return _render(await unit.providers.get(parse_id(Prefix.PROVIDER, resource_id)))
 
 
-@routes.post("/tenants/{tenant}/identity-providers", needs=Permission.MEMBER_ADMIN, replay=_again, status=201)
+@routes.post(
+    "/tenants/{tenant}/identity-providers",
+    needs=Permission.MEMBER_ADMIN,
+    replay=_again,
+    status=201,
+    feature=Feature.SSO,
+)
 async def create_identity_provider(request: Request, tenant: str, body: ProviderBody) -> ProviderAnswer:
     """Let people of an OpenID Provider in. Its rules give no more than who configures them holds."""
     unit = unit_of(request)
@@ -155,7 +162,7 @@ async def get_identity_provider(request: Request, tenant: str, provider: str) ->
     return found
 
 
-@routes.patch("/tenants/{tenant}/identity-providers/{provider}", needs=Permission.MEMBER_ADMIN)
+@routes.patch("/tenants/{tenant}/identity-providers/{provider}", needs=Permission.MEMBER_ADMIN, feature=Feature.SSO)
 async def change_identity_provider(
     request: Request, tenant: str, provider: str, body: ProviderChanges
 ) -> ProviderAnswer:

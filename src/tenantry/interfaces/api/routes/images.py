@@ -9,6 +9,7 @@ from fastapi import Query, Request
 from starlette.responses import Response
 
 from tenantry.capabilities.access.types import Permission
+from tenantry.capabilities.limits.types.quotas import Feature
 from tenantry.capabilities.sandboxes.types import Image
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
@@ -36,7 +37,14 @@ async def _again(unit: Unit, resource_id: str) -> ImageAnswer:
     return render(await unit.images.get(parse_id(Prefix.IMAGE, resource_id), workspace_id=unit.workspace_id))
 
 
-@routes.post("/workspaces/{ws}/images", needs=Permission.IMAGE_ADMIN, replay=_again, status=201, raw_body=True)
+@routes.post(
+    "/workspaces/{ws}/images",
+    needs=Permission.IMAGE_ADMIN,
+    replay=_again,
+    status=201,
+    raw_body=True,
+    feature=Feature.SKILLS,
+)
 async def import_image(
     request: Request,
     ws: str,

@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types import Action
+from tenantry.capabilities.limits.types.quotas import Feature
 from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobInput, JobStatus, LogLine, NewJob
 from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN
 from tenantry.foundation.errors import Invalid, NotFound, TenantryError
@@ -66,6 +67,7 @@ class LimitsBody(Body):
     pids: int | None = Field(default=None, ge=1, le=1 << 20)
     timeout_seconds: Annotated[Decimal, Field(gt=0, le=30 * 86400, allow_inf_nan=False)] | None = None
     output_bytes: int | None = Field(default=None, ge=0, le=1 << 30)
+    artifacts_mib: int | None = Field(default=None, ge=0, le=1 << 20)
 
 
 class JobBody(Body):
@@ -118,7 +120,12 @@ async def read_job(unit: Unit, resource_id: str) -> Job:
 
 
 @routes.post(
-    "/workspaces/{ws}/jobs", needs=Permission.JOB_CREATE, replay=_again, status=202, action=Action.JOB_SUBMISSIONS
+    "/workspaces/{ws}/jobs",
+    needs=Permission.JOB_CREATE,
+    replay=_again,
+    status=202,
+    action=Action.JOB_SUBMISSIONS,
+    feature=Feature.ORCHESTRATION,
 )
 async def create_job(
     request: Request,
@@ -313,6 +320,7 @@ def render(job: Job) -> JobAnswer:
             "pids": job.limits.pids,
             "timeout_seconds": job.limits.timeout_seconds,
             "output_bytes": job.limits.output_bytes,
+            "artifacts_mib": job.limits.artifacts_mib,
         },
         inputs=[dict(item) for item in job.inputs],
         persistence_mode=job.persistence_mode,

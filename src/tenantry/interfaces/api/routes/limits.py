@@ -1,4 +1,6 @@
-"""Rates: what a tenant and its workspaces set for themselves, and how all that holds stands at this moment."""
+"""Limits: what a tenant and its workspaces set for themselves, what holds by which layer, and how rates stand."""
+
+from typing import Final, Literal
 
 from fastapi import Request
 from pydantic import Field
@@ -6,6 +8,7 @@ from pydantic import Field
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.service import Asker
 from tenantry.capabilities.limits.types import Action, LimitOverride, Rate, RateStanding
+from tenantry.capabilities.limits.types.quotas import LimitNumbers
 from tenantry.capabilities.tenants.types.plans import RateLimitSpec, RateName
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.interfaces.api.routing import RouteRegistry
@@ -14,10 +17,26 @@ from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
 
+_NUMBERS: Final = frozenset(LimitNumbers.model_fields)
 
-class LimitsBody(Body):
+
+class LimitsBody(Body, LimitNumbers):
     rates: dict[RateName, RateLimitSpec] = Field(
-        max_length=9, description="replaces all that is set here; {} sets none"
+        max_length=9, description="replaces all rates that are set here; {} sets none"
+    )
+
+
+class LimitChanges(Body, LimitNumbers):
+    """What is not named stays; null: is not set here any more."""
+
+    rates: dict[RateName, RateLimitSpec] | None = Field(
+        default=None, max_length=9, description="replaces all rates that are set here; {} sets none"
+    )
+
+
+class WorkspaceLimitChanges(LimitChanges):
+    on_limit: Literal["reject", "queue"] | None = Field(
+        default=None, description="a setting of the workspace: what becomes of one job too many"
     )
 
 
@@ -27,10 +46,30 @@ class RateValue(Answer):
     burst: int = Field(description="at once")
 
 
+class LimitSource(Answer):
+    layer: str | None = Field(description="platform, plan, tenant or workspace; null: nobody limits it")
+    layers: dict[str, float] = Field(description="what each says; the lowest counts")
+
+
 class LimitsAnswer(Answer):
-    rates: dict[str, RateValue] = Field(
-        description="what is set here; what is above the layers over it counts for nothing"
-    )
+    """Each number as it holds here: the lowest of all layers, null where there is none."""
+
+    max_concurrent_jobs: int | None
+    max_concurrent_sandboxes: int | None
+    max_concurrent_agents: int | None
+    daily_job_limit: int | None
+    max_storage_gb: float | None
+    max_tokens_per_month: int | None
+    max_users: int | None
+    max_workspaces: int | None
+    max_job_duration_seconds: int | None
+    max_cpus_per_job: float | None
+    max_memory_mib_per_job: int | None
+    max_artifacts_mib: int | None
+    on_limit: str | None = Field(description="of a workspace: reject or queue")
+    sources: dict[str, LimitSource] = Field(description="by name: which layer each number comes from")
+    own: dict[str, float] = Field(description="what is set here; what is above the layers over it counts for nothing")
+    rates: dict[str, RateValue] = Field(description="rates that are set here")
     version: int = Field(description="for If-Match; 0: nothing was ever set")
     updated_at: Moment | None
     updated_by: str | None
@@ -52,35 +91,61 @@ class RatesAnswer(Answer):
     rates: list[RateAnswer]
 
 
-@routes.get("/tenants/{tenant}/limits", needs=Permission.TENANT_READ, platform=True)
+@routes.get("/tenants/{tenant}/limits", needs=Permission.LIMIT_READ, platform=True)
 async def get_tenant_limits(request: Request, tenant: str) -> LimitsAnswer:
-    """What the tenant sets of its own limits."""
+    """What holds in the tenant as a whole, by which layer, and what it sets itself."""
     unit = unit_of(request)
-    return _shown(unit, await unit.limits.get(None))
+    return await _shown(unit, await unit.limits.get(None))
 
 
 # Counted apart: who has narrowed a rate too far must be able to widen it again.
-@routes.put("/tenants/{tenant}/limits", needs=Permission.TENANT_ADMIN, platform=True, action=Action.LIMIT_CHANGES)
+@routes.put("/tenants/{tenant}/limits", needs=Permission.LIMIT_ADMIN, platform=True, action=Action.LIMIT_CHANGES)
 async def replace_tenant_limits(request: Request, tenant: str, body: LimitsBody) -> LimitsAnswer:
-    """Narrow what the plan allows, for every process within a second."""
-    unit = unit_of(request)
-    stored = await unit.limits.replace(body.rates, workspace_id=None, if_version=unit.if_version)
-    return _shown(unit, stored)
+    """Narrow what the plan allows, for every process within a second; what is not named is not set any more."""
+    return await _replace(unit_of(request), body)
 
 
-@routes.get("/workspaces/{ws}/limits", needs=Permission.WORKSPACE_READ)
+@routes.patch("/tenants/{tenant}/limits", needs=Permission.LIMIT_ADMIN, platform=True, action=Action.LIMIT_CHANGES)
+async def change_tenant_limits(request: Request, tenant: str, body: LimitChanges) -> LimitsAnswer:
+    """Narrow the named limits of the tenant, for every process within a second."""
+    return await _change(unit_of(request), body)
+
+
+@routes.get("/workspaces/{ws}/limits", needs=Permission.LIMIT_READ)
 async def get_workspace_limits(request: Request, ws: str) -> LimitsAnswer:
-    """What the workspace sets of its own limits."""
+    """What holds in the workspace, by which layer, and what it sets itself."""
     unit = unit_of(request)
-    return _shown(unit, await unit.limits.get(unit.workspace_id))
+    return await _shown(unit, await unit.limits.get(unit.workspace_id))
 
 
-@routes.put("/workspaces/{ws}/limits", needs=Permission.WORKSPACE_UPDATE, action=Action.LIMIT_CHANGES)
+@routes.put("/workspaces/{ws}/limits", needs=Permission.LIMIT_ADMIN, action=Action.LIMIT_CHANGES)
 async def replace_workspace_limits(request: Request, ws: str, body: LimitsBody) -> LimitsAnswer:
-    """Narrow what the tenant allows in this workspace: its own rates, and those of each principal in it."""
+    """Narrow what the tenant allows in this workspace; what is not named is not set any more."""
+    return await _replace(unit_of(request), body)
+
+
+@routes.patch("/workspaces/{ws}/limits", needs=Permission.LIMIT_ADMIN, action=Action.LIMIT_CHANGES)
+async def change_workspace_limits(request: Request, ws: str, body: WorkspaceLimitChanges) -> LimitsAnswer:
+    """Narrow the named limits of the workspace, and say what becomes of one job too many."""
     unit = unit_of(request)
-    stored = await unit.limits.replace(body.rates, workspace_id=unit.workspace_id, if_version=unit.if_version)
-    return _shown(unit, stored)
+    if body.on_limit is not None:
+        present = await unit.workspaces.get(unit.workspace_id, lock=True)
+        settings = present.settings.model_copy(update={"on_limit": body.on_limit})
+        if settings != present.settings:
+            await unit.workspaces.update(unit.workspace_id, {"settings": settings.model_dump()}, if_version=None)
+    return await _change(unit, body)
+
+
+async def _replace(unit: Unit, body: LimitsBody) -> LimitsAnswer:
+    numbers = LimitNumbers.model_validate(body.model_dump(include=set(_NUMBERS)))
+    place, version = unit.scope.workspace_id, unit.if_version
+    return await _shown(unit, await unit.limits.replace(body.rates, numbers, workspace_id=place, if_version=version))
+
+
+async def _change(unit: Unit, body: LimitChanges) -> LimitsAnswer:
+    numbers = {name: getattr(body, name) for name in _NUMBERS & body.model_fields_set}
+    place, version = unit.scope.workspace_id, unit.if_version
+    return await _shown(unit, await unit.limits.change(body.rates, numbers, workspace_id=place, if_version=version))
 
 
 @routes.get("/tenants/{tenant}/rate-limits", needs=Permission.TENANT_READ, platform=True)
@@ -101,9 +166,22 @@ async def _standing(unit: Unit) -> RatesAnswer:
     return RatesAnswer(rates=[_rate(each) for each in await unit.runtime.rates.standings(asker)])
 
 
-def _shown(unit: Unit, override: LimitOverride) -> LimitsAnswer:
+async def _shown(unit: Unit, override: LimitOverride) -> LimitsAnswer:
     unit.show_version(override.version)
+    place = unit.scope.workspace_id
+    limits = (await unit.quotas.limits_with(override, workspace_id=place)).all()
+    settings = (await unit.workspaces.get(place)).settings if place else None
     return LimitsAnswer(
+        **{name: limits[name].most if name in limits else None for name in _NUMBERS},  # type: ignore[arg-type]  # whole where the name says so
+        on_limit=settings.on_limit if settings else None,
+        sources={
+            name: LimitSource(
+                layer=found.layer.value if found.layer else None,
+                layers={layer.value: most for layer, most in found.layers.items()},
+            )
+            for name, found in limits.items()
+        },
+        own=dict(override.numbers),
         rates={name: _value(Rate.of(spec)) for name, spec in override.rates.items()},
         version=override.version,
         updated_at=override.updated_at,

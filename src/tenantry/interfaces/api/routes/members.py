@@ -98,7 +98,7 @@ async def change_member(request: Request, tenant: str, member: str, body: Member
     await (await unit.grantor()).require_mightier(member, workspace_id=None)
     if body.status is PrincipalStatus.DISABLED:
         await unit.access.require_another_owner(member)
-    user = await unit.identity.set_user_status(user_id, body.status, if_version=unit.if_version)
+    user = await unit.identity.set_user_status(user_id, body.status, if_version=unit.if_version, room=unit.user_room)
     return _shown(unit, user)
 
 

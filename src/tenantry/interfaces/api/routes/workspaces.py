@@ -83,7 +83,8 @@ async def create_workspace(request: Request, body: WorkspaceBody) -> WorkspaceAn
             path=body.path,
             region=body.region,
             settings=settings,
-        )
+        ),
+        room=unit.workspace_room,
     )
     unit.resource_id = format_id(Prefix.WORKSPACE, workspace.workspace_id)
     return _shown(unit, workspace)
@@ -147,7 +148,7 @@ async def suspend_workspace(request: Request, ws: str, body: Reason) -> Workspac
 async def resume_workspace(request: Request, ws: str) -> WorkspaceAnswer:
     """Open a suspended or archived workspace again."""
     unit = unit_of(request)
-    return _shown(unit, await unit.workspaces.resume(unit.workspace_id))
+    return _shown(unit, await unit.workspaces.resume(unit.workspace_id, room=unit.workspace_room))
 
 
 def validated_settings(values: dict[str, Any]) -> WorkspaceSettings:

@@ -104,9 +104,11 @@ class LimitOverride:
     """What a tenant, or one of its workspaces, sets for itself."""
 
     rates: Mapping[str, RateLimitSpec]
+    numbers: Mapping[str, float]
+    """Quotas and ceilings by name, see `quotas`."""
     version: int
     updated_at: datetime | None
     updated_by: str | None
 
 
-NOTHING = LimitOverride(rates={}, version=0, updated_at=None, updated_by=None)
+NOTHING = LimitOverride(rates={}, numbers={}, version=0, updated_at=None, updated_by=None)
