@@ -27,7 +27,7 @@ up: $(READY) ## run the server in the foreground
 test: $(READY) ## run all tests, installing the Debian packages they need where it may; ARGS=... goes to pytest
 	@scripts/packages.sh
 	@scripts/oidc-provider.sh
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 1 --durations 40 --durations-min 1 $(ARGS)
 
 check: $(READY) ## lint, format, types, contracts, architecture, lock
 	@scripts/uv.sh lock --quiet --check
