@@ -68,10 +68,16 @@ class Wire:
         try:
             return self._send(method, target, key=key, headers=headers, body=body)
         except (http.client.RemoteDisconnected, ConnectionError):
-            self._connection.close()
             return self._send(method, target, key=key, headers=headers, body=body)
 
     def _send(self, method: str, target: str, *, key: str | None, headers: Headers, body: bytes | None) -> Answer:
+        try:
+            return self._asked(method, target, key=key, headers=headers, body=body)
+        except BaseException:
+            self._connection.close()  # half an exchange, above all of a test that was cut off, is no other test's
+            raise
+
+    def _asked(self, method: str, target: str, *, key: str | None, headers: Headers, body: bytes | None) -> Answer:
         connection = self._connection
         connection.putrequest(method, target, skip_accept_encoding=True)
         if key is not None:
