@@ -35,8 +35,8 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 START_SECONDS = 100
-STUCK_SECONDS: Final = 180.0
-"""What no phase of a test takes: a process that is in one for so long tells where, and ends."""
+STUCK_SECONDS: Final = 300.0
+"""What no test takes with all it stands on: a process that is in one for so long tells where, and ends."""
 _STDERR: Final = pytest.StashKey[int]()
 
 # The developer's own settings do not reach a test.
@@ -66,7 +66,7 @@ def _bound(config: pytest.Config, item: pytest.Item | pytest.Collector | None = 
     A worker of xdist that ends so is reported as crashed in that test, and another goes on with the rest.
     """
     marked = item.get_closest_marker("timeout") if item else None
-    seconds = max(STUCK_SECONDS, marked.args[0] + 60 if marked else 0)
+    seconds = max(STUCK_SECONDS, marked.args[0] + 180 if marked else 0)
     faulthandler.dump_traceback_later(seconds, file=config.stash[_STDERR], exit=True)
 
 
