@@ -23,6 +23,7 @@ import httpx
 import pytest
 from hypothesis import settings
 from tests.ending import ended
+from tests.schedule import FOLDERS, STRATEGIES, Folder, UnitScheduling, sort_by_cost
 
 from tenantry.entrypoints.addresses import Addresses, addresses_of
 from tenantry.foundation.database.embedded import EmbeddedPostgres
@@ -58,6 +59,24 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     faulthandler.cancel_dump_traceback_later()
     os.close(config.stash[_STDERR])
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    own = path.is_relative_to(parent.config.rootpath) and str(path.relative_to(parent.config.rootpath)) in FOLDERS
+    return Folder.from_parent(parent, path=path) if own else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    sort_by_cost(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> UnitScheduling | None:
+    if config.getvalue("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return UnitScheduling(config, log)
 
 
 def _bound(config: pytest.Config, item: pytest.Item | pytest.Collector | None = None) -> None:
@@ -249,7 +268,6 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 
 MakeTenant = Callable[..., Tenant]
-STRATEGIES: Final = ("row_level", "schema_level", "database_level")
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,11 @@ from uuid import UUID
 
 import httpx
 import pytest
-from tests.conftest import STRATEGIES, Tenant
+from tests.conftest import Tenant
 from tests.ending import joined
 from tests.integration.places.conftest import Eyes, MakeGround
 from tests.integration.sandboxes.ground import Ground, until
+from tests.schedule import STRATEGIES
 
 from tenantry.capabilities.tenants.service import MoverAccess, Moves, OperationRunner
 from tenantry.capabilities.tenants.types import (
