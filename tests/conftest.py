@@ -4,6 +4,7 @@
 kill one start their own with `start_installation`.
 """
 
+import faulthandler
 import json
 import os
 import secrets
@@ -16,11 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
 from hypothesis import settings
+from tests.ending import ended
+from tests.schedule import FOLDERS, STRATEGIES, Folder, UnitScheduling, sort_by_cost
 
 from tenantry.entrypoints.addresses import Addresses, addresses_of
 from tenantry.foundation.database.embedded import EmbeddedPostgres
@@ -32,11 +35,90 @@ settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
-START_SECONDS = 60
+START_SECONDS = 100
+STUCK_SECONDS: Final = 300.0
+"""What no test takes with all it stands on: a process that is in one for so long tells where, and ends."""
+_STDERR: Final = pytest.StashKey[int]()
 
 # The developer's own settings do not reach a test.
 for name in [name for name in os.environ if name.startswith("TENANTRY_")]:
     del os.environ[name]
+# Nor what his machine is set to: what is compiled is kept for the next of many processes, and an interrupt that a shell
+# ignores in its background is none that everything started from here ignores.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STDERR] = os.dup(2)  # not yet captured, so what goes there is seen
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Teller(config))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    faulthandler.cancel_dump_traceback_later()
+    os.close(config.stash[_STDERR])
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    own = path.is_relative_to(parent.config.rootpath) and str(path.relative_to(parent.config.rootpath)) in FOLDERS
+    return Folder.from_parent(parent, path=path) if own else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    sort_by_cost(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> UnitScheduling | None:
+    if config.getvalue("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return UnitScheduling(config, log)
+
+
+def _bound(config: pytest.Config, item: pytest.Item | pytest.Collector | None = None) -> None:
+    """Bound what comes now, which the limit of a test does not once it has struck: above all what it has to put away.
+
+    A worker of xdist that ends so is reported as crashed in that test, and another goes on with the rest.
+    """
+    marked = item.get_closest_marker("timeout") if item else None
+    seconds = max(STUCK_SECONDS, marked.args[0] + 180 if marked else 0)
+    faulthandler.dump_traceback_later(seconds, file=config.stash[_STDERR], exit=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    _bound(item.config, item)
+    result = yield
+    faulthandler.cancel_dump_traceback_later()
+    return result
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    _bound(node.config, node)  # pytest itself has just lifted it
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    _bound(session.config)
+
+
+class _Teller:
+    """Says what failed at once, so that a run that is cut off has said it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.write_line(f"\n--- {report.nodeid} failed in its {report.when} after {report.duration:.1f} s")
+            terminal.write_line("\n".join(report.longreprtext.splitlines()[-60:]))
 
 
 @dataclass
@@ -84,7 +166,7 @@ class Installation:
             client.close()
         if self.process.poll() is None:
             self.process.send_signal(number)
-        self.process.wait(timeout=30)
+        ended(self.process)
 
 
 @dataclass
@@ -164,8 +246,10 @@ def running_installation(
     try:
         yield started
     finally:
-        started.stop()
-        EmbeddedPostgres(home).purge()
+        try:
+            started.stop()
+        finally:
+            EmbeddedPostgres(home).purge()
 
 
 def _is_ready(file: Path, pid: int, verify: ssl.SSLContext | bool) -> bool:
@@ -184,7 +268,6 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 
 MakeTenant = Callable[..., Tenant]
-STRATEGIES: Final = ("row_level", "schema_level", "database_level")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
+from tests.ending import ended, killed_after, line_of
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "oidc-provider.sh"
 CLIENT_ID = "tenantry-test"
@@ -40,10 +41,9 @@ class Issuer:
 
     def tell(self, what: str, **more: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": what, **more}) + "\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        answer: dict[str, Any] = json.loads(line_of(self._process))
         return answer
 
     def account(self, login: str, **claims: Any) -> None:
@@ -58,11 +58,10 @@ class Issuer:
         self.tell("clock", ahead=seconds)
 
     def stop(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=10)
-        self._process.stdout.close()
+        with killed_after(self._process):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            ended(self._process)
 
 
 class Person:

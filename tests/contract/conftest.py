@@ -1,10 +1,12 @@
 """Real servers for the contract suites: started here on a private socket or an ephemeral loopback port, ended here."""
 
 import asyncio
+import contextlib
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from tests.ending import ended
 
 from tenantry.foundation.caches.factory import open_caches
 from tenantry.foundation.caches.ports import Caches
@@ -71,14 +74,14 @@ class RedisServer:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(START_SECONDS)
+            ended(self._process)
             self._process = None
 
     def kill(self) -> None:
         """End it as a power failure would."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(START_SECONDS)
+            ended(self._process)
             self._process = None
             self.socket.unlink()
 
@@ -169,10 +172,13 @@ def s3_endpoint() -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
-        yield _address_in(process.stderr)
+        address = _address_in(process.stderr)
+        # Whatever it says later is read too: a full pipe would stop it.
+        threading.Thread(target=_read_out, args=(process.stderr,), daemon=True).start()
+        yield address
     finally:
         process.terminate()
-        process.wait(START_SECONDS)
+        ended(process)
         process.stderr.close()
 
 
@@ -182,3 +188,9 @@ def _address_in(lines: Iterable[str]) -> str:
         if found:
             return found.group(1)
     return pytest.fail("the S3 server ended before it listened", pytrace=False)
+
+
+def _read_out(lines: Iterable[str]) -> None:
+    with contextlib.suppress(ValueError):  # closed
+        for _ in lines:
+            pass

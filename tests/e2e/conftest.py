@@ -69,7 +69,7 @@ class Mortal:
         return Ground(tenant, ground.workspace, tenant.owner)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
     home: Path = tmp_path_factory.mktemp("mortal") / "home"
     started = Mortal(start(home))

@@ -15,6 +15,7 @@ import asyncpg
 import httpx
 import pytest
 from tests.e2e.conftest import ENVIRONMENT, Mortal
+from tests.ending import ended, joined
 from tests.integration.sandboxes.ground import Ground, Json, until, workers_of
 
 from tenantry.foundation.database.embedded import EmbeddedPostgres
@@ -111,13 +112,13 @@ def kill_workers(mortal: Mortal) -> None:
 
 def kill_server_and_workers(mortal: Mortal) -> None:
     kill(*workers_of(mortal.running).values(), mortal.running.process.pid)
-    mortal.running.process.wait()
+    ended(mortal.running.process)
     mortal.restart()
 
 
 def kill_server(mortal: Mortal) -> None:
     kill(mortal.running.process.pid)
-    mortal.running.process.wait()
+    ended(mortal.running.process)
     mortal.restart()
 
 
@@ -175,7 +176,7 @@ async def test_connections_cut_off_again_and_again_lose_no_job(mortal: Mortal) -
         while not stop.wait(0.05):
             answers.append(ground.client.get(ground.jobs).status_code)
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
         for _ in range(5):
@@ -185,7 +186,7 @@ async def test_connections_cut_off_again_and_again_lose_no_job(mortal: Mortal) -
             time.sleep(0.3)  # noqa: ASYNC251 - the pause is the point: they come back in between
     finally:
         stop.set()
-        reader.join()
+        joined(reader)
         await connection.close()
     counts = check(ground, jobs, most_lost=0, reasons=set())
     assert counts == {"succeeded": JOBS}
@@ -201,7 +202,7 @@ def test_a_stream_is_resumed_at_the_next_server_where_it_broke_off(mortal: Morta
             seen.append(event)
             if len(seen) == 4:
                 kill(mortal.running.process.pid)
-    mortal.running.process.wait()
+    ended(mortal.running.process)
     mortal.restart()
     ground = mortal.again(ground)
     ground.ended(job_id)

@@ -16,7 +16,7 @@ from tenantry.entrypoints.demo_stage import Stage
 from tenantry.entrypoints.servers import find_server
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 
-pytestmark = pytest.mark.xdist_group("demo")
+pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(240)]
 
 SCRIPTS = Path(__file__).parents[2] / "src/tenantry/entrypoints/demo_files"
 SECRET = re.compile(r"tenantry_[a-z]+_(?:ws|ten|platform)[0-9a-z]*_[0-9A-Za-z]{32}_[0-9A-Za-z]{6}")
@@ -24,7 +24,7 @@ SECRET = re.compile(r"tenantry_[a-z]+_(?:ws|ten|platform)[0-9a-z]*_[0-9A-Za-z]{3
 
 def play(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "tenantry.entrypoints.cli", "demo", "--home", str(home), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, stdin=subprocess.DEVNULL)
+    return subprocess.run(command, capture_output=True, text=True, timeout=220, check=False, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")

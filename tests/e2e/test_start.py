@@ -33,7 +33,7 @@ def refused_start(home: Path, *, port: int = 0, **environment: str) -> str:
         [*COMMAND, str(home), str(port)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
         env=os.environ | environment,
     )

@@ -1,4 +1,4 @@
-"""One furnished world for all tests of isolation."""
+"""One furnished world for all tests of isolation on one strategy, which leave it as it was."""
 
 from collections.abc import Iterator
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.authority import Authority
 from tests.conftest import Installation, MakeTenant, Tenant
+from tests.isolation.wire import without_times
 
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, TENANT_WIDE_ROLES, Permission
 from tenantry.capabilities.sandboxes import repository
@@ -374,29 +375,5 @@ def snapshot(grounds: Grounds) -> str:
     paths += [f"/tenants/{grounds.tenant.id}/{noun}" for noun in _OF_TENANT]
     for workspace in (grounds.own, grounds.sibling, grounds.archived):
         paths += [f"/workspaces/{workspace}/{noun}" for noun in _OF_WORKSPACE]
-    found = {path: _without_times(owner.get(path, params={"limit": 200}).json()) for path in paths}
+    found = {path: without_times(owner.get(path, params={"limit": 200}).json()) for path in paths}
     return json.dumps(found, indent=1, sort_keys=True)
-
-
-_JOB_LIFE: Final = (
-    "status",
-    "reason",
-    "detail",
-    "exit_code",
-    "attempt",
-    "usage",
-    "log",
-    "content_until",
-    "image_digest",
-)
-
-
-def _without_times(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_without_times(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    left_out = {"last_used_at", "started_at", "finished_at"}
-    if str(value.get("id", "")).startswith("job_"):
-        left_out |= set(_JOB_LIFE)
-    return {name: _without_times(item) for name, item in value.items() if name not in left_out}

@@ -6,9 +6,9 @@ import secrets
 import tarfile
 
 import pytest
-from tests.conftest import MakeTenant, Tenant
+from tests.conftest import Installation, MakeTenant, Tenant
 from tests.isolation.bodies import JSON, body_of, provider_example
-from tests.isolation.grounds import WHOLE_TENANT, World
+from tests.isolation.grounds import WHOLE_TENANT, World, make_world
 from tests.isolation.matrix import own_values, target_of
 from tests.isolation.wire import Answer, Wire
 
@@ -22,6 +22,12 @@ pytestmark = pytest.mark.xdist_group("isolation")
 # tests/integration/logins.
 _ELSEWHERE = ("/tenants/import", "/auth/token", "/auth/refresh", "/auth/logout")
 _CHANGING = [spec for spec in ALL_ROUTES if spec.method != "GET" and spec.path not in _ELSEWHERE]
+
+
+@pytest.fixture(scope="session")
+async def world(installation: Installation, make_tenant: MakeTenant) -> World:
+    """A world of these tests' own: they change what the others find as it was furnished."""
+    return await make_world(installation, make_tenant)
 
 
 def _fresh(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> tuple[dict[str, str], str | None]:

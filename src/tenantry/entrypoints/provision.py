@@ -187,8 +187,8 @@ async def database_exists(provisioner: str, name: str) -> bool:
 
 
 async def write_down(cell: CellAddresses, *, home: Path) -> None:
-    """Write down how a schema is made, so that a server can without Alembic."""
-    if cell.owner is not None:
+    """Write down how a schema is made, so that a server can without Alembic; once for each revision."""
+    if cell.owner is not None and _written_down(home) is None:
         statements = await schema_statements(cell.owner)
         content = {"revision": head_revision("cell"), "statements": statements}
         replace_file(home / _WRITTEN, json.dumps(content))

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.conftest import Installation, Tenant
+from tests.ending import joined
 from tests.integration.api.conftest import Beside, problem
 from tests.integration.api.test_roles import within_a_second
 
@@ -119,7 +120,7 @@ def test_the_tenant_ends_it_within_a_second_in_every_process_and_an_open_stream_
                 said = "".join(stream.iter_text())
                 assert "event: refused" in said
                 assert time.monotonic() - begun < 0.3 + 1.5
-                ended.join()
+                joined(ended)
     finally:
         acme.owner.post(f"{visitor.path}/jobs/{job}/cancel")
 

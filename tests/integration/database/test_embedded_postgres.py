@@ -14,12 +14,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from tests.ending import ended, killed_after, line_of
 
 from tenantry.foundation.database import embedded
 from tenantry.foundation.database.embedded import ACCOUNT, EmbeddedPostgres
@@ -74,14 +76,15 @@ async def ask(server: EmbeddedPostgres, query: str, *arguments: object) -> objec
         await connection.close()
 
 
-def child(home: Path, then: str, **account: Any) -> subprocess.Popen[str]:
+def child(home: Path, then: str, **account: Any) -> AbstractContextManager[subprocess.Popen[str]]:
     """A process of its own that starts the server of that home, says what it got, and goes on with `then`."""
     command = [sys.executable, "-c", CHILD.replace("{then}", then), str(home)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE)}
     if account:  # another user may not pass to where this Python and the checkout lie
         command[0], environment["PYTHONPATH"] = "/usr/bin/python3", str(portable_library(home.parents[1]))
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, cwd="/", **account)
+    options: dict[str, Any] = {"stdin": pipe, "stdout": pipe, "text": True, "env": environment, "cwd": "/"}
+    return killed_after(subprocess.Popen(command, **options, **account))
 
 
 def portable_library(base: Path) -> Path:
@@ -104,7 +107,7 @@ def portable_library(base: Path) -> Path:
 def killed_owner(home: Path) -> int:
     """The postmaster a server process left behind when it was killed."""
     with child(home, "os.kill(os.getpid(), 9)") as process:
-        postmaster = json.loads(process.communicate()[0])["pid"]
+        postmaster = json.loads(process.communicate(timeout=60)[0])["pid"]
     assert process.returncode == -signal.SIGKILL
     return int(postmaster)
 
@@ -219,7 +222,7 @@ async def test_a_killed_postmaster_leaves_neither_children_nor_locks_in_the_way(
         await asyncio.sleep(0)
     assert server._process is not None
     server._process.kill()
-    server._process.wait()
+    ended(server._process)
     assert lives(backend)
     server.start()
     assert await ask(server, "SELECT 1") == 1
@@ -245,13 +248,12 @@ async def test_a_stale_pid_file_does_not_stop_a_start(server: EmbeddedPostgres, 
         assert sleeper.poll() is None
     finally:
         sleeper.kill()
-        sleeper.wait()
+        ended(sleeper)
 
 
 def test_a_second_server_on_one_home_is_told_who_has_it(server: EmbeddedPostgres) -> None:
     with child(server.home, "sys.stdin.read()") as owner:
-        assert owner.stdout is not None
-        postmaster = json.loads(owner.stdout.readline())["pid"]
+        postmaster = json.loads(line_of(owner))["pid"]
         with pytest.raises(Conflict, match=f"process {owner.pid}:"):
             server.start()
         with pytest.raises(Conflict):
@@ -377,12 +379,12 @@ def test_an_ordinary_user_runs_it_as_themselves_and_may_kill_and_adopt_it(homes:
     os.chown(theirs, account.pw_uid, account.pw_gid)
     become: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     with child(theirs / ".tenantry", "os.kill(os.getpid(), 9)", **become) as process:
-        first = json.loads(process.communicate()[0])
+        first = json.loads(process.communicate(timeout=60)[0])
     assert Path(f"/proc/{first['pid']}").stat().st_uid == account.pw_uid
     assert Path(first["location"]) == theirs / ".tenantry" / "postgres"
     assert owner_and_mode(theirs / ".tenantry") == (account.pw_uid, 0o700)
     with child(theirs / ".tenantry", "server.stop()", **become) as process:
-        second = json.loads(process.communicate()[0])
+        second = json.loads(process.communicate(timeout=60)[0])
     assert process.returncode == 0
     assert second == first
     assert not lives(first["pid"])

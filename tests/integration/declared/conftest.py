@@ -64,7 +64,7 @@ def eventually(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def applying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Declared]:
     """A server with `declared_tenants: apply` that looks four times a second; `at-start` is declared before it runs."""
     home = tmp_path_factory.mktemp("declaring") / "home"
@@ -82,7 +82,7 @@ def applying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Declared]:
         yield Declared(started, folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def checking(installation: Installation) -> Declared:
     """The common server, which only checks: the default."""
     folder = installation.home / "tenants"

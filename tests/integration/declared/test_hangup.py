@@ -5,6 +5,9 @@ import pty
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
+
+from tests.ending import killed_after, line_of
 
 PROGRAM = """
 import asyncio, fcntl, os, signal, sys, termios
@@ -26,14 +29,15 @@ asyncio.run(main())
 """
 
 
-def started(stdin: int, *, terminal: bool) -> "subprocess.Popen[str]":
+def started(stdin: int, *, terminal: bool) -> AbstractContextManager["subprocess.Popen[str]"]:
     program = [sys.executable, "-c", PROGRAM.format(terminal=terminal)]
-    return subprocess.Popen(program, stdin=stdin, stdout=subprocess.PIPE, text=True, start_new_session=not terminal)
+    return killed_after(
+        subprocess.Popen(program, stdin=stdin, stdout=subprocess.PIPE, text=True, start_new_session=not terminal)
+    )
 
 
 def line(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+    return line_of(process).strip()
 
 
 def test_without_a_terminal_it_is_a_command() -> None:
@@ -42,7 +46,6 @@ def test_without_a_terminal_it_is_a_command() -> None:
         for _ in range(2):
             process.send_signal(signal.SIGHUP)
             assert line(process) == "reload"
-        process.kill()
 
 
 def test_on_a_terminal_it_is_a_command_until_the_terminal_goes() -> None:
@@ -53,7 +56,4 @@ def test_on_a_terminal_it_is_a_command_until_the_terminal_goes() -> None:
         process.send_signal(signal.SIGHUP)
         assert line(process) == "reload"
         os.close(master)
-        try:
-            assert process.wait(timeout=20) == -signal.SIGTERM
-        finally:
-            process.kill()
+        assert process.wait(timeout=20) == -signal.SIGTERM

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ending import killed_after, line_of
 
 from tenantry.engines.jail.cgroups import find_hierarchy
 from tenantry.engines.jail.images import ImageStore
@@ -48,8 +50,9 @@ def survivors(mark: str) -> bytes:
     return subprocess.run(["pgrep", "-f", f"sleep {mark}"], check=False, capture_output=True).stdout
 
 
-def supervisor(script: str, home: Path, mark: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", script, str(home), mark], stdout=subprocess.PIPE, text=True)
+def supervisor(script: str, home: Path, mark: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", script, str(home), mark]
+    return killed_after(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
 
 
 def leftovers(instance: str) -> list[Path]:
@@ -70,8 +73,7 @@ async def test_a_killed_supervisor_leaves_no_survivor_and_the_next_reclaims_its_
     # Uids that nobody else on the host takes: four, of which the dead one holds three.
     own = SUPERVISOR.replace("Jail.open(home)", "Jail.open(home, first_uid=230_000, uid_count=4)")
     with supervisor(own, tmp_path, mark) as process:
-        assert process.stdout is not None
-        instance = await asyncio.to_thread(process.stdout.readline)
+        instance = await asyncio.to_thread(line_of, process)
         assert survivors(mark)
         process.send_signal(signal.SIGKILL)
     assert await gone(mark)
@@ -120,8 +122,7 @@ async def test_a_supervisor_killed_in_the_middle_of_a_start_leaves_no_survivor(
         "for _ in range(3):", 'print("ready", flush=True)\n    for _ in range(200):'
     )
     with supervisor(script, tmp_path, mark) as process:
-        assert process.stdout is not None
-        await asyncio.to_thread(process.stdout.readline)
+        await asyncio.to_thread(line_of, process)
         await asyncio.sleep(0.05 + delay)
         process.send_signal(signal.SIGKILL)
     assert await gone(mark)

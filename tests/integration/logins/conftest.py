@@ -21,19 +21,19 @@ PROGRAM = "http://127.0.0.1:7777/done"
 CALLBACK = "/api/v1/auth/callback"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("logins") / "home"
     with running_installation(home, TENANTRY_IDENTITY__ALLOW_PRIVATE_ISSUERS="true") as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_tenant(installation: Installation, strategy: str) -> MakeTenant:
     return tenants_of(installation, strategy)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_issuer(installation: Installation) -> Iterator[Callable[..., Issuer]]:
     """Start providers that know the running server and the one beside it."""
     running: list[Issuer] = []
@@ -47,7 +47,7 @@ def make_issuer(installation: Installation) -> Iterator[Callable[..., Issuer]]:
         issuer.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def issuer(make_issuer: Callable[..., Issuer]) -> Issuer:
     return make_issuer()
 
@@ -147,7 +147,7 @@ def provider_body(at: Issuer, /, **fields: Any) -> dict[str, Any]:
 MakeGround = Callable[..., Ground]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_ground(make_tenant: MakeTenant, issuer: Issuer) -> Iterator[MakeGround]:
     """Make tenants that trust a provider."""
     made: list[Ground] = []
@@ -165,7 +165,7 @@ def make_ground(make_tenant: MakeTenant, issuer: Issuer) -> Iterator[MakeGround]
         ground.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ground(make_ground: MakeGround) -> Ground:
     return make_ground()
 

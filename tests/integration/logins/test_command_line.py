@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.ending import killed_after
 from tests.integration.logins.conftest import Ground, MakeGround
 from tests.issuer import Person, target_of
 
@@ -35,11 +36,8 @@ def _logging_in(ground: Ground, home: Path, *arguments: str) -> Iterator["subpro
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
+    with killed_after(process):
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def _address(process: "subprocess.Popen[str]") -> str:
@@ -59,7 +57,9 @@ def _log_in(ground: Ground, home: Path, person: Person) -> None:
 
 def _run(home: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", _ENTRY, *arguments]
-    return subprocess.run(command, env=_environment(home, **environment), capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env=_environment(home, **environment), capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 @pytest.fixture

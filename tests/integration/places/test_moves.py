@@ -9,9 +9,11 @@ from uuid import UUID
 
 import httpx
 import pytest
-from tests.conftest import STRATEGIES, Tenant
+from tests.conftest import Tenant
+from tests.ending import joined
 from tests.integration.places.conftest import Eyes, MakeGround
 from tests.integration.sandboxes.ground import Ground, until
+from tests.schedule import STRATEGIES
 
 from tenantry.capabilities.tenants.service import MoverAccess, Moves, OperationRunner
 from tenantry.capabilities.tenants.types import (
@@ -223,7 +225,7 @@ async def test_no_acknowledged_write_is_lost(make_ground: MakeGround) -> None:
                 else:
                     refused.append((answer.status_code, answer.json()["code"], answer.headers.get("retry-after")))
 
-    writers = [threading.Thread(target=write) for _ in range(2)]
+    writers = [threading.Thread(target=write, daemon=True) for _ in range(2)]
     for writer in writers:
         writer.start()
     try:
@@ -232,7 +234,7 @@ async def test_no_acknowledged_write_is_lost(make_ground: MakeGround) -> None:
     finally:
         stop.set()
         for writer in writers:
-            writer.join()
+            joined(writer)
     found, cursor = set(), None
     while True:
         page = ground.client.get("/workspaces", params={"limit": 200, **({"cursor": cursor} if cursor else {})}).json()

@@ -4,9 +4,10 @@ import time
 
 import asyncpg
 import pytest
-from tests.conftest import STRATEGIES, MakeTenant
+from tests.conftest import MakeTenant
 from tests.integration.places.conftest import Eyes, MakeGround
 from tests.integration.sandboxes.ground import until_async
+from tests.schedule import STRATEGIES
 
 from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.types import Isolation

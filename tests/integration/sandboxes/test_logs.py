@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import httpx
 import pytest
+from tests.ending import joined
 from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground, Json, until
 
@@ -63,11 +64,11 @@ def test_many_followers_of_a_fast_writer_all_see_everything(ground: Ground) -> N
     """Batches that became visible out of order would be missed by whoever had read the later one."""
     job_id = ground.start("sh", "-c", "sleep 0.3; seq 1 60000", limits={"output_bytes": 1 << 20})
     found: list[list[Json]] = []
-    threads = [threading.Thread(target=lambda: found.append(ground.followed(job_id))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(ground.followed(job_id)), daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        joined(thread, seconds=60)
     expected = "".join(f"{number}\n" for number in range(1, 60001))
     assert [text_of(events) == expected for events in found] == [True] * 4
     job = ground.job(job_id)

@@ -7,15 +7,15 @@ from tests.conftest import Installation, running_installation
 from tests.integration.tenancy.ground import Exported, Inhabited, MakeInhabited, export, inhabit
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def leaving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One installation for all tests of this process that erase."""
+    """One installation for all tests of this folder that erase."""
     home = tmp_path_factory.mktemp("leaving") / "home"
     with running_installation(home, TENANTRY_TENANTS__RETENTION_DAYS="0") as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_inhabited(leaving: Installation) -> MakeInhabited:
     """Make tenants with a canary in every text."""
 
@@ -25,7 +25,7 @@ def make_inhabited(leaving: Installation) -> MakeInhabited:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Another installation, with secrets and keys of its own."""
     home = tmp_path_factory.mktemp("elsewhere") / "home"
@@ -33,7 +33,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def exported(make_inhabited: MakeInhabited) -> Exported:
     """A tenant and its archive, made once and changed by nobody."""
     return export(make_inhabited())

@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -126,6 +127,7 @@ def main(home: str, operation: str, start_seconds: str, *points: str) -> None:
     for number, point in enumerate([*points, None]):
         child = os.fork()
         if not child:
+            signal.alarm(_SECONDS + 30)  # whoever started it waits no longer
             ahead = timedelta(seconds=int(start_seconds) + (number + 1) * STEP_SECONDS)
             place, name = Path(home), UUID(hex=operation)
             if point == CANCEL:

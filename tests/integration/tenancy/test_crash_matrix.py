@@ -17,6 +17,7 @@ from uuid import UUID
 
 import pytest
 from tests.conftest import Installation, Tenant
+from tests.ending import joined
 from tests.integration.tenancy.crashing import AheadClock
 from tests.integration.tenancy.ground import (
     Exported,
@@ -150,13 +151,13 @@ class Writer:
 @contextmanager
 def writing(inhabited: Inhabited) -> Iterator[Writer]:
     writer, stop = Writer(inhabited), threading.Event()
-    thread = threading.Thread(target=writer.write, args=(stop,))
+    thread = threading.Thread(target=writer.write, args=(stop,), daemon=True)
     thread.start()
     try:
         yield writer
     finally:
         stop.set()
-        thread.join(timeout=60)
+        joined(thread, seconds=60)
 
 
 async def kept_rows(inhabited: Inhabited) -> Sums:

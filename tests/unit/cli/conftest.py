@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from tests.ending import joined, killed_after
 from typer.testing import CliRunner, Result
 
 KEY = "tenantry_us_platform_0123456789abcdefghijABCDEFGHIJ01_abc123"
@@ -94,11 +96,11 @@ def _serving() -> Iterator[Api]:
     # From here on connections wait in the backlog: no test has to wait for the thread.
     socket.listen()
     api.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
-    thread = threading.Thread(target=runner.run, kwargs={"sockets": [socket]})
+    thread = threading.Thread(target=runner.run, kwargs={"sockets": [socket]}, daemon=True)
     thread.start()
     yield api
     runner.should_exit = True
-    thread.join()
+    joined(thread)
     socket.close()
 
 
@@ -145,19 +147,12 @@ Spawn = Callable[..., "subprocess.Popen[bytes]"]
 @pytest.fixture
 def spawn(environment: dict[str, str | None]) -> Iterator[Spawn]:
     """Start a command in a process of its own; what still runs at the end is killed."""
-    started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str, **streams: Any) -> "subprocess.Popen[bytes]":
         env = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
         env |= {name: value for name, value in environment.items() if value is not None}
         process = subprocess.Popen([sys.executable, "-c", ENTRY, *arguments], env=env, **streams)
-        started.append(process)
-        return process
+        return running.enter_context(killed_after(process))
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+    with ExitStack() as running:
+        yield start

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from tests.ending import line_of
 
 from tenantry.interfaces.cli.exits import exit_for_job
 
@@ -139,8 +140,7 @@ def test_an_interrupt_cancels_the_job(api: "Api", spawn: "Spawn", job: str, numb
     api.responds("GET", f"{JOBS}/{job}/logs", lambda: StreamingResponse(running(), media_type="text/event-stream"))
     api.responds("POST", f"{JOBS}/{job}/cancel", cancel)
     process = spawn("job", "run", "--", "sleep", "inf", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"started\n"
+    assert line_of(process) == b"started\n"
     process.send_signal(number)
     assert process.wait(timeout=30) == 130
     assert cancelled.is_set()

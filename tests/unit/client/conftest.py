@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from tests.ending import joined
 
 if TYPE_CHECKING:
     from tenantry.client import AsyncClient, Client
@@ -118,11 +119,11 @@ def _running() -> Iterator[Server]:
     # From here on connections wait in the backlog: no test has to wait for the thread.
     socket.listen()
     server.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
-    thread = threading.Thread(target=runner.run, kwargs={"sockets": [socket]})
+    thread = threading.Thread(target=runner.run, kwargs={"sockets": [socket]}, daemon=True)
     thread.start()
     yield server
     runner.should_exit = True
-    thread.join()
+    joined(thread)
     socket.close()
 
 

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.ending import joined
 
 from tenantry.foundation.files import replace_file
 
@@ -18,12 +19,12 @@ def test_a_reader_meets_a_whole_text_at_every_moment(tmp_path: Path) -> None:
         while not done.is_set():
             seen.append(path.read_text() in texts)
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     for turn in range(200):
         replace_file(path, texts[turn % 2])
     done.set()
-    reader.join()
+    joined(reader)
     assert seen
     assert all(seen)
     assert [entry.name for entry in tmp_path.iterdir()] == ["told.json"]

@@ -1,0 +1,73 @@
+"""Which tests xdist keeps together, and which of these come first.
+
+A file's tests stay together, for what they share. Those of the isolation suite do by their strategy instead: to make a
+furnished world takes as long as many of them. So do those of a folder with an installation of its own, which ends with
+the folder: one that idles takes a twentieth of a processor. What takes longest begins first, so that no worker is left
+alone with it at the end.
+"""
+
+from collections import Counter
+from typing import Final
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+STRATEGIES: Final = ("row_level", "schema_level", "database_level")
+FOLDERS: Final = ("tests/integration/declared", "tests/integration/logins", "tests/integration/tenancy")
+_OWN_WORLDS: Final = ("test_control.py", "test_residency.py")
+_SECONDS_EACH: Final = 0.1
+_SECONDS: Final = {
+    "isolation/row_level": 300,
+    "isolation/schema_level": 300,
+    "isolation/database_level": 300,
+    "tests/integration/tenancy": 400,
+    "tests/integration/logins": 150,
+    "tests/e2e/test_readme.py": 90,
+    "tests/integration/api/test_vouching.py": 80,
+    "tests/e2e/test_crash.py": 80,
+    "tests/integration/api/test_interleaved.py": 60,
+    "tests/isolation/test_residency.py": 60,
+    "tests/e2e/test_demo.py": 60,
+    "tests/e2e/test_start.py": 60,
+    "tests/integration/database/test_embedded_postgres.py": 50,
+    "tests/e2e/test_homes.py": 40,
+    "tests/integration/sandboxes/test_persistence.py": 40,
+    "tests/integration/notifications/test_webhooks.py": 40,
+    "tests/integration/notifications/test_channels.py": 40,
+    "tests/integration/places/test_moves.py": 40,
+    "tests/integration/declared": 60,
+    "tests/integration/api/test_certificates.py": 30,
+}
+"""Of those that take longer than their number of tests tells; it need not be exact."""
+
+
+def unit_of(nodeid: str) -> str:
+    """Tell what a test is kept together with."""
+    file, _, test = nodeid.partition("::")
+    folder, _, name = file.rpartition("/")
+    if folder in FOLDERS:
+        return folder
+    if folder != "tests/isolation" or name in _OWN_WORLDS:
+        return file
+    return f"isolation/{next((strategy for strategy in STRATEGIES if strategy in test), STRATEGIES[0])}"
+
+
+class Folder(pytest.Package):
+    """A folder with whose last test its fixtures of the scope `package` end; it needs no `__init__.py`."""
+
+    def setup(self) -> None:
+        pass
+
+
+def sort_by_cost(items: list[pytest.Item]) -> None:
+    """Put the units that take longest first, and leave each as it is."""
+    counts = Counter(unit_of(item.nodeid) for item in items)
+    costs = {unit: _SECONDS.get(unit, count * _SECONDS_EACH) for unit, count in counts.items()}
+    items.sort(key=lambda item: (-costs[unit := unit_of(item.nodeid)], unit))
+
+
+class UnitScheduling(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
+    """Gives out units in the order they were collected in."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)
