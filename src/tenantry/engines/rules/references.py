@@ -16,7 +16,7 @@ _SHAPE: Final = re.compile(r"([^@]+?)(?::(\w[\w.-]{0,127}))?(?:@(sha256:[0-9a-f]
 _COMPONENT: Final = r"[a-z0-9]++(?:(?:[._]|__|-+)[a-z0-9]++)*+"
 _PATH: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*+")
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_REGISTRY: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?")
+_REGISTRY: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?")
 # What most references are, in one step: nothing to complete but the registry, the library and the tag.
 _USUAL: Final = re.compile(
     rf"(?:((?=[^/]*[.:]|localhost/){_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?)/|(?![^/.:]*[.:][^/]*/|localhost/))"
