@@ -101,8 +101,8 @@ def test_all_that_speaks_against_an_image_is_told_and_the_block_first() -> None:
     verdict = images(allowed_images=["node:*"], blocked_images=["*:latest"], require_digest=True).check_image("python")
     assert [finding.rule for finding in verdict.findings] == [
         "blocked_images[0]: *:latest",
-        "require_digest: true",
         "allowed_images",
+        "require_digest: true",
     ]
     assert verdict.decisive is verdict.findings[0]
 

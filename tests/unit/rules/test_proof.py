@@ -18,12 +18,12 @@ from tenantry.engines.rules.types import Effect, Kind, Phase
 from tenantry.kit.public_addresses import is_public
 
 DIGEST, OTHER = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
-LISTS = {
+LISTS: dict[str, Any] = {
     "allowed_images": ["python:*", "node:*", "ghcr.io/myorg/*"],
     "blocked_images": ["*:latest", "docker:*-dind"],
     "require_digest": True,
 }
-HOSTS = {"allowed_hosts": ["github.com", "*.githubusercontent.com"], "blocked_ports": [22]}
+HOSTS: dict[str, Any] = {"allowed_hosts": ["github.com", "*.githubusercontent.com"], "blocked_ports": [22]}
 
 
 def compared(kind: Kind, old: dict[str, Any], new: dict[str, Any]) -> Counterexample | None:

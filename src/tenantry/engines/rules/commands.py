@@ -2,14 +2,14 @@
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from tenantry.engines.rules.errors import Unjudged
 from tenantry.engines.rules.matching import PatternError, TextSet, escaped, require_pattern
 from tenantry.engines.rules.members import Members, spelled
-from tenantry.engines.rules.shell_unfold import SHELLS, WRAPPERS, Pipeline, Program, unfold
+from tenantry.engines.rules.shell_unfold import SHELLS, WRAPPERS, Pipeline, plain_text, unfold
 from tenantry.engines.rules.types import EMPTY, Effect, Finding, JobFacts, Verdict, deny
 
 _MEMBERS: Final = ("applies_to", "blocked_commands", "blocked_patterns")
@@ -25,7 +25,7 @@ _SAME: Final = {
     "rm": {"--recursive": "-r", "-R": "-r", "--force": "-f", "--dir": "-d", "--verbose": "-v"},
     "chmod": {"--recursive": "-R"},
     "chown": {"--recursive": "-R"},
-    "git push": {"--force": "-f"},
+    "git": {"--force": "-f"},
 }
 
 
@@ -45,8 +45,10 @@ class Literal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CommandRules:
-    """`rules` names the globs, then the patterns. `literals` are by program; `piped` match a pipeline's text,
-    `squeezed` a script's without white space; `whole` single words; each tells numbers of its `…_rules`.
+    """`rules` names the globs, then the patterns; `literals` are by program.
+
+    `piped` match a pipeline's text, `squeezed` a script's without white space, `whole` single words; `plain` is `piped`
+    and `patterns` in one. Each tells numbers of its `…_rules`.
     """
 
     rules: tuple[str, ...]
@@ -59,6 +61,8 @@ class CommandRules:
     patterns: TextSet
     whole: TextSet
     whole_rules: tuple[int, ...]
+    plain: TextSet
+    plain_rules: tuple[int, ...]
 
     def check_job(self, facts: JobFacts) -> Verdict:
         return self.check(facts.command)
@@ -66,51 +70,55 @@ class CommandRules:
     def check(self, argv: Sequence[str]) -> Verdict:
         """Judge a command as the words it will be started with."""
         try:
-            found = self._found(argv)
+            text = plain_text(argv)
+            found = self._found(argv) if text is None else self._found_plain(argv, text)
         except Unjudged as error:
             return deny("command", f"The command cannot be judged: it {error}.", "Write it shorter, or as a file.")
         if not found:
             return EMPTY
         said = " ".join(argv)
         said = said if len(said) <= 200 else f"{said[:200]}…"  # noqa: PLR2004 - as much as a reader takes in
-        return Verdict(
-            tuple(Finding(self.rules[rule], Effect.DENY, f"{said!r} is blocked.", _REMEDY) for rule in sorted(found))
-        )
+        message = f"{said!r} is blocked."
+        return Verdict(tuple(Finding(self.rules[rule], Effect.DENY, message, _REMEDY) for rule in sorted(set(found))))
 
-    def _found(self, argv: Sequence[str]) -> set[int]:
+    def _found_plain(self, argv: Sequence[str], text: str) -> list[int]:
+        """Look where there is only one program and one text, in which no rule that has syntax can be."""
+        found = [self.plain_rules[rule] for rule in self.plain.match(text)]
+        if argv[0] in self.literals:
+            found += self._literals(argv[:1], argv)
+        return found + self._whole(argv) if self.whole_rules else found
+
+    def _found(self, argv: Sequence[str]) -> list[int]:
         pipelines, texts = unfold(argv)
-        found: set[int] = set()
+        found = self._whole(argv)
         shown = dict.fromkeys(texts)
         for pipeline in pipelines:
-            if self.literals:
-                for program in pipeline:
-                    self._literals(program, found)
+            for program in pipeline:
+                found += self._literals(program.words if program.wrapped else program.words[:1], program.words)
             if self.piped_rules:
-                found.update(self.piped_rules[rule] for rule in self.piped.match(_text(pipeline)))
+                found += [self.piped_rules[rule] for rule in self.piped.match(_text(pipeline))]
             shown[" | ".join(" ".join(program.words) for program in pipeline)] = None
-        if self.squeezed_rules:
-            for text in texts:
-                found.update(self.squeezed_rules[rule] for rule in self.squeezed.match(_SPACE.sub("", text)))
-        self._patterns(argv, shown, found)
+        for text in texts if self.squeezed_rules else ():
+            found += [self.squeezed_rules[rule] for rule in self.squeezed.match(_SPACE.sub("", text))]
+        for text in shown if len(self.rules) > self.globs else ():
+            found += [rule + self.globs for rule in self.patterns.match(text)]
         return found
 
-    def _patterns(self, argv: Sequence[str], texts: Iterable[str], found: set[int]) -> None:
-        if len(self.rules) > self.globs:
-            for text in texts:
-                found.update(rule + self.globs for rule in self.patterns.match(text))
-        if self.whole_rules:
-            for word in argv:
-                found.update(self.whole_rules[rule] for rule in self.whole.match(word))
+    def _whole(self, argv: Sequence[str]) -> list[int]:
+        if not self.whole_rules:
+            return []
+        return [self.whole_rules[rule] for word in argv for rule in self.whole.match(word)]
 
-    def _literals(self, program: Program, found: set[int]) -> None:
-        words = program.words
-        for at in range(len(words) if program.wrapped else min(1, len(words))):
-            literals = self.literals.get(words[at])
-            if literals:
-                options, operands = _sorted(words[at:])
-                for rule, needed in literals:
+    def _literals(self, names: Sequence[str], words: Sequence[str]) -> list[int]:
+        """Look up each name at the first place it stands: what follows a later one follows the first, too."""
+        found: list[int] = []
+        for name in dict.fromkeys(names):
+            if name in self.literals:
+                options, operands = _sorted(words[words.index(name) :])
+                for rule, needed in self.literals[name]:
                     if needed.options <= options and needed.operands <= operands:
-                        found.add(rule)
+                        found.append(rule)
+        return found
 
 
 def compile_commands(members: Members, value: Mapping[str, Any]) -> CommandRules | None:
@@ -137,9 +145,10 @@ def compile_commands(members: Members, value: Mapping[str, Any]) -> CommandRules
         else:
             words = _program(text.split(" "))
             literals.setdefault(words[0], []).append(Literal(rule, _sorted(words)))
-    whole = {len(globs) + at: text for at, (_, text) in enumerate(patterns) if not _ANYWHERE.fullmatch(text)}
+    searched = {len(globs) + at: text for at, (_, text) in enumerate(patterns)}
+    whole = {rule: text for rule, text in searched.items() if not _ANYWHERE.fullmatch(text)}
     try:
-        sets = [TextSet(list(one.values())) for one in (piped, squeezed, dict(patterns), whole)]
+        sets = [TextSet(list(one.values())) for one in (piped, squeezed, searched, whole, piped | searched)]
     except PatternError as error:
         members.fault((), str(error))
         return None
@@ -154,6 +163,8 @@ def compile_commands(members: Members, value: Mapping[str, Any]) -> CommandRules
         patterns=sets[2],
         whole=sets[3],
         whole_rules=tuple(whole),
+        plain=sets[4],
+        plain_rules=(*piped, *searched),
     )
 
 
@@ -192,7 +203,7 @@ def _text(pipeline: Pipeline) -> str:
 
 def _sorted(words: Sequence[str]) -> Words:
     """Take a command apart: `-rf` is `-r` and `-f`, `--net=host` also `--net` and `host`, `/tmp/..` is `/`."""
-    same = _SAME.get(words[0]) or _SAME.get(" ".join(words[:2]), {})
+    same = _SAME.get(words[0], {})
     options: set[str] = set()
     operands: set[str] = set()
     for word in words[1:]:

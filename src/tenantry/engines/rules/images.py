@@ -21,6 +21,7 @@ from tenantry.engines.rules.types import EMPTY, Effect, Finding, JobFacts, Verdi
 
 _MEMBERS: Final = ("applies_to", "allowed_images", "blocked_images", "require_digest", "forbid_unpinned")
 _GLOB: Final = re.compile(r"([^@]+?)(?::([^:@/]*))?(?:@([^@]+))?")
+_OTHER: Final = "Use an image that this does not match."
 _STAND_INS: Final = ("a", "a.a", "1")  # what a `*` may become, to see whether a glob matches any reference at all
 
 
@@ -88,28 +89,38 @@ class ImageRules:
         try:
             reference = parse_reference(image)
             found = self.matched.match(f"{reference[0]}/{reference[1]} {reference[2]} {reference[3]}")
-            if len(found) == 1 and found[0] < self.allowed and self.plain and digest is None:
-                return self.passes[found[0]]
+            if self.plain and digest is None:
+                return self._listed(reference, found)
             if digest is not None and not reference.digest:
                 found += [rule for rule in self.matched.match(subject(reference, digest)) if rule >= self.allowed]
         except NoReferenceError as error:
             return deny("image", f"The image is no reference: {error}.", "Write registry/repository:tag or …@sha256:….")
         except Unjudged as error:
             return deny("image", f"The image cannot be judged: {error}.", "Use a shorter reference.")
-        return self._verdict(reference, digest, sorted(set(found)))
+        return self._verdict(reference, digest, list(set(found)))
 
     def _verdict(self, reference: Reference, digest: str | None, found: list[int]) -> Verdict:
+        listed = self._listed(reference, found)
+        pinning = self._pinning(reference, digest)
+        if not pinning:
+            return listed
+        blocked = tuple(finding for finding in listed.findings if finding.effect is Effect.DENY)
+        return Verdict((*blocked, *pinning))
+
+    def _listed(self, reference: Reference, found: list[int]) -> Verdict:
+        """Judge by the lists alone: what blocks, in order, then whether anything allows."""
+        first = min(found) if found else self.allowed
+        if not found or max(found) < self.allowed:
+            if first < self.allowed:
+                return self.passes[first]
+            return Verdict((self._not_allowed(reference),)) if self.allowed else EMPTY
+        message = f"{reference} is blocked."
         findings = [
-            Finding(self.rules[rule], Effect.DENY, f"{reference} is blocked.", "Use an image that this does not match.")
-            for rule in found
-            if rule >= self.allowed
+            Finding(self.rules[rule], Effect.DENY, message, _OTHER) for rule in sorted(found) if rule >= self.allowed
         ]
-        findings += self._pinning(reference, digest)
-        if self.allowed and (not found or found[0] >= self.allowed):
+        if self.allowed and first >= self.allowed:
             findings.append(self._not_allowed(reference))
-        elif self.allowed and not findings:
-            return self.passes[found[0]]
-        return Verdict(tuple(findings)) if findings else EMPTY
+        return Verdict(tuple(findings))
 
     def _pinning(self, reference: Reference, digest: str | None) -> list[Finding]:
         findings = []

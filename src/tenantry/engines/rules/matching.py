@@ -17,7 +17,7 @@ class PatternError(ValueError):
 class TextSet:
     """Tells which of its patterns match a whole text. `.` matches newlines: a line break must not hide anything.
 
-    RE2 answers "nothing" when it runs out of memory. So each set holds one pattern more, which matches everything:
+    RE2 would answer "nothing" if it ran out of memory. So each set holds one pattern more, which matches everything:
     where even that does not match, the text has not been judged.
     """
 

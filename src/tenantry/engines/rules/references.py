@@ -53,11 +53,11 @@ def parse_reference(text: str) -> Reference:
     """Read and complete a reference, or raise NoReferenceError. Completing one twice changes nothing."""
     if len(text) < _SHORT and (usual := _USUAL.fullmatch(text)):
         registry, repository, below, tag, digest = usual.groups()
-        if registry is None:
-            tag = tag or ("" if digest else "latest")
+        tag = tag or ("" if digest else "latest")
+        if registry is None or registry in HUB_NAMES:
             return Reference(HUB, repository if below else f"library/{repository}", tag, digest or "")
-        if registry not in HUB_NAMES and not registry.endswith(_HTTPS):
-            return Reference(registry, repository, tag or ("" if digest else "latest"), digest or "")
+        if not registry.endswith(_HTTPS):
+            return Reference(registry, repository, tag, digest or "")
     return _parse_any(text)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from tenantry.engines.rules.errors import Unjudged
 
-MAX_TEXT: Final = 1 << 16  # characters read for one command, however nested
+MAX_TEXT: Final = 1 << 17  # characters read for one command, however nested
 _MAX_BRACES: Final = 64
 
 _PLAIN: Final = re.compile(r"[^\s\\'\"$`;&|<>(){}#]+")

@@ -6,12 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import Final, NamedTuple
 
 from tenantry.engines.rules.errors import Unjudged
 from tenantry.engines.rules.shell_text import MAX_TEXT, Reader, Stage, unescaped
 
 MAX_DEPTH: Final = 8
+MAX_PROGRAMS: Final = 4096
 SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh", "mksh", "rbash"})
 # They run what their words name. Some have options with values, so the program is sought in all that follows.
 WRAPPERS: Final = frozenset(
@@ -21,9 +23,10 @@ WRAPPERS: Final = frozenset(
 )  # fmt: skip
 _READS_CODE: Final = SHELLS | {"eval", "source", "."}
 _SAYS: Final = frozenset({"echo", "printf", "cat"})
-_USUAL: Final = re.compile(r"[A-Za-z0-9_./:@,+%=^\x1f-]*")
+_USUAL: Final = re.compile(r"[A-Za-z0-9_.:@,+%^-]+(?:\x1f[A-Za-z0-9_./:@,+%=^\x1f-]*)?")  # its first word is no path
 _WORD: Final = re.compile(r"[A-Za-z0-9_./:@,+%=^-]*")
 _TAKES_SCRIPT: Final = re.compile(r"-[A-Za-z]*c")
+_SAYING: Final = re.compile(r"-[neE]*-?")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
 
 
@@ -44,11 +47,16 @@ class Unfolded(NamedTuple):
     texts: list[str]
 
 
+def plain_text(argv: Sequence[str]) -> str | None:
+    """Give the text of a command in which nothing can be hidden: one program, of words without any syntax."""
+    joined = "\x1f".join(argv)
+    if "64" in joined or "c\x1f" in joined or not _USUAL.fullmatch(joined) or argv[0] in WRAPPERS:
+        return None
+    return joined.replace("\x1f", " ")
+
+
 def unfold(argv: Sequence[str]) -> Unfolded:
     """Find every pipeline in a command. Raises Unjudged where it is larger or deeper than is looked through."""
-    joined = "\x1f".join(argv)
-    if _USUAL.fullmatch(joined) and "64" not in joined and "c\x1f" not in joined and argv and "=" not in argv[0]:
-        return Unfolded([(_program(tuple(argv)),)], [joined.replace("\x1f", " ")])
     return _Unfolding().command(argv)
 
 
@@ -59,6 +67,7 @@ class _Unfolding:
     seen: set[tuple[str, bool]] = field(default_factory=set)
     waiting: list[tuple[str, int, tuple[str, ...], bool]] = field(default_factory=list)
     spent: int = 0
+    programs: int = 0
 
     def command(self, argv: Sequence[str]) -> Unfolded:
         words = [_plain_text(word) for word in argv]
@@ -82,10 +91,13 @@ class _Unfolding:
         reader = Reader(text, variables)
         for stages in reader.read():
             self._pipeline(stages, depth, fed=fed)
-        self._spend(reader.size)
+        self._spend(max(0, reader.size - len(text)))
 
     def _pipeline(self, stages: list[Stage], depth: int, *, fed: bool) -> None:
         programs = [_program(tuple(stage.words)) for stage in stages]
+        self.programs += len(programs)
+        if self.programs > MAX_PROGRAMS:
+            raise Unjudged(f"runs more than {MAX_PROGRAMS} programs")
         if fed:
             programs.append(Program(("sh",), wrapped=False))
         if any(program.words for program in programs):
@@ -100,7 +112,7 @@ class _Unfolding:
                 if not _WORD.fullmatch(word) or (at and _TAKES_SCRIPT.fullmatch(stage.words[at - 1])):
                     self._await(word, depth, tuple(stage.words[at + 1 :]), fed=False)
             if _names(program, _SAYS) and any(_names(later, _READS_CODE) for later in programs[index + 1 :]):
-                said = " ".join(stage.words[1:])
+                said = " ".join(dropwhile(_SAYING.fullmatch, stage.words[1:]))
                 self._await(said, depth, (), fed=False)
                 self._await(unescaped(said), depth, (), fed=False)
 
