@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.engines.rules.documents import MAX_BYTES, from_value, load
-from tenantry.engines.rules.errors import MAX_FAULTS, DocumentError, Fault
+from tenantry.engines.rules.errors import MAX_FAULTS, DocumentError, DocumentFault
 from tenantry.engines.rules.types import (
     Connection,
     DeploymentFacts,
@@ -223,7 +223,7 @@ NAMES = st.sampled_from(
 
 @given(st.sampled_from(Kind), st.dictionaries(NAMES, JSON | st.lists(st.text(max_size=12)), max_size=3))
 def test_any_value_is_compiled_or_refused_with_its_faults(kind: Kind, value: Any) -> None:
-    faults: Sequence[Fault] | None = None
+    faults: Sequence[DocumentFault] | None = None
     try:
         from_value(kind, value).check_job(WRONG)
     except DocumentError as error:
@@ -233,7 +233,7 @@ def test_any_value_is_compiled_or_refused_with_its_faults(kind: Kind, value: Any
 
 @given(st.sampled_from(Kind), st.binary(max_size=60))
 def test_any_bytes_are_compiled_or_refused_with_their_faults(kind: Kind, content: bytes) -> None:
-    faults: Sequence[Fault] | None = None
+    faults: Sequence[DocumentFault] | None = None
     try:
         load(kind, content).check_job(WRONG)
     except DocumentError as error:

@@ -10,7 +10,7 @@ import rfc8785
 
 from tenantry.engines.rules.commands import CommandRules, compile_commands
 from tenantry.engines.rules.deployments import DeploymentRules, compile_deployments
-from tenantry.engines.rules.errors import DocumentError, Fault
+from tenantry.engines.rules.errors import DocumentError, DocumentFault
 from tenantry.engines.rules.expressions import Rules, compile_rules
 from tenantry.engines.rules.images import ImageRules, compile_images
 from tenantry.engines.rules.members import Members, Path, spelled
@@ -78,11 +78,11 @@ class Bundle:
 def load(kind: Kind, content: bytes) -> Bundle:
     """Compile a document in YAML or JSON, or raise DocumentError with the line of each fault."""
     if len(content) > MAX_BYTES:
-        raise DocumentError([Fault("", None, f"is larger than {MAX_BYTES // 1024} KiB")])
+        raise DocumentError([DocumentFault("", None, f"is larger than {MAX_BYTES // 1024} KiB")])
     try:
         document = parse_yaml(content)
     except NotStrictYamlError as error:
-        raise DocumentError([Fault(spelled(error.path), error.line, error.rule)]) from None
+        raise DocumentError([DocumentFault(spelled(error.path), error.line, error.rule)]) from None
     return _compile(kind, document.value, document.line_of)
 
 
@@ -104,7 +104,7 @@ def _compile(kind: Kind, value: Any, line_of: Callable[[Path], int | None]) -> B
     try:
         canonical = rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, RecursionError):
-        raise DocumentError([Fault("", line_of(()), "holds a value that JSON cannot")]) from None
+        raise DocumentError([DocumentFault("", line_of(()), "holds a value that JSON cannot")]) from None
     if len(canonical) > MAX_BYTES:
-        raise DocumentError([Fault("", None, f"is larger than {MAX_BYTES // 1024} KiB")])
+        raise DocumentError([DocumentFault("", None, f"is larger than {MAX_BYTES // 1024} KiB")])
     return Bundle(kind, applies_to, json.loads(canonical), hashlib.sha256(canonical).hexdigest(), compiled)

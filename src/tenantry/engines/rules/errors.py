@@ -8,7 +8,7 @@ MAX_FAULTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class DocumentFault:
     """`path` is as in `blocked_images[0]`, empty for the whole; `line` counts from 1, or is None without a text."""
 
     path: str
@@ -23,7 +23,7 @@ class Fault:
 class DocumentError(ValueError):
     """All that is wrong with a document, at most MAX_FAULTS of it."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Sequence[DocumentFault]) -> None:
         self.faults = tuple(faults[:MAX_FAULTS])
         super().__init__("; ".join(str(fault) for fault in self.faults))
 

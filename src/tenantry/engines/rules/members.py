@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tenantry.engines.rules.errors import MAX_FAULTS, DocumentError, Fault
+from tenantry.engines.rules.errors import MAX_FAULTS, DocumentError, DocumentFault
 from tenantry.engines.rules.types import EVERYTHING, Selector
 
 Path = tuple[str | int, ...]
@@ -28,10 +28,10 @@ class Members:
     """`line_of` tells the line of a path. What is wrong is noted, and a harmless value returned in its place."""
 
     line_of: Callable[[Path], int | None]
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[DocumentFault] = field(default_factory=list)
 
     def fault(self, path: Path, rule: str) -> None:
-        fault = Fault(spelled(path), self.line_of(path), rule)
+        fault = DocumentFault(spelled(path), self.line_of(path), rule)
         if len(self.faults) < MAX_FAULTS and fault not in self.faults:
             self.faults.append(fault)
 
