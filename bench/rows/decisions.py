@@ -35,7 +35,7 @@ async def access(installation: Installation, *, quick: bool) -> list[Result]:  #
             ways[name] = make(policy)
         except ImportError:
             result.remarks.append(f"{name}: not measured, install the dependency group `bench`")
-    result.series = _interleaved(ways, blocks=20 if quick else 400)
+    result.series = interleaved(ways, blocks=20 if quick else 400)
     own = result.series[0].percentile(0.5)
     result.bars.append(Bar("p50", own, 0.5, unit=" µs"))
     result.bars += [Bar(f"faster than {s.name}", s.percentile(0.5) / own, 50, least=True) for s in result.series[1:]]
@@ -100,7 +100,7 @@ async def envelope(installation: Installation, *, quick: bool) -> list[Result]: 
         token_one, token_old = single.encrypt(plain), keys[-1].encrypt(plain)
         ways = _envelope_ways(rotated, plain, old, single, many, token_one, token_old)
         result = Result("16", f"seal and open {name}, 10 keys in the keyset — against Fernet and MultiFernet")
-        result.series = _interleaved(ways, blocks=20 if quick else 400)
+        result.series = interleaved(ways, blocks=20 if quick else 400)
         ours, one, ten = (s.percentile(0.5) for s in result.series)
         result.bars.append(Bar("faster than Fernet", one / ours, 4, least=True))
         result.bars.append(Bar("faster than MultiFernet", ten / ours, 10, least=True))
@@ -118,7 +118,7 @@ def _envelope_ways(
     }
 
 
-def _interleaved(ways: dict[str, Callable[[], object]], *, blocks: int) -> list[Series]:
+def interleaved(ways: dict[str, Callable[[], object]], *, blocks: int) -> list[Series]:
     """A sample is the mean of one block: single calls are shorter than reading the clock.
 
     All blocks last about as long: on a busy machine a longer one is interrupted more often, which would flatter the

@@ -29,7 +29,13 @@ USED = {
     "pytest-xdist": ("Makefile", "--dist"),
     "moto": ("tests/contract/conftest.py", "moto"),
 }
-MODULES = {"pyyaml": "yaml", "prometheus-client": "prometheus_client"}
+MODULES = {
+    "pyyaml": "yaml",
+    "prometheus-client": "prometheus_client",
+    "google-re2": "re2",
+    "common-expression-language": "cel",
+    "z3-solver": "z3",
+}
 
 
 def pages(checkout: Path) -> list[tuple[Path, str]]:
