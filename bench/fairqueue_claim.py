@@ -38,7 +38,7 @@ def run() -> dict[str, Any]:
 
 
 async def _measure(server: EmbeddedPostgres) -> dict[str, Any]:
-    parts = await _prepare(server)
+    parts = await prepare(server)
     superuser = await asyncpg.connect(**asdict(server.superuser))
     results: dict[str, Any] = {"empty": await _claim_all(parts, claimers=1, rounds=1000)}
     for keys, entries in ((1_000, 10_000), (10_000, 100_000)):
@@ -55,7 +55,7 @@ async def _measure(server: EmbeddedPostgres) -> dict[str, Any]:
     return results
 
 
-async def _prepare(server: EmbeddedPostgres) -> dict[str, ConnectionParts]:
+async def prepare(server: EmbeddedPostgres) -> dict[str, ConnectionParts]:
     """Both roles as in production: fenced application, dispatcher with its policies."""
     link = await asyncpg.connect(**asdict(server.superuser))
     parts = {}
@@ -66,9 +66,10 @@ async def _prepare(server: EmbeddedPostgres) -> dict[str, ConnectionParts]:
     await link.execute("CREATE SCHEMA queue; GRANT USAGE ON SCHEMA queue TO application")
     for statement in (*ddl(NAMES), *dispatcher_grants(NAMES, role="dispatcher")):
         await link.execute(statement)
-    await link.execute(f"GRANT {application_grants(NAMES)} ON queue.entries TO application")
     fence = "first_id = (SELECT current_setting('queue.first')::uuid)"
-    await link.execute(f"CREATE POLICY a ON queue.entries TO application USING ({fence}) WITH CHECK ({fence})")
+    for table, grants in application_grants(NAMES).items():
+        await link.execute(f"GRANT {grants} ON queue.{table} TO application")
+        await link.execute(f"CREATE POLICY a ON queue.{table} TO application USING ({fence}) WITH CHECK ({fence})")
     await link.close()
     return parts
 

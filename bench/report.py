@@ -63,6 +63,8 @@ class Result:
     series: list[Series] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    plots: dict[str, str] = field(default_factory=dict)
+    """SVG by name; written beside the record."""
 
     def as_record(self) -> dict[str, Any]:
         """Everything, raw samples included (4 significant digits)."""

@@ -28,8 +28,8 @@ EXCLUDED: Final = {
     "fence.context_keys": "the fence's own: read by its definer functions, by no repository",
     "fence.tenant_state": "the fence's own: changed by fence.set_tenant_state(), by no repository",
     **{
-        f"queue.{table}": "the fair queue's: its engine brings the DDL, which revision 0006 must equal"
-        for table in ("entries", "gate", "lanes", "nodes", "fronts", "workers")
+        f"queue.{table}": "the fair queue's: its engine brings the DDL, which the revisions must equal"
+        for table in ("entries", "shares", "gate", "lanes", "nodes", "fronts", "workers")
     },
 }
 

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from alembic import command, script
@@ -45,6 +46,40 @@ INVENTORY = """
       from pg_namespace n where n.nspname = any ($1)
     order by item
 """
+# What a schema `queue` holds, without the order of columns.
+QUEUE_INVENTORY = """
+    with tables as (select c.oid, c.relname, c.reloptions from pg_class c
+                    where c.relnamespace = 'queue'::regnamespace and c.relkind = 'r' and c.relname <> 'purges')
+    select 'table ' || relname || ' ' || coalesce(reloptions::text, '') as item from tables
+    union all
+    select 'column ' || t.relname || ' ' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' '
+           || a.attnotnull || ' ' || a.attidentity::text || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
+      from tables t join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+      left join pg_attrdef d on d.adrelid = t.oid and d.adnum = a.attnum
+    union all
+    select 'index ' || pg_get_indexdef(i.indexrelid) || ' ' || coalesce(c.reloptions::text, '')
+      from tables t join pg_index i on i.indrelid = t.oid join pg_class c on c.oid = i.indexrelid
+    union all
+    select 'constraint ' || t.relname || ' ' || k.conname || ' ' || pg_get_constraintdef(k.oid)
+      from tables t join pg_constraint k on k.conrelid = t.oid
+    union all
+    select 'function ' || pg_get_functiondef(p.oid) || ' ' || coalesce(p.proacl::text, '')
+      from pg_proc p where p.pronamespace = 'queue'::regnamespace
+    union all
+    select 'policy ' || t.relname || ' ' || p.polcmd::text || ' ' || p.polpermissive || ' '
+           || pg_get_expr(p.polqual, p.polrelid) || ' ' || pg_get_expr(p.polwithcheck, p.polrelid)
+      from tables t join pg_policy p on p.polrelid = t.oid
+     where p.polroles = array['tenantry_dispatcher'::regrole]::oid[]
+    union all
+    select 'right ' || t.relname || ' ' || r.privilege
+      from tables t, unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) as r (privilege)
+     where has_table_privilege('tenantry_dispatcher', t.oid, r.privilege)
+    union all
+    select 'forced ' || c.relname from tables t join pg_class c on c.oid = t.oid
+     where c.relrowsecurity and c.relforcerowsecurity
+    order by item
+"""
+QUEUE_CLAIM = "select tenant_id, job_id from queue.claim($1, 3, 3, '{}', 60)"
 SCHEMAS = {"cell": ["fence", "queue", "tenantry"], "directory": ["directory"]}
 
 UNFENCED = '''"""Adds a table and forgets the fence."""
@@ -153,20 +188,59 @@ async def test_a_revision_that_adds_an_unfenced_table_is_found(ground: Ground, t
         assert "notes" in str(await differences(database))
 
 
-def test_the_frozen_queue_is_what_its_engine_says() -> None:
-    """Revision 0006 was written by the engine and has not drifted from it."""
-    text = (FOLDER / "cell" / "versions" / "0006_queue.sql").read_text(encoding="utf-8")
-    header, _, frozen = text.partition("\n\n")
-    assert all(line.startswith("--") for line in header.splitlines())
-    statements = [*ddl(QUEUE.names), *dispatcher_grants(QUEUE.names, role="tenantry_dispatcher")]
-    assert [statement.strip() for statement in frozen.split("-- ;;")] == [statement.strip() for statement in statements]
+async def test_the_queue_at_head_is_what_its_engine_says(ground: Ground) -> None:
+    """Its revisions are frozen text; together they make what the engine makes at once."""
+    made: list[list[str]] = []
+    async with empty_database(ground) as database:
+        await migrate(database.dsn("tenantry_owner"), line="cell")
+        made.append(await queue_inventory(database))
+    async with empty_database(ground) as database, database.connected("tenantry_owner") as connection:
+        for statement in (*ddl(QUEUE.names), *dispatcher_grants(QUEUE.names, role="tenantry_dispatcher")):
+            await connection.execute(statement)
+        made.append(await queue_inventory(database))
+    assert made[0] == made[1]
+    assert len(made[0]) > 150
 
 
-def test_the_application_gets_of_the_queue_what_its_engine_asks_for() -> None:
-    revision = FOLDER / "cell" / "versions" / "0006_queue.py"
+async def queue_inventory(database: Database) -> list[str]:
+    """Everything of the queue but the purge list, and what is the application's or the mover's."""
+    async with database.connected("superuser") as connection:
+        return [row["item"] for row in await connection.fetch(QUEUE_INVENTORY)]
+
+
+@pytest.mark.parametrize(("table", "number"), [("entries", "0006_queue"), ("shares", "0014_queue_shares")])
+def test_the_application_gets_of_the_queue_what_its_engine_asks_for(table: str, number: str) -> None:
+    revision = FOLDER / "cell" / "versions" / f"{number}.py"
     namespace: dict[str, object] = {"__file__": str(revision)}
     exec(compile(revision.read_text(), str(revision), "exec"), namespace)  # noqa: S102 - a revision is no module
-    assert str(namespace["_APPLICATION"]).lower() == application_grants(QUEUE.names).lower()
+    assert str(namespace["_APPLICATION"]).lower() == application_grants(QUEUE.names)[table].lower()
+
+
+async def test_a_queue_that_is_taken_back_still_hands_out_what_it_has(ground: Ground) -> None:
+    """Down to the queue without shares and up again, each with entries at a cap in it."""
+    async with empty_database(ground) as database:
+        await migrate(database.dsn("tenantry_owner"), line="cell")
+        async with database.connected("superuser") as superuser, database.connected("tenantry_dispatcher") as link:
+            await superuser.execute(
+                """insert into queue.shares (tenant_id, weight, most_running) values (lpad('a', 32, '0')::uuid, 3, 1);
+                   insert into queue.entries (tenant_id, workspace_id, principal_id, job_id, estimate_seconds)
+                   select lpad(substr('ab', 1 + n % 2, 1), 32, '0')::uuid, gen_random_uuid(), gen_random_uuid(),
+                          gen_random_uuid(), 1 from generate_series(1, 12) n"""
+            )
+            free = {"worker": uuid4(), "free_slots": 5, "capacity": 5, "labels": (), "lease_seconds": 60.0}
+            first = await QUEUE.claim(link, **free)  # type: ignore[arg-type]
+            assert len({claim.ticket.first for claim in first}) == 2
+            assert len(first) == 5
+            await migrate(database.dsn("tenantry_owner"), line="cell", revision="0013")
+            assert await superuser.fetchval("select count(*) from queue.nodes where weight <> 1") == 0
+        async with database.connected("tenantry_dispatcher") as link:
+            second = [row[1] for row in await link.fetch(QUEUE_CLAIM, uuid4())]
+            assert len(second) == 3
+        await migrate(database.dsn("tenantry_owner"), line="cell")
+        async with database.connected("tenantry_dispatcher") as link:
+            third = await QUEUE.claim(link, **{**free, "free_slots": 9, "capacity": 9})  # type: ignore[arg-type]
+            entries = [claim.ticket.entry for claim in (*first, *third)] + second
+            assert len(set(entries)) == len(entries) == 12
 
 
 async def test_migrating_wants_the_owner(ground: Ground) -> None:

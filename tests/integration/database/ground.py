@@ -51,8 +51,8 @@ _COLUMNS: Final = """
            (select substring(pg_get_constraintdef(k.oid) from '''([^'']+)''::text') from pg_constraint k
             where k.conrelid = a.attrelid and k.contype = 'c' and k.conkey = array[a.attnum] limit 1) as allowed
     from pg_attribute a
-    where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped and not a.atthasdef
-      and (a.attnotnull or a.attname = 'workspace_id')
+    where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped
+      and ((a.attnotnull and not a.atthasdef) or a.attname = 'workspace_id')
 """
 
 

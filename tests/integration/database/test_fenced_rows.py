@@ -16,6 +16,8 @@ from tests.integration.database.ground import (
     workspace_of,
 )
 
+from tenantry.capabilities.sandboxes.service.queue import QUEUE
+
 pytestmark = pytest.mark.xdist_group("database")
 
 
@@ -94,6 +96,24 @@ async def test_the_catalogue_knows_the_tables(database: Database) -> None:
 
 async def test_without_context_no_row_is_seen_or_written(database: Database, neighbours: Neighbours) -> None:
     assert await all_attempts(database, context=None, victim=neighbours.theirs, blind=True) == []
+
+
+async def test_the_share_of_a_whole_tenant_is_set_from_any_of_its_workspaces(
+    ground: Ground, database: Database
+) -> None:
+    """A neighbouring workspace's is not, nor another tenant's."""
+    tenant, stranger = await database.make_tenant(rows=2), await database.make_tenant()
+    ours, theirs = (workspace_of(tenant, number) for number in (1, 2))
+    async with database.connected() as connection, connection.transaction():
+        await connection.execute(f"set local app.ctx = '{own_context(ground, tenant, workspace=ours)}'")
+        for keys, written in (((tenant,), True), ((tenant,), False), ((tenant, ours), True)):
+            assert await QUEUE.set_share(connection, keys=keys, weight=2, most_running=3) is written
+        for keys in ((tenant, theirs), (stranger,)):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                async with connection.transaction():
+                    await QUEUE.set_share(connection, keys=keys, weight=2, most_running=3)
+        seen = await connection.fetch("select workspace_id from queue.shares")
+        assert {row["workspace_id"] for row in seen} == {UUID(int=0), ours}
 
 
 async def test_a_tenant_without_rows_changes_none(ground: Ground, database: Database, neighbours: Neighbours) -> None:

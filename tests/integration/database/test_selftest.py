@@ -6,6 +6,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -64,6 +65,16 @@ DATABASES = [
     ("table_unfenced", f"create table tenantry.loot (tenant_id uuid); {OPEN}", "loot has no tenant_id"),
     ("table_unfenced", f"{FENCED.format('primary key (tenant_id, id)')}; {OPEN}", "loot has no forced"),
     ("table_unfenced", "grant select (id) on queue.nodes to tenantry_app", "nodes has no tenant_id"),
+    ("table_unfenced", "drop policy tenant_update on queue.shares", "shares lacks a restrictive tenant policy"),
+    ("table_unfenced", "alter policy workspace on queue.shares using (true)", "shares lacks a restrictive workspace"),
+    (
+        "table_unfenced",
+        (
+            f"alter policy workspace on queue.entries using (workspace_id = '{UUID(int=0)}'"
+            " or workspace_id is not distinct from coalesce((select fence.workspace()), workspace_id))"
+        ),
+        "entries lacks a restrictive workspace policy",
+    ),
     ("table_unfenced", "drop policy tenant_read on tenantry.users", "users lacks a restrictive tenant policy"),
     ("table_unfenced", "drop policy tenant_insert on tenantry.users", "users lacks a restrictive tenant policy"),
     ("table_unfenced", "drop policy tenant_update on tenantry.users", "users lacks a restrictive tenant policy"),

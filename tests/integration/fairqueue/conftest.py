@@ -82,6 +82,11 @@ class Rig:
         await self.bind(first)
         return await self.queue.cancel(self.application, first=first, entry=entry)
 
+    async def share(self, *keys: UUID, weight: float = 1.0, most: int | None = None) -> bool:
+        await self.bind(keys[0])
+        named = (keys[0],) if len(keys) == 1 else (keys[0], keys[1])
+        return await self.queue.set_share(self.application, keys=named, weight=weight, most_running=most)
+
     async def count(self, what: str) -> int:
         """Count by the superuser: `fronts WHERE queued > 0`."""
         return int(await self.superuser.fetchval(self.fill("SELECT count(*) FROM __schema__.") + what))
@@ -93,6 +98,7 @@ class Rig:
         """After catching up, every node counts exactly the entries below it."""
         while await self.queue.catch_up(self.dispatcher):
             pass
+        await self.assert_holds_agree()
         wrong = await self.superuser.fetch(
             self.fill("""WITH held AS (
                 SELECT unnest(n.above || n.id) AS node, e.lane, count(*) FILTER (WHERE e.state = 'queued') AS queued,
@@ -101,6 +107,21 @@ class Rig:
             SELECT node, lane FROM __schema__.fronts f FULL JOIN held h USING (node, lane)
              WHERE (coalesce(f.queued, 0), coalesce(f.running, 0))
                 <> (coalesce(h.queued, 0), coalesce(h.running, 0))""")
+        )
+        assert wrong == []
+
+    async def assert_holds_agree(self) -> None:
+        """Held is who runs as many as it may; what it has queued is shut off above; nobody waits below the least."""
+        wrong = await self.superuser.fetch(
+            self.fill("""WITH ran AS (SELECT node, sum(running) AS running FROM __schema__.fronts GROUP BY 1)
+            SELECT f.node, f.lane, f.held, f.shut, f.vt FROM __schema__.fronts f
+              JOIN __schema__.nodes n ON n.id = f.node JOIN ran r ON r.node = f.node
+              JOIN __schema__.lanes l ON l.id = f.lane
+              LEFT JOIN __schema__.fronts p ON p.node = f.parent AND p.lane = f.lane
+             WHERE f.held <> coalesce(r.running >= n.most_running, false)
+                OR f.shut <> (SELECT coalesce(sum(c.queued), 0) FROM __schema__.fronts c
+                               WHERE c.parent = f.node AND c.lane = f.lane AND c.held)
+                OR (f.queued > f.shut AND NOT f.held AND f.vt < coalesce(p.least_vt, l.least_vt))""")
         )
         assert wrong == []
 
@@ -131,13 +152,19 @@ async def rig(parts: dict[str, ConnectionParts]) -> AsyncIterator[Rig]:
     superuser = await asyncpg.connect(**asdict(parts["superuser"]))
     await superuser.execute(f"CREATE SCHEMA {names.schema}")
     fence = "house = current_setting('queue.first')::uuid"
-    entries = f"{names.schema}.entries"
+    opened = [
+        f"{statement} TO queue_application {clause}"
+        for table, grants in application_grants(names).items()
+        for statement, clause in (
+            (f"GRANT {grants} ON {names.schema}.{table}", ""),
+            (f"CREATE POLICY application ON {names.schema}.{table}", f"USING ({fence}) WITH CHECK ({fence})"),
+        )
+    ]
     for statement in (
         *ddl(names),
         *dispatcher_grants(names, role="queue_dispatcher"),
         f"GRANT USAGE ON SCHEMA {names.schema} TO queue_application",
-        f"GRANT {application_grants(names)} ON {entries} TO queue_application",
-        f"CREATE POLICY application ON {entries} TO queue_application USING ({fence}) WITH CHECK ({fence})",
+        *opened,
     ):
         await superuser.execute(statement)
     application, dispatcher = [

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tenantry.engines.fairqueue import Cancellation, Claim
+from tenantry.engines.fairqueue import Cancellation, Claim, Levels
 
 from .conftest import Rig
 
@@ -20,9 +20,10 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(0, 2), st.integers(0, 1), st.integers(0, 3), st.integers(1, 3)),
         st.tuples(st.just("take"), st.integers(0, 1), st.integers(0, 3), st.integers(1, 4), st.sampled_from([0, 60])),
+        st.tuples(st.just("share"), st.integers(0, 2), st.integers(0, 2), st.integers(0, 3), st.integers(1, 4)),
         st.tuples(st.sampled_from(["end", "release", "requeue", "drop", "cancel"]), index, index, index, index),
     ),
-    max_size=30,
+    max_size=40,
 )
 
 
@@ -33,6 +34,7 @@ class Model:
         self.waiting: set[UUID] = set()
         self.held: dict[UUID, tuple[Claim, UUID, bool]] = {}
         self.past: list[Claim] = []
+        self.caps: dict[tuple[UUID, ...], int] = {}
 
     async def put(self, house: int, room: int, labels: int, slots: int) -> None:
         place = (HOUSES[house], ROOMS[room], ROOMS[room])
@@ -49,6 +51,20 @@ class Model:
             self.waiting.remove(claim.ticket.entry)
             self.held[claim.ticket.entry] = (claim, WORKERS[worker], lease == 0)
             self.past.append(claim)
+        self.check_caps([claim.levels for claim in claims])
+
+    async def share(self, house: int, room: int, most: int, weight: int) -> None:
+        """Room 2 is the house itself; a cap of 3 is none."""
+        keys = (HOUSES[house], ROOMS[room]) if room < 2 else (HOUSES[house],)
+        await self.rig.share(*keys, weight=weight, most=None if most == 3 else most)
+        self.caps.pop(keys, None)
+        if most < 3:
+            self.caps[keys] = most
+
+    def check_caps(self, started: list[Levels]) -> None:
+        for keys in {levels[:depth] for levels in started for depth in (1, 2)}:
+            running = sum(claim.levels[: len(keys)] == keys for claim, _, _ in self.held.values())
+            assert running <= self.caps.get(keys, running)
 
     async def finishing(self, verb: str, number: int) -> None:
         if not self.past:
@@ -83,20 +99,19 @@ class Model:
 
     async def check(self) -> None:
         await self.rig.assert_counts_agree()
-        below = await self.rig.superuser.fetchval(
-            self.rig.fill("""SELECT count(*) FROM __schema__.fronts f JOIN __schema__.lanes l ON l.id = f.lane
-                  LEFT JOIN __schema__.fronts p ON p.node = f.parent AND p.lane = f.lane
-                 WHERE f.queued > 0 AND f.vt < coalesce(p.least_vt, l.least_vt)""")
-        )
-        assert below == 0, "a waiting node below the least virtual time would never be found"
+        for keys in self.caps:
+            await self.rig.share(*keys)
         everything = await self.rig.take(1000, labels=("a", "b"), capacity=4)
         assert {claim.ticket.entry for claim in everything} == self.waiting
+        await self.rig.assert_holds_agree()
         await self.rig.superuser.execute(
-            self.rig.fill("TRUNCATE __schema__.entries, __schema__.fronts, __schema__.nodes, __schema__.lanes")
+            self.rig.fill(
+                "TRUNCATE __schema__.entries, __schema__.fronts, __schema__.nodes, __schema__.lanes, __schema__.shares"
+            )
         )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 async def test_any_history_keeps_one_holder_and_true_counts(rig: Rig, steps: list[tuple[object, ...]]) -> None:
     model = Model(rig)
@@ -106,6 +121,8 @@ async def test_any_history_keeps_one_holder_and_true_counts(rig: Rig, steps: lis
             await model.put(*numbers)
         elif verb == "take":
             await model.take(*numbers)
+        elif verb == "share":
+            await model.share(*numbers)
         elif verb == "cancel":
             await model.cancel(numbers[0])
         else:

@@ -49,7 +49,7 @@ async def test_one_leaf_is_first_in_first_out(rig: Rig) -> None:
 
 async def test_weights_divide_the_turns(rig: Rig) -> None:
     heavy, light = levels(), levels()
-    await rig.queue.set_weight(rig.dispatcher, keys=heavy[:1], weight=3)
+    await rig.share(heavy[0], weight=3)
     await rig.put(heavy, 60)
     await rig.put(light, 60)
     taken = Counter(claim.levels for claim in await rig.take(40))
@@ -153,7 +153,7 @@ async def test_worker_seconds_follow_the_weights_with_34_second_against_1_second
     """Within 5 %, though the queue expects one second of both. Time is simulated."""
     slow, fast = levels(), levels()
     seconds = {slow: 34.0, fast: 1.0}
-    await rig.queue.set_weight(rig.dispatcher, keys=slow[:1], weight=weight)
+    await rig.share(slow[0], weight=weight)
     await rig.put(slow, 400)
     await rig.put(fast, 4000)
     used: Counter[tuple[UUID, UUID, UUID]] = Counter()

@@ -37,13 +37,13 @@ async def test_the_application_cannot_forge_a_turn_or_a_lease(rig: Rig, change: 
 
 
 @pytest.mark.parametrize("table", ["gate", "lanes", "nodes", "fronts", "workers"])
-async def test_the_application_sees_nothing_but_entries(rig: Rig, table: str) -> None:
+async def test_the_application_sees_nothing_but_entries_and_shares(rig: Rig, table: str) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await rig.application.execute(rig.fill("SELECT FROM __schema__.") + table)
 
 
 @pytest.mark.parametrize(
-    "call", ["claim(gen_random_uuid(), 1, 1, '{}', 1)", "catch_up()", "settle(1, 1, -1, 0, 0)", "retire(1)"]
+    "call", ["claim(gen_random_uuid(), 1, 1, '{}', 1)", "catch_up()", "settle(1, 1, -1, 0, 0)", "retire(1)", "weigh()"]
 )
 async def test_the_application_may_call_none_of_the_functions(rig: Rig, call: str) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -129,7 +129,7 @@ async def test_idle_nodes_lanes_and_workers_are_collected_in_bounded_steps(rig: 
     for _ in range(10):
         await rig.put((uuid4(), uuid4(), uuid4()), labels=("x",))
     kept = (uuid4(), uuid4(), uuid4())
-    await rig.queue.set_weight(rig.dispatcher, keys=kept[:1], weight=2)
+    await rig.share(kept[0], weight=2)
     for claim in (claims := await rig.take(10, labels=("x",)))[:9]:
         assert await rig.end(claim.ticket)
     await rig.queue.catch_up(rig.dispatcher)
@@ -166,12 +166,6 @@ def test_names_are_plain_identifiers(bad: str) -> None:
 def test_columns_differ_from_one_another_and_from_the_queues_own(columns: tuple[str, str, str, str]) -> None:
     with pytest.raises(ValueError, match="differ"):
         Names("q", columns[:3], columns[3])
-
-
-@pytest.mark.parametrize(("keys", "weight"), [((), 1), ((1, 2, 3, 4), 1), ((1,), 0), ((1,), float("nan")), ((1,), 1e7)])
-async def test_weights_and_keys_are_checked(rig: Rig, keys: tuple[int, ...], weight: float) -> None:
-    with pytest.raises(ValueError, match="keys"):
-        await rig.queue.set_weight(rig.dispatcher, keys=[uuid4() for _ in keys], weight=weight)
 
 
 def test_the_readme_prints_the_tables_as_they_are() -> None:

@@ -215,3 +215,13 @@ class RemoteEntry:
     cancel_requested: bool
     used_slot_seconds: float | None
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteShare:
+    """What such a database says of a weight and cap in the queue; `workspace_id` None: of the whole tenant."""
+
+    tenant_id: UUID
+    workspace_id: UUID | None
+    weight: float
+    most_running: int | None

@@ -5,7 +5,8 @@ Invariants:
 - Whoever changes the tree holds the gate row, and never waits for another row: locked ones are skipped.
 - Every charge is added to all nodes above the entry, in every lane; being idle, or waiting where nobody serves, earns
   no credit.
-- The enqueuing role writes wishes and results, never state, place, attempt or charge.
+- Of a key with a cap no more entries are claimed at once, over all lanes; what is held costs other claims nothing.
+- The enqueuing role writes wishes, shares and results, never state, place, attempt or charge.
 """
 
 from tenantry.engines.fairqueue.grants import application_grants, dispatcher_grants

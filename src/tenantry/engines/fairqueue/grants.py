@@ -4,6 +4,7 @@ from tenantry.engines.fairqueue.names import FUNCTIONS, TABLES, Names
 
 _DISPATCHER = {
     "entries": "SELECT, UPDATE, DELETE",
+    "shares": "SELECT, UPDATE, DELETE",
     "gate": "SELECT, UPDATE",
     "lanes": "SELECT, INSERT, UPDATE, DELETE",
     "nodes": "SELECT, INSERT, UPDATE, DELETE",
@@ -12,17 +13,21 @@ _DISPATCHER = {
 }
 
 
-def application_grants(names: Names) -> str:
-    """Privileges on `entries` for whoever enqueues, for `GRANT … ON … TO …`.
+def application_grants(names: Names) -> dict[str, str]:
+    """Privileges for whoever enqueues, by table, for `GRANT … ON … TO …`.
 
-    It may say what it wants and what it used; state, place, attempt and charge are the dispatcher's, so it can forge
-    neither a turn nor a lease. There is no DELETE: the counts would lose track.
+    It may say what it wants, what its keys' shares are and what it used; state, place, attempt and charge are the
+    dispatcher's, so it can forge neither a turn nor a lease. There is no DELETE: the counts would lose track.
     """
     keys = ", ".join((*names.levels, names.entry))
-    return (
-        f"SELECT ({keys}, estimate_seconds, slots, labels, enqueued_at, cancel_requested, used_slot_seconds, state,"
-        f" attempt), INSERT ({keys}, estimate_seconds, slots, labels), UPDATE (cancel_requested, used_slot_seconds)"
-    )
+    share = f"{', '.join(names.levels[:2])}, weight, most_running"
+    return {
+        "entries": (
+            f"SELECT ({keys}, estimate_seconds, slots, labels, enqueued_at, cancel_requested, used_slot_seconds, state,"
+            f" attempt), INSERT ({keys}, estimate_seconds, slots, labels), UPDATE (cancel_requested, used_slot_seconds)"
+        ),
+        "shares": f"SELECT ({share}, changed), INSERT ({share}), UPDATE (weight, most_running, changed)",
+    }
 
 
 def dispatcher_grants(names: Names, *, role: str) -> list[str]:

@@ -7,18 +7,22 @@ from importlib import resources
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _OWN = frozenset(
     {"estimate_seconds", "slots", "labels", "enqueued_at", "cancel_requested", "used_slot_seconds", "state", "leaf"}
-    | {"lane", "attempt", "worker", "lease_until", "charged"}
+    | {"lane", "attempt", "worker", "lease_until", "charged", "claimed_at", "weight", "most_running", "changed"}
 )
-TABLES = ("entries", "gate", "lanes", "nodes", "fronts", "workers")
+TABLES = ("entries", "shares", "gate", "lanes", "nodes", "fronts", "workers")
 FUNCTIONS = {
+    "is_full": "bigint",
+    "least_above": "bigint, integer",
+    "hold": "bigint[]",
     "settle": "bigint, integer, double precision, integer, integer",
     "retire": "integer",
     "absorb": "",
     "recount": "bigint, integer[]",
+    "recount_held": "",
+    "weigh": "",
     "claim": "uuid, integer, integer, text[], double precision",
     "give_back": "uuid, uuid, integer, uuid",
     "catch_up": "",
-    "set_weight": "uuid[], double precision",
     "collect": "double precision, integer",
     "standing": "uuid, uuid, double precision",
 }

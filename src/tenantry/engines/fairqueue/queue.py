@@ -18,13 +18,15 @@ from tenantry.engines.fairqueue.types import (
 )
 
 MAX_WEIGHT: Final = 1_000_000  # as the table's check
+MAX_RUNNING: Final = 2**31 - 1
+NIL: Final = UUID(int=0)
 
 
 class FairQueue:
     """A fair queue under given names. It holds no state: all of it is in the database.
 
-    `enqueue`, `cancel` and `finish` belong to the owner of the entries, in its transaction; all others to the
-    dispatcher, which sees every entry and should call them outside of a transaction (the gate is held until commit).
+    `enqueue`, `cancel`, `finish` and `set_share` belong to the owner of the entries, in its transaction; all others to
+    the dispatcher, which sees every entry and should call them outside of a transaction (the gate is held to its end).
     """
 
     def __init__(self, names: Names) -> None:
@@ -41,7 +43,7 @@ class FairQueue:
         self._heartbeat = names.fill(statements.HEARTBEAT)
         self._leave = names.fill(statements.LEAVE)
         self._standing = names.fill(statements.STANDING)
-        self._set_weight = names.fill(statements.SET_WEIGHT)
+        self._set_share = names.fill(statements.SET_SHARE)
         self._catch_up = names.fill(statements.CATCH_UP)
         self._collect = names.fill(statements.COLLECT)
 
@@ -162,19 +164,31 @@ class FairQueue:
     ) -> Standing | None:
         """Explain why an entry waits; None for one that is not in the queue. A worker lives for `alive_seconds`."""
         row = await connection.fetchrow(self._standing, first, entry, float(alive_seconds))
-        return None if row is None else Standing(state=row[0], ahead_own=row[1], ahead=row[2], workers=row[3])
+        return None if row is None else Standing(*row)
 
-    async def set_weight(self, connection: Connection, *, keys: Sequence[UUID], weight: float) -> None:
-        """Set the share of a node, named by one to three keys from the top; 1 is usual (0 < weight <= 1 000 000).
+    async def set_share(
+        self,
+        connection: Connection,
+        *,
+        keys: tuple[UUID] | tuple[UUID, UUID],
+        weight: float = 1.0,
+        most_running: int | None = None,
+    ) -> bool:
+        """Set what a first-level key, or a second-level one below it, gets; True when it was something else before.
 
-        Counts from the next charge on. A node with another weight than 1 is kept even if idle. Raises ValueError.
+        `weight` (0 < weight <= 1 000 000) is its part beside its siblings, from the next charge on. `most_running` is
+        how many of its entries run at most, however many slots each takes; 0 lets none start, None as many as there is
+        room for. Lowering it ends nothing. It holds from the first claim after the commit that sees it: notify, as of
+        an entry. Where nothing differs no row is written or locked, so it may stand before each `enqueue`. Raises
+        ValueError.
         """
-        if not 1 <= len(keys) <= len(self.names.levels) or not 0 < weight <= MAX_WEIGHT:
-            raise ValueError("keys must be one to three, weight above 0 and at most 1 000 000")
-        await connection.fetchval(self._set_weight, list(keys), float(weight))
+        if not 0 < weight <= MAX_WEIGHT or (most_running is not None and not 0 <= most_running <= MAX_RUNNING):
+            raise ValueError("weight must be above 0 and at most 1 000 000, most_running 0 or more")
+        first, second = (*keys, NIL)[:2]
+        return bool(await connection.fetchval(self._set_share, first, second, float(weight), most_running))
 
     async def catch_up(self, connection: Connection) -> int:
-        """Take in new, finished and cancelled entries without claiming; 0 when there was nothing.
+        """Take in new, finished and cancelled entries and changed shares without claiming; 0 when there was nothing.
 
         The sweep calls it until 0: one call holds the gate for some 20 ms at most, so claims pass between.
         """

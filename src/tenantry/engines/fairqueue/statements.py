@@ -74,9 +74,21 @@ WITH lapsed AS (
 )
 DELETE FROM __schema__.workers w WHERE w.worker = $1"""
 
-STANDING = "SELECT now_state, ahead_own, ahead_all, able_workers FROM __schema__.standing($1, $2, $3)"
+STANDING = """\
+SELECT now_state, ahead_all, ahead_own, able_workers, able_slots, slots_in_use, held_level, held_most_running,
+       held_running, starts_in_seconds
+  FROM __schema__.standing($1, $2, $3)"""
 
-SET_WEIGHT = "SELECT __schema__.set_weight($1, $2)"
+# A conflict locks its row even where nothing is then updated, so equal values must not get there. No row: the default.
+SET_SHARE = """\
+WITH known AS (SELECT k.weight, k.most_running FROM __schema__.shares k WHERE k.__first__ = $1 AND k.__second__ = $2)
+INSERT INTO __schema__.shares AS s (__first__, __second__, weight, most_running)
+SELECT $1::uuid, $2::uuid, $3::double precision, $4::integer
+ WHERE ROW($3::double precision, $4::integer)
+       IS DISTINCT FROM ROW(coalesce((SELECT k.weight FROM known k), 1), (SELECT k.most_running FROM known k))
+ON CONFLICT (__first__, __second__) DO UPDATE
+    SET weight = excluded.weight, most_running = excluded.most_running, changed = true
+RETURNING true"""
 
 CATCH_UP = "SELECT __schema__.catch_up()"
 

@@ -67,10 +67,25 @@ class Cancellation(StrEnum):
 class Standing:
     """Why an entry waits. `ahead` and `ahead_own` (of the same first-level key) are estimates, None unless queued.
 
-    `workers` counts the live ones that serve its labels and have its slots at all; 0 means it waits for a worker.
+    `workers` counts the live ones that serve its labels and have its slots at all, `slots` theirs, `slots_in_use` those
+    that have something to do, of whatever kind; no workers means it waits for one.
+
+    `held_level` is the level that is at its cap (1 before 2), with its `most_running` and how many are `running`.
+
+    `starts_in_seconds` is 0 where there is room for it and all before it. Else it divides what goes first by those
+    slots, adds, where there is no room now, the mean of what those running have left of their estimates, and is not
+    less than the same by the cap of a level that holds it back. It is as good as the estimates are, and knows nothing
+    of what comes later, of entries of other labels or widths that share the workers, nor of who leaves. None unless
+    queued, where nobody serves, and at a cap of 0.
     """
 
     state: str
     ahead: int | None
     ahead_own: int | None
     workers: int
+    slots: int
+    slots_in_use: int
+    held_level: int | None
+    most_running: int | None
+    running: int | None
+    starts_in_seconds: float | None

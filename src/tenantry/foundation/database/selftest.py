@@ -76,8 +76,12 @@ _TABLE_FAULTS: Final = """
         from reachable r, (values ('r', ''), ('a', 'writable_'), ('w', 'writable_'), ('d', 'writable_'))
             as w (command, writable)
         union all
-        select r.oid, 'workspace', 'workspace_id', '*', '(NOT (workspace_id IS DISTINCT FROM '
-            || 'COALESCE(( SELECT fence.workspace() AS workspace), workspace_id)))' from reachable r
+        select r.oid, 'workspace', 'workspace_id', '*', format(
+            -- The share of a whole tenant is a row of no workspace, written wherever its jobs are.
+            case r.name when 'queue.shares'
+                then '((workspace_id = ''00000000-0000-0000-0000-000000000000''::uuid) OR %s)' else '%s' end,
+            '(NOT (workspace_id IS DISTINCT FROM COALESCE(( SELECT fence.workspace() AS workspace), workspace_id)))')
+        from reachable r
     ), unguarded as (
         select distinct r.oid, d.what from reachable r join demanded d on d.of = r.oid
         where exists (select from pg_attribute a where a.attrelid = r.oid and a.attname = d.column_name)

@@ -35,8 +35,10 @@ from tenantry.capabilities.sandboxes.repository.jobs import (
 from tenantry.capabilities.sandboxes.repository.remote_queue import (
     is_queued,
     lock_remote_entries,
+    lock_remote_shares,
     note_remote_claim,
     settle_remote_entries,
+    settle_remote_shares,
     wake_workers,
 )
 
@@ -62,12 +64,14 @@ __all__ = [
     "lock_granted_jobs",
     "lock_open_jobs",
     "lock_remote_entries",
+    "lock_remote_shares",
     "measure_content",
     "note_remote_claim",
     "purge_content",
     "request_cancellation",
     "set_grant",
     "settle_remote_entries",
+    "settle_remote_shares",
     "size_images",
     "start_job",
     "tell_content_keys",

@@ -7,6 +7,7 @@ from uuid import UUID
 from tenantry.capabilities.sandboxes.types import (
     QUEUE_NEWS,
     RemoteEntry,
+    RemoteShare,
 )
 from tenantry.engines.fairqueue.types import Ticket
 from tenantry.foundation.database.session import TenantSession
@@ -53,6 +54,30 @@ async def settle_remote_entries(
         "update entries set state = 'queued' where state = 'new' and job_id = any($1)",
         [entry.job_id for entry in entries],
     )
+
+
+async def lock_remote_shares(connection: "PoolConnectionProxy[asyncpg.Record]", *, limit: int) -> list[RemoteShare]:
+    """Lock shares the cell's queue has yet to hear of, as `lock_remote_entries`."""
+    rows = await connection.fetch(
+        """select tenant_id, nullif(workspace_id, $2) as workspace_id, weight, most_running from shares where changed
+           order by tenant_id, workspace_id limit $1 for update skip locked""",
+        limit,
+        UUID(int=0),
+    )
+    return [RemoteShare(**row) for row in rows]
+
+
+async def settle_remote_shares(
+    connection: "PoolConnectionProxy[asyncpg.Record]", shares: Sequence[RemoteShare]
+) -> None:
+    """Mark them as told, in the transaction that locked them; as in the cell, what says nothing special is no row."""
+    keys = (
+        [share.tenant_id for share in shares],
+        [share.workspace_id or UUID(int=0) for share in shares],
+    )
+    told = "(tenant_id, workspace_id) in (select t, w from unnest($1::uuid[], $2::uuid[]) as u (t, w))"
+    await connection.execute(f"delete from shares where {told} and weight = 1 and most_running is null", *keys)
+    await connection.execute(f"update shares set changed = false where {told}", *keys)
 
 
 async def note_remote_claim(connection: "PoolConnectionProxy[asyncpg.Record]", ticket: Ticket) -> None:

@@ -2,8 +2,9 @@
 
 A tenant's session writes its entries beside its jobs, wherever those lie, so they commit together. Where that is a
 database of its own, no worker claims there: what is new, cancelled or finished is told to the cell's queue, and a
-claim is noted back before the job begins, so that the attempt fences the tenant's own transactions as everywhere. Each
-step may be repeated: an entry is known by its job, and a finished one is forgotten here last.
+claim is noted back before the job begins, so that the attempt fences the tenant's own transactions as everywhere.
+Weights and caps are told before the entries they are for. Each step may be repeated: an entry is known by its job, and
+a finished one is forgotten here last; a share is what it was last set to.
 """
 
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
-from tenantry.capabilities.sandboxes.types import CANCELLATION, RemoteEntry
+from tenantry.capabilities.sandboxes.types import CANCELLATION, RemoteEntry, RemoteShare
 from tenantry.engines.fairqueue.types import Cancellation, Claim, Ticket
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import SHARED, is_schema
@@ -45,9 +46,10 @@ class QueueRelay:
         self._databases = databases
 
     async def relay(self) -> int:
-        """Tell the cell's queue what is new; gives how many entries it was."""
+        """Tell the cell's queue what is new; gives how many entries and shares it was."""
         told = 0
         async for place in self._databases.own_databases():
+            told += await self._relay_shares(place)
             while True:
                 async with self._databases.queue_of(place) as connection:
                     entries = await repository.lock_remote_entries(connection, limit=_BATCH)
@@ -58,6 +60,29 @@ class QueueRelay:
                 if len(entries) < _BATCH:
                     break
         return told
+
+    async def _relay_shares(self, place: str) -> int:
+        """Tell all that were changed; those that somebody is just changing are told the next time."""
+        told = 0
+        while True:
+            async with self._databases.queue_of(place) as connection:
+                shares = await repository.lock_remote_shares(connection, limit=_BATCH)
+                if shares:
+                    for share in shares:
+                        await self._tell_share(share)
+                    await repository.settle_remote_shares(connection, shares)
+            told += len(shares)
+            if len(shares) < _BATCH:
+                return told
+
+    async def _tell_share(self, share: RemoteShare) -> None:
+        """Set it in the cell's queue, and commit there before it is settled here."""
+        scope = TenantScope(tenant_id=share.tenant_id, region=self._cell.region, actor=SYSTEM)
+        keys = (share.tenant_id,) if share.workspace_id is None else (share.tenant_id, share.workspace_id)
+        async with await self._cell.session_at(SHARED, scope, lifecycle=True) as session:
+            connection = await session.connection()
+            if await QUEUE.set_share(connection, keys=keys, weight=share.weight, most_running=share.most_running):
+                await repository.wake_workers(session, "")
 
     async def note(self, claim: Claim) -> None:
         """Note a claim where the tenant's own transactions look; raises Unavailable: then the job must not begin."""

@@ -203,7 +203,8 @@ class Moves:
             if to_cell and table.name == "entries":
                 continue
             await theirs.delete(table)
-            columns = table.given if _crosses(operation) else table.columns
+            # Shares go as if just set: whether the queue there had taken them in is not known here.
+            columns = table.given if _crosses(operation) or table.name == "shares" else table.columns
             digests[table.qualified] = await copy_rows(ours, theirs, table, columns=columns)
             if table.name == "entries":
                 await theirs.execute(

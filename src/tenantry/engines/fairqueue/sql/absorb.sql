@@ -12,6 +12,7 @@ DECLARE
     leaves bigint[];
     leaf_lanes integer[];
     counts integer[];
+    full_nodes bigint[];
 BEGIN
     IF NOT EXISTS (SELECT FROM __schema__.entries e WHERE e.state = 'new') THEN
         RETURN 0;
@@ -81,13 +82,21 @@ BEGIN
     ), grouped AS (SELECT p.leaf, p.lane, count(*)::integer AS n FROM placed p GROUP BY p.leaf, p.lane)
     SELECT array_agg(g.leaf), array_agg(g.lane), array_agg(g.n) INTO leaves, leaf_lanes, counts FROM grouped g;
 
+    SELECT coalesce(array_agg(n.id), '{}') INTO full_nodes
+      FROM (SELECT DISTINCT unnest(leaf.above) AS id
+              FROM unnest(leaves) g (leaf) JOIN __schema__.nodes leaf ON leaf.id = g.leaf) up
+      JOIN __schema__.nodes n ON n.id = up.id
+     WHERE n.most_running IS NOT NULL AND __schema__.is_full(n.id);
+
     -- From the root down, because a row that wakes is lifted to the least virtual time its parent keeps for the lane.
     FOR depth IN 1..3 LOOP
-        INSERT INTO __schema__.fronts AS f (node, lane, parent, vt, least_vt, queued)
+        INSERT INTO __schema__.fronts AS f (node, lane, parent, vt, least_vt, queued, held, shut)
             SELECT n.id, fresh.lane, n.parent,
                    greatest(coalesce(known.vt, 0), CASE depth WHEN 1 THEN l.least_vt ELSE up.least_vt END),
-                   coalesce(known.least_vt, 0), fresh.queued
-              FROM (SELECT (leaf.above || leaf.id)[depth] AS node, g.lane, sum(g.n)::integer AS queued
+                   coalesce(known.least_vt, 0), fresh.queued, n.id = ANY (full_nodes), fresh.shut
+              FROM (SELECT (leaf.above || leaf.id)[depth] AS node, g.lane, sum(g.n)::integer AS queued,
+                           (coalesce(sum(g.n) FILTER (WHERE depth = 1 AND leaf.above[2] = ANY (full_nodes)), 0)
+                           )::integer AS shut
                       FROM unnest(leaves, leaf_lanes, counts) g (leaf, lane, n)
                       JOIN __schema__.nodes leaf ON leaf.id = g.leaf
                      GROUP BY 1, 2) fresh
@@ -97,8 +106,8 @@ BEGIN
               CROSS JOIN LATERAL (SELECT min(o.vt) AS vt, max(o.least_vt) AS least_vt
                                     FROM __schema__.fronts o WHERE o.node = n.id) known
         ON CONFLICT (node, lane) DO UPDATE
-            SET queued = f.queued + excluded.queued, touched_at = now(),
-                vt = CASE WHEN f.queued = 0 THEN greatest(f.vt, excluded.vt) ELSE f.vt END;
+            SET queued = f.queued + excluded.queued, shut = f.shut + excluded.shut, touched_at = now(),
+                vt = CASE WHEN f.queued <= f.shut OR f.held THEN greatest(f.vt, excluded.vt) ELSE f.vt END;
     END LOOP;
     RETURN cardinality(batch);
 END

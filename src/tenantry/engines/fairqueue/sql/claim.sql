@@ -15,12 +15,16 @@ DECLARE
     next_node bigint;
     next_vt double precision;
     fresh integer;
+    capped boolean;
     got __schema__.entries;
 BEGIN
     PERFORM FROM __schema__.gate FOR UPDATE;
     IF EXISTS (SELECT FROM __schema__.entries e
                 WHERE e.used_slot_seconds IS NOT NULL OR (e.cancel_requested AND e.state <> 'claimed')) THEN
         PERFORM __schema__.retire(500);
+    END IF;
+    IF EXISTS (SELECT FROM __schema__.shares s WHERE s.changed) THEN
+        PERFORM __schema__.weigh();
     END IF;
     <<filling>> LOOP
         fresh := 0;
@@ -39,8 +43,8 @@ BEGIN
                       FROM __schema__.lanes l
                       CROSS JOIN LATERAL (
                         SELECT c.node, c.vt FROM __schema__.fronts c
-                         WHERE c.lane = l.id AND c.parent = 0 AND c.queued > 0 AND c.vt >= l.least_vt
-                           AND c.node <> ALL (blocked)
+                         WHERE c.lane = l.id AND c.parent = 0 AND c.queued > c.shut AND NOT c.held
+                           AND c.vt >= l.least_vt AND c.node <> ALL (blocked)
                          ORDER BY c.vt, c.node LIMIT 1
                       ) f WHERE l.id = ANY (serves) ORDER BY f.vt, f.node LIMIT 1;
                 ELSE
@@ -48,8 +52,8 @@ BEGIN
                       FROM __schema__.fronts p
                       CROSS JOIN LATERAL (
                         SELECT c.node, c.vt FROM __schema__.fronts c
-                         WHERE c.lane = p.lane AND c.parent = p.node AND c.queued > 0 AND c.vt >= p.least_vt
-                           AND c.node <> ALL (blocked)
+                         WHERE c.lane = p.lane AND c.parent = p.node AND c.queued > c.shut AND NOT c.held
+                           AND c.vt >= p.least_vt AND c.node <> ALL (blocked)
                          ORDER BY c.vt, c.node LIMIT 1
                       ) f WHERE p.node = way[depth - 1] AND p.lane = ANY (serves) ORDER BY f.vt, f.node LIMIT 1;
                 END IF;
@@ -82,17 +86,24 @@ BEGIN
             EXIT filling WHEN got.slots > free;  -- its turn: the room is kept until it fits
             UPDATE __schema__.entries x
                SET state = 'claimed', attempt = x.attempt + 1, worker = p_worker,
-                   charged = x.estimate_seconds * x.slots,
+                   charged = x.estimate_seconds * x.slots, claimed_at = clock_timestamp(),
                    lease_until = clock_timestamp() + make_interval(secs => p_lease_seconds)
              WHERE x.__first__ = got.__first__ AND x.__entry__ = got.__entry__ RETURNING x.* INTO got;
-            UPDATE __schema__.fronts f
-               SET vt = f.vt + got.charged / n.weight, touched_at = now(),
-                   queued = CASE WHEN f.lane = got.lane THEN greatest(f.queued - 1, 0) ELSE f.queued END,
-                   running = CASE WHEN f.lane = got.lane THEN f.running + 1 ELSE f.running END,
-                   least_vt = CASE WHEN cardinality(blocked) = 0 AND f.lane = ANY (serves)
-                                   THEN greatest(f.least_vt, w.vt) ELSE f.least_vt END
-              FROM unnest(way, vts[2:3]) AS w (node, vt) JOIN __schema__.nodes n ON n.id = w.node
-             WHERE f.node = w.node;
+            WITH charged AS (
+                UPDATE __schema__.fronts f
+                   SET vt = f.vt + got.charged / n.weight, touched_at = now(),
+                       queued = CASE WHEN f.lane = got.lane THEN greatest(f.queued - 1, 0) ELSE f.queued END,
+                       running = CASE WHEN f.lane = got.lane THEN f.running + 1 ELSE f.running END,
+                       least_vt = CASE WHEN cardinality(blocked) = 0 AND f.lane = ANY (serves)
+                                       THEN greatest(f.least_vt, w.vt) ELSE f.least_vt END
+                  FROM unnest(way, vts[2:3]) AS w (node, vt) JOIN __schema__.nodes n ON n.id = w.node
+                 WHERE f.node = w.node
+                RETURNING n.most_running
+            )
+            SELECT bool_or(c.most_running IS NOT NULL) INTO capped FROM charged c;
+            IF capped THEN
+                PERFORM __schema__.hold(way[1:2]);
+            END IF;
             -- What was passed over as locked is less than the pick, so nothing is raised above it.
             UPDATE __schema__.lanes l
                SET used_at = now(),

@@ -16,7 +16,8 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    UPDATE __schema__.entries e SET state = 'queued', worker = NULL, lease_until = NULL, charged = 0
+    UPDATE __schema__.entries e SET state = 'queued', worker = NULL, lease_until = NULL, claimed_at = NULL,
+           charged = 0
      WHERE e.__first__ = p_first AND e.__entry__ = p_entry;
     PERFORM __schema__.settle(held.leaf, held.lane, -held.charged, 1, -1);
     RETURN true;

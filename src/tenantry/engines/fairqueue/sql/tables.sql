@@ -16,6 +16,7 @@ CREATE TABLE __schema__.entries (
     worker uuid,
     lease_until timestamptz,
     charged double precision NOT NULL DEFAULT 0,
+    claimed_at timestamptz,
     PRIMARY KEY (__first__, __entry__)
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 
@@ -29,10 +30,22 @@ CREATE INDEX entries_claimed ON __schema__.entries (worker, leaf) WHERE state = 
 CREATE INDEX entries_ended ON __schema__.entries (enqueued_at)
     WHERE used_slot_seconds IS NOT NULL OR (cancel_requested AND state <> 'claimed');
 
+CREATE TABLE __schema__.shares (
+    __first__ uuid NOT NULL CHECK (__first__ <> '00000000-0000-0000-0000-000000000000'),
+    __second__ uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0 AND weight <= 1e6),
+    most_running integer CHECK (most_running >= 0),
+    changed boolean NOT NULL DEFAULT true,
+    PRIMARY KEY (__first__, __second__)
+);
+
+CREATE INDEX shares_changed ON __schema__.shares (__first__, __second__) WHERE changed;
+
 CREATE TABLE __schema__.gate (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     absorbed_up_to uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
-    collected_up_to bigint NOT NULL DEFAULT 0
+    collected_up_to bigint NOT NULL DEFAULT 0,
+    recounted_at timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE __schema__.lanes (
@@ -50,6 +63,7 @@ CREATE TABLE __schema__.nodes (
     key uuid NOT NULL,
     above bigint[] NOT NULL,
     weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0 AND weight <= 1e6),
+    most_running integer CHECK (most_running >= 0),
     UNIQUE (parent, key)
 );
 
@@ -62,11 +76,15 @@ CREATE TABLE __schema__.fronts (
     queued integer NOT NULL DEFAULT 0,
     running integer NOT NULL DEFAULT 0,
     touched_at timestamptz NOT NULL DEFAULT now(),
+    held boolean NOT NULL DEFAULT false,
+    shut integer NOT NULL DEFAULT 0,
     PRIMARY KEY (node, lane)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_cost_delay = 0);
 
-CREATE INDEX fronts_waiting ON __schema__.fronts (lane, parent, vt, node) WHERE queued > 0;
+CREATE INDEX fronts_waiting ON __schema__.fronts (lane, parent, vt, node) WHERE queued > shut AND NOT held;
+
+CREATE INDEX fronts_held ON __schema__.fronts (node, lane) WHERE held;
 
 CREATE TABLE __schema__.workers (
     worker uuid PRIMARY KEY,

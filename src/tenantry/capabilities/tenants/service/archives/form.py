@@ -30,6 +30,7 @@ LEFT_OUT: Final = {
     "keysets": f"they are in {KEYS}, under the export's own key",
     "outbox": "news that are delivered here",
     "queue.entries": "what waits or runs goes on here; at its new place it is cancelled",
+    "queue.shares": "its limits say them again at its new place",
     "exports": "former exports",
     "caches": "they fill anew",
 }

@@ -3,7 +3,7 @@
 from tenantry.foundation.database.migrations.fencing import drop, fence, open_to, run
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 
 
 def upgrade() -> None:
