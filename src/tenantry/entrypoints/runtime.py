@@ -18,6 +18,7 @@ from tenantry.capabilities.sandboxes.service import (
     JobContentKind,
     JobNews,
     JobStopper,
+    QueueView,
     StoredContent,
     TenantImages,
     TransientKeys,
@@ -88,6 +89,8 @@ class Parts:
     caches: dict[str, Caches]
     """Of a server; a worker opens none."""
     vouchers: dict[str, Vouchers]
+    """The same."""
+    queues: dict[str, QueueView]
     """The same."""
 
     @property
@@ -179,7 +182,10 @@ async def open_parts(
         opened = open_stores(settings, regions=served if serves else (), clock=clock)
         caches = await stores.enter_async_context(opened)
         vouchers = {region: Vouchers(each, clock=clock) for region, each in caches.items()}
+        queues = {}
         for region in served:
+            if serves:
+                queues[region] = await _queue_of(addresses.cells[region].dispatcher, stores)
             dsn, keeper = addresses.cells[region].app, vouchers.get(region)
             locate = partial(directory.locate, region=region)
             cell = cells[region] = await _cell_at(
@@ -204,11 +210,19 @@ async def open_parts(
             keyrings=keyrings,
             caches=caches,
             vouchers=vouchers,
+            queues=queues,
         )
     finally:
         await stores.aclose()
         await Cells(cells).close()
         await directory.close()
+
+
+async def _queue_of(dsn: str, stack: AsyncExitStack) -> QueueView:
+    """Make the view of a cell's queue; it is seldom asked, so it keeps no connection."""
+    pool = await open_pool(dsn, search_path="queue", min_size=0, max_size=2, idle_seconds=5.0)
+    stack.push_async_callback(pool.close)
+    return QueueView(pool)
 
 
 async def _cell_at(
@@ -321,6 +335,7 @@ def make_runtime(parts: Parts) -> Runtime:
         content=parts.content,
         libraries=parts.libraries,
         address_books={cell.region: parts.address_book(cell.region) for cell in parts.cells},
+        queues=parts.queues,
         news=JobNews(parts.cells),
         caches=parts.caches,
         vouchers=parts.vouchers,

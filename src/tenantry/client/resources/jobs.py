@@ -112,6 +112,11 @@ class Jobs(Resource[T]):
         return Saving(call=call, to=to, sha256=sha256)
 
     @Operation
+    def explain(self, workspace: str, job: str) -> Call[dict[str, Any]]:
+        """Tell why a job waits, what goes before it, when it may start, and what would help."""
+        return get("workspaces", workspace, "jobs", job, "explain")
+
+    @Operation
     def receipt(self, workspace: str, job: str) -> Call[dict[str, Any]]:
         """Tell the isolation it really had, read back from the kernel."""
         return get("workspaces", workspace, "jobs", job, "receipt")

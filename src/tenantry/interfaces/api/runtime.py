@@ -9,7 +9,7 @@ from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, LoginFlows, TokenDesk
 from tenantry.capabilities.limits.service import FeatureGate, LimitBook, RateKeeper
 from tenantry.capabilities.notifications.service import AddressBook
-from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews
+from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews, QueueView
 from tenantry.capabilities.tenants.ports import Provisioner, UsageSource
 from tenantry.capabilities.tenants.service import (
     Directory,
@@ -64,6 +64,7 @@ class Runtime:
     content: Mapping[str, JobContent]
     libraries: Mapping[str, ImageLibrary]
     address_books: Mapping[str, AddressBook]
+    queues: Mapping[str, QueueView]
     news: JobNews
     caches: Mapping[str, Caches]
     vouchers: Mapping[str, Vouchers]

@@ -27,7 +27,7 @@ from tenantry.capabilities.identity.service import IdentityService, InvitationSe
 from tenantry.capabilities.limits.service import LimitService, QuotaService, RowRoom
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.notifications.service import ChannelService
-from tenantry.capabilities.sandboxes.service import ImageService, JobService
+from tenantry.capabilities.sandboxes.service import ImageService, JobService, QueueShares
 from tenantry.capabilities.tenants.service import (
     EnvironmentService,
     ExportService,
@@ -260,6 +260,10 @@ class Services:
             settings=self.runtime.settings.jobs,
             clock=self.runtime.clock,
         )
+
+    @property
+    def queue_shares(self) -> QueueShares:
+        return QueueShares(session=self.session, quotas=self.quotas)
 
     @property
     def images(self) -> ImageService:

@@ -68,6 +68,8 @@ class TenantLimits:
     features: frozenset[str]
     weight: float
     at: float
+    shared: set[UUID] = field(default_factory=set)
+    """Workspaces whose share of the queue is as these limits say: this process has set it."""
     _rates: dict[UUID | None, HeldRates] = field(default_factory=dict)
     _limits: dict[UUID | None, PlaceLimits] = field(default_factory=dict)
 

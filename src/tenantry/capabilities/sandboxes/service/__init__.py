@@ -13,11 +13,14 @@ from tenantry.capabilities.sandboxes.service.measuring import ImageTakings, JobT
 from tenantry.capabilities.sandboxes.service.news import JobNews
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
+from tenantry.capabilities.sandboxes.service.sharing import QueueShares
 from tenantry.capabilities.sandboxes.service.stopping import JobStopper
 from tenantry.capabilities.sandboxes.service.transient import TransientKeys
+from tenantry.capabilities.sandboxes.service.waiting import HOLDERS, QueueView, explain_waiting
 from tenantry.capabilities.sandboxes.service.worker_identity import worker_identity
 
 __all__ = [
+    "HOLDERS",
     "Dispatcher",
     "ImageLibrary",
     "ImageService",
@@ -31,10 +34,13 @@ __all__ = [
     "JobStopper",
     "JobTakings",
     "QueueRelay",
+    "QueueShares",
+    "QueueView",
     "StoredContent",
     "TenantImages",
     "TransientKeys",
     "Workshop",
+    "explain_waiting",
     "sweep_images",
     "worker_identity",
 ]

@@ -25,6 +25,7 @@ from tenantry.capabilities.sandboxes.errors import (
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.service.sharing import QueueShares
 from tenantry.capabilities.sandboxes.service.stopping import JobStopper
 from tenantry.capabilities.sandboxes.types import (
     HOST_IMAGE,
@@ -149,6 +150,7 @@ class JobService:
     async def _enqueue(self, job: Job) -> None:
         if job.grant_id is not None:  # whoever ends the grant waits for this commit, and finds the job
             await hold_grant(self._session, job.grant_id, now=self._clock.now())
+        await QueueShares(session=self._session, quotas=self._quotas).keep(job.workspace_id)
         principal = parse_suffix(job.principal_id.rpartition("_")[2])
         with database_errors():
             await QUEUE.enqueue(

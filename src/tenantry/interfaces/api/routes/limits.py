@@ -7,8 +7,8 @@ from pydantic import Field
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.service import Asker
-from tenantry.capabilities.limits.types import Action, LimitOverride, Rate, RateStanding
-from tenantry.capabilities.limits.types.quotas import LimitNumbers
+from tenantry.capabilities.limits.types import Action, Holder, LimitOverride, Rate, RateStanding
+from tenantry.capabilities.limits.types.quotas import LimitNumbers, Quota
 from tenantry.capabilities.tenants.types.plans import RateLimitSpec, RateName
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.interfaces.api.routing import RouteRegistry
@@ -139,13 +139,13 @@ async def change_workspace_limits(request: Request, ws: str, body: WorkspaceLimi
 async def _replace(unit: Unit, body: LimitsBody) -> LimitsAnswer:
     numbers = LimitNumbers.model_validate(body.model_dump(include=set(_NUMBERS)))
     place, version = unit.scope.workspace_id, unit.if_version
-    return await _shown(unit, await unit.limits.replace(body.rates, numbers, workspace_id=place, if_version=version))
+    return await _changed(unit, await unit.limits.replace(body.rates, numbers, workspace_id=place, if_version=version))
 
 
 async def _change(unit: Unit, body: LimitChanges) -> LimitsAnswer:
     numbers = {name: getattr(body, name) for name in _NUMBERS & body.model_fields_set}
     place, version = unit.scope.workspace_id, unit.if_version
-    return await _shown(unit, await unit.limits.change(body.rates, numbers, workspace_id=place, if_version=version))
+    return await _changed(unit, await unit.limits.change(body.rates, numbers, workspace_id=place, if_version=version))
 
 
 @routes.get("/tenants/{tenant}/rate-limits", needs=Permission.TENANT_READ, platform=True)
@@ -164,6 +164,15 @@ async def _standing(unit: Unit) -> RatesAnswer:
     scope = unit.scope
     asker = Asker(scope.tenant_id, scope.region, unit.caller.principal, scope.workspace_id)
     return RatesAnswer(rates=[_rate(each) for each in await unit.runtime.rates.standings(asker)])
+
+
+async def _changed(unit: Unit, override: LimitOverride) -> LimitsAnswer:
+    """Let what waits in the queue have it at once, then show it."""
+    place = unit.scope.workspace_id
+    held = await unit.quotas.limits_with(override, workspace_id=place)
+    holder = Holder.WORKSPACE if place else Holder.TENANT
+    await unit.queue_shares.change(place, most=held.most(Quota.CONCURRENT_JOBS, holder))
+    return await _shown(unit, override)
 
 
 async def _shown(unit: Unit, override: LimitOverride) -> LimitsAnswer:

@@ -114,6 +114,12 @@ def inputs(
     cli.show_items(found, _ARTIFACT_COLUMNS[1:])
 
 
+@command(GROUP, "explain", options=IN_WORKSPACE, example="tenantry job explain job_01h455vb4pex5vsknk084sn02q")
+def explain(cli: Invocation, job: JobArgument) -> None:
+    """Show why a job waits, what goes before it, when it may start, and what would help."""
+    cli.show(cli.client.jobs.explain(cli.workspace, job))
+
+
 @command(GROUP, "receipt", options=IN_WORKSPACE, example="tenantry job receipt job_01h455vb4pex5vsknk084sn02q -o json")
 def receipt(cli: Invocation, job: JobArgument) -> None:
     """Show the isolation a job really had, read back from the kernel."""
