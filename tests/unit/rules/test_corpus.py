@@ -41,7 +41,7 @@ def test_an_entry_is_judged_as_it_says(name: str, entry: dict[str, Any]) -> None
     verdict = judged(name, entry)
     denied = verdict.decisive
     assert verdict.effect is Effect(entry["verdict"]), f"{entry['subject']!r}: {entry['why']}; {verdict}"
-    assert entry.get("rule", "") in (denied.rule if denied else ""), f"{entry['subject']!r}: {denied}"
+    assert (denied.rule if denied else "").startswith(entry.get("rule", "")), f"{entry['subject']!r}: {denied}"
 
 
 def test_the_corpus_is_large_and_has_both_sides_in_each_file() -> None:

@@ -14,7 +14,7 @@ from tenantry.engines.rules.documents import from_value
 from tenantry.engines.rules.errors import ProverMissingError, Unproven
 from tenantry.engines.rules.proof import Counterexample, widening
 from tenantry.engines.rules.proof_network import public_ranges
-from tenantry.engines.rules.types import Effect, Kind, Phase
+from tenantry.engines.rules.types import Connection, Effect, Kind, Phase
 from tenantry.kit.public_addresses import is_public
 
 DIGEST, OTHER = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
@@ -229,3 +229,12 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ProverMissingError, match="proof"):
         compared(Kind.IMAGE, LISTS, {})
+
+
+def test_an_example_that_the_documents_judge_otherwise_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "image_questions", lambda *_: [([], lambda _: "python:3")])
+    monkeypatch.setattr(proof, "connection_questions", lambda *_: [([], lambda _: Connection(Phase.RUN, "x.org", 80))])
+    with pytest.raises(Unproven, match="otherwise"):
+        compared(Kind.IMAGE, {}, LISTS)
+    with pytest.raises(Unproven, match="otherwise"):
+        compared(Kind.NETWORK, HOSTS, HOSTS | {"blocked_ports": [23]})

@@ -53,7 +53,7 @@ def parse_host(text: str, *, wildcard: bool = False) -> Host:
             raise NoHostError("is a wildcard, no host")
         return Host(below, wildcard=True)
     if ":" in text or text.startswith("["):
-        address = _ipv6(text.removeprefix("[").removesuffix("]") if text.startswith("[") else text)
+        address = _ipv6(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
         return Host(str(address), address=address)
     plain = _ipv4(text)
     return Host(_name(text)) if plain is None else Host(str(plain), address=plain)

@@ -109,16 +109,14 @@ class ImageRules:
 
     def _listed(self, reference: Reference, found: list[int]) -> Verdict:
         """Judge by the lists alone: what blocks, in order, then whether anything allows."""
-        first = min(found) if found else self.allowed
-        if not found or max(found) < self.allowed:
-            if first < self.allowed:
-                return self.passes[first]
+        found.sort()
+        if not found or found[-1] < self.allowed:
+            if found:
+                return self.passes[found[0]]
             return Verdict((self._not_allowed(reference),)) if self.allowed else EMPTY
         message = f"{reference} is blocked."
-        findings = [
-            Finding(self.rules[rule], Effect.DENY, message, _OTHER) for rule in sorted(found) if rule >= self.allowed
-        ]
-        if self.allowed and first >= self.allowed:
+        findings = [Finding(self.rules[rule], Effect.DENY, message, _OTHER) for rule in found if rule >= self.allowed]
+        if self.allowed and found[0] >= self.allowed:
             findings.append(self._not_allowed(reference))
         return Verdict(tuple(findings))
 

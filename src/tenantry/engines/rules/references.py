@@ -45,8 +45,9 @@ class Reference(NamedTuple):
         return f"{self.registry}/{self.repository}"
 
     def __str__(self) -> str:
-        tag = f":{self.tag}" if self.tag else ""
-        return f"{self.name}{tag}@{self.digest}" if self.digest else f"{self.name}{tag}"
+        registry, repository, tag, digest = self
+        text = f"{registry}/{repository}:{tag}" if tag else f"{registry}/{repository}"
+        return f"{text}@{digest}" if digest else text
 
 
 def parse_reference(text: str) -> Reference:
