@@ -174,7 +174,7 @@ class RateSettings(_Frozen):
 
 
 class LimitSettings(_Frozen):
-    """Rates of requests, beside what plans say; a tenant and a workspace can only set less."""
+    """Rates of requests, beside what plans say, of which a tenant and a workspace can only set less; metering."""
 
     rates: dict[str, RateSettings] = {}
     """For every tenant, by name: `{"principal.api_requests": {"max_requests": 600, "window_ms": 60000}}`."""
@@ -182,6 +182,8 @@ class LimitSettings(_Frozen):
     """Whether reads pass uncounted while the key-value store is away; else they are 503."""
     open_to_changes: bool = False
     """The same of everything else."""
+    metering_days: int = Field(default=400, ge=32, le=3660)
+    """How long events of use are kept; the hours they add up to stay."""
 
 
 class JobSettings(_Frozen):

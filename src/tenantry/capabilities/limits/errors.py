@@ -45,3 +45,11 @@ def override_version_mismatch() -> Precondition:
 def _told(found: EffectiveRate) -> str:
     rate = found.rate
     return f"the {rate.max_requests} {found.name} in {rate.window_ms} ms"
+
+
+def metering_event_invalid(rule: str) -> Invalid:
+    return Invalid("metering_event_invalid", f"an event of use: {rule}", layer="limits")
+
+
+def metering_span_invalid(rule: str) -> Invalid:
+    return Invalid("metering_span_invalid", rule, layer="limits", field="since")

@@ -1,4 +1,4 @@
-"""All SQL of limits."""
+"""SQL of overrides."""
 
 from collections.abc import Mapping
 from datetime import datetime
