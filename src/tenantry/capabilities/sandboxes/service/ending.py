@@ -1,10 +1,12 @@
-"""The end of a job: its row, its purge date, its audit event, in the session's transaction."""
+"""The end of a job: its row, its purge date, its audit event, what it used, in the session's transaction."""
 
 from typing import Final
 
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.audit.types import Outcome as AuditOutcome
+from tenantry.capabilities.limits.service import MeteringService
 from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.service.measuring import used_by
 from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
 from tenantry.engines.jail.types import Ending, Outcome
 from tenantry.foundation.clock import Clock
@@ -39,18 +41,12 @@ async def end_job(
     clock: Clock,
     inputs: bytes | None = None,
 ) -> bool:
-    """Write the end and its audit event; False, and nothing written, when the job had ended before.
+    """Write the end, its audit event and what was used; False, and nothing written, when the job had ended before.
 
     `inputs` are those of a job whose content is not kept, sealed as its output is; without them they go now.
     """
-    reason = await repository.end_job(
-        session,
-        job.job_id,
-        end,
-        inputs=inputs,
-        settings=settings,
-        now=clock.now(),
-    )
+    now = clock.now()
+    reason = await repository.end_job(session, job.job_id, end, inputs=inputs, settings=settings, now=now)
     if reason is None:
         return False
     await AuditService(session=session, clock=clock).record(
@@ -61,6 +57,7 @@ async def end_job(
         reason=reason,
         details={"exit_code": end.exit_code, "attempt": job.attempt},
     )
+    await MeteringService(session=session, clock=clock).record(used_by(job, end, at=now))
     return True
 
 

@@ -1,10 +1,15 @@
-"""What the content of jobs and images takes, for the usage of a tenant."""
+"""What jobs used, and what their content and images take: for the metering and the usage of a tenant."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
+from tenantry.capabilities.limits.types.metering import Meter, Used, thousandths
 from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.types import Job, JobEnd
 from tenantry.capabilities.tenants.types import Measure
+from tenantry.engines.jail.types import Ending
 from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.ids import Prefix, format_id
 
 
 class StoredContent:
@@ -16,3 +21,24 @@ class StoredContent:
             Measure(f"storage.{kind}", amount, workspace_id)
             for workspace_id, kind, amount in await repository.measure_content(session)
         ]
+
+
+def used_by(job: Job, end: JobEnd, *, at: datetime) -> list[Used]:
+    """Tell what a job used: nothing where not one instruction ran, or where no sandbox has told as its worker died.
+
+    A measure that no quantity can be is left out: the end of a job does not fail over it.
+    """
+    if not end.usage or end.reason == Ending.NOT_STARTED.value:
+        return []
+    wall, peak = float(end.usage["wall_seconds"]), float(end.usage["peak_memory_mib"])
+    quantities = {
+        Meter.JOB_CPU_SECONDS: thousandths(float(end.usage["cpu_seconds"])),
+        Meter.JOB_MEMORY_MIB_SECONDS: thousandths(peak * wall),
+        Meter.JOB_WALL_SECONDS: thousandths(wall),
+    }
+    subject, told = format_id(Prefix.JOB, job.job_id), {"status": end.status.value}
+    return [
+        Used(job.workspace_id, meter, quantity, subject, at, principal_id=job.principal_id, attributes=told)
+        for meter, quantity in quantities.items()
+        if quantity is not None
+    ]
