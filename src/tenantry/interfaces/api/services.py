@@ -24,7 +24,7 @@ from tenantry.capabilities.access.types import Caller, Role, Source
 from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService, InvitationService, LoginService, ProviderService
-from tenantry.capabilities.limits.service import LimitService
+from tenantry.capabilities.limits.service import LimitService, MeteringService
 from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.sandboxes.service import ImageService, JobService
 from tenantry.capabilities.tenants.service import (
@@ -119,6 +119,11 @@ class Services:
     @property
     def limits(self) -> LimitService:
         return LimitService(session=self.session, audit=self.audit, clock=self.runtime.clock)
+
+    @property
+    def metering(self) -> MeteringService:
+        keep = timedelta(days=self.runtime.settings.limits.metering_days)
+        return MeteringService(session=self.session, clock=self.runtime.clock, keep=keep)
 
     @property
     def usage(self) -> UsageService:
