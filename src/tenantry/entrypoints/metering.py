@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _SECONDS: Final = 180.0
 _PAGE: Final = 500
 _METERED: Final = frozenset({TenantStatus.ACTIVE, TenantStatus.SUSPENDED})
-"""Nobody is billed for what a deleted tenant leaves lying."""
+"""Rows of one that arrives or leaves are compared as they are; and what a deleted one leaves lying is not its use."""
 _WAITING: Final = "select distinct tenant_id from {schema}.metering_events where not rolled"
 _FINISHED: Final = "select tenant_id from {schema}.metering_marks where rolled_up_to >= $1"
 
@@ -94,12 +94,17 @@ class MeteringRound:
                 finished |= asked[1]
                 answered.add(schema if place == SHARED else place)
         for tenant_id in waiting:
-            await self._visit(tenant_id, None)
+            if await self._is_metered(tenant_id):
+                await self._visit(tenant_id, None)
         if self._finished == hour:
             return
         visited = [await self._visit(tenant_id, hour) for tenant_id in await self._tenants_at(answered) - finished]
         if all(visited):
             self._finished = hour
+
+    async def _is_metered(self, tenant_id: UUID) -> bool:
+        placement = await self._directory.find(tenant_id)
+        return placement is not None and placement.status in _METERED
 
     async def _tenants_at(self, places: set[str]) -> set[UUID]:
         """List the cell's tenants that are metered, of the places that have answered."""

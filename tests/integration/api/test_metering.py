@@ -270,6 +270,36 @@ async def test_a_sum_knows_no_bound(parts: Parts, tenant: Tenant, place: str) ->
     assert await asyncio.to_thread(hours, tenant) == {"tokens": str(MOST_QUANTITY * 2000)}
 
 
+@pytest.mark.parametrize("isolation", ["schema_level", "database_level"])
+async def test_a_tenant_takes_along_what_it_used(parts: Parts, make_tenant: MakeTenant, isolation: str) -> None:
+    """To a place of its own, and back: added up in each, and what was recorded before is known."""
+    tenant = make_tenant(region="us")
+    place = tenant.workspace()
+    await record(parts, tenant, used(place, 1, "a"))
+    await go_round(parts, tenant)
+    await record(parts, tenant, used(place, 2, "b"))
+    await moved(parts, tenant, isolation)
+    assert await record(parts, tenant, used(place, 9, "a"), used(place, 9, "b"), used(place, 4, "c")) == 1
+    await go_round(parts, tenant)
+    assert await stored_hours(parts, tenant) == {"tokens": (7, 3)}
+    await moved(parts, tenant, "row_level")
+    await go_round(parts, tenant)
+    assert await stored_hours(parts, tenant) == {"tokens": (7, 3)}
+    assert await asyncio.to_thread(hours, tenant) == {"tokens": "7"}
+
+
+async def moved(parts: Parts, tenant: Tenant, isolation: str) -> None:
+    path = f"/tenants/{tenant.id}"
+    operation = tenant.installation.platform.post(f"{path}/move", json={"isolation": isolation, "grace_seconds": 0})
+    for _ in range(600):
+        found = tenant.owner.get(f"{path}/operations/{operation.json()['id']}").json()
+        if found["status"] in ("succeeded", "failed"):
+            break
+        await asyncio.sleep(0.1)
+    assert found["status"] == "succeeded", found
+    parts.cells.get(tenant.region).places.forget(scope_of(tenant).tenant_id)  # a server hears of it
+
+
 # --- what may not be -------------------------------------------------------------------------------------------------
 
 
