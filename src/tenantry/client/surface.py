@@ -18,6 +18,7 @@ from tenantry.client.resources.images import Images
 from tenantry.client.resources.jobs import Jobs
 from tenantry.client.resources.limits import Limits
 from tenantry.client.resources.logins import IdentityProviders, Invitations, MemberLogins
+from tenantry.client.resources.metering import Metering
 from tenantry.client.resources.notifications import NotificationChannels
 from tenantry.client.resources.people import Groups, Members, Roles
 from tenantry.client.resources.proofs import Certificates, SigningKeys
@@ -54,6 +55,7 @@ class Surface(Resource[T]):
         self.invitations = Invitations(transport)
         self.logins = MemberLogins(transport)
         self.limits = Limits(transport)
+        self.metering = Metering(transport)
         self.jobs = Jobs(transport)
         self.images = Images(transport)
         self.audit = Audit(transport)

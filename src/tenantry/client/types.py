@@ -245,6 +245,24 @@ class RateStandings(TypedDict):
     rates: list[RateStanding]
 
 
+class Metered(TypedDict, total=False):
+    """An hour (`hour`, `events`, `finished`) or an event of use; `quantity` is an exact decimal, in `unit`."""
+
+    workspace: str
+    meter: str
+    quantity: str
+    unit: str
+    hour: str
+    events: int
+    finished: bool
+    id: str
+    occurred_at: str
+    subject: str
+    principal: str | None
+    recorded_at: str
+    attributes: dict[str, Any]
+
+
 class NotificationChannel(TypedDict, total=False):
     """`secret` only in the answer that makes one; `hint` shows where it leads, never the address."""
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tenantry.capabilities.access.service import Admission, CertificateReader, OwnerAdmissionByKey, SignatureReader
 from tenantry.capabilities.approvals.service import ApprovalComments, CommentKind
@@ -26,7 +26,7 @@ from tenantry.capabilities.sandboxes.service import (
 from tenantry.capabilities.tenants.adapters.cached_entries import TenantCaches
 from tenantry.capabilities.tenants.adapters.folders import TenantFolders
 from tenantry.capabilities.tenants.adapters.object_files import TenantObjects
-from tenantry.capabilities.tenants.ports import ContentKind, Stopper, TenantStore
+from tenantry.capabilities.tenants.ports import ContentKind, Stopper, TenantStore, UsageSource
 from tenantry.capabilities.tenants.service import (
     Directory,
     ImportFiles,
@@ -69,6 +69,10 @@ from tenantry.interfaces.api.runtime import Runtime
 
 if TYPE_CHECKING:
     from tenantry.foundation.objects.s3 import Bucket
+
+
+USAGE_SOURCES: Final[tuple[UsageSource, ...]] = (UserCount(), StoredContent())
+"""What counts the usage of tenants, each of its own rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +329,7 @@ def make_runtime(parts: Parts) -> Runtime:
         ),
         plans=plans,
         overlays=overlays,
-        usage_sources=(UserCount(), StoredContent()),
+        usage_sources=USAGE_SOURCES,
         hasher=hasher,
         flows=logins.flows,
         desk=logins.desk,

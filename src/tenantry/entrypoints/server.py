@@ -24,6 +24,7 @@ from tenantry.entrypoints.declared import follow_declared
 from tenantry.entrypoints.due import make_due_round
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
 from tenantry.entrypoints.loops import forever
+from tenantry.entrypoints.metering import make_metering_round
 from tenantry.entrypoints.notices import NoticeLoop
 from tenantry.entrypoints.operations import make_operations, tidy_operations
 from tenantry.entrypoints.reconcile import make_reconcile_round
@@ -128,7 +129,8 @@ async def _loops_of(
         for dsn, seconds in ((addresses.sealer, 1.0), (addresses.dispatcher, 1.0), (addresses.dispatcher, 0.0))
     )
     due, reconcile = make_due_round(parts, cell), make_reconcile_round(parts, cell)
-    for each in (sealer, dispatcher, relaying, due.rounds, reconcile.rounds):
+    metering = make_metering_round(parts, cell, plans=runtime.plans)
+    for each in (sealer, dispatcher, relaying, due.rounds, reconcile.rounds, metering.rounds):
         stack.push_async_callback(each.close)
     for each in (sealer, relaying, due.rounds):
         cell.link.subscribe(PLACE_NEWS, each.stir)
@@ -152,6 +154,7 @@ async def _loops_of(
         due.run(),
         reconcile.run(),
         notices.run(),
+        metering.run(),
         forever("places", partial(tidy_places, cell, parts.directory), seconds=_PLACES_SECONDS),
     ]
 

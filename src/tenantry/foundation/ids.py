@@ -47,6 +47,7 @@ class Prefix(StrEnum):
     PROVIDER = "idp"
     LOGIN = "lgn"
     INVITATION = "inv"
+    METER_EVENT = "mev"
 
 
 def new_id() -> UUID:

@@ -189,7 +189,9 @@ class WorkspaceLimitSettings(_Frozen):
 
 
 class LimitSettings(_Frozen):
-    """Rates of requests and what work may use, beside what plans say; a tenant and a workspace can only set less."""
+    """Rates of requests, what work may use, beside what plans say, of which a tenant and a workspace can only set less;
+    metering.
+    """
 
     workspace: WorkspaceLimitSettings = WorkspaceLimitSettings()
 
@@ -201,6 +203,8 @@ class LimitSettings(_Frozen):
     """The same of everything else."""
     reconcile_seconds: float = Field(default=600.0, ge=1.0, le=86400.0)
     """How often the quota ledger of each tenant that has used something is proved against what it stands for."""
+    metering_days: int = Field(default=400, ge=32, le=3660)
+    """How long events of use are kept; the hours they add up to stay."""
 
 
 class JobSettings(_Frozen):

@@ -33,6 +33,8 @@ _PLACED = {
     "api_keys": ("last_used_at",),
 }
 _PASSING = frozenset({"entries", "purges", "outbox", "audit_unsealed", "tenant_state"})
+_ADDED_UP = frozenset({"metering_events", "metering_hours", "metering_marks"})
+"""A server adds them up whenever it comes round."""
 _TRAIL = frozenset({"audit_events", "audit_heads", "audit_sequence"})
 Sums = dict[str, tuple[int, str]]
 
@@ -244,7 +246,7 @@ async def rows_of(installation: Installation, tenant_id: UUID) -> dict[str, Sums
 def lasting(rows: dict[str, Sums], *, trail: bool = False) -> Sums:
     """What stays as it is when nobody does anything, of a tenant in one place; with `trail` its events too."""
     tables = [(name, sums) for place in rows.values() for name, sums in place.items()]
-    left_out = _PASSING if trail else _PASSING | _TRAIL
+    left_out = _PASSING | _ADDED_UP | (frozenset() if trail else _TRAIL)
     kept = [(name, sums) for name, sums in tables if name not in left_out]
     assert len(kept) == len(dict(kept)), "the tenant lies in two places"
     return dict(kept)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from starlette.responses import Response
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,6 +210,7 @@ LISTS = [
     (("grant", "list", "--status", "active", "--principal", "svc_1"), f"{WS}/grants"),
     (("approval", "list", "--status", "pending"), f"{WS}/approvals"),
     (("audit", "query", "--outcome", "denied"), "/audit"),
+    (("usage", "metering", "--events"), f"{WS}/metering"),
 ]
 
 
@@ -251,6 +253,34 @@ def test_how_rates_stand_is_a_table(api: "Api", tenantry: "Run") -> None:
     rate = {"name": "api_requests", "max_requests": 9, "window_ms": 1000, "burst": 3, "layer": "plan", "remaining": 2}
     api.on("GET", "/tenants/acme/rate-limits", {"rates": [rate]})
     assert tenantry("limits", "status", "--tenant", "acme").stdout == "api_requests\t9\t1000\t3\tplan\t2\n"
+
+
+def test_hours_of_use_are_a_table(api: "Api", tenantry: "Run") -> None:
+    hour = {"hour": "h", "workspace": "ws_1", "meter": "tokens", "quantity": "5", "unit": "tokens", "events": 2}
+    api.lists("/tenants/acme/metering", {**hour, "finished": False})
+    shown = tenantry("usage", "metering", "--tenant", "acme", "--meter", "tokens", "--since", "s", "--until", "u")
+    assert shown.stdout == "h\tws_1\ttokens\t5\ttokens\t2\tfalse\n"
+    asked = {"meter": "tokens", "since": "s", "until": "u", "limit": "100"}
+    assert api.to("GET", "/tenants/acme/metering").query == asked
+
+
+def test_what_was_used_is_exported_as_it_comes(api: "Api", tenantry: "Run", tmp_path: "Path") -> None:
+    text = "hour,meter\r\nh,t\u00e4\r\n"
+    api.responds("GET", f"{WS}/metering", lambda: Response(text, media_type="text/csv"))
+    assert tenantry("usage", "metering", "--format", "csv").stdout_bytes == text.encode()
+    assert api.to("GET", f"{WS}/metering").query == {"format": "csv"}
+    file = tmp_path / "use.csv"
+    told = tenantry("usage", "metering", "--format", "cloudevents", "--to", str(file), "--events")
+    assert told.stderr == f"{file} ({len(text.encode())} bytes)\n"
+    assert file.read_bytes() == text.encode()
+    assert api.asked[-1].query == {"format": "cloudevents", "granularity": "event"}
+
+
+def test_a_file_of_no_format_is_refused(api: "Api", tenantry: "Run") -> None:
+    refused = tenantry("usage", "metering", "--to", "x")
+    assert refused.exit_code == 2
+    assert "--format csv" in refused.stderr
+    assert api.asked == []
 
 
 def test_a_provider_is_made_with_a_secret_that_is_no_argument(api: "Api", tenantry: "Run", tmp_path: "Path") -> None:

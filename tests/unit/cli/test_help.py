@@ -70,7 +70,7 @@ def test_the_surface_is_the_one_promised() -> None:
         member list, member disable, member enable, member logins, member logout, explain, permissions,
         identity-provider create, identity-provider list, identity-provider get, identity-provider update,
         identity-provider delete, invitation create, invitation list, invitation revoke,
-        limits get, limits set, limits status,
+        limits get, limits set, limits status, usage metering,
         job run, job list, job get, job logs, job cancel, job artifacts, job inputs, job receipt,
         image list, image import, image remove, audit query,
         notification channel create, notification channel list, notification channel test,

@@ -234,6 +234,14 @@ def test_the_audit_trail_is_read_page_by_page(server: "Server", client: Client) 
     assert server.received[1].query[-1] == ("cursor", "c1")
 
 
+def test_what_was_used_is_read_page_by_page(server: "Server", client: Client) -> None:
+    server.answers(200, page(1, cursor="c1"))
+    server.answers(200, page(2, cursor=None))
+    assert len(list(client.metering.list(tenant="acme", meter="tokens", granularity="event"))) == 2
+    assert server.received[0].path == "/api/v1/tenants/acme/metering"
+    assert server.received[0].query == [("meter", "tokens"), ("granularity", "event"), ("limit", "100")]
+
+
 async def test_the_asynchronous_client_walks_the_same_pages(server: "Server", async_client: AsyncClient) -> None:
     server.answers(200, page(1, cursor="c1"))
     server.answers(200, page(2, cursor=None))

@@ -100,3 +100,11 @@ def feature_missing(feature: str, plan: str, offered_by: Sequence[str]) -> Denie
         plan=plan,
         allow_with=tuple(f"the plan {each}" for each in offered_by),
     )
+
+
+def metering_event_invalid(rule: str) -> Invalid:
+    return Invalid("metering_event_invalid", f"an event of use: {rule}", layer="limits")
+
+
+def metering_span_invalid(rule: str) -> Invalid:
+    return Invalid("metering_span_invalid", rule, layer="limits", field="since")

@@ -1,6 +1,6 @@
-"""Tables of limits; the revisions 0013 and 0015 make them."""
+"""Tables of limits; the revisions 0013, 0015 and 0016 make them."""
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text, UniqueConstraint, Uuid, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Numeric, Table, Text, UniqueConstraint, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tenantry.foundation.database.tables import CELL, MOMENT, belongs_to
@@ -57,4 +57,45 @@ reservations = Table(
         "expires_at",
         postgresql_where=text("state = 'held' and expires_at is not null"),
     ),
+)
+metering_events = Table(
+    "metering_events",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("event_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, nullable=False),
+    Column("meter", Text, nullable=False),
+    # Whole, in the meter's smallest unit.
+    Column("quantity", BigInteger, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("principal_id", Text),
+    Column("occurred_at", MOMENT, nullable=False),
+    Column("recorded_at", MOMENT, nullable=False),
+    Column("attributes", JSONB, nullable=False),
+    # Whether the hours hold it.
+    Column("rolled", Boolean, nullable=False, server_default=text("false")),
+    belongs_to("workspaces", "workspace_id"),
+    Index("metering_events_time", "tenant_id", "occurred_at", "event_id"),
+    Index("metering_events_workspace", "tenant_id", "workspace_id", "occurred_at", "event_id"),
+    Index("metering_events_unrolled", "tenant_id", postgresql_where=text("not rolled")),
+)
+metering_hours = Table(
+    "metering_hours",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, primary_key=True),
+    Column("hour", MOMENT, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    # A sum knows no bound: one that overflowed would keep all later ones from being made.
+    Column("quantity", Numeric, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    belongs_to("workspaces", "workspace_id"),
+    Index("metering_hours_time", "tenant_id", "hour", "workspace_id", "meter"),
+)
+metering_marks = Table(
+    "metering_marks",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("rolled_up_to", MOMENT, nullable=False),
+    belongs_to("tenants"),
 )

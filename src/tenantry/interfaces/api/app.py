@@ -68,6 +68,8 @@ def _add(app: FastAPI, spec: RouteSpec, runtime: Runtime) -> None:
     options: dict[str, Any] = {"response_class": JSONResponse}
     if spec.media_type is not None:
         options = {"response_class": Response, "response_model": None}
+    elif spec.answer is not None:
+        options["response_model"] = spec.answer
     path = spec.path if spec.path in _OUTSIDE else f"{PREFIX}{spec.path}"
     app.router.add_api_route(
         path,

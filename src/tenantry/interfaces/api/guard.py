@@ -272,6 +272,11 @@ async def readmit(unit: Unit, needs: Permission) -> Unit:
     """Admit, place and decide anew for the next batch of a stream; gives a unit of its own, to be used and left."""
     runtime, request, about = unit.runtime, unit.request, unit.judgement.about
     caller = await runtime.admission.authenticate(presented(request, runtime), ip=unit.scope.ip)
+    if unit.lifecycle:  # an administrator of the installation, at what is its business of every tenant
+        judgement = _required(Permission.PLATFORM_ADMIN, decide(caller.access, Permission.PLATFORM_ADMIN))
+        return Unit(
+            runtime=runtime, request=request, caller=caller, scope=unit.scope, judgement=judgement, lifecycle=True
+        )
     if caller.tenant_id == PLATFORM_TENANT != unit.scope.tenant_id:
         caller = await runtime.admission.visit(caller, await runtime.directory.get(unit.scope.tenant_id))
     decision = decide(caller.access, needs, unit.scope.workspace_id, about)

@@ -45,6 +45,8 @@ class RouteSpec:
     `erased_too`: it also tells of a tenant that was erased, from what the platform has kept of it.
     `visited`: an administrator of the installation may ask there for a way into the tenant that it names.
     `action`: what is counted of it besides being a request. `feature`: what the plan must include.
+    `action`: what is counted of it besides being a request.
+    `answer`: the model of what it answers, where it may also answer in other media types.
     `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
     """
 
@@ -60,6 +62,7 @@ class RouteSpec:
     erased_too: bool = False
     raw_body: bool = False
     media_type: str | None = None
+    answer: type[Any] | None = None
     narrowed: Reach | None = None
     action: Action | None = None
     feature: Feature | None = None

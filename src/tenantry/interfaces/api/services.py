@@ -24,7 +24,7 @@ from tenantry.capabilities.access.types import Caller, Role, Source
 from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.service import IdentityService, InvitationService, LoginService, ProviderService
-from tenantry.capabilities.limits.service import LimitService, QuotaService, RowRoom
+from tenantry.capabilities.limits.service import LimitService, MeteringService, QuotaService, RowRoom
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.sandboxes.service import ImageService, JobService, QueueShares
@@ -132,6 +132,11 @@ class Services:
     @property
     def workspace_room(self) -> RowRoom:
         return RowRoom(self.quotas, Quota.WORKSPACES, whole_tenant=self.whole_tenant)
+
+    @property
+    def metering(self) -> MeteringService:
+        keep = timedelta(days=self.runtime.settings.limits.metering_days)
+        return MeteringService(session=self.session, clock=self.runtime.clock, keep=keep)
 
     @property
     def usage(self) -> UsageService:

@@ -20,6 +20,7 @@ from tenantry.interfaces.cli.commands import (
     proofs,
     providers,
     tenant,
+    usage,
     workspace,
 )
 from tenantry.interfaces.cli.exits import exit_for
@@ -70,7 +71,7 @@ def build_app() -> typer.Typer:
     app.callback()(_options)
     rooms = (
         *(login, tenant, workspace, overlays, access, proofs, people, providers),
-        *(grants, limits, job, image, notification, audit),
+        *(grants, limits, usage, job, image, notification, audit),
     )
     for module in rooms:
         module.register(app)

@@ -1,4 +1,4 @@
-"""SQL of what places set for themselves."""
+"""SQL of overrides."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,12 +1,13 @@
-"""The end of a job: its row, its purge date, its audit event, in the session's transaction."""
+"""The end of a job: its row, its purge date, its audit event, what it used, in the session's transaction."""
 
 from typing import Final
 
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.audit.types import Outcome as AuditOutcome
-from tenantry.capabilities.limits.service import settle
+from tenantry.capabilities.limits.service import MeteringService, settle
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.service.measuring import used_by
 from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
 from tenantry.engines.jail.types import Ending, Outcome
 from tenantry.foundation.clock import Clock
@@ -42,18 +43,13 @@ async def end_job(
     inputs: bytes | None = None,
     artifact_bytes: int = 0,
 ) -> bool:
-    """Write the end and its audit event and settle its quotas; False, and nothing done, when it had ended before.
+    """Write the end, its audit event and what was used, and settle its quotas; False, and nothing done, when it had
+    ended before.
 
     `inputs` are those of a job whose content is not kept, sealed as its output is; without them they go now.
     """
-    ended = await repository.end_job(
-        session,
-        job.job_id,
-        end,
-        inputs=inputs,
-        settings=settings,
-        now=clock.now(),
-    )
+    now = clock.now()
+    ended = await repository.end_job(session, job.job_id, end, inputs=inputs, settings=settings, now=now)
     if ended is None:
         return False
     reason, kept_bytes = ended
@@ -65,6 +61,7 @@ async def end_job(
         reason=reason,
         details={"exit_code": end.exit_code, "attempt": job.attempt},
     )
+    await MeteringService(session=session, clock=clock).record(used_by(job, end, at=now))
     used = {Quota.STORAGE: kept_bytes + artifact_bytes, Quota.DAILY_JOBS: 0 if job.started_at is None else 1}
     await settle(session, job.job_id, used, clock=clock)
     return True

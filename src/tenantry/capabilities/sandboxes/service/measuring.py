@@ -1,14 +1,18 @@
-"""What jobs and images take: for the usage of a tenant, and for the ledger that is proved against it."""
+"""What jobs used and take: for metering, for the usage of a tenant, and for the ledger that is proved against it."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
+from tenantry.capabilities.limits.types.metering import Meter, Used, thousandths
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.types import IMAGE, JOB
+from tenantry.capabilities.sandboxes.types import IMAGE, JOB, Job, JobEnd
 from tenantry.capabilities.tenants.types import Measure
+from tenantry.engines.jail.types import Ending
 from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.ids import Prefix, format_id
 
 
 class StoredContent:
@@ -44,3 +48,24 @@ class ImageTakings:
     async def takes(self, session: TenantSession, ids: Sequence[UUID]) -> Mapping[UUID, Mapping[Quota, int] | None]:
         sizes = await repository.size_images(session, ids)
         return {image_id: {Quota.STORAGE: size} for image_id, size in sizes.items()}
+
+
+def used_by(job: Job, end: JobEnd, *, at: datetime) -> list[Used]:
+    """Tell what a job used: nothing where not one instruction ran, or where no sandbox has told as its worker died.
+
+    A measure that no quantity can be is left out: the end of a job does not fail over it.
+    """
+    if not end.usage or end.reason == Ending.NOT_STARTED.value:
+        return []
+    wall, peak = float(end.usage["wall_seconds"]), float(end.usage["peak_memory_mib"])
+    quantities = {
+        Meter.JOB_CPU_SECONDS: thousandths(float(end.usage["cpu_seconds"])),
+        Meter.JOB_MEMORY_MIB_SECONDS: thousandths(peak * wall),
+        Meter.JOB_WALL_SECONDS: thousandths(wall),
+    }
+    subject, told = format_id(Prefix.JOB, job.job_id), {"status": end.status.value}
+    return [
+        Used(job.workspace_id, meter, quantity, subject, at, principal_id=job.principal_id, attributes=told)
+        for meter, quantity in quantities.items()
+        if quantity is not None
+    ]

@@ -83,6 +83,15 @@ class UsageService:
             month=month,
         )
 
+    async def measure_storage(self) -> Mapping[UUID, int]:
+        """Count the bytes that each workspace keeps now."""
+        kept: Counter[UUID] = Counter()
+        for source in self._sources:
+            for each in await source.measure(self._session):
+                if each.workspace_id is not None and each.name.startswith(STORAGE):
+                    kept[each.workspace_id] += each.amount
+        return kept
+
     async def quotas(self) -> Mapping[str, QuotaStatus]:
         """Compare usage with the tenant's quotas, and where it names none with its plan's; named nowhere: unlimited."""
         tenant = await repository.find_tenant(self._session)
