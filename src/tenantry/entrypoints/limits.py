@@ -7,7 +7,7 @@ from tenantry.capabilities.tenants.service import PlanCatalogue
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
-from tenantry.foundation.settings import LimitSettings
+from tenantry.foundation.limit_settings import LimitSettings
 
 
 def make_book(settings: LimitSettings, *, cells: Cells, plans: PlanCatalogue, clock: Clock) -> LimitBook:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tenantry.capabilities.access.service import Admission, CertificateReader, OwnerAdmissionByKey, SignatureReader
 from tenantry.capabilities.approvals.service import ApprovalComments, CommentKind
@@ -41,6 +41,7 @@ from tenantry.capabilities.tenants.service import (
     load_catalogue,
     load_plans,
 )
+from tenantry.capabilities.tenants.service.declared import DeclaredTenants
 from tenantry.capabilities.tenants.types import REVOCATIONS
 from tenantry.engines.envelope.key_file import KeyFile
 from tenantry.entrypoints.addresses import Addresses, addresses_of
@@ -50,7 +51,7 @@ from tenantry.entrypoints.limits import make_book, make_rates
 from tenantry.entrypoints.logins import Logins, make_logins
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
-from tenantry.entrypoints.stores import open_stores
+from tenantry.entrypoints.stores import bucket_of, open_queues, open_stores
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.caches.vouchers import Vouchers
 from tenantry.foundation.changes import CHANGES
@@ -66,10 +67,6 @@ from tenantry.foundation.secrets import Secrets, load_secrets
 from tenantry.foundation.settings import Settings
 from tenantry.foundation.signatures import Signer
 from tenantry.interfaces.api.runtime import Runtime
-
-if TYPE_CHECKING:
-    from tenantry.foundation.objects.s3 import Bucket
-
 
 USAGE_SOURCES: Final[tuple[UsageSource, ...]] = (UserCount(), StoredContent())
 """What counts the usage of tenants, each of its own rows."""
@@ -169,34 +166,30 @@ class Parts:
 async def open_parts(
     settings: Settings, *, regions: tuple[str, ...] | None = None, serves: bool = True
 ) -> AsyncIterator[Parts]:
-    """Open the cells (all, or those named), the directory, objects and, for what `serves`, caches; closes them again.
+    """Open cells (all, or those named), directory, objects and, for what `serves`, caches; closes them again.
 
-    Raises Fault `fence_broken`, listing every finding, when a cell's self-test fails: nothing is served then.
+    Raises Fault `fence_broken` with every finding when a cell's self-test fails: nothing is served then.
     """
-    secrets = load_secrets(settings.home)
-    addresses = addresses_of(settings, secrets)
-    clock = SystemClock()
-    wrapper = KeyFile.open(settings.home / KEY_FILE)
+    addresses = addresses_of(settings, secrets := load_secrets(settings.home))
+    clock, wrapper = SystemClock(), KeyFile.open(settings.home / KEY_FILE)
     served = regions or tuple(addresses.cells)
     cells: dict[str, Cell] = {}
     content, libraries, stored, keyrings = {}, {}, {}, {}
     directory = Directory(await open_pool(addresses.directory, search_path="directory", max_size=4))
     stores = AsyncExitStack()
     try:
-        opened = open_stores(settings, regions=served if serves else (), clock=clock)
-        caches = await stores.enter_async_context(opened)
+        held_for = served if serves else ()
+        caches = await stores.enter_async_context(open_stores(settings, regions=held_for, clock=clock))
+        queues = await open_queues(addresses, regions=held_for, stack=stores)
         vouchers = {region: Vouchers(each, clock=clock) for region, each in caches.items()}
-        queues = {}
         for region in served:
-            if serves:
-                queues[region] = await _queue_of(addresses.cells[region].dispatcher, stores)
             dsn, keeper = addresses.cells[region].app, vouchers.get(region)
             locate = partial(directory.locate, region=region)
             cell = cells[region] = await _cell_at(
                 region, dsn, settings=settings, secrets=secrets, clock=clock, locate=locate, keeper=keeper
             )
             await require_fence(dsn, cell)
-            objects = stored[region] = open_objects(root=settings.home / region, bucket=_bucket(settings, region))
+            objects = stored[region] = open_objects(root=settings.home / region, bucket=bucket_of(settings, region))
             keyring = keyrings[region] = TenantKeyring(cell=cell, wrapper=wrapper, clock=clock)
             content[region] = _content_of(cell, objects, keyring=keyring, secrets=secrets)
             libraries[region] = ImageLibrary(home=settings.home, region=region)
@@ -220,13 +213,6 @@ async def open_parts(
         await stores.aclose()
         await Cells(cells).close()
         await directory.close()
-
-
-async def _queue_of(dsn: str, stack: AsyncExitStack) -> QueueView:
-    """Make the view of a cell's queue; it is seldom asked, so it keeps no connection."""
-    pool = await open_pool(dsn, search_path="queue", min_size=0, max_size=2, idle_seconds=5.0)
-    stack.push_async_callback(pool.close)
-    return QueueView(pool)
 
 
 async def _cell_at(
@@ -261,24 +247,6 @@ def _content_of(cell: Cell, objects: ObjectStore, *, keyring: TenantKeyring, sec
         keyring=keyring,
         objects=objects,
         transient=TransientKeys(cell=cell, secret=secrets.context_key),
-    )
-
-
-def _bucket(settings: Settings, region: str) -> "Bucket | None":
-    configured = settings.regions.get(region)
-    if configured is None or configured.bucket is None:
-        return None
-    from tenantry.foundation.objects.s3 import Bucket
-
-    bucket = configured.bucket
-    secret = bucket.secret_access_key
-    return Bucket(
-        name=bucket.name,
-        region=bucket.region or region,
-        prefix=bucket.prefix,
-        endpoint_url=bucket.endpoint_url,
-        access_key_id=bucket.access_key_id,
-        secret_access_key=secret.get_secret_value() if secret else None,
     )
 
 
@@ -317,16 +285,7 @@ def make_runtime(parts: Parts) -> Runtime:
         features=FeatureGate(book=book, plans=plans),
         rates=make_rates(parts.settings.limits, book=book, caches=parts.caches, clock=clock),
         registry=registry,
-        declared=make_declared(
-            settings,
-            registry=registry,
-            directory=parts.directory,
-            cells=parts.cells,
-            plans=plans,
-            overlays=overlays,
-            admission=admission,
-            clock=clock,
-        ),
+        declared=_declared(parts, registry=registry, plans=plans, overlays=overlays, admission=admission),
         plans=plans,
         overlays=overlays,
         usage_sources=USAGE_SOURCES,
@@ -343,6 +302,26 @@ def make_runtime(parts: Parts) -> Runtime:
         news=JobNews(parts.cells),
         caches=parts.caches,
         vouchers=parts.vouchers,
+    )
+
+
+def _declared(
+    parts: Parts,
+    *,
+    registry: TenantRegistry,
+    plans: PlanCatalogue,
+    overlays: OverlayCatalogue,
+    admission: Admission,
+) -> DeclaredTenants:
+    return make_declared(
+        parts.settings,
+        registry=registry,
+        directory=parts.directory,
+        cells=parts.cells,
+        plans=plans,
+        overlays=overlays,
+        admission=admission,
+        clock=parts.clock,
     )
 
 

@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     IPvAnyNetwork,
     SecretStr,
@@ -25,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from tenantry.foundation.errors import Invalid
+from tenantry.foundation.limit_settings import Frozen, LimitSettings
 
 EMBEDDED_REGIONS: Final = ("us", "eu")
 _REGION: Final = "^[a-z][a-z0-9-]{1,15}$"
@@ -34,10 +33,6 @@ _ROOT_HOME: Final = Path("/var/lib/tenantry")
 def default_home() -> Path:
     """`/var/lib/tenantry` for root, `~/.tenantry` for anybody else."""
     return _ROOT_HOME if os.geteuid() == 0 else Path.home() / ".tenantry"
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _domain(name: str | None) -> str | None:
@@ -59,7 +54,7 @@ def _origin(url: str | None) -> str | None:
     raise ValueError("https://host[:port] without a path; http on loopback alone")
 
 
-class ServerSettings(_Frozen):
+class ServerSettings(Frozen):
     """The HTTP server."""
 
     host: str = "127.0.0.1"
@@ -96,7 +91,7 @@ class ServerSettings(_Frozen):
         return "http" if self.tls_certificate is None else "https"
 
 
-class DatabaseSettings(_Frozen):
+class DatabaseSettings(Frozen):
     """The directory and the pools."""
 
     directory_url: SecretStr | None = None
@@ -107,7 +102,7 @@ class DatabaseSettings(_Frozen):
     """Connections of one server process to one cell."""
 
 
-class BucketSettings(_Frozen):
+class BucketSettings(Frozen):
     """An S3-compatible bucket of one region. Without keys the machine's own identity is used."""
 
     name: str
@@ -118,7 +113,7 @@ class BucketSettings(_Frozen):
     secret_access_key: SecretStr | None = None
 
 
-class RegionSettings(_Frozen):
+class RegionSettings(Frozen):
     """One cell: its own database, key-value store and objects."""
 
     app_url: SecretStr
@@ -139,7 +134,7 @@ class RegionSettings(_Frozen):
     """Redis or Valkey, by `redis://`, `rediss://` or `unix://`; none: plain Python, for exactly one server process."""
 
 
-class CacheSettings(_Frozen):
+class CacheSettings(Frozen):
     """What the key-value store of a region keeps, and how long."""
 
     etag_ttl_ms: int = Field(default=60_000, ge=1, le=86_400_000)
@@ -148,7 +143,7 @@ class CacheSettings(_Frozen):
     """How old a signed call may be, and how long its nonce is known; ahead: its tenant's `clock_skew_ms`."""
 
 
-class AccessSettings(_Frozen):
+class AccessSettings(Frozen):
     """Grants for a bounded time, and the decisions they wait for."""
 
     max_grant_minutes: int = Field(default=480, ge=1, le=366 * 24 * 60)
@@ -165,49 +160,7 @@ class AccessSettings(_Frozen):
     """Whether only users decide on approvals, and no service account."""
 
 
-class RateSettings(_Frozen):
-    """`max_requests` in each `window_ms`, with as much at once unless `burst` says less."""
-
-    max_requests: int = Field(ge=1)
-    window_ms: int = Field(ge=1)
-    burst: int | None = Field(default=None, ge=1)
-
-
-class WorkspaceLimitSettings(_Frozen):
-    """What each workspace has unless less is set; None is no limit of the installation's."""
-
-    max_concurrent_jobs: int | None = Field(default=10, ge=0)
-    max_concurrent_sandboxes: int | None = Field(default=5, ge=0)
-    max_job_duration_seconds: int | None = Field(default=3600, ge=1)
-    max_cpus_per_job: float | None = Field(default=4.0, gt=0, allow_inf_nan=False)
-    max_memory_mib_per_job: int | None = Field(default=8192, ge=16)
-    max_artifacts_mib: int | None = Field(default=1024, ge=0)
-    """Of all artifacts of one job."""
-    max_storage_gb: int | None = Field(default=50, ge=0)
-    """Of logs, inputs, artifacts and images that are kept; a GB is 10^9 bytes."""
-    daily_job_limit: int | None = Field(default=None, ge=0)
-
-
-class LimitSettings(_Frozen):
-    """Rates of requests, what work may use, beside what plans say, of which a tenant and a workspace can only set less;
-    metering.
-    """
-
-    workspace: WorkspaceLimitSettings = WorkspaceLimitSettings()
-
-    rates: dict[str, RateSettings] = {}
-    """For every tenant, by name: `{"principal.api_requests": {"max_requests": 600, "window_ms": 60000}}`."""
-    open_to_reads: bool = True
-    """Whether reads pass uncounted while the key-value store is away; else they are 503."""
-    open_to_changes: bool = False
-    """The same of everything else."""
-    reconcile_seconds: float = Field(default=600.0, ge=1.0, le=86400.0)
-    """How often the quota ledger of each tenant that has used something is proved against what it stands for."""
-    metering_days: int = Field(default=400, ge=32, le=3660)
-    """How long events of use are kept; the hours they add up to stay."""
-
-
-class JobSettings(_Frozen):
+class JobSettings(Frozen):
     """Jobs and the workers that run them."""
 
     slots: int = Field(default=8, ge=1, le=1000)
@@ -224,7 +177,7 @@ class JobSettings(_Frozen):
     """What this worker serves besides unlabelled jobs."""
 
 
-class AuditSettings(_Frozen):
+class AuditSettings(Frozen):
     """The audit trail."""
 
     sample_reads: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -235,7 +188,7 @@ class AuditSettings(_Frozen):
     """Events of one tenant that may wait; beyond it its requests are refused with 503 rather than go unrecorded."""
 
 
-class IdentitySettings(_Frozen):
+class IdentitySettings(Frozen):
     """What programs prove themselves by, and logins of people by OpenID Connect."""
 
     allow_private_issuers: bool = False
@@ -256,7 +209,7 @@ class IdentitySettings(_Frozen):
         return self
 
 
-class TenancySettings(_Frozen):
+class TenancySettings(Frozen):
     """What is kept of tenants that leave, and how long."""
 
     retention_days: int = Field(default=30, ge=0, le=3650)
@@ -281,7 +234,7 @@ def _smtp_url(url: SecretStr | None) -> SecretStr | None:
     return url
 
 
-class NotificationSettings(_Frozen):
+class NotificationSettings(Frozen):
     """Notices to channels and persons."""
 
     smtp_url: Annotated[SecretStr | None, AfterValidator(_smtp_url)] = None

@@ -14,7 +14,8 @@ from tests.conftest import Installation, MakeTenant, Tenant, on_every_strategy
 from tenantry.entrypoints.runtime import make_runtime, open_parts
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.session import TenantSession
-from tenantry.foundation.settings import DatabaseSettings, LimitSettings, RegionSettings, Settings
+from tenantry.foundation.limit_settings import LimitSettings
+from tenantry.foundation.settings import DatabaseSettings, RegionSettings, Settings
 from tenantry.interfaces.api.app import create_app
 from tenantry.interfaces.api.runtime import Runtime
 

@@ -12,7 +12,7 @@ from tests.conftest import Installation, MakeTenant, Tenant
 from tests.contract.conftest import RedisServer, running_redis
 from tests.integration.api.conftest import Beside, OpenBeside, problem
 
-from tenantry.foundation.settings import LimitSettings, RateSettings
+from tenantry.foundation.limit_settings import LimitSettings, RateSettings
 
 pytestmark = [pytest.mark.xdist_group("api"), pytest.mark.one_strategy]
 

@@ -10,7 +10,7 @@ from tenantry.capabilities.limits.service import platform_rates
 from tenantry.capabilities.limits.service.effective import effective_rates
 from tenantry.capabilities.limits.types import Action, Holder, Layer, Rate, Rates
 from tenantry.foundation.errors import Invalid
-from tenantry.foundation.settings import RateSettings
+from tenantry.foundation.limit_settings import RateSettings
 
 _WORKSPACE = uuid4()
 

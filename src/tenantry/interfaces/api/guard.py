@@ -105,12 +105,10 @@ async def _serve(
         place = await place_of(request, spec=spec, caller=caller, runtime=runtime)
         await count(request, spec=spec, caller=caller, place=place, runtime=runtime)
         judgement = await _judge(request, spec=spec, caller=caller, place=place, runtime=runtime)
-        if spec.feature is not None:
-            await runtime.features.require(spec.feature, place.tenant_id, region=place.region)
+        await _require_feature(spec, place=place, runtime=runtime)
     except TenantryError as error:
-        if error.kind is not ErrorKind.EXHAUSTED or getattr(
-            request.state, "rate_news", True
-        ):  # of many that are over, the first
+        # Of many that are over a rate, the first.
+        if error.kind is not ErrorKind.EXHAUSTED or getattr(request.state, "rate_news", True):
             own = Place(tenant_id=caller.tenant_id, region=caller.region, workspace_id=caller.workspace_id)
             scope = _scope(own, caller=caller, ip=ip, trace_id=trace_id)
             _note_refusal(scope, spec=spec, request=request, error=error, runtime=runtime)
@@ -198,6 +196,11 @@ async def _judge(request: Request, *, spec: RouteSpec, caller: Caller, place: Pl
     if state.status is not WorkspaceStatus.ACTIVE and spec.method != "GET" and not spec.closed_too:
         raise workspace_closed(state.status)
     return judgement
+
+
+async def _require_feature(spec: RouteSpec, *, place: Place, runtime: Runtime) -> None:
+    if spec.feature is not None:
+        await runtime.features.require(spec.feature, place.tenant_id, region=place.region)
 
 
 def _required(permission: Permission, decision: Decision, *, about: Circumstances | None = None) -> Judgement:

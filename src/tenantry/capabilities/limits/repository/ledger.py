@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _RESERVE: Final = f"""
 with items as materialized (
-    select * from unnest($3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::bigint[])
+    select quota, window_start, amount, most_of_tenant, most_of_workspace
+    from unnest($3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::bigint[])
         as i (quota, window_start, amount, most_of_tenant, most_of_workspace)
 ), wanted as materialized (
     select $1::uuid as holder_id, quota, window_start, amount, most_of_tenant as most from items
@@ -64,7 +65,7 @@ order by r.quota, r.holder_id"""
 
 _MOVE: Final = """
 with asked as materialized (
-    select * from unnest($3::text[], $4::bigint[]) as a (quota, used)
+    select quota, used from unnest($3::text[], $4::bigint[]) as a (quota, used)
 ), item as materialized (
     select r.quota, r.workspace_id, r.window_start, coalesce(a.used, 0) as used,
            case r.state when 'held' then r.amount else 0 end as was_held,

@@ -12,7 +12,7 @@ from tenantry.capabilities.limits.errors import rates_invalid
 from tenantry.capabilities.limits.types import Action, EffectiveRate, Holder, Layer, Rate, Rates
 from tenantry.capabilities.limits.types.quotas import Ceiling, EffectiveLimit, Quota
 from tenantry.capabilities.tenants.types.plans import RATE_NAME, RateLimitSpec
-from tenantry.foundation.settings import RateSettings
+from tenantry.foundation.limit_settings import RateSettings
 
 _Name = TypeVar("_Name", Quota, Ceiling)
 

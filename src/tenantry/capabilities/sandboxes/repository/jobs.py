@@ -171,9 +171,7 @@ async def start_job(
 async def end_job(
     session: TenantSession, job_id: UUID, end: JobEnd, *, inputs: bytes | None, settings: JobSettings, now: datetime
 ) -> tuple[str, int] | None:
-    """Write the end unless there is one already, and tell who waits, at commit.
-
-    Gives the reason that stands, and how many bytes of log and inputs are kept.
+    """Write the end unless there is one, and tell who waits, at commit; gives its reason and what bytes are kept.
 
     Why a cancelled job was cancelled was noted by whoever wished it. Content stays for its grace, in mode `full`
     for the days of the workspace or, where that names none, of the installation. Its environment goes now; its inputs

@@ -83,11 +83,7 @@ class JobService:
         self._clock = clock
 
     async def create(self, new: NewJob, *, workspace_id: UUID, principal: str) -> Job:
-        """Queue a job; it, its audit event, its queue entry and what it holds of quotas commit together.
-
-        Raises Invalid `limit_exceeded` or `image_unknown`, Denied `image_not_allowed` or `grant_over`, Exhausted
-        `quota_exceeded`.
-        """
+        """Queue a job with all that commits with it; raises Invalid, Denied, Exhausted `quota_exceeded`."""
         workspace = await self._workspaces.get(workspace_id)
         limits = _limits_of(new.limits, await self._quotas.limits_in(workspace_id), workspace.settings)
         _check_image(new.image, workspace.settings)
