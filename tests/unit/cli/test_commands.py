@@ -141,6 +141,21 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
             }
         },
     ),
+    (
+        (
+            "limits",
+            "change",
+            "max_concurrent_jobs=5",
+            "max_cpus_per_job=0.5",
+            "daily_job_limit=none",
+            "--on-limit",
+            "reject",
+        ),
+        "PATCH",
+        f"{WS}/limits",
+        {"max_concurrent_jobs": 5, "max_cpus_per_job": 0.5, "daily_job_limit": None, "on_limit": "reject"},
+    ),
+    (("job", "explain", "job_1"), "GET", f"{WS}/jobs/job_1/explain", None),
     (("limits", "set", "--tenant", "acme"), "PUT", "/tenants/acme/limits", {"rates": {}}),
     (("identity-provider", "get", "idp_1", "--tenant", "acme"), "GET", "/tenants/acme/identity-providers/idp_1", None),
     (

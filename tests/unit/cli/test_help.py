@@ -70,8 +70,8 @@ def test_the_surface_is_the_one_promised() -> None:
         member list, member disable, member enable, member logins, member logout, explain, permissions,
         identity-provider create, identity-provider list, identity-provider get, identity-provider update,
         identity-provider delete, invitation create, invitation list, invitation revoke,
-        limits get, limits set, limits status, usage metering,
-        job run, job list, job get, job logs, job cancel, job artifacts, job inputs, job receipt,
+        limits get, limits set, limits change, limits status, usage metering,
+        job run, job list, job get, job logs, job cancel, job artifacts, job inputs, job explain, job receipt,
         image list, image import, image remove, audit query,
         notification channel create, notification channel list, notification channel test,
         notification channel remove, notification deliveries

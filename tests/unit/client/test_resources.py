@@ -38,6 +38,13 @@ CALLS: list[tuple[str, str, object, Ask]] = [
     ),
     ("PUT", "/tenants/acme/labels", {"overlay": {}}, lambda c: c.tenants.set_labels("acme", {})),
     ("GET", "/workspaces/ws_1/limits", None, lambda c: c.limits.get(workspace="ws_1")),
+    (
+        "PATCH",
+        "/workspaces/ws_1/limits",
+        {"max_concurrent_jobs": None},
+        lambda c: c.limits.change({"max_concurrent_jobs": None}, workspace="ws_1"),
+    ),
+    ("GET", "/workspaces/ws_1/jobs/job_1/explain", None, lambda c: c.jobs.explain("ws_1", "job_1")),
     ("GET", "/tenants/acme/rate-limits", None, lambda c: c.limits.standing(tenant="acme")),
     (
         "PUT",

@@ -32,7 +32,7 @@ def get_limits(cli: Invocation) -> None:
             "layer": source["layer"] or "",
             "own": found["own"].get(name, ""),
         }
-        for name, source in sorted(found["sources"].items())
+        for name, source in sorted(found.get("sources", {}).items())
     ]
     if cli.output is Format.JSON:
         cli.show(found)
