@@ -175,7 +175,18 @@ async def test_another_window_workspace_or_meter_is_another_event(parts: Parts, 
         {"occurred_at": NOW.replace(tzinfo=None)},
         {"occurred_at": NOW - timedelta(days=401)},
     ],
-    ids=str,
+    ids=[
+        "negative",
+        "too-many",
+        "decimal",
+        "boolean",
+        "nan",
+        "of-nothing",
+        "two-lines",
+        "too-long",
+        "naive",
+        "too-old",
+    ],
 )
 async def test_what_cannot_be_counted_is_refused(parts: Parts, acme: Tenant, dev: str, fields: dict[str, Any]) -> None:
     with pytest.raises(Invalid) as error:

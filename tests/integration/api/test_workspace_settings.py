@@ -68,7 +68,7 @@ def test_settings_have_every_field_of_a_workspace_and_their_defaults() -> None:
         "max_job_timeout_seconds": 3600,
         "retention_days": 30,
         "min_isolation": None,
-        "on_limit": "reject",
+        "on_limit": "queue",
         "max_grant_minutes": None,
         "grant_quorum": None,
     }

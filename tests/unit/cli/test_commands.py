@@ -129,7 +129,6 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
         "/tenants/acme/notification-channels/nch_1/test",
         {},
     ),
-    (("limits", "get", "--tenant", "acme"), "GET", "/tenants/acme/limits", None),
     (
         ("limits", "set", "--rate", "api_requests=100/1m", "--rate", "principal.api_requests=10/500ms,burst=5"),
         "PUT",
@@ -254,6 +253,23 @@ def test_a_new_keys_secret_is_shown_and_its_loss_told(api: "Api", tenantry: "Run
     }
     api.on("POST", f"{WS}/keys", {"id": "key_1"}, 201)
     assert "revoke key_1" in tenantry("key", "create", "build", "--role", "ci").stderr
+
+
+def test_limits_are_shown_with_the_layer_that_each_comes_from(api: "Api", tenantry: "Run") -> None:
+    answer = {
+        "max_users": 5,
+        "max_storage_gb": None,
+        "own": {"max_users": 9},
+        "sources": {"max_users": {"layer": "plan"}, "max_storage_gb": {"layer": None}},
+    }
+    api.on("GET", "/tenants/acme/limits", answer)
+    shown = tenantry("limits", "get", "--tenant", "acme").stdout
+    assert shown == "max_storage_gb\tunlimited\t\t\nmax_users\t5\tplan\t9\n"
+
+
+@pytest.mark.parametrize("text", ["max_users", "max_users=x", "max_users=-1", "=5", "max_users=1e9"])
+def test_a_limit_that_cannot_be_read_is_not_sent(api: "Api", tenantry: "Run", text: str) -> None:
+    assert tenantry("limits", "change", "--tenant", "acme", text).exit_code == 2
 
 
 @pytest.mark.parametrize("text", ["api_requests", "api_requests=1", "api_requests=1/1", "x=-1/1s", "x=1/1s,burst=", ""])

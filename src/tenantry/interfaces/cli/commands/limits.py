@@ -100,7 +100,7 @@ def show_standing(cli: Invocation) -> None:
 
 def _number_of(text: str) -> tuple[str, float | None]:
     name, joint, number = text.partition("=")
-    if not joint or not (number == "none" or _NUMBER.fullmatch(number)):
+    if not name or not joint or not (number == "none" or _NUMBER.fullmatch(number)):
         raise BadRequest("limit_unreadable", f"{text!r} is no limit", remedy="as max_concurrent_jobs=5 or …=none")
     if number == "none":
         return name, None
