@@ -50,6 +50,7 @@ async def _measure(server: EmbeddedPostgres) -> dict[str, Any]:
                 name = f"claim_{keys}x{entries}_{state}_{claimers}"
                 results[name] = await _claim_all(parts, claimers=claimers, rounds=1000)
     results["live_1000x10000"] = await _live(parts)
+    results["claim_beside_1000_held"] = await _beside_held(superuser, parts, keys=1000)
     results["enqueue_hot_key_16"] = await _enqueue_hot(parts)
     await superuser.close()
     return results
@@ -119,6 +120,26 @@ async def _claim_all(parts: dict[str, ConnectionParts], *, claimers: int, rounds
         await link.close()
     duplicates = len(got) - len({claim.ticket.entry for claim in got})
     return _figures(samples) | {"per_second": round(len(samples) / seconds), "empty": empty, "duplicates": duplicates}
+
+
+async def _beside_held(superuser: "Link", parts: dict[str, ConnectionParts], *, keys: int) -> dict[str, Any]:
+    """One key works on while all others wait at their cap with ten entries each."""
+    await superuser.execute("TRUNCATE queue.entries, queue.fronts, queue.nodes, queue.lanes, queue.shares")
+    held, working = [uuid4() for _ in range(keys)], uuid4()
+    await superuser.copy_records_to_table(
+        "shares", schema_name="queue", records=[(key, 1) for key in held], columns=("first_id", "most_running")
+    )
+    firsts = [*(key for key in held for _ in range(10)), *(working for _ in range(3000))]
+    rows = [(key, key, key, uuid4(), 1.0) for key in firsts]
+    await superuser.copy_records_to_table("entries", schema_name="queue", records=rows, columns=COLUMNS)
+    queue, link = FairQueue(NAMES), await asyncpg.connect(**asdict(parts["dispatcher"]))
+    while await queue.catch_up(link):
+        pass
+    await queue.claim(link, worker=uuid4(), free_slots=keys + 10, capacity=4, labels=(), lease_seconds=600)
+    await link.close()
+    await superuser.execute("VACUUM ANALYZE queue.entries, queue.fronts, queue.nodes")
+    assert await superuser.fetchval("SELECT count(DISTINCT node) FROM queue.fronts WHERE held") == keys
+    return await _claim_all(parts, claimers=1, rounds=1000)
 
 
 async def _live(parts: dict[str, ConnectionParts]) -> dict[str, Any]:

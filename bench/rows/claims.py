@@ -18,5 +18,8 @@ async def measure(installation: Installation, *, quick: bool) -> list[Result]:  
         one, eight = figures[f"claim_{shape}_vacuumed_1"], figures[f"claim_{shape}_vacuumed_8"]
         result.bars.append(Bar(f"p50, {shape}", one["p50"], 1.0, unit=" ms"))
         result.bars.append(Bar(f"false empties at 8 claimers, {shape}", eight["empty"], 0, unit=""))
+    result.bars.append(
+        Bar("p50, beside 1 000 tenants at their cap", figures["claim_beside_1000_held"]["p50"], 1.0, unit=" ms")
+    )
     result.remarks += [f"{name}: {value}" for name, value in figures.items()]
     return [result]

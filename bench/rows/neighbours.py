@@ -139,14 +139,14 @@ async def waits_of_b(
 
 
 async def shares(
-    floor: Floor, *, weight: float, minutes: float, estimate_misses: float = 34.0
+    floor: Floor, *, weight: float, minutes: float, slow_seconds: float = 34.0
 ) -> tuple[float, list[tuple[float, float]], list[tuple[float, float]]]:
     """Two tenants with more than enough work, jobs of 34 s and of 1 s; the part of the first, and both over time."""
     await floor.empty()
     slow, fast = uuid4(), uuid4()
-    seconds = {slow: estimate_misses, fast: 1.0}
+    seconds = {slow: slow_seconds, fast: 1.0}
     await floor.share(slow, weight=weight)
-    await floor.put(slow, int(minutes * 60 * SLOTS / estimate_misses) + SLOTS)
+    await floor.put(slow, int(minutes * 60 * SLOTS / slow_seconds) + SLOTS)
     await floor.put(fast, int(minutes * 60 * SLOTS) + SLOTS)
     over_time: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
     part = 0.0

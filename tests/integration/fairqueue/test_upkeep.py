@@ -174,3 +174,28 @@ def test_the_readme_prints_the_tables_as_they_are() -> None:
     for statement in ddl(names):
         if not statement.startswith(("--", "REVOKE")):
             assert statement in readme
+
+
+async def test_a_flood_that_came_while_the_table_seemed_empty_is_taken_in_by_its_rows(rig: Rig) -> None:
+    """The planner's figures, of before the flood's commit, say that there is nothing: no step may read it all."""
+    places = [tuple(uuid4() for _ in range(3)) for _ in range(20)]
+    transaction = rig.superuser.transaction()
+    await transaction.start()
+    await rig.superuser.copy_records_to_table(
+        "entries",
+        schema_name=rig.queue.names.schema,
+        records=[(*place, uuid4(), 1.0) for place in places for _ in range(300)],
+        columns=("house", "floor", "room", "task", "estimate_seconds"),
+    )
+    link = await rig.connect("superuser")
+    await link.execute(rig.fill("ANALYZE __schema__.entries"))
+    await transaction.commit()
+    begun = rig.dispatcher.transaction()
+    await begun.start()
+    assert await rig.queue.catch_up(rig.dispatcher) == 400
+    read = await rig.dispatcher.fetchval(
+        rig.fill("""SELECT sum(pg_stat_get_xact_tuples_returned(i.indexrelid)) FROM pg_index i
+                     WHERE i.indrelid = '__schema__.entries'::regclass""")
+    )
+    await begun.rollback()
+    assert read < 5 * 400

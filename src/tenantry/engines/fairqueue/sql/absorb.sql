@@ -77,16 +77,19 @@ BEGIN
             SELECT n.id FROM __schema__.nodes n WHERE n.parent = a.id AND n.key = b.__second__ OFFSET 0) w
           CROSS JOIN LATERAL (
             SELECT n.id FROM __schema__.nodes n WHERE n.parent = w.id AND n.key = b.__third__ OFFSET 0) p
-         WHERE e.__first__ = b.__first__ AND e.__entry__ = b.__entry__
+          CROSS JOIN LATERAL (
+            SELECT o.ctid AS place FROM __schema__.entries o
+             WHERE o.__first__ = b.__first__ AND o.__entry__ = b.__entry__ OFFSET 0) locked
+         WHERE e.ctid = locked.place
         RETURNING e.leaf, e.lane
     ), grouped AS (SELECT p.leaf, p.lane, count(*)::integer AS n FROM placed p GROUP BY p.leaf, p.lane)
     SELECT array_agg(g.leaf), array_agg(g.lane), array_agg(g.n) INTO leaves, leaf_lanes, counts FROM grouped g;
 
-    SELECT coalesce(array_agg(n.id), '{}') INTO full_nodes
-      FROM (SELECT DISTINCT unnest(leaf.above) AS id
-              FROM unnest(leaves) g (leaf) JOIN __schema__.nodes leaf ON leaf.id = g.leaf) up
-      JOIN __schema__.nodes n ON n.id = up.id
-     WHERE n.most_running IS NOT NULL AND __schema__.is_full(n.id);
+    SELECT coalesce(array_agg(up.id), '{}') INTO full_nodes
+      FROM (SELECT DISTINCT unnest(leaf.above) AS id FROM unnest(leaves) g (leaf)
+             CROSS JOIN LATERAL (SELECT n.above FROM __schema__.nodes n WHERE n.id = g.leaf OFFSET 0) leaf) up
+      CROSS JOIN LATERAL (SELECT n.most_running FROM __schema__.nodes n WHERE n.id = up.id OFFSET 0) own
+     WHERE own.most_running IS NOT NULL AND __schema__.is_full(up.id);
 
     -- From the root down, because a row that wakes is lifted to the least virtual time its parent keeps for the lane.
     FOR depth IN 1..3 LOOP

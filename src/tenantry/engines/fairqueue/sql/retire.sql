@@ -1,5 +1,6 @@
 -- Deletes finished and cancelled entries and corrects the accounts by what was really used. The gate must be held.
--- Rows somebody else has locked are left for the next time: nobody can make the gate wait.
+-- Rows somebody else has locked are left for the next time: nobody can make the gate wait. They are found again by their
+-- place, which needs no figures of the table: one that was empty when they were taken may hold a flood by now.
 CREATE FUNCTION __schema__.retire(p_limit integer) RETURNS integer
 LANGUAGE plpgsql
 AS $$
@@ -9,12 +10,12 @@ DECLARE
 BEGIN
     FOR part IN
         WITH ended AS (
-            SELECT e.__first__, e.__entry__ FROM __schema__.entries e
+            SELECT e.ctid AS place FROM __schema__.entries e
              WHERE e.used_slot_seconds IS NOT NULL OR (e.cancel_requested AND e.state <> 'claimed')
              ORDER BY e.enqueued_at LIMIT p_limit FOR UPDATE SKIP LOCKED
         ), gone AS (
             DELETE FROM __schema__.entries e USING ended d
-             WHERE e.__first__ = d.__first__ AND e.__entry__ = d.__entry__
+             WHERE e.ctid = d.place
             RETURNING e.leaf, e.lane, e.state, e.used_slot_seconds - e.charged AS owed
         )
         SELECT g.leaf, g.lane, count(*)::integer AS ended,

@@ -30,12 +30,15 @@ BEGIN
         UPDATE __schema__.fronts f SET vt = greatest(f.vt, __schema__.least_above(f.parent, f.lane))
          WHERE f.node = ANY (way) AND f.lane = p_lane AND f.queued - p_queued <= f.shut;
     END IF;
-    IF p_cost < 0 THEN
-        UPDATE __schema__.fronts f SET least_vt = c.vt FROM __schema__.fronts c
-         WHERE c.node = ANY (way) AND c.queued > c.shut AND NOT c.held
-           AND f.node = c.parent AND f.lane = c.lane AND f.least_vt > c.vt;
-        UPDATE __schema__.lanes l SET least_vt = c.vt FROM __schema__.fronts c
-         WHERE c.node = way[1] AND c.queued > c.shut AND NOT c.held AND l.id = c.lane AND l.least_vt > c.vt;
+    IF p_cost < 0 THEN  -- OFFSET 0: by the nodes, never through the whole index of what waits
+        UPDATE __schema__.fronts f SET least_vt = c.vt
+          FROM (SELECT o.parent, o.lane, o.vt, o.queued > o.shut AND NOT o.held AS waits
+                  FROM __schema__.fronts o WHERE o.node = ANY (way) OFFSET 0) c
+         WHERE c.waits AND f.node = c.parent AND f.lane = c.lane AND f.least_vt > c.vt;
+        UPDATE __schema__.lanes l SET least_vt = c.vt
+          FROM (SELECT o.lane, o.vt, o.queued > o.shut AND NOT o.held AS waits
+                  FROM __schema__.fronts o WHERE o.node = way[1] OFFSET 0) c
+         WHERE c.waits AND l.id = c.lane AND l.least_vt > c.vt;
     END IF;
     IF capped AND p_running <> 0 THEN
         PERFORM __schema__.hold(way[1:2]);

@@ -116,12 +116,15 @@ BEGIN
         UPDATE queue.fronts f SET vt = greatest(f.vt, queue.least_above(f.parent, f.lane))
          WHERE f.node = ANY (way) AND f.lane = p_lane AND f.queued - p_queued <= f.shut;
     END IF;
-    IF p_cost < 0 THEN
-        UPDATE queue.fronts f SET least_vt = c.vt FROM queue.fronts c
-         WHERE c.node = ANY (way) AND c.queued > c.shut AND NOT c.held
-           AND f.node = c.parent AND f.lane = c.lane AND f.least_vt > c.vt;
-        UPDATE queue.lanes l SET least_vt = c.vt FROM queue.fronts c
-         WHERE c.node = way[1] AND c.queued > c.shut AND NOT c.held AND l.id = c.lane AND l.least_vt > c.vt;
+    IF p_cost < 0 THEN  -- OFFSET 0: by the nodes, never through the whole index of what waits
+        UPDATE queue.fronts f SET least_vt = c.vt
+          FROM (SELECT o.parent, o.lane, o.vt, o.queued > o.shut AND NOT o.held AS waits
+                  FROM queue.fronts o WHERE o.node = ANY (way) OFFSET 0) c
+         WHERE c.waits AND f.node = c.parent AND f.lane = c.lane AND f.least_vt > c.vt;
+        UPDATE queue.lanes l SET least_vt = c.vt
+          FROM (SELECT o.lane, o.vt, o.queued > o.shut AND NOT o.held AS waits
+                  FROM queue.fronts o WHERE o.node = way[1] OFFSET 0) c
+         WHERE c.waits AND l.id = c.lane AND l.least_vt > c.vt;
     END IF;
     IF capped AND p_running <> 0 THEN
         PERFORM queue.hold(way[1:2]);
@@ -136,7 +139,8 @@ REVOKE ALL ON FUNCTION queue.settle(bigint, integer, double precision, integer, 
 -- ;;
 
 -- Deletes finished and cancelled entries and corrects the accounts by what was really used. The gate must be held.
--- Rows somebody else has locked are left for the next time: nobody can make the gate wait.
+-- Rows somebody else has locked are left for the next time: nobody can make the gate wait. They are found again by their
+-- place, which needs no figures of the table: one that was empty when they were taken may hold a flood by now.
 CREATE FUNCTION queue.retire(p_limit integer) RETURNS integer
 LANGUAGE plpgsql
 AS $$
@@ -146,12 +150,12 @@ DECLARE
 BEGIN
     FOR part IN
         WITH ended AS (
-            SELECT e.tenant_id, e.job_id FROM queue.entries e
+            SELECT e.ctid AS place FROM queue.entries e
              WHERE e.used_slot_seconds IS NOT NULL OR (e.cancel_requested AND e.state <> 'claimed')
              ORDER BY e.enqueued_at LIMIT p_limit FOR UPDATE SKIP LOCKED
         ), gone AS (
             DELETE FROM queue.entries e USING ended d
-             WHERE e.tenant_id = d.tenant_id AND e.job_id = d.job_id
+             WHERE e.ctid = d.place
             RETURNING e.leaf, e.lane, e.state, e.used_slot_seconds - e.charged AS owed
         )
         SELECT g.leaf, g.lane, count(*)::integer AS ended,
@@ -254,16 +258,19 @@ BEGIN
             SELECT n.id FROM queue.nodes n WHERE n.parent = a.id AND n.key = b.workspace_id OFFSET 0) w
           CROSS JOIN LATERAL (
             SELECT n.id FROM queue.nodes n WHERE n.parent = w.id AND n.key = b.principal_id OFFSET 0) p
-         WHERE e.tenant_id = b.tenant_id AND e.job_id = b.job_id
+          CROSS JOIN LATERAL (
+            SELECT o.ctid AS place FROM queue.entries o
+             WHERE o.tenant_id = b.tenant_id AND o.job_id = b.job_id OFFSET 0) locked
+         WHERE e.ctid = locked.place
         RETURNING e.leaf, e.lane
     ), grouped AS (SELECT p.leaf, p.lane, count(*)::integer AS n FROM placed p GROUP BY p.leaf, p.lane)
     SELECT array_agg(g.leaf), array_agg(g.lane), array_agg(g.n) INTO leaves, leaf_lanes, counts FROM grouped g;
 
-    SELECT coalesce(array_agg(n.id), '{}') INTO full_nodes
-      FROM (SELECT DISTINCT unnest(leaf.above) AS id
-              FROM unnest(leaves) g (leaf) JOIN queue.nodes leaf ON leaf.id = g.leaf) up
-      JOIN queue.nodes n ON n.id = up.id
-     WHERE n.most_running IS NOT NULL AND queue.is_full(n.id);
+    SELECT coalesce(array_agg(up.id), '{}') INTO full_nodes
+      FROM (SELECT DISTINCT unnest(leaf.above) AS id FROM unnest(leaves) g (leaf)
+             CROSS JOIN LATERAL (SELECT n.above FROM queue.nodes n WHERE n.id = g.leaf OFFSET 0) leaf) up
+      CROSS JOIN LATERAL (SELECT n.most_running FROM queue.nodes n WHERE n.id = up.id OFFSET 0) own
+     WHERE own.most_running IS NOT NULL AND queue.is_full(up.id);
 
     -- From the root down, because a row that wakes is lifted to the least virtual time its parent keeps for the lane.
     FOR depth IN 1..3 LOOP
