@@ -27,6 +27,7 @@ from bench.rows import (
     limits,
     memory,
     neighbours,
+    quotas,
     refusals,
     rules,
     tenants,
@@ -58,6 +59,7 @@ ROWS: dict[str, Measure] = {
     "14s": tenants.strategies,
     "14": tenants.many,
     "14b": claims.measure,
+    "15": quotas.measure,
     "16": decisions.envelope,
 }
 
