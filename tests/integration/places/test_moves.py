@@ -107,7 +107,7 @@ async def test_everything_arrives_and_nothing_stays(make_ground: MakeGround, par
             assert schema_of(ground.tenant_id) not in await eyes.schemas(cell)
         else:
             assert database_of("us", ground.tenant_id) not in await eyes.databases()
-        assert set(rows.get("queue", {})) <= {"purges", "entries"}
+        assert set(rows.get("queue", {})) <= {"purges", "entries", "shares"}
         assert ground.lines(first, "stdout") == "said\n"
         artifact = ground.artifacts(first)["file"]["id"]
         content = ground.client.get(f"{ground.jobs}/{first}/artifacts/{artifact}/content")

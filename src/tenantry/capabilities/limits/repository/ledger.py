@@ -5,6 +5,7 @@ tenant and, where it names one, to its workspace.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -172,13 +173,13 @@ async def move_reservation(
 async def list_counters(session: TenantSession, holders: Sequence[UUID], windows: Sequence[datetime]) -> list[Counted]:
     """List what is counted of some holders in the windows that count now."""
     rows = await session.fetch(
-        """select holder_id, quota, window_start, held, used from quota_counters
+        """select holder_id, quota, window_start, held, used, updated_at from quota_counters
            where tenant_id = $1 and holder_id = any ($2::uuid[]) and window_start = any ($3::timestamptz[])""",
         session.scope.tenant_id,
         list(holders),
         list(windows),
     )
-    return [_counted(row) for row in rows]
+    return [replace(_counted(row), updated_at=row["updated_at"]) for row in rows]
 
 
 async def lock_place(session: TenantSession, quota: Quota, *, now: datetime) -> None:

@@ -112,6 +112,7 @@ class Counted:
     window_start: datetime
     held: int = 0
     used: int = 0
+    updated_at: datetime | None = None
 
     @property
     def taken(self) -> int:

@@ -58,7 +58,7 @@ class PlaceUsageAnswer(Answer):
     storage_used_mb: float = Field(description="of 10^6 bytes")
     jobs_today: int = Field(description="since midnight where the tenant lives")
     quotas: list[CountedQuota]
-    updated_at: Moment
+    updated_at: Moment | None = Field(description="when any of it last changed; null: never")
 
 
 class UsageAnswer(Answer):
@@ -102,7 +102,7 @@ async def get_workspace_usage(request: Request, ws: str) -> PlaceUsageAnswer:
         storage_used_mb=stored / 1e6,
         jobs_today=own[LimitedQuota.DAILY_JOBS].taken,
         quotas=[_counted(each) for each in standings],
-        updated_at=unit.runtime.clock.now(),
+        updated_at=max((at for each in standings if (at := each.counted.updated_at) is not None), default=None),
     )
 
 
