@@ -145,12 +145,16 @@ def test_one_job_too_many_is_refused_where_the_workspace_says_so_and_gives_way_w
 
 
 def test_a_job_counts_on_its_day_once_it_has_begun_and_not_if_it_never_did(tenant: Tenant, ws: str) -> None:
-    change(tenant, f"/workspaces/{ws}", daily_job_limit=2, on_limit="queue")
-    assert submit(tenant, ws, "true", wait=20).json()["status"] == "succeeded"
-    assert counted(tenant, ws, "daily_job_limit") == (0, 1)
-    stopped = submit(tenant, ws, "true", environment=None, limits={"timeout_seconds": 5}).json()["id"]
-    until(lambda: tenant.owner.get(f"/workspaces/{ws}/jobs/{stopped}").json()["finished_at"])
-    assert counted(tenant, ws, "daily_job_limit") == (0, 2)
+    place = f"/workspaces/{ws}"
+    change(tenant, place, daily_job_limit=2, max_concurrent_jobs=0, on_limit="queue")
+    never = submit(tenant, ws, "true").json()["id"]
+    assert counted(tenant, ws, "daily_job_limit") == (1, 0)
+    assert tenant.owner.post(f"{place}/jobs/{never}/cancel").status_code == 200
+    assert counted(tenant, ws, "daily_job_limit") == (0, 0)
+    change(tenant, place, max_concurrent_jobs=None)
+    for begun in (1, 2):
+        assert submit(tenant, ws, "true", wait=20).json()["status"] == "succeeded"
+        assert counted(tenant, ws, "daily_job_limit") == (0, begun)
     refused = problem(submit(tenant, ws, "true"), 429, "quota_exceeded")
     assert refused["allow_with"][0] == "the next day"
     assert usage(tenant, ws)["jobs_today"] == 2
