@@ -47,6 +47,9 @@ class Prefix(StrEnum):
     PROVIDER = "idp"
     LOGIN = "lgn"
     INVITATION = "inv"
+    POLICY = "pol"
+    EXEMPTION = "exm"
+    DECISION = "dec"
 
 
 def new_id() -> UUID:

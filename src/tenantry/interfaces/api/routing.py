@@ -45,6 +45,7 @@ class RouteSpec:
     `erased_too`: it also tells of a tenant that was erased, from what the platform has kept of it.
     `visited`: an administrator of the installation may ask there for a way into the tenant that it names.
     `action`: what is counted of it besides being a request. `feature`: what the plan must include.
+    `document`: its body is a text of YAML or JSON, which the handler reads as it stands.
     `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
     """
 
@@ -59,6 +60,7 @@ class RouteSpec:
     closed_too: bool = False
     erased_too: bool = False
     raw_body: bool = False
+    document: bool = False
     media_type: str | None = None
     narrowed: Reach | None = None
     action: Action | None = None

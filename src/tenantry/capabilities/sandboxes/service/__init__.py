@@ -12,6 +12,7 @@ from tenantry.capabilities.sandboxes.service.jobs import JobService
 from tenantry.capabilities.sandboxes.service.measuring import ImageTakings, JobTakings, StoredContent
 from tenantry.capabilities.sandboxes.service.news import JobNews
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
+from tenantry.capabilities.sandboxes.service.rechecking import QueuedJobs
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
 from tenantry.capabilities.sandboxes.service.stopping import JobStopper
 from tenantry.capabilities.sandboxes.service.transient import TransientKeys
@@ -31,6 +32,7 @@ __all__ = [
     "JobStopper",
     "JobTakings",
     "QueueRelay",
+    "QueuedJobs",
     "StoredContent",
     "TenantImages",
     "TransientKeys",
