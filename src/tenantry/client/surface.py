@@ -20,6 +20,7 @@ from tenantry.client.resources.limits import Limits
 from tenantry.client.resources.logins import IdentityProviders, Invitations, MemberLogins
 from tenantry.client.resources.notifications import NotificationChannels
 from tenantry.client.resources.people import Groups, Members, Roles
+from tenantry.client.resources.policies import Exemptions, Policies
 from tenantry.client.resources.proofs import Certificates, SigningKeys
 from tenantry.client.resources.tenants import Tenants
 from tenantry.client.resources.workspaces import Workspaces
@@ -54,6 +55,8 @@ class Surface(Resource[T]):
         self.invitations = Invitations(transport)
         self.logins = MemberLogins(transport)
         self.limits = Limits(transport)
+        self.policies = Policies(transport)
+        self.exemptions = Exemptions(transport)
         self.jobs = Jobs(transport)
         self.images = Images(transport)
         self.audit = Audit(transport)
