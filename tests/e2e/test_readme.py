@@ -18,7 +18,7 @@ PAGES = [
     *sorted(CHECKOUT.glob("docs/tutorial/*.md")),
     *sorted(CHECKOUT.glob("docs/how-to/*.md")),
 ]
-AS_OWNER = ["run-jobs", "keys-and-roles", "rotate-keys", "images", "workspaces", "targets-and-labels"]
+AS_OWNER = ["run-jobs", "keys-and-roles", "rotate-keys", "images", "workspaces", "targets-and-labels", "policies"]
 AS_PLATFORM = ["suspend-and-restore", "declare-tenants", "move-a-tenant", "offboard-a-tenant"]
 # Setting up is the business of who runs the tests, and the server is the fixture's.
 NOT_HERE = re.compile(r"^(make |tenantry (up|down)\b).*\n", re.MULTILINE)

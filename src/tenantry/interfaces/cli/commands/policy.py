@@ -42,9 +42,7 @@ _REASONS: Final = (
 )
 KindArgument = Annotated[str, typer.Argument(metavar="KIND", help="image, command, network, deployment or rules")]
 VersionArgument = Annotated[int, typer.Argument(metavar="VERSION")]
-FileOption = Annotated[
-    Path, typer.Option("--file", "-f", metavar="FILE", help="YAML or JSON")
-]
+FileOption = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="YAML or JSON")]
 
 
 def register(app: typer.Typer) -> None:
