@@ -180,6 +180,7 @@ def test_nothing_can_be_assigned_that_a_body_does_not_list(name: str, world: Wor
 
 
 _LISTED: Final[dict[str, dict[str, Any]]] = {
+    "network": {"host": "a.example", "port": 443},
     "inputs": {"path": "a", "content_base64": ""},
     "rules": {"claim": "groups", "contains": "admins", "role": "viewer"},
 }

@@ -25,13 +25,6 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id
 
-_ACTIONS = {
-    State.DRAFT: "policy.drafted",
-    State.SHADOW: "policy.shadowed",
-    State.ENFORCED: "policy.enforced",
-    State.RETIRED: "policy.retired",
-}
-
 
 class BundleService:
     """Policies of one place of the session's tenant; `workspace_id` None means the tenant as a whole."""
@@ -91,7 +84,7 @@ class BundleService:
             now=self._clock.now(),
         )
         if state is State.DRAFT:
-            await self._record(made, before=None, ended=0)
+            await self._record("policy.drafted", made, before=None, ended=0)
             return made
         return await self._enter(made, state, bundle)
 
@@ -118,10 +111,14 @@ class BundleService:
         changed = await repository.set_state(self._session, policy, state, now=self._clock.now())
         await announce_revocation(self._session)
         ended = 0
-        if state is State.ENFORCED and bundle is not None:
+        verb = "retired"
+        if state is State.SHADOW:
+            verb = "shadowed"
+        elif state is State.ENFORCED and bundle is not None:
+            verb = "enforced"
             layer = Layer.TENANT if policy.workspace_id is None else Layer.WORKSPACE
             ended = await self._recheck(policy.workspace_id, Placed(layer, policy.kind, bundle, policy.version))
-        await self._record(changed, before=policy.state, ended=ended)
+        await self._record(f"policy.{verb}", changed, before=policy.state, ended=ended)
         return changed
 
     async def apply_settings(self, workspace_id: UUID, settings: WorkspaceSettings) -> None:
@@ -144,9 +141,9 @@ class BundleService:
 
         return await self._waiting.recheck(self._session, workspace_id=workspace_id, kind=placed.kind, judge=judged)
 
-    async def _record(self, policy: Policy, *, before: State | None, ended: int) -> None:
+    async def _record(self, action: str, policy: Policy, *, before: State | None, ended: int) -> None:
         await self._audit.record(
-            _ACTIONS[policy.state],
+            action,
             resource_type="policy",
             resource_id=format_id(Prefix.POLICY, policy.policy_id),
             details={

@@ -45,7 +45,7 @@ class ExemptionService:
             created_by=self._session.scope.actor.id,
         )
         await repository.insert_exemption(self._session, made)
-        await self._told("exemption.created", made)
+        await self._record("exemption.created", made)
         return made
 
     async def get(self, workspace_id: UUID | None, exemption_id: UUID) -> Exemption:
@@ -64,9 +64,9 @@ class ExemptionService:
         found = await repository.revoke_exemption(self._session, workspace_id, exemption_id, now=self._clock.now())
         if found is None:
             raise exemption_not_found()
-        await self._told("exemption.revoked", found)
+        await self._record("exemption.revoked", found)
 
-    async def _told(self, action: str, exemption: Exemption) -> None:
+    async def _record(self, action: str, exemption: Exemption) -> None:
         await announce_revocation(self._session)
         await self._audit.record(
             action,
