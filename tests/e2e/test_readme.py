@@ -126,7 +126,9 @@ def test_every_command_named_exists(page: Path) -> None:
     text = page.read_text()
     shown = [*blocks(page), *re.findall(r"`([^`\n]+)`", text), *re.findall(r"^    (.*)$", text, re.MULTILINE)]
     for line in "\n".join(shown).splitlines():
-        for first, second in re.findall(r"(?<![\w/.-])tenantry ([a-z]+(?:-[a-z]+)*)(?: ([a-z]+))?(?![\w.])", line):
+        for first, second in re.findall(
+            r"(?<![\w/.-])tenantry ([a-z]+(?:-[a-z]+)*)(?: ([a-z]+(?:-[a-z]+)*))?(?![\w.])", line
+        ):
             name = f"tenantry {first}"
             inside = {command for command in commands if command.startswith(f"{name} ")}
             assert name in commands, line

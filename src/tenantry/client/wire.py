@@ -84,7 +84,7 @@ def _verification(credentials: Credentials) -> ssl.SSLContext | bool:
 
 
 def request_options(call: Call[Any], *, extra: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Arguments of `build_request`, without the body of an upload."""
+    """Arguments of `build_request`, without the body of an upload or document."""
     headers = {"Accept": f"application/json, {_PROBLEM}", **call.headers, **(extra or {})}
     if call.document is not None:
         headers["Content-Type"] = "application/yaml"
@@ -97,7 +97,6 @@ def request_options(call: Call[Any], *, extra: Mapping[str, str] | None = None) 
         "url": call.path,
         "params": call.query or None,
         "json": call.json,
-        **({"content": call.document} if call.document is not None else {}),
         "headers": headers,
         "timeout": httpx.Timeout(_ANSWER_SECONDS + call.wait_seconds, connect=_CONNECT_SECONDS),
     }

@@ -339,8 +339,7 @@ class Settings(BaseSettings):
     labels_file: Path | None = None
     """The operator's catalogue of labels; none: the one shipped."""
     policies_dir: Path | None = None
-    """The installation's own policies, `{image,command,network,deployment}-policy.yaml` and `rules.yaml`, which every
-    tenant is held to; none: `policies` in the home, if there is one."""
+    """`{image,command,network,deployment}-policy.yaml`, `rules.yaml` for all tenants; none: `policies` in the home."""
     tenants_dir: Path | None = None
     """Where declared tenants lie, one YAML file each; none: `tenants` in the home."""
     tenants_reload_seconds: float = Field(default=5.0, ge=0.0, le=3600.0)

@@ -1,15 +1,11 @@
 """What policies needs of higher rooms, handed in by whoever wires them."""
 
-from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
-from tenantry.capabilities.policies.types import Outcome
-from tenantry.engines.rules.types import JobFacts, Kind
+from tenantry.capabilities.policies.types import Judge
+from tenantry.engines.rules.types import Kind
 from tenantry.foundation.database.session import TenantSession
-
-Judge = Callable[[UUID, JobFacts], Outcome]
-"""(workspace, facts) → what policies say now."""
 
 
 class WaitingWork(Protocol):

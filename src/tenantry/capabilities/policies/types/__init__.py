@@ -1,6 +1,6 @@
 """Policies, exemptions, and what they decide."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from tenantry.engines.rules.documents import Bundle
-from tenantry.engines.rules.types import Effect, Kind
+from tenantry.engines.rules.types import Effect, JobFacts, Kind
 
 MOST_DECISIONS: Final = 200
 """So many are kept of each workspace."""
@@ -148,6 +148,10 @@ class Outcome:
     @property
     def exempted_by(self) -> tuple[UUID, ...]:
         return tuple(dict.fromkeys(reason.exempted_by for reason in self.reasons if reason.exempted_by is not None))
+
+
+Judge = Callable[[UUID, JobFacts], Outcome]
+"""(workspace, facts) → what policies say now."""
 
 
 @dataclass(frozen=True, slots=True)

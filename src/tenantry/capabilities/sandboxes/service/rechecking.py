@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from tenantry.capabilities.policies.ports import Judge
+from tenantry.capabilities.policies.types import Judge
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.ending import end_job

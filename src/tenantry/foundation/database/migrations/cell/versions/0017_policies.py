@@ -7,6 +7,13 @@ down_revision = "0015"
 
 
 def upgrade() -> None:
+    _policies()
+    _exemptions_and_decisions()
+    for table in ("policies", "exemptions", "policy_decisions"):
+        fence(f"tenantry.{table}")
+
+
+def _policies() -> None:
     run(
         """create table tenantry.policies (
             tenant_id uuid not null references tenantry.tenants on delete cascade,
@@ -27,6 +34,11 @@ def upgrade() -> None:
         )""",
         """create unique index policies_live on tenantry.policies (tenant_id, workspace_id, kind, state)
            nulls not distinct where state in ('enforced', 'shadow')""",
+    )
+
+
+def _exemptions_and_decisions() -> None:
+    run(
         """create table tenantry.exemptions (
             tenant_id uuid not null references tenantry.tenants on delete cascade,
             exemption_id uuid not null,
@@ -63,8 +75,6 @@ def upgrade() -> None:
         """create index policy_decisions_workspace
            on tenantry.policy_decisions (tenant_id, workspace_id, decision_id)""",
     )
-    for table in ("policies", "exemptions", "policy_decisions"):
-        fence(f"tenantry.{table}")
 
 
 def downgrade() -> None:
