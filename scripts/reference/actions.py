@@ -21,8 +21,7 @@ Recorded by the group commit, under the permission that the route asks for, with
 error's code as `reason`. Reads are refused under the same action.
 """
 _RECORDERS = {"record", "_record", "_enter"}
-# A refused job is refused before there is one, so no job ends as denied.
-_ENDS = [status.value for status in JobStatus if status.ended and status is not JobStatus.DENIED]
+_ENDS = [status.value for status in JobStatus if status.ended]
 
 
 def render() -> str:

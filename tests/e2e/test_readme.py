@@ -18,7 +18,10 @@ PAGES = [
     *sorted(CHECKOUT.glob("docs/tutorial/*.md")),
     *sorted(CHECKOUT.glob("docs/how-to/*.md")),
 ]
-AS_OWNER = ["run-jobs", "keys-and-roles", "rotate-keys", "images", "workspaces", "targets-and-labels", "meter-usage"]
+AS_OWNER = [
+    *("run-jobs", "keys-and-roles", "rotate-keys", "images", "workspaces"),
+    *("targets-and-labels", "meter-usage", "policies"),
+]
 AS_PLATFORM = ["suspend-and-restore", "declare-tenants", "move-a-tenant", "offboard-a-tenant"]
 # Setting up is the business of who runs the tests, and the server is the fixture's.
 NOT_HERE = re.compile(r"^(make |tenantry (up|down)\b).*\n", re.MULTILINE)
@@ -126,7 +129,9 @@ def test_every_command_named_exists(page: Path) -> None:
     text = page.read_text()
     shown = [*blocks(page), *re.findall(r"`([^`\n]+)`", text), *re.findall(r"^    (.*)$", text, re.MULTILINE)]
     for line in "\n".join(shown).splitlines():
-        for first, second in re.findall(r"(?<![\w/.-])tenantry ([a-z]+(?:-[a-z]+)*)(?: ([a-z]+))?(?![\w.])", line):
+        for first, second in re.findall(
+            r"(?<![\w/.-])tenantry ([a-z]+(?:-[a-z]+)*)(?: ([a-z]+(?:-[a-z]+)*))?(?![\w.])", line
+        ):
             name = f"tenantry {first}"
             inside = {command for command in commands if command.startswith(f"{name} ")}
             assert name in commands, line

@@ -4,6 +4,7 @@ import inspect
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, get_args, get_type_hints
 
 from pydantic import BaseModel
@@ -15,6 +16,8 @@ from tenantry.interfaces.api.routing import RouteSpec
 JSON: Final = ("Content-Type", "application/json")
 UNREADABLE: Final = b"{"
 """Passes the guard, which decides before it reads, and goes no further."""
+DOCUMENT: Final = b'{"blocked_images": ["docker:*-dind"]}'
+"""Of a route that reads a text of YAML or JSON."""
 
 
 class UnknownToTheGeneratorError(Exception):
@@ -78,6 +81,15 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "approvals.ApproveBody": lambda _: {"comment": "yes"},
     "approvals.RejectBody": lambda _: {"comment": "no"},
     "jobs.JobBody": lambda _: {"command": ["true"]},
+    "policies.PromotionBody": lambda _: {"version": 1, "state": "shadow"},
+    "policies.ExemptionBody": lambda _: {
+        "kind": "image",
+        "rule": "blocked_images[0]",
+        "owner": "ops",
+        "reason": "because",
+        "expires_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+    },
+    "policy_tests.TestBody": lambda _: {"job": {"command": ["true"]}},
     "auth.CodeBody": lambda _: {"code": "none", "code_verifier": "v" * 43},
     "auth.RefreshBody": lambda _: {"refresh_token": "none"},
     "auth.LogoutBody": lambda _: {},
@@ -112,6 +124,8 @@ def example_of(model: type[BaseModel], grounds: Grounds) -> dict[str, Any]:
 
 def body_of(spec: RouteSpec, grounds: Grounds) -> bytes | None:
     """A body that would do the thing, where the route is allowed."""
+    if spec.document:
+        return DOCUMENT
     model = model_of(spec)
     return json.dumps(example_of(model, grounds)).encode() if model else None
 

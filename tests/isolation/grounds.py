@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,10 +43,13 @@ KINDS: Final = {
     "provider": Prefix.PROVIDER,
     "login": Prefix.LOGIN,
     "invitation": Prefix.INVITATION,
+    "exemption": Prefix.EXEMPTION,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
 """Those that hold a name or a digest: nothing is malformed there, what is none names nothing."""
+WORDS: Final = {"kind": "image"}
+"""Those that hold a word of the API itself, the same in every tenant: there is none of a neighbour's to reach for."""
 WORKSPACE_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role not in TENANT_WIDE_ROLES)
 TENANT_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role != "platform-admin")
 
@@ -130,6 +134,7 @@ def _furnish(tenant: Tenant) -> Grounds:
         _add_role_and_group(grounds, place, path)
         _add_channels(grounds, place, path)
         _add_invitations(grounds, place, path)
+        _add_policies(grounds, place, path)
     _add_providers(grounds, f"/tenants/{tenant.id}")
     members = tenant.owner.get(f"/tenants/{tenant.id}/members").json()["items"]
     grounds.things[WHOLE_TENANT, "member"] = members[0]["id"]
@@ -147,6 +152,17 @@ def _furnish(tenant: Tenant) -> Grounds:
 def _add_invitations(grounds: Grounds, place: str, path: str) -> None:
     body = {"email": f"{secrets.token_hex(5)}@example.com", "role": "viewer"}
     grounds.things[place, "invitation"] = grounds.post(f"{path}/invitations", body)["id"]
+
+
+def _add_policies(grounds: Grounds, place: str, path: str) -> None:
+    """Draft a policy, which decides nothing, and lift a rule that is not there."""
+    document = {"blocked_images": [f"{secrets.token_hex(5)}:*"]}
+    assert grounds.tenant.owner.put(f"{path}/policies/image", json=document).status_code == 200
+    body = {"kind": "image", "rule": "none", "owner": "ops", "reason": "because"}
+    body["expires_at"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    made = [grounds.post(f"{path}/exemptions", body)["id"] for _ in range(2)]
+    grounds.things[place, "exemption"], grounds.gone[place, "exemption"] = made
+    grounds.delete(f"{path}/exemptions/{made[1]}")
 
 
 def _add_providers(grounds: Grounds, path: str) -> None:
@@ -338,9 +354,11 @@ def _bound_actor(grounds: Grounds) -> Actor:
 
 
 _NOTICES: Final = ("notification-channels", "notification-deliveries")
+_POLICIES: Final = ("policies/versions", "exemptions")
 _OF_TENANT: Final = (
     *("members", "keys", "bindings", "roles", "groups", "identity-providers", "invitations"),
     *_NOTICES,
+    *_POLICIES,
 )
 _OF_WORKSPACE: Final = (
     "keys",
@@ -355,6 +373,7 @@ _OF_WORKSPACE: Final = (
     "approvals",
     "invitations",
     *_NOTICES,
+    *_POLICIES,
 )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.isolation.bodies import JSON, UNREADABLE, UnknownToTheGeneratorError, body_of
-from tests.isolation.grounds import KINDS, SLUGS, WHOLE_TENANT, Actor, Grounds
+from tests.isolation.grounds import KINDS, SLUGS, WHOLE_TENANT, WORDS, Actor, Grounds
 from tests.isolation.wire import Headers
 
 from tenantry.capabilities.access.types import Permission
@@ -18,11 +18,15 @@ from tenantry.interfaces.api.app import _OUTSIDE
 from tenantry.interfaces.api.routing import PREFIX, Mark, Reach, RouteSpec
 
 # Queries without which a route would not end, or not begin.
-_QUERIES: Final = {"/workspaces/{ws}/jobs/{job}/logs": "?follow=false"}
+_QUERIES: Final = {
+    "/workspaces/{ws}/jobs/{job}/logs": "?follow=false",
+    "/workspaces/{ws}/policies/proof": "?kind=image",
+    "/tenants/{tenant}/policies/proof": "?kind=image",
+}
 _ASKING: Final = frozenset({"/auth/login", "/auth/callback"})
 """What anybody may ask, and nobody without saying whom about."""
 _MALFORMED: Final = "not-an-id"
-_THINGS: Final = KINDS.keys() | SLUGS
+_THINGS: Final = KINDS.keys() | SLUGS | WORDS.keys()
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class Case:
             return (("Content-Type", "application/x-tar"),), b""
         if self.spec.method == "GET":
             return (), None
-        body = UNREADABLE if self.verdict == _STOPPED else body_of(self.spec, grounds)
+        passes = self.verdict in (_STOPPED, _UNREAD)
+        body = UNREADABLE if passes else body_of(self.spec, grounds)
         return ((JSON,), body) if body is not None else ((), None)
 
     def __str__(self) -> str:
@@ -71,6 +76,8 @@ _FOREIGN_TENANT: Final = Verdict(403, "tenant_mismatch", absent=True)
 _MISSING: Final = Verdict(403, "permission_missing")
 _MALFORMED_ID: Final = Verdict(422, "id_malformed")
 _STOPPED: Final = Verdict(400, "body_unreadable")
+_UNREAD: Final = Verdict(422, "policy_invalid")
+"""What a route answers that reads a document itself."""
 
 
 def target_of(spec: RouteSpec, values: dict[str, str]) -> str:
@@ -92,6 +99,8 @@ def own_values(spec: RouteSpec, grounds: Grounds) -> dict[str, str]:
             values[name] = grounds.tenant.id
         elif name == "ws":
             values[name] = grounds.own
+        elif name in WORDS:
+            values[name] = WORDS[name]
         elif (place, name) in grounds.things:
             values[name] = grounds.things[place, name]
         else:
@@ -132,6 +141,10 @@ def _variants(
 def _variants_of_thing(
     spec: RouteSpec, name: str, grounds: Grounds, others: dict[str, Grounds]
 ) -> Iterator[tuple[str, dict[str, str]]]:
+    if name in WORDS:
+        yield "never", {name: f"n-{secrets.token_hex(5)}"}
+        yield "malformed", {name: _MALFORMED}
+        return
     place = place_of(spec, grounds)
     yield "never", {name: f"n-{secrets.token_hex(5)}" if name in SLUGS else format_id(KINDS[name], new_id())}
     yield "malformed", {name: _MALFORMED}
@@ -144,7 +157,7 @@ def _variants_of_thing(
 
 
 def _things_at(spec: RouteSpec, grounds: Grounds, workspace: str) -> dict[str, str]:
-    return {name: grounds.things[workspace, name] for name in spec.parameters if name in _THINGS}
+    return {name: grounds.things[workspace, name] for name in spec.parameters if name in _THINGS and name not in WORDS}
 
 
 def _judge(spec: RouteSpec, actor: Actor, varied: str, variant: str) -> Verdict:
@@ -159,7 +172,7 @@ def _judge(spec: RouteSpec, actor: Actor, varied: str, variant: str) -> Verdict:
         return Verdict(403, "workspace_archived")
     inner = varied in _THINGS or (variant == "archived" and any(name in _THINGS for name in spec.parameters))
     if inner:
-        return _MALFORMED_ID if variant == "malformed" and varied not in SLUGS else _ABSENT
+        return _MALFORMED_ID if variant == "malformed" and varied not in SLUGS | WORDS.keys() else _ABSENT
     return _passed(spec)
 
 
@@ -190,4 +203,4 @@ def _passed(spec: RouteSpec) -> Verdict:
         return Verdict(spec.status)
     if spec.raw_body:
         return Verdict(422, "invalid_request")
-    return _STOPPED
+    return _UNREAD if spec.document else _STOPPED

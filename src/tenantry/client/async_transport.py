@@ -104,7 +104,7 @@ class AsyncTransport:
         return await self._http.send(request, stream=True)
 
     def _request(self, call: Call[Any]) -> httpx.Request:
-        content = _portions(call.upload) if call.upload is not None else None
+        content = _portions(call.upload) if call.upload is not None else call.document
         return self._http.build_request(content=content, **request_options(call))
 
 

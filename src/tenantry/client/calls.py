@@ -47,13 +47,17 @@ def body_of(answer: Answer) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[R_co]):
-    """`accept` names statuses beside 2xx that are answers; `wait_seconds` is how long the server may hold it."""
+    """`document` is a text of YAML or JSON, sent as it stands: the server tells what is wrong with it by line.
+
+    `accept` names statuses beside 2xx that are answers; `wait_seconds` is how long the server may hold it.
+    """
 
     method: str
     path: str
     query: tuple[tuple[str, str], ...] = ()
     json: Mapping[str, object] | None = None
     upload: Upload | None = None
+    document: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     accept: frozenset[int] = frozenset()
     wait_seconds: float = 0

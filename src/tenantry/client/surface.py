@@ -21,6 +21,7 @@ from tenantry.client.resources.logins import IdentityProviders, Invitations, Mem
 from tenantry.client.resources.metering import Metering
 from tenantry.client.resources.notifications import NotificationChannels
 from tenantry.client.resources.people import Groups, Members, Roles
+from tenantry.client.resources.policies import Exemptions, Policies
 from tenantry.client.resources.proofs import Certificates, SigningKeys
 from tenantry.client.resources.tenants import Tenants
 from tenantry.client.resources.workspaces import Workspaces
@@ -56,6 +57,8 @@ class Surface(Resource[T]):
         self.logins = MemberLogins(transport)
         self.limits = Limits(transport)
         self.metering = Metering(transport)
+        self.policies = Policies(transport)
+        self.exemptions = Exemptions(transport)
         self.jobs = Jobs(transport)
         self.images = Images(transport)
         self.audit = Audit(transport)

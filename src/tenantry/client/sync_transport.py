@@ -98,5 +98,5 @@ class SyncTransport:
         return self._http.send(self._http.build_request(**request_options(call, extra=headers)), stream=True)
 
     def _request(self, call: Call[Any]) -> httpx.Request:
-        content = call.upload.chunks() if call.upload is not None else None
+        content = call.upload.chunks() if call.upload is not None else call.document
         return self._http.build_request(content=content, **request_options(call))

@@ -263,6 +263,46 @@ class Metered(TypedDict, total=False):
     attributes: dict[str, Any]
 
 
+class Policy(TypedDict, total=False):
+    """A version; `state` draft, shadow, enforced or retired; `source` as it was written."""
+
+    id: str
+    kind: str
+    workspace: str | None
+    version: int
+    state: str
+    digest: str
+    document: dict[str, Any]
+    source: str
+    created_at: str
+    created_by: str
+    changed_at: str
+
+
+class PolicyOutcome(TypedDict, total=False):
+    """What all layers say; `shadow` what they would with what is in shadow, None where nothing is."""
+
+    decision: str
+    layer: str | None
+    rule: str | None
+    reasons: list[dict[str, Any]]
+    requires_approval: bool
+    shadow: dict[str, Any] | None
+
+
+class Exemption(TypedDict, total=False):
+    id: str
+    workspace: str | None
+    kind: str
+    rule: str
+    owner: str
+    reason: str
+    expires_at: str
+    created_at: str
+    created_by: str
+    revoked_at: str | None
+
+
 class NotificationChannel(TypedDict, total=False):
     """`secret` only in the answer that makes one; `hint` shows where it leads, never the address."""
 

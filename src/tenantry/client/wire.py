@@ -84,8 +84,10 @@ def _verification(credentials: Credentials) -> ssl.SSLContext | bool:
 
 
 def request_options(call: Call[Any], *, extra: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Arguments of `build_request`, without the body of an upload."""
+    """Arguments of `build_request`, without the body of an upload or document."""
     headers = {"Accept": f"application/json, {_PROBLEM}", **call.headers, **(extra or {})}
+    if call.document is not None:
+        headers["Content-Type"] = "application/yaml"
     if call.upload is not None:
         headers["Content-Type"] = "application/x-tar"
         if call.upload.size_bytes is not None:

@@ -59,7 +59,14 @@ def _scenes(stage: Stage, settings: Settings, *, server: RunningServer, platform
     with demo_attacks.losing_a_worker(stage, cast):
         _played(stage, cast, demo_scenes.refusals, demo_attacks.exhaust, demo_attacks.suspend, demo_scenes.trails)
     _played(
-        stage, cast, demo_access.rights, demo_access.grants, demo_access.visit, demo_limits.rates, demo_limits.quotas
+        stage,
+        cast,
+        demo_access.rights,
+        demo_access.grants,
+        demo_access.visit,
+        demo_limits.rates,
+        demo_limits.quotas,
+        demo_limits.denied_image,
     )
     _played(stage, cast, demo_tenancy.overlays, demo_tenancy.strategies, demo_tenancy.another_region)
 

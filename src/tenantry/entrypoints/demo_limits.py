@@ -1,5 +1,6 @@
-"""Scenes of the demo about limits: a rate and a quota that are used up, and who does not feel it."""
+"""Scenes of the demo about limits: a rate and a quota that are used up, an image that a policy denies."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tenantry.client.types import JobLimits
@@ -57,3 +58,28 @@ def quotas(stage: Stage, cast: Cast) -> None:
     found = limits.get(workspace=acme.workspace)
     seen = f"{found['max_concurrent_jobs']} by {found['sources']['max_concurrent_jobs']['layer']}"
     stage.expect("taken back, the installation's own limit holds", held=seen == "10 by platform", seen=seen)
+
+
+def denied_image(stage: Stage, cast: Cast) -> None:
+    """Have a tenant block every `:latest`, submit a job with such an image, and lift the rule for its workspace."""
+    acme, globex = cast.acme, cast.globex
+    stage.scene("Nothing unpinned: a denied image names layer and rule, and an exemption lifts it for a time")
+    policies, exemptions = acme.owner.policies, acme.owner.exemptions
+    made = policies.put("image", 'blocked_images: ["*:latest"]', state="enforced", tenant=acme.slug)
+    try:
+        refused = refusal_of(lambda: acme.owner.jobs.create(acme.workspace, command=["true"], image="host:latest"))
+        stage.expect_refusal("a job with host:latest", refused, status=403, code="policy_denied")
+        told = refused.members if refused is not None else {}
+        seen = f"{told.get('denied_by')}: {told.get('rule')}"
+        stage.expect("it names layer and rule", held=seen == "tenant: blocked_images[0]: *:latest", seen=seen)
+        own = globex.owner.jobs.create(globex.workspace, command=["true"], limits=_SMALL, wait_seconds=30)
+        stage.expect("globex's image is its own affair", held=own["status"] == "succeeded", seen=own["status"])
+        end = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        rule = "blocked_images[0]: *:latest"
+        exempt = {"kind": "image", "rule": rule, "owner": "ops", "reason": "demo", "expires_at": end}
+        exemption = exemptions.create(tenant=acme.slug, **exempt)
+        job = acme.owner.jobs.create(acme.workspace, command=["true"], limits=_SMALL, wait_seconds=30)
+        stage.expect("exempted, it runs", held=job["status"] == "succeeded", seen=job["status"])
+        exemptions.revoke(exemption["id"], tenant=acme.slug)
+    finally:
+        policies.promote("image", made["version"], "retired", tenant=acme.slug)

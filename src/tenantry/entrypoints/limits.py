@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 
 from tenantry.capabilities.limits.service import LimitBook, RateKeeper, platform_rates
+from tenantry.capabilities.policies.service import PolicyBook, load_platform_policies
 from tenantry.capabilities.tenants.service import PlanCatalogue
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.limit_settings import LimitSettings
+from tenantry.foundation.settings import Settings
 
 
 def make_book(settings: LimitSettings, *, cells: Cells, plans: PlanCatalogue, clock: Clock) -> LimitBook:
@@ -19,6 +21,14 @@ def make_book(settings: LimitSettings, *, cells: Cells, plans: PlanCatalogue, cl
         numbers=settings.workspace.model_dump(exclude_none=True),
         clock=clock,
     )
+
+
+def make_policies(settings: Settings, *, cells: Cells, clock: Clock) -> PolicyBook:
+    """Make it; raises Invalid `policies_invalid` with file, line and rule for what the installation's own files say."""
+    named = settings.policies_dir
+    directory = (named or settings.home / "policies").expanduser().absolute()
+    platform = load_platform_policies(directory, required=named is not None)
+    return PolicyBook(cells=cells, platform=platform, clock=clock)
 
 
 def make_rates(settings: LimitSettings, *, book: LimitBook, caches: Mapping[str, Caches], clock: Clock) -> RateKeeper:

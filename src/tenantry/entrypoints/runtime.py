@@ -47,7 +47,7 @@ from tenantry.engines.envelope.key_file import KeyFile
 from tenantry.entrypoints.addresses import Addresses, addresses_of
 from tenantry.entrypoints.declared import make_declared
 from tenantry.entrypoints.granted import GrantFollower
-from tenantry.entrypoints.limits import make_book, make_rates
+from tenantry.entrypoints.limits import make_book, make_policies, make_rates
 from tenantry.entrypoints.logins import Logins, make_logins
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
@@ -283,6 +283,7 @@ def make_runtime(parts: Parts) -> Runtime:
         admission=admission,
         book=book,
         features=FeatureGate(book=book, plans=plans),
+        policies=make_policies(settings, cells=parts.cells, clock=clock),
         rates=make_rates(parts.settings.limits, book=book, caches=parts.caches, clock=clock),
         registry=registry,
         declared=_declared(parts, registry=registry, plans=plans, overlays=overlays, admission=admission),

@@ -48,6 +48,9 @@ class Prefix(StrEnum):
     LOGIN = "lgn"
     INVITATION = "inv"
     METER_EVENT = "mev"
+    POLICY = "pol"
+    EXEMPTION = "exm"
+    DECISION = "dec"
 
 
 def new_id() -> UUID:

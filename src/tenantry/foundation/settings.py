@@ -295,6 +295,8 @@ class Settings(BaseSettings):
     """The operator's catalogue of SLOs; none: the one shipped."""
     labels_file: Path | None = None
     """The operator's catalogue of labels; none: the one shipped."""
+    policies_dir: Path | None = None
+    """`{image,command,network,deployment}-policy.yaml`, `rules.yaml` for all tenants; none: `policies` in the home."""
     tenants_dir: Path | None = None
     """Where declared tenants lie, one YAML file each; none: `tenants` in the home."""
     tenants_reload_seconds: float = Field(default=5.0, ge=0.0, le=3600.0)

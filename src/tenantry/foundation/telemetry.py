@@ -66,6 +66,18 @@ QUOTA_REPAIRS: Final = Counter(
     "Counters and reservations that did not agree with what they stand for, and were set right.",
     registry=REGISTRY,
 )
+POLICY_DENIALS: Final = Counter(
+    "tenantry_policy_denials_total",
+    "Work that a policy denied, by the kind of policy and the layer.",
+    ("kind", "layer"),
+    registry=REGISTRY,
+)
+POLICY_SHADOW_DIFFERENCES: Final = Counter(
+    "tenantry_policy_shadow_differences_total",
+    "Work that policies in shadow would have decided otherwise, by what they would have said.",
+    ("verdict",),
+    registry=REGISTRY,
+)
 JOBS_RUNNING: Final = Gauge("tenantry_jobs_running", "Jobs running in this worker.", registry=REGISTRY)
 
 

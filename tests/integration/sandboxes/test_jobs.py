@@ -172,10 +172,10 @@ def test_a_limit_that_is_no_limit_is_refused(ground: Ground, value: object) -> N
 def test_blocked_and_allowed_images_decide_by_name(make_ground: MakeGround) -> None:
     blocked = make_ground(blocked_images=["ho*"])
     refused = blocked.post("true")
-    assert (refused.status_code, refused.json()["code"]) == (403, "image_not_allowed")
+    assert (refused.status_code, refused.json()["code"]) == (403, "policy_denied")
     assert "blocked_images" in refused.json()["detail"]
     allowed = make_ground(allowed_images=["registry.example/*"])
-    assert allowed.post("true").json()["code"] == "image_not_allowed"
+    assert allowed.post("true").json()["code"] == "policy_denied"
     assert allowed.post("true", image="registry.example/a").json()["code"] == "image_unknown"
     assert make_ground(allowed_images=["host"]).run("true")["status"] == "succeeded"
     assert [event["outcome"] for event in until(lambda: blocked.audit(action="job.create", outcome="denied"))] == [

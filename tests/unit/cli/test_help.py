@@ -71,6 +71,8 @@ def test_the_surface_is_the_one_promised() -> None:
         identity-provider create, identity-provider list, identity-provider get, identity-provider update,
         identity-provider delete, invitation create, invitation list, invitation revoke,
         limits get, limits set, limits change, limits status, usage metering,
+        policy get, policy put, policy promote, policy versions, policy test, policy shadow-diff, policy prove,
+            policy exempt, policy exemptions, policy revoke,
         job run, job list, job get, job logs, job cancel, job artifacts, job inputs, job explain, job receipt,
         image list, image import, image remove, audit query,
         notification channel create, notification channel list, notification channel test,

@@ -52,6 +52,31 @@ CALLS: list[tuple[str, str, object, Ask]] = [
         {"rates": {"api_requests": {"max_requests": 5, "window_ms": 1000}}},
         lambda c: c.limits.replace({"api_requests": {"max_requests": 5, "window_ms": 1000}}, tenant="acme"),
     ),
+    ("GET", "/workspaces/ws_1/policies/image", None, lambda c: c.policies.get("image", workspace="ws_1")),
+    ("PUT", "/tenants/acme/policies/image", {}, lambda c: c.policies.put("image", "{}", tenant="acme")),
+    (
+        "POST",
+        "/workspaces/ws_1/policies/image/promote",
+        {"version": 3, "state": "enforced"},
+        lambda c: c.policies.promote("image", 3, "enforced", workspace="ws_1"),
+    ),
+    (
+        "POST",
+        "/workspaces/ws_1/policies/test",
+        {"job": {"command": ["true"]}},
+        lambda c: c.policies.test("ws_1", {"job": {"command": ["true"]}}),
+    ),
+    ("GET", "/workspaces/ws_1/policies/shadow-diff", None, lambda c: c.policies.shadow_diff("ws_1")),
+    ("GET", "/platform/policies/image", None, lambda c: c.policies.of_platform("image")),
+    (
+        "POST",
+        "/tenants/acme/exemptions",
+        {"kind": "image", "rule": "r", "owner": "o", "reason": "why", "expires_at": "2027-01-01T00:00:00Z"},
+        lambda c: c.exemptions.create(
+            kind="image", rule="r", owner="o", reason="why", expires_at="2027-01-01T00:00:00Z", tenant="acme"
+        ),
+    ),
+    ("DELETE", "/workspaces/ws_1/exemptions/exm_1", None, lambda c: c.exemptions.revoke("exm_1", workspace="ws_1")),
     ("GET", "/workspaces/ws_1/slos", None, lambda c: c.workspaces.slos("ws_1")),
     ("GET", "/workspaces/ws_1/labels", None, lambda c: c.workspaces.labels("ws_1")),
     ("PUT", "/workspaces/ws_1/slos", {"overlay": {}}, lambda c: c.workspaces.set_slos("ws_1", {})),
@@ -181,6 +206,16 @@ def test_a_method_asks_what_the_api_names(
     assert (received.method, received.path) == (method, f"/api/v1{path}")
     assert (json.loads(received.body) if received.body else None) == body
     assert ("idempotency-key" in received.headers) == (method == "POST")
+
+
+def test_a_document_is_sent_as_it_was_written(server: "Server", client: Client) -> None:
+    text = b"blocked_images: # why\n  - 'a:*'\n"
+    client.policies.put("image", text, state="shadow", workspace="ws_1", if_match='"2"')
+    client.policies.prove("image", text.decode(), workspace="ws_1")
+    put, proof = server.received
+    assert (put.body, put.headers["content-type"], put.headers["if-match"]) == (text, "application/yaml", '"2"')
+    assert (put.query, proof.query) == ([("state", "shadow")], [("kind", "image")])
+    assert (proof.method, proof.path, proof.body) == ("POST", "/api/v1/workspaces/ws_1/policies/proof", text)
 
 
 def test_a_tenant_is_created_with_what_was_said_and_nothing_else(server: "Server", client: Client) -> None:

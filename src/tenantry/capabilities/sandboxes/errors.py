@@ -28,9 +28,12 @@ def image_unknown(name: str) -> Invalid:
     )
 
 
-def image_not_allowed(name: str, rule: str) -> Denied:
+def network_unavailable() -> Denied:
     return Denied(
-        "image_not_allowed", f"image: {name!r} is refused by the workspace's {rule}", layer="sandboxes", rule=rule
+        "network_unavailable",
+        "network: there is no egress gateway yet, so no sandbox has a network: leave it out",
+        layer="sandboxes",
+        allow_with=("a job without network",),
     )
 
 

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from tenantry.engines.rules.types import Connection
+
 JOB_NEWS: Final = "tenantry_jobs"
 """NOTIFY channel of a cell; the payload is the job whose state or log has grown."""
 QUEUE_NEWS: Final = "tenantry_queue"
@@ -74,6 +76,8 @@ class NewJob:
     environment: str | None = None
     grant_id: UUID | None = None
     """The just-in-time grant that alone allows it."""
+    network: tuple[Connection, ...] = ()
+    """What it asks to reach."""
 
 
 @dataclass(frozen=True, slots=True)

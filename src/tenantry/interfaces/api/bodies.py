@@ -9,6 +9,8 @@ from tenantry.foundation.errors import Invalid
 from tenantry.kit.strict_json import NotStrictError, parse_json
 
 BODY_SECONDS: Final = 30.0
+DOCUMENTS: Final = frozenset({"application/json", "application/yaml", "application/x-yaml", "text/yaml"})
+"""What a document may be announced as (RFC 9512); its parser takes either, since JSON is YAML."""
 
 
 class StrictRequest(Request):
@@ -23,10 +25,11 @@ class StrictRequest(Request):
         return self._json
 
 
-async def read_body(request: StrictRequest, *, limit: int) -> bytes:
+async def read_body(request: StrictRequest, *, limit: int, document: bool = False) -> bytes:
     """Read the body, at most `limit` bytes; raises Invalid `body_too_large` before more is kept in memory.
 
-    A body that is not announced as JSON is refused here, so that nothing below guesses.
+    A body that is not announced as JSON is refused here, so that nothing below guesses. A `document` may be YAML, too,
+    and is left as it is: its reader tells lines.
     """
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -36,9 +39,11 @@ async def read_body(request: StrictRequest, *, limit: int) -> bytes:
     request._body = body  # noqa: SLF001 - Starlette's own cache of the body, which `body()` reads
     if body:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Invalid("content_type_unsupported", "Content-Type: send application/json", layer="api")
-        await request.json()
+        if kind not in (DOCUMENTS if document else ("application/json",)):
+            sent = "application/yaml or application/json" if document else "application/json"
+            raise Invalid("content_type_unsupported", f"Content-Type: send {sent}", layer="api")
+        if not document:
+            await request.json()
     return body
 
 

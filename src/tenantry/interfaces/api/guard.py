@@ -115,7 +115,9 @@ async def _serve(
         raise
     scope = _scope(place, caller=caller, ip=ip, trace_id=trace_id, decision=judgement.decision)
     limit = runtime.settings.server.max_body_bytes
-    body = b"" if spec.raw_body or spec.method == "GET" else await read_body(request, limit=limit)
+    body = (
+        b"" if spec.raw_body or spec.method == "GET" else await read_body(request, limit=limit, document=spec.document)
+    )
     unit = Unit(
         runtime=runtime,
         request=request,
@@ -267,6 +269,7 @@ async def _commit(unit: Unit) -> None:
         # Other processes hear of it by their links; this one, whose caller may ask at once, knows already.
         unit.runtime.admission.forget(unit.scope.tenant_id.hex)
         unit.runtime.book.forget(unit.scope.tenant_id.hex)
+        unit.runtime.policies.forget(unit.scope.tenant_id.hex)
     for follow in unit.afterwards:
         await follow()
 

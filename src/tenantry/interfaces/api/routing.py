@@ -47,6 +47,7 @@ class RouteSpec:
     `action`: what is counted of it besides being a request. `feature`: what the plan must include.
     `action`: what is counted of it besides being a request.
     `answer`: the model of what it answers, where it may also answer in other media types.
+    `document`: its body is a text of YAML or JSON, which the handler reads as it stands.
     `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
     """
 
@@ -61,6 +62,7 @@ class RouteSpec:
     closed_too: bool = False
     erased_too: bool = False
     raw_body: bool = False
+    document: bool = False
     media_type: str | None = None
     answer: type[Any] | None = None
     narrowed: Reach | None = None

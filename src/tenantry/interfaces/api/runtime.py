@@ -9,6 +9,7 @@ from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, LoginFlows, TokenDesk
 from tenantry.capabilities.limits.service import FeatureGate, LimitBook, RateKeeper
 from tenantry.capabilities.notifications.service import AddressBook
+from tenantry.capabilities.policies.service import PolicyBook
 from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews, QueueView
 from tenantry.capabilities.tenants.ports import Provisioner, UsageSource
 from tenantry.capabilities.tenants.service import (
@@ -43,6 +44,7 @@ class Runtime:
     book: LimitBook
     rates: RateKeeper
     features: FeatureGate
+    policies: PolicyBook
     registry: TenantRegistry
     provisioner: Provisioner
     offboarding: Offboarding

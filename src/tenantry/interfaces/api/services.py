@@ -27,7 +27,8 @@ from tenantry.capabilities.identity.service import IdentityService, InvitationSe
 from tenantry.capabilities.limits.service import LimitService, MeteringService, QuotaService, RowRoom
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.notifications.service import ChannelService
-from tenantry.capabilities.sandboxes.service import ImageService, JobService, QueueShares
+from tenantry.capabilities.policies.service import BundleService, ExemptionService, PolicyService
+from tenantry.capabilities.sandboxes.service import ImageService, JobService, QueuedJobs, QueueShares
 from tenantry.capabilities.tenants.service import (
     EnvironmentService,
     ExportService,
@@ -262,6 +263,7 @@ class Services:
             content=self.runtime.content[self.scope.region],
             workspaces=self.workspaces,
             quotas=self.quotas,
+            policies=self.policies,
             settings=self.runtime.settings.jobs,
             clock=self.runtime.clock,
         )
@@ -269,6 +271,26 @@ class Services:
     @property
     def queue_shares(self) -> QueueShares:
         return QueueShares(session=self.session, quotas=self.quotas)
+
+    @property
+    def policies(self) -> PolicyService:
+        return PolicyService(session=self.session, book=self.runtime.policies, clock=self.runtime.clock)
+
+    @property
+    def bundles(self) -> BundleService:
+        runtime = self.runtime
+        content = runtime.content[self.scope.region]
+        return BundleService(
+            session=self.session,
+            book=runtime.policies,
+            waiting=QueuedJobs(content=content, settings=runtime.settings.jobs, clock=runtime.clock),
+            audit=self.audit,
+            clock=runtime.clock,
+        )
+
+    @property
+    def exemptions(self) -> ExemptionService:
+        return ExemptionService(session=self.session, audit=self.audit, clock=self.runtime.clock)
 
     @property
     def images(self) -> ImageService:

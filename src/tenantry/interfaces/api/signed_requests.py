@@ -73,7 +73,7 @@ async def require_whole_and_fresh(request: StrictRequest, *, spec: RouteSpec, ca
             "an upload is checked only when all of it has come: send it with an API key or a client certificate",
             layer="guard",
         )
-    body = await read_body(request, limit=runtime.settings.server.max_body_bytes)
+    body = await read_body(request, limit=runtime.settings.server.max_body_bytes, document=spec.document)
     digests = request.headers.getlist("content-digest")
     if body and not digests:
         raise _incomplete(["content-digest"])

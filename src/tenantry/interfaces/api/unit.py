@@ -12,7 +12,7 @@ from tenantry.capabilities.access.errors import permission_missing
 from tenantry.capabilities.access.service import (
     decide,
 )
-from tenantry.capabilities.access.types import Caller
+from tenantry.capabilities.access.types import Caller, Permission
 from tenantry.foundation.caches.vouchers import Lease
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Invalid, Precondition
@@ -89,6 +89,12 @@ class Unit(Services):
             raise permission_missing(question.permission, decision)
         self.judgement = replace(question, decision=decision, about=about)
         self.scope = self.session.scope = replace(self.scope, allowed_by=decision.source or "")
+
+    def require(self, permission: Permission) -> None:
+        """Ask for more than the route does, where what is asked takes more; raises Denied `permission_missing`."""
+        decision = decide(self.caller.access, permission, self.scope.workspace_id, self.judgement.about)
+        if not decision.allowed:
+            raise permission_missing(permission, decision)
 
     @property
     def if_version(self) -> int | None:

@@ -17,6 +17,7 @@ from tenantry.interfaces.cli.commands import (
     notification,
     overlays,
     people,
+    policy,
     proofs,
     providers,
     tenant,
@@ -71,7 +72,7 @@ def build_app() -> typer.Typer:
     app.callback()(_options)
     rooms = (
         *(login, tenant, workspace, overlays, access, proofs, people, providers),
-        *(grants, limits, usage, job, image, notification, audit),
+        *(grants, limits, usage, policy, job, image, notification, audit),
     )
     for module in rooms:
         module.register(app)

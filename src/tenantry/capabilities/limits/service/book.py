@@ -1,6 +1,5 @@
 """What is known of the limits of tenants: read once for a whole tenant, kept until news of it come."""
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,17 +17,14 @@ from tenantry.capabilities.limits.service.effective import (
 )
 from tenantry.capabilities.limits.types import NOTHING, Action, EffectiveRate, Layer, Rate, Rates
 from tenantry.capabilities.limits.types.quotas import ALWAYS, Quota
-from tenantry.capabilities.tenants.service import PlanCatalogue, TenantService
-from tenantry.capabilities.tenants.types import REVOCATIONS, Tenant, TenantSettings
+from tenantry.capabilities.tenants.service import KnownTenants, PlanCatalogue, TenantService
+from tenantry.capabilities.tenants.types import Tenant, TenantSettings
 from tenantry.capabilities.tenants.types.plans import Plan
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
-_CACHED: Final = 50_000
 _PLACES: Final = 1000
-_BELIEVED_SECONDS: Final = 1.0
-"""How long what is known of a tenant counts whose news this process does not hear."""
 _QPS_WINDOW_MS: Final = 1000
 MAX_QPS: Final = "max_qps"
 """Among the limits that the operator sets of a tenant: whole requests a second."""
@@ -55,7 +51,7 @@ class HeldRates:
 
 @dataclass(frozen=True, slots=True)
 class TenantLimits:
-    """All layers of one tenant, and since when; of workspaces only what they set, since others may not exist at all."""
+    """All layers of one tenant; of workspaces only what they set, since others may not exist at all."""
 
     rates: Mapping[Layer, Rates]
     numbers: Mapping[Layer, Numbers]
@@ -67,7 +63,6 @@ class TenantLimits:
     plan: str
     features: frozenset[str]
     weight: float
-    at: float
     shared: set[UUID] = field(default_factory=set)
     """Workspaces whose share of the queue is as these limits say: this process has set it."""
     _rates: dict[UUID | None, HeldRates] = field(default_factory=dict)
@@ -115,42 +110,17 @@ class LimitBook:
         self._rates = rates
         self._numbers = numbers
         self._clock = clock
-        self._known: OrderedDict[UUID, TenantLimits] = OrderedDict()
-        # Counts news heard: what was read while they arrived is not cached.
-        self._generation = 0
-        for cell in cells:
-            cell.link.subscribe(REVOCATIONS, self.forget)
-            cell.link.on_reconnect(self._forget_all)
+        self._known = KnownTenants(cells=cells, clock=clock, read=self._read)
 
     async def of(self, tenant_id: UUID, *, region: str) -> TenantLimits:
         """Tell them, asking the database, in a transaction of its own, only when they are not known."""
-        known = self._known.get(tenant_id)
-        if known is not None and self._believed(known, tenant_id, region):
-            return known
-        generation = self._generation
-        known = await self._read(tenant_id, region)
-        if generation == self._generation:
-            self._known[tenant_id] = known
-            if len(self._known) > _CACHED:
-                self._known.popitem(last=False)
-        return known
+        return await self._known.of(tenant_id, region=region)
 
     def forget(self, payload: str) -> None:
         """Drop what is known of a tenant, named by the hexadecimal of its id as the news name it."""
-        self._generation += 1
-        self._known.pop(UUID(hex=payload), None)
-
-    def _forget_all(self) -> None:
-        self._generation += 1
-        self._known.clear()
-
-    def _believed(self, known: TenantLimits, tenant_id: UUID, region: str) -> bool:
-        if self._cells.get(region).fresh_for(tenant_id):
-            return True
-        return self._clock.monotonic() - known.at < _BELIEVED_SECONDS
+        self._known.forget(payload)
 
     async def _read(self, tenant_id: UUID, region: str) -> TenantLimits:
-        at = self._clock.monotonic()
         scope = TenantScope(tenant_id=tenant_id, region=region, actor=SYSTEM)
         async with self._cells.session(scope, lifecycle=True) as session:
             audit = AuditService(session=session, clock=self._clock)
@@ -177,7 +147,6 @@ class LimitBook:
             plan=tenant.plan,
             features=frozenset(plan.features) if plan else frozenset(),
             weight=plan.weight if plan else 1.0,
-            at=at,
         )
 
 

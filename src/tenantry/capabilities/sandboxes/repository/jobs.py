@@ -31,14 +31,14 @@ _JOB: Final = (
 
 
 async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, given_inputs: bytes | None) -> None:
-    """Insert a queued job and wake the cell's workers at commit."""
+    """Insert a job and, at commit, wake the cell's workers."""
     await session.execute(
         f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
             insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
                 labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place,
-                environment, grant_id, given_inputs)
-            select $1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17, $18,
-                $19
+                environment, grant_id, given_inputs, reason, detail, finished_at)
+            select $1, $2, $3, $4, $20, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17, $18,
+                $19, $21, $22, $23
             from woken""",
         session.scope.tenant_id,
         job.job_id,
@@ -59,6 +59,10 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, g
         job.environment,
         job.grant_id,
         given_inputs,
+        job.status.value,
+        job.reason,
+        job.detail,
+        job.finished_at,
     )
 
 
@@ -111,6 +115,18 @@ async def lock_open_jobs(session: TenantSession, *, workspace_id: UUID | None) -
         workspace_id,
     )
     return [_job(row) for row in rows]
+
+
+async def lock_queued_jobs(session: TenantSession, *, workspace_id: UUID | None) -> list[tuple[Job, bytes | None]]:
+    """Lock every job that has not begun, in the order of their ids, each with the sealed environment it was given."""
+    rows = await session.fetch(
+        f"""select {_JOB}, given from jobs
+            where tenant_id = $1 and status = 'queued' and ($2::uuid is null or workspace_id = $2)
+            order by job_id for update""",
+        session.scope.tenant_id,
+        workspace_id,
+    )
+    return [(_job(row), row["given"]) for row in rows]
 
 
 async def lock_granted_jobs(session: TenantSession, grant_id: UUID) -> list[Job]:

@@ -3,27 +3,36 @@
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from math import inf
 from typing import Any, Final
 from uuid import UUID
 
 from tenantry.capabilities.access.service import hold_grant
 from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.audit.types import Outcome as AuditOutcome
 from tenantry.capabilities.limits.service import PlaceLimits, QuotaService
 from tenantry.capabilities.limits.types import Layer
 from tenantry.capabilities.limits.types.quotas import Ceiling, Quota
+from tenantry.capabilities.policies.service import PolicyService
+from tenantry.capabilities.policies.types import Checked
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.errors import (
     artifact_not_found,
     content_gone,
-    image_not_allowed,
     image_unknown,
     input_not_found,
     job_not_found,
     limit_exceeded,
+    network_unavailable,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
+from tenantry.capabilities.sandboxes.service.judging import (
+    DENIED_BY_POLICY,
+    detail_of,
+    facts_of,
+    reason_of,
+    refusal_of,
+)
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.sharing import QueueShares
 from tenantry.capabilities.sandboxes.service.stopping import JobStopper
@@ -33,6 +42,7 @@ from tenantry.capabilities.sandboxes.types import (
     MOST_OUTPUT_BYTES,
     MOST_PIDS,
     Artifact,
+    Image,
     Job,
     JobInput,
     JobLimits,
@@ -41,11 +51,12 @@ from tenantry.capabilities.sandboxes.types import (
     NewJob,
 )
 from tenantry.capabilities.tenants.service import WorkspaceService, place_of
-from tenantry.capabilities.tenants.types import WorkspaceSettings
+from tenantry.capabilities.tenants.types import Workspace, WorkspaceSettings
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.errors import Denied
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_suffix
 from tenantry.foundation.settings import JobSettings
 
@@ -71,6 +82,7 @@ class JobService:
         content: JobContent,
         workspaces: WorkspaceService,
         quotas: QuotaService,
+        policies: PolicyService,
         settings: JobSettings,
         clock: Clock,
     ) -> None:
@@ -79,20 +91,44 @@ class JobService:
         self._content = content
         self._workspaces = workspaces
         self._quotas = quotas
+        self._policies = policies
         self._settings = settings
         self._clock = clock
 
-    async def create(self, new: NewJob, *, workspace_id: UUID, principal: str) -> Job:
-        """Queue a job with all that commits with it; raises Invalid, Denied, Exhausted `quota_exceeded`."""
+    async def create(self, new: NewJob, *, workspace_id: UUID, principal: str) -> tuple[Job, Denied | None]:
+        """Queue a job with all that commits with it; one that policies deny is recorded in its place, as `denied`.
+
+        Commit, then raise what comes with it. Raises Invalid, Denied, Exhausted `quota_exceeded`.
+        """
         workspace = await self._workspaces.get(workspace_id)
         limits = _limits_of(new.limits, await self._quotas.limits_in(workspace_id), workspace.settings)
-        _check_image(new.image, workspace.settings)
-        digest = await self._digest_of(new.image, workspace_id)
-        job_id = new_id()
-        key, wrapped = await self._content.make_key(tenant_id=self._session.scope.tenant_id, job_id=job_id)
-        job = Job(
-            job_id=job_id,
+        image = await self._find_image(new.image, workspace_id)
+        job = self._made(new, workspace, limits=limits, image=image, principal=principal)
+        facts = facts_of(job, env_names=tuple(new.env), network=new.network)
+        checked = await self._policies.check_job(facts, workspace_id=workspace_id, settings=workspace.settings)
+        if not checked.outcome.denied:
+            if image is None and new.image != HOST_IMAGE:
+                raise image_unknown(new.image)
+            if new.network:
+                raise network_unavailable()
+        await self._policies.note(
+            checked,
             workspace_id=workspace_id,
+            principal=principal,
+            job=format_id(Prefix.JOB, job.job_id),
+            facts=facts,
+            content_kept=job.persistence_mode == "full",
+        )
+        if checked.outcome.denied:
+            return await self._deny(job, checked)
+        return await self._queue(job, new, checked, settings=workspace.settings), None
+
+    def _made(
+        self, new: NewJob, workspace: Workspace, *, limits: JobLimits, image: Image | None, principal: str
+    ) -> Job:
+        return Job(
+            job_id=new_id(),
+            workspace_id=workspace.workspace_id,
             principal_id=principal,
             status=JobStatus.QUEUED,
             reason=None,
@@ -100,13 +136,13 @@ class JobService:
             exit_code=None,
             command=new.command,
             image=new.image,
-            image_digest=digest,
+            image_digest=image.digest if image is not None else None,
             labels=new.labels,
             limits=limits,
             artifact_globs=new.artifacts,
             persistence_mode=workspace.settings.persistence_mode,
-            place=place_of(workspace.path, workspace_id),
-            content_key=wrapped,
+            place=place_of(workspace.path, workspace.workspace_id),
+            content_key=None,
             transient_key=None,
             transient_holder=None,
             inputs=tuple(_described(item.path, item.content) for item in new.inputs),
@@ -123,13 +159,55 @@ class JobService:
             environment=new.environment,
             grant_id=new.grant_id,
         )
-        given = self._content.seal_given(key, new.env, job_id=job_id)
-        inputs = self._content.seal_inputs(key, new.inputs, job_id=job_id)
+
+    async def _queue(self, job: Job, new: NewJob, checked: Checked, *, settings: WorkspaceSettings) -> Job:
+        key, wrapped = await self._content.make_key(tenant_id=self._session.scope.tenant_id, job_id=job.job_id)
+        job = dataclasses.replace(job, content_key=wrapped)
+        given = self._content.seal_given(key, new.env, job_id=job.job_id)
+        inputs = self._content.seal_inputs(key, new.inputs, job_id=job.job_id)
         await repository.insert_job(self._session, job, given=given, given_inputs=inputs)
         await self._enqueue(job)
-        await self._record("job.created", job_id, details={"image": new.image, "inputs": len(new.inputs)})
-        await self._reserve(job, given=len(given or b"") + len(inputs or b""), settings=workspace.settings)
+        details: dict[str, Any] = {"image": new.image, "inputs": len(new.inputs)}
+        if exempted := checked.outcome.exempted_by:
+            details["exempted_by"] = [format_id(Prefix.EXEMPTION, each) for each in exempted]
+        if (warned := checked.outcome.decisive) is not None:
+            details["warning"] = {"layer": warned.layer.value, "kind": warned.kind.value, "rule": warned.rule}
+        await self._record("job.created", job.job_id, details=details)
+        await self._reserve(job, given=len(given or b"") + len(inputs or b""), settings=settings)
         return job
+
+    async def _deny(self, job: Job, checked: Checked) -> tuple[Job, Denied]:
+        """Record a job that never was queued, holds nothing and keeps nothing of what it was given."""
+        reason = checked.outcome.decisive
+        job = dataclasses.replace(
+            job,
+            status=JobStatus.DENIED,
+            reason=DENIED_BY_POLICY,
+            detail=detail_of(checked.outcome),
+            finished_at=job.queued_at,
+        )
+        await repository.insert_job(self._session, job, given=None, given_inputs=None)
+        told = {name: text for name, text in reason.summary().items() if name != "effect"} if reason else {}
+        await self._record(
+            "job.denied",
+            job.job_id,
+            reason=DENIED_BY_POLICY,
+            details={"image": job.image, **told},
+            outcome=AuditOutcome.DENIED,
+        )
+        return job, refusal_of(job, reason)
+
+    async def find_refusal(self, job: Job) -> Denied | None:
+        """Tell again how a job was refused by policies when it was asked for; None where it was not."""
+        if job.status is not JobStatus.DENIED or job.reason != DENIED_BY_POLICY:
+            return None
+        found = await self._policies.decision_of(format_id(Prefix.JOB, job.job_id), workspace_id=job.workspace_id)
+        told = (
+            next((each for each in found.reasons if (each["layer"], each["rule"]) == (found.layer, found.rule)), None)
+            if found
+            else None
+        )
+        return refusal_of(job, reason_of(told) if told else None)
 
     async def _reserve(self, job: Job, *, given: int, settings: WorkspaceSettings) -> None:
         """Hold the most that the job can take; its end settles what it took."""
@@ -225,19 +303,30 @@ class JobService:
     async def _key(self, job: Job) -> Keyset:
         return await self._content.open_key(tenant_id=self._session.scope.tenant_id, job=job)
 
-    async def _digest_of(self, image: str, workspace_id: UUID) -> str | None:
-        if image == HOST_IMAGE:
+    async def _find_image(self, name: str, workspace_id: UUID) -> Image | None:
+        """Find it by its name; with a digest behind it only that very content."""
+        if name == HOST_IMAGE:
             return None
-        found = await repository.find_image(self._session, workspace_id=workspace_id, name=image)
-        if found is None:
-            raise image_unknown(image)
-        return found.digest
+        plain, joint, digest = name.partition("@")
+        found = await repository.find_image(self._session, workspace_id=workspace_id, name=plain)
+        return found if found is not None and (not joint or found.digest == digest) else None
 
     async def _record(
-        self, action: str, job_id: UUID, *, reason: str | None = None, details: Mapping[str, Any] | None = None
+        self,
+        action: str,
+        job_id: UUID,
+        *,
+        reason: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        outcome: AuditOutcome = AuditOutcome.SUCCESS,
     ) -> None:
         await self._audit.record(
-            action, resource_type="job", resource_id=format_id(Prefix.JOB, job_id), reason=reason, details=details
+            action,
+            resource_type="job",
+            resource_id=format_id(Prefix.JOB, job_id),
+            outcome=outcome,
+            reason=reason,
+            details=details,
         )
 
 
@@ -272,14 +361,6 @@ def _ceilings_of(held: PlaceLimits, settings: WorkspaceSettings) -> dict[str, tu
     if longest < found["timeout_seconds"][0]:
         found["timeout_seconds"] = (longest, Layer.WORKSPACE.value)
     return found
-
-
-def _check_image(name: str, settings: WorkspaceSettings) -> None:
-    for pattern in settings.blocked_images:
-        if fnmatchcase(name, pattern):
-            raise image_not_allowed(name, f"blocked_images: {pattern}")
-    if settings.allowed_images and not any(fnmatchcase(name, pattern) for pattern in settings.allowed_images):
-        raise image_not_allowed(name, "allowed_images")
 
 
 def _described(path: str, content: bytes) -> dict[str, Any]:

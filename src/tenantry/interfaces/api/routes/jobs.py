@@ -17,6 +17,7 @@ from tenantry.capabilities.limits.types import Action
 from tenantry.capabilities.limits.types.quotas import Feature
 from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobInput, JobStatus, LogLine, NewJob
 from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN
+from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.errors import Invalid, NotFound, TenantryError
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.guard import readmit
@@ -70,6 +71,16 @@ class LimitsBody(Body):
     artifacts_mib: int | None = Field(default=None, ge=0, le=1 << 20)
 
 
+class ConnectionBody(Body):
+    host: str = Field(min_length=1, max_length=253, description="a name, `*.name`, or an address")
+    port: int = Field(ge=1, le=65535)
+    phase: Annotated[Phase, Field(strict=False)] = Phase.RUN
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(self.phase, self.host, self.port)
+
+
 class JobBody(Body):
     command: list[Text] = Field(min_length=1, max_length=1000)
     image: str = Field(default=HOST_IMAGE, min_length=1, max_length=300)
@@ -81,6 +92,9 @@ class JobBody(Body):
         Field(default={}, max_length=50)
     )
     environment: Slug | None = Field(default=None, description="one of the workspace's environments")
+    network: list[ConnectionBody] = Field(
+        default=[], max_length=100, description="refused where policies deny it, and for now everywhere else"
+    )
 
 
 class JobAnswer(Answer):
@@ -112,6 +126,14 @@ async def _again(unit: Unit, resource_id: str) -> JobAnswer:
     return render(await read_job(unit, resource_id))
 
 
+async def _created(unit: Unit, resource_id: str) -> JobAnswer:
+    """Answer as the first time, also where that was a refusal."""
+    job = await read_job(unit, resource_id)
+    if (refusal := await unit.jobs.find_refusal(job)) is not None:
+        raise refusal
+    return render(job)
+
+
 async def read_job(unit: Unit, resource_id: str) -> Job:
     """Find a job that the caller may have to do with; raises NotFound, Denied."""
     job = await unit.jobs.get(parse_id(Prefix.JOB, resource_id), workspace_id=unit.workspace_id)
@@ -122,7 +144,7 @@ async def read_job(unit: Unit, resource_id: str) -> Job:
 @routes.post(
     "/workspaces/{ws}/jobs",
     needs=Permission.JOB_CREATE,
-    replay=_again,
+    replay=_created,
     status=202,
     action=Action.JOB_SUBMISSIONS,
     feature=Feature.ORCHESTRATION,
@@ -148,9 +170,13 @@ async def create_job(
         labels=body.labels,
         environment=body.environment,
         grant_id=unit.judgement.grant_id,
+        network=tuple(each.connection for each in body.network),
     )
-    job = await unit.jobs.create(new, workspace_id=unit.workspace_id, principal=unit.caller.principal)
+    job, refusal = await unit.jobs.create(new, workspace_id=unit.workspace_id, principal=unit.caller.principal)
     unit.resource_id = format_id(Prefix.JOB, job.job_id)
+    if refusal is not None:
+        await unit.settle()  # what was denied is recorded, whoever is refused
+        raise refusal
     if wait > 0:
         job = await _wait(unit, job, seconds=wait)
     return render(job)

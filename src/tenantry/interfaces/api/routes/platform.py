@@ -6,6 +6,9 @@ from fastapi import Request
 from pydantic import Field
 
 from tenantry.capabilities.access.types import Permission
+from tenantry.capabilities.policies.errors import policy_not_found
+from tenantry.capabilities.policies.service import FILES
+from tenantry.interfaces.api.routes.policies import kind_of
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer
 from tenantry.interfaces.api.unit import Unit, unit_of
@@ -52,6 +55,16 @@ async def list_regions(request: Request) -> dict[str, Any]:
     served = {cell.region for cell in runtime.cells}
     items = [{"slug": name, "served_here": name in served} for name in runtime.settings.known_region_names]
     return {"items": items, "next_cursor": None}
+
+
+@routes.get("/platform/policies/{kind}", needs=Permission.PLATFORM_ADMIN)
+async def get_platform_policy(request: Request, kind: str) -> dict[str, Any]:
+    """What the installation's own file of a kind says; every tenant is held to it."""
+    placed = unit_of(request).runtime.policies.platform.get(kind_of(kind))
+    if placed is None or placed.bundle is None:
+        raise policy_not_found()
+    bundle = placed.bundle
+    return {"kind": kind, "file": FILES[bundle.kind], "digest": bundle.digest, "document": bundle.canonical}
 
 
 async def _reloaded(unit: Unit, _resource_id: str) -> ReloadAnswer:

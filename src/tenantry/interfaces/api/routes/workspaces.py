@@ -7,6 +7,7 @@ from pydantic import Field
 
 from tenantry.capabilities.access.service import decide
 from tenantry.capabilities.access.types import Access, Circumstances, Permission
+from tenantry.capabilities.policies.service import require_settings
 from tenantry.capabilities.tenants.service import NewWorkspace, owner_of_path
 from tenantry.capabilities.tenants.types import PATH_PATTERN, Workspace, WorkspaceOwner, WorkspaceSettings
 from tenantry.capabilities.tenants.types.values import DisplayName
@@ -72,6 +73,7 @@ async def create_workspace(request: Request, body: WorkspaceBody) -> WorkspaceAn
         tenant = await unit.tenants.get()
         mode = tenant.settings.get("persistence_mode", settings.persistence_mode)
         settings = settings.model_copy(update={"persistence_mode": mode})
+    require_settings(settings)
     owner = body.owner
     if owner is None:
         caller = unit.caller.principal
@@ -126,7 +128,10 @@ async def change_workspace(request: Request, ws: str, body: WorkspaceChanges) ->
     if body.settings is not None:
         present = await unit.workspaces.get(unit.workspace_id, lock=True)
         merged = present.settings.model_dump() | body.settings
-        changes["settings"] = validated_settings(merged).model_dump()
+        settings = validated_settings(merged)
+        changes["settings"] = settings.model_dump()
+        if body.settings.keys() & {"allowed_images", "blocked_images"}:
+            await unit.bundles.apply_settings(unit.workspace_id, settings)
     return _shown(unit, await unit.workspaces.update(unit.workspace_id, changes, if_version=unit.if_version))
 
 

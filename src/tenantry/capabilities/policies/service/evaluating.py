@@ -1,0 +1,65 @@
+"""What all layers say of something. Pure."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+from tenantry.capabilities.policies.types import (
+    EXEMPTIBLE,
+    UNJUDGED,
+    Exemption,
+    Layer,
+    Outcome,
+    Placed,
+    Reason,
+)
+from tenantry.engines.rules.documents import Bundle
+from tenantry.engines.rules.types import Effect, Finding, Verdict
+
+Ask = Callable[[Bundle], Verdict]
+
+_UNUSABLE = Finding(
+    "document",
+    Effect.DENY,
+    "What stands here cannot be compiled any more.",
+    "Put it anew: the answer names what is wrong with it.",
+)
+
+
+def judge(placed: Iterable[Placed], ask: Ask, *, exemptions: Sequence[Exemption], now: datetime) -> Outcome:
+    """Ask every layer; what one denies is denied unless an exemption lifts just that rule."""
+    reasons = []
+    approval = False
+    for place in placed:
+        findings = (_UNUSABLE,) if place.bundle is None else ask(place.bundle).findings
+        approval = approval or (place.bundle is not None and place.bundle.requires_approval)
+        for finding in findings:
+            if finding.effect is Effect.ALLOW:
+                continue
+            rule = place.prefix + finding.rule
+            lifted_by = next((each for each in exemptions if _lifts(each, place, rule, finding, now)), None)
+            reasons.append(
+                Reason(
+                    place.layer,
+                    place.kind,
+                    rule,
+                    finding.effect,
+                    finding.message,
+                    finding.remedy,
+                    lifted_by.exemption_id if lifted_by else None,
+                )
+            )
+    return Outcome(tuple(reasons), approval)
+
+
+def _lifts(exemption: Exemption, place: Placed, rule: str, finding: Finding, now: datetime) -> bool:
+    """Say whether it holds, and was made in a place at least as high as the layer whose rule it names."""
+    own = (Layer.WORKSPACE,) if exemption.workspace_id is not None else (Layer.TENANT, Layer.WORKSPACE)
+    return (
+        place.layer in own
+        and place.kind is exemption.kind
+        and place.kind in EXEMPTIBLE
+        and finding.rule not in UNJUDGED
+        and rule.startswith(exemption.rule)
+        and exemption.revoked_at is None
+        and exemption.expires_at > now
+    )

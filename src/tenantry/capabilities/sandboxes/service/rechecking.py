@@ -1,0 +1,51 @@
+"""Asks policies again of jobs that wait: what was allowed when it was accepted may not be any more."""
+
+from uuid import UUID
+
+from tenantry.capabilities.policies.types import Judge
+from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.service.content import JobContent
+from tenantry.capabilities.sandboxes.service.ending import end_job
+from tenantry.capabilities.sandboxes.service.judging import detail_of, facts_of
+from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
+from tenantry.engines.rules.types import Kind
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.pool import database_errors
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.settings import JobSettings
+
+POLICY_CHANGED = "policy_changed"
+
+
+class QueuedJobs:
+    """The port `WaitingWork` of policies for jobs."""
+
+    def __init__(self, *, content: JobContent, settings: JobSettings, clock: Clock) -> None:
+        self._content = content
+        self._settings = settings
+        self._clock = clock
+
+    async def recheck(self, session: TenantSession, *, workspace_id: UUID | None, kind: Kind, judge: Judge) -> int:
+        """End each waiting job that is denied now. Their rows are locked, so no worker begins one meanwhile."""
+        ended = 0
+        for job, given in await repository.lock_queued_jobs(session, workspace_id=workspace_id):
+            # Only rules of one's own can ask for the names of variables, which are sealed with their values.
+            names = await self._names(session, job, given) if kind is Kind.RULES else ()
+            outcome = judge(job.workspace_id, facts_of(job, env_names=names))
+            if not outcome.denied:
+                continue
+            with database_errors():
+                connection = await session.connection()
+                await QUEUE.cancel(connection, first=session.scope.tenant_id, entry=job.job_id)
+            end = JobEnd(JobStatus.DENIED, POLICY_CHANGED, detail_of(outcome))
+            await end_job(session, job, end, settings=self._settings, clock=self._clock)
+            ended += 1
+        return ended
+
+    async def _names(self, session: TenantSession, job: Job, given: bytes | None) -> tuple[str, ...]:
+        if given is None:
+            return ()
+        key = await self._content.open_given_key(tenant_id=session.scope.tenant_id, job=job)
+        environment, _ = self._content.open_given(key, given, job_id=job.job_id)
+        return tuple(environment)
