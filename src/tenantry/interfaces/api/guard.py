@@ -114,10 +114,7 @@ async def _serve(
             _note_refusal(scope, spec=spec, request=request, error=error, runtime=runtime)
         raise
     scope = _scope(place, caller=caller, ip=ip, trace_id=trace_id, decision=judgement.decision)
-    limit = runtime.settings.server.max_body_bytes
-    body = (
-        b"" if spec.raw_body or spec.method == "GET" else await read_body(request, limit=limit, document=spec.document)
-    )
+    body = await _body_of(request, spec=spec, runtime=runtime)
     unit = Unit(
         runtime=runtime,
         request=request,
@@ -143,6 +140,12 @@ async def _serve(
             # Else unit and request hold each other until a collection, which then stops everybody for 25 ms.
             del request.state.unit
     return _finish(unit, response, spec=spec)
+
+
+async def _body_of(request: StrictRequest, *, spec: RouteSpec, runtime: Runtime) -> bytes:
+    if spec.raw_body or spec.method == "GET":
+        return b""
+    return await read_body(request, limit=runtime.settings.server.max_body_bytes, document=spec.document)
 
 
 async def _serve_anybody(request: StrictRequest, *, spec: RouteSpec, handler: Handler, runtime: Runtime) -> Response:
