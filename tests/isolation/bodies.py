@@ -96,7 +96,7 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "identity_providers.ProviderBody": lambda _: provider_example(),
     "identity_providers.ProviderChanges": lambda _: {"name": f"changed {_slug()}"},
     "invitations.InvitationBody": lambda _: {"email": f"{_slug()}@example.com", "role": "viewer"},
-    "me.Question": lambda _: {"permission": "job:read"},
+    "explaining.Question": lambda _: {"permission": "job:read"},
 }
 
 

@@ -22,8 +22,8 @@ _REFERENCES: Final = {
     ("groups.GroupMemberBody", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
     ("keys.KeyBody", "service_account"): (Prefix.SERVICE_ACCOUNT, 404),
     ("workspaces.WorkspaceBody", "tenant"): (Prefix.TENANT, 403),
-    ("me.Question", "workspace"): (Prefix.WORKSPACE, 404),
-    ("me.Question", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
+    ("explaining.Question", "workspace"): (Prefix.WORKSPACE, 404),
+    ("explaining.Question", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
     ("jobs.JobBody", "image"): (Prefix.IMAGE, 422),
     ("grants.GrantBody", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
     # Nothing is revoked of who has nothing here.

@@ -70,8 +70,13 @@ class Surface(Resource[T]):
         return get("me")
 
     @Operation
-    def explain(self, /, *, permission: str, workspace: str | None = None, **more: Any) -> Call[dict[str, Any]]:
-        """Tell whether this credential may do something, by what, and what is missing; nothing is done."""
+    def explain(
+        self, /, *, permission: str | None = None, workspace: str | None = None, **more: Any
+    ) -> Call[dict[str, Any]]:
+        """Tell whether this credential may do something, by what, and what is missing; nothing is done.
+
+        `more`: environment, labels, principal, or job, the body of one that might be made.
+        """
         return post("explain", json=given(permission=permission, workspace=workspace, **more))
 
     @Operation

@@ -6,7 +6,9 @@ import binascii
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Query, Request
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -18,7 +20,7 @@ from tenantry.capabilities.limits.types.quotas import Feature
 from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobInput, JobStatus, LogLine, NewJob
 from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN
 from tenantry.engines.rules.types import Connection, Phase
-from tenantry.foundation.errors import Invalid, NotFound, TenantryError
+from tenantry.foundation.errors import Denied, Exhausted, Invalid, NotFound, TenantryError
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.guard import readmit
 from tenantry.interfaces.api.routing import RouteRegistry
@@ -160,18 +162,7 @@ async def create_job(
     unit.judge(environment=body.environment, labels=body.labels)
     if body.environment is not None:
         await unit.environments.require(body.environment)
-    new = NewJob(
-        command=tuple(body.command),
-        image=body.image,
-        env=body.env,
-        inputs=tuple(JobInput(item.path, _decoded(item)) for item in body.inputs),
-        artifacts=tuple(body.artifacts),
-        limits=body.limits.model_dump(exclude_none=True),
-        labels=body.labels,
-        environment=body.environment,
-        grant_id=unit.judgement.grant_id,
-        network=tuple(each.connection for each in body.network),
-    )
+    new = _new_job(body, grant_id=unit.judgement.grant_id)
     job, refusal = await unit.jobs.create(new, workspace_id=unit.workspace_id, principal=unit.caller.principal)
     unit.resource_id = format_id(Prefix.JOB, job.job_id)
     if refusal is not None:
@@ -180,6 +171,48 @@ async def create_job(
     if wait > 0:
         job = await _wait(unit, job, seconds=wait)
     return render(job)
+
+
+def _new_job(body: JobBody, *, grant_id: UUID | None) -> NewJob:
+    return NewJob(
+        command=tuple(body.command),
+        image=body.image,
+        env=body.env,
+        inputs=tuple(JobInput(item.path, _decoded(item)) for item in body.inputs),
+        artifacts=tuple(body.artifacts),
+        limits=body.limits.model_dump(exclude_none=True),
+        labels=body.labels,
+        environment=body.environment,
+        grant_id=grant_id,
+        network=tuple(each.connection for each in body.network),
+    )
+
+
+async def rehearse_job(unit: Unit, body: JobBody, *, workspace_id: UUID) -> TenantryError | None:
+    """Create a job as its route would, and take it back: what refuses it, None when nothing does.
+
+    The answer is the real one, because it is asked of what really decides; only the metrics count it.
+    """
+    runtime, scope = unit.runtime, replace(unit.scope, workspace_id=workspace_id)
+    inner = Unit(
+        runtime=runtime,
+        request=unit.request,
+        caller=unit.caller,
+        scope=scope,
+        judgement=unit.judgement,
+        lifecycle=False,
+    )
+    try:
+        await runtime.features.require(Feature.ORCHESTRATION, scope.tenant_id, region=scope.region)
+        if body.environment is not None:
+            await inner.environments.require(body.environment)
+        new = _new_job(body, grant_id=None)
+        _, refusal = await inner.jobs.create(new, workspace_id=workspace_id, principal=unit.caller.principal)
+    except (Denied, Exhausted, Invalid) as error:
+        return error
+    finally:
+        await inner.session.rollback()
+    return refusal
 
 
 @routes.get("/workspaces/{ws}/jobs", needs=Permission.JOB_READ)

@@ -6,15 +6,12 @@ from uuid import UUID
 from fastapi import Request
 from pydantic import Field
 
-from tenantry.capabilities.access.errors import permission_missing
-from tenantry.capabilities.access.service import decide, held_in
-from tenantry.capabilities.access.types import Access, Circumstances, Permission
-from tenantry.foundation.errors import Invalid
-from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.capabilities.access.service import held_in
+from tenantry.capabilities.access.types import Circumstances
+from tenantry.foundation.ids import Prefix, format_id
 from tenantry.interfaces.api import cookies
-from tenantry.interfaces.api.context import not_found
 from tenantry.interfaces.api.routing import Mark, RouteRegistry
-from tenantry.interfaces.api.schema import Answer, Body, Moment
+from tenantry.interfaces.api.schema import Answer, Moment
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
@@ -98,62 +95,3 @@ async def _workspaces(unit: Unit) -> dict[UUID, str]:
         for workspace in found
         if unit.caller.workspace_id in (None, workspace.workspace_id) and access.knows(workspace.workspace_id)
     }
-
-
-class Question(Body):
-    permission: str
-    workspace: str | None = None
-    environment: str | None = Field(default=None, max_length=60)
-    labels: dict[str, str] | None = Field(default=None, max_length=50)
-    principal: str | None = Field(default=None, max_length=60, description="somebody else: asks for `role:read`")
-
-
-class Explanation(Answer):
-    decision: str
-    reason: str
-    layer: str = "access"
-    by: str | None = Field(description="the binding, grant or key that decided")
-    allow_with: list[str] = Field(description="roles that hold what is missing, smallest first")
-    depends_on: list[str] = Field(description="what the question would have to name for another answer")
-
-
-@routes.post("/explain", needs=Mark.AUTHENTICATED, replay=None)
-async def explain(request: Request, body: Question) -> Explanation:
-    """Tell whether a credential or principal may do something, by what, and what is missing; nothing is done."""
-    if body.permission not in Permission.__members__.values():
-        raise Invalid("permission_unknown", "permission: is not one of the catalogue", layer="access")
-    unit = unit_of(request)
-    workspace_id = parse_id(Prefix.WORKSPACE, body.workspace) if body.workspace else unit.scope.workspace_id
-    path = None if workspace_id is None else await _path_of(unit, workspace_id)
-    told = body.environment is not None or body.labels is not None
-    about = Circumstances(path=path, told=told, environment=body.environment, labels=body.labels or {})
-    access = unit.caller.access if body.principal is None else await _access_of(unit, body.principal, workspace_id)
-    decision = decide(access, Permission(body.permission), workspace_id, about)
-    return Explanation(
-        decision=decision.outcome,
-        reason=decision.reason,
-        by=decision.source,
-        allow_with=list(decision.allow_with),
-        depends_on=["environment", "labels"] if decision.conditional else [],
-    )
-
-
-async def _access_of(unit: Unit, principal: str, workspace_id: UUID | None) -> Access:
-    """Tell what somebody else may do; raises Denied without `role:read` there, NotFound for who is nobody."""
-    needs = Permission.ROLE_READ
-    own = decide(unit.caller.access, needs, workspace_id)
-    if not own.allowed:
-        raise permission_missing(needs, own)
-    await unit.access.require_principal(principal, workspace_id=workspace_id)
-    return (await unit.rights_of(principal)).access
-
-
-async def _path_of(unit: Unit, workspace_id: UUID) -> str:
-    """Tell a workspace's path; raises NotFound where the guard would: it is not the caller's to know of."""
-    caller = unit.caller
-    state = None
-    if caller.workspace_id in (None, workspace_id) and caller.access.knows(workspace_id):
-        state = await unit.runtime.admission.workspace_state(caller, workspace_id)
-    if state is None:
-        raise not_found()
-    return state.path
