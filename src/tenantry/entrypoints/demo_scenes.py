@@ -46,7 +46,12 @@ def _moved_in(
 ) -> Party:
     """Let the owner in by the bootstrap key, who makes a workspace, a service account and a key for it."""
     tenant = platform.tenants.create(
-        name=slug, slug=slug, plan="starter", region=region, owner={"email": f"ada@{slug}.example", "name": "Ada"}
+        name=slug,
+        slug=slug,
+        plan="starter",
+        region=region,
+        owner={"email": f"ada@{slug}.example", "name": "Ada"},
+        quotas={"maxProjects": "unlimited"},  # a scene makes them without a pause, to lose one
     )
     owner = Client(url=server.url, key=tenant["bootstrap_key"]["secret"])
     me = owner.me()
