@@ -34,6 +34,7 @@ _NOUNS: Final = frozenset(prefix.name.lower() for prefix in Prefix) | {"principa
 _NOT_REFERENCES: Final = {
     ("jobs.JobBody", "artifacts"),
     ("policy_tests.TestBody", "job"),
+    ("explaining.Question", "job"),
     ("grants.GrantBody", "provider"),
     ("identity_providers.ProviderBody", "client_id"),
     ("identity_providers.ProviderChanges", "client_id"),
