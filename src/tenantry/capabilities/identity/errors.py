@@ -164,15 +164,6 @@ def provider_taken(slug: str) -> Conflict:
     return Conflict("provider_taken", f"an identity provider {slug!r} exists here", layer="identity", field="slug")
 
 
-def sso_not_in_plan(plan: str) -> Denied:
-    return Denied(
-        "plan_without_sso",
-        f"the plan {plan} has no identity providers of one's own: they come with the feature sso",
-        layer="identity",
-        allow_with=("a plan with the feature sso",),
-    )
-
-
 def issuer_invalid(reason: str) -> Invalid:
     return Invalid("issuer_invalid", f"issuer: {reason}", layer="identity", field="issuer")
 

@@ -13,7 +13,6 @@ from tenantry.capabilities.identity.service.providers import (
     NewProvider,
     ProviderService,
     checked_issuer,
-    require_sso,
 )
 
 __all__ = [
@@ -35,5 +34,4 @@ __all__ = [
     "Wish",
     "checked_issuer",
     "looks_like_token",
-    "require_sso",
 ]

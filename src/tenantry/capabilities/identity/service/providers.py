@@ -12,21 +12,17 @@ from tenantry.capabilities.identity.errors import (
     provider_not_found,
     provider_taken,
     redirect_refused,
-    sso_not_in_plan,
     version_mismatch,
 )
 from tenantry.capabilities.identity.ports import KeyScopes, Memberships
 from tenantry.capabilities.identity.repository import providers as rows
 from tenantry.capabilities.identity.service.logins import LoginService
 from tenantry.capabilities.identity.types import ClaimRule, IdentityProvider, ProviderStatus
-from tenantry.capabilities.tenants.service import PlanCatalogue
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id
 
-FEATURE: Final = "sso"
-_EVERYTHING: Final = "all"
 _ALL_INVITED: Final = "tenant-admin"
 """What an invitation may give at most: whose word counts for addresses can be given it."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -156,13 +152,6 @@ class ProviderService:
 def secret_place(tenant_id: UUID, provider_id: UUID) -> bytes:
     """Name what a client secret is sealed for: put beside another provider, it does not open."""
     return b"identity-provider/" + tenant_id.bytes + provider_id.bytes
-
-
-def require_sso(plan: str, plans: PlanCatalogue) -> None:
-    """Raise Denied `plan_without_sso` where the plan lacks the feature."""
-    found = plans.find(plan)
-    if found is None or not {FEATURE, _EVERYTHING}.intersection(found.features):
-        raise sso_not_in_plan(plan)
 
 
 def checked_issuer(text: str, *, allow_private: bool) -> str:

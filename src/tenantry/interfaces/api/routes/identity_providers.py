@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import Field, model_validator
 
 from tenantry.capabilities.access.types import Permission
-from tenantry.capabilities.identity.service import NewProvider, checked_issuer, require_sso
+from tenantry.capabilities.identity.service import NewProvider, checked_issuer
 from tenantry.capabilities.identity.types import ClaimRule, IdentityProvider, Match, ProviderStatus
 from tenantry.capabilities.limits.types.quotas import Feature
 from tenantry.capabilities.tenants.types.values import DisplayName
@@ -119,7 +119,6 @@ async def create_identity_provider(request: Request, tenant: str, body: Provider
     unit = unit_of(request)
     keyset = await unit.keyset()
     issuer = checked_issuer(body.issuer, allow_private=unit.runtime.settings.identity.allow_private_issuers)
-    require_sso((await unit.tenants.get()).plan, unit.runtime.plans)
     provider = await unit.providers.create(
         NewProvider(
             slug=body.slug,
@@ -162,7 +161,7 @@ async def get_identity_provider(request: Request, tenant: str, provider: str) ->
     return found
 
 
-@routes.patch("/tenants/{tenant}/identity-providers/{provider}", needs=Permission.MEMBER_ADMIN, feature=Feature.SSO)
+@routes.patch("/tenants/{tenant}/identity-providers/{provider}", needs=Permission.MEMBER_ADMIN)
 async def change_identity_provider(
     request: Request, tenant: str, provider: str, body: ProviderChanges
 ) -> ProviderAnswer:
