@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
@@ -223,6 +224,7 @@ def _value(table: str, column: Any, *, tenant: UUID, canary: Canaries) -> object
         "bigint": 1,
         "integer": 1,
         "double precision": 1.0,
+        "numeric": Decimal(1),
         "timestamp with time zone": datetime.now(UTC),
     }
     return rest[kind]
