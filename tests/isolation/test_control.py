@@ -139,8 +139,8 @@ def test_whoever_may_can(spec: RouteSpec, world: World, wire: Wire, make_tenant:
 def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) -> None:
     for grounds in (world.us, world.eu, world.neighbour):
         kinds = {"key", "binding", "account", "job", "artifact", "image", "environment", "role", "group", "principal"}
-        kinds |= {"channel", "invitation", "input", "grant", "approval", "certificate", "signing_key"}
+        kinds |= {"channel", "invitation", "input", "grant", "approval", "certificate", "signing_key", "exemption"}
         assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
         kinds = {"key", "binding", "operation", "export", "role", "group", "principal", "member", "channel"}
-        kinds |= {"invitation", "provider", "login"}
+        kinds |= {"invitation", "provider", "login", "exemption"}
         assert {kind for place, kind in grounds.things if place == WHOLE_TENANT} == kinds
