@@ -189,11 +189,22 @@ def stopped_with_the_tenant(checkout: Path) -> list[str]:
     ]
 
 
+def cancellable_waits(checkout: Path) -> list[str]:
+    """Waits are bounded by `asyncio.timeout`: `wait_for` of Python 3.11 loses a cancellation that meets its result."""
+    return [
+        f"{path}:{node.lineno}: asyncio.wait_for"
+        for path, text in python_files(checkout)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for"
+    ]
+
+
 Rule = Callable[[Path], list[str]]
 
 RULES: list[Rule] = [
     seven_names, telling_names, faces_only, bare_packages, described_engines,
     short_files, short_functions, named_columns, reasoned_suppressions, stopped_with_the_tenant,
+    cancellable_waits,
 ]  # fmt: skip
 LONG = "".join(f"    n = {n}\n" for n in range(50))
 FAULTS: list[tuple[Rule, str, str]] = [
@@ -228,6 +239,7 @@ FAULTS: list[tuple[Rule, str, str]] = [
         'class RunStatus(StrEnum):\n    RUNNING = "running"\n',
     ),
     (stopped_with_the_tenant, "src/tenantry/capabilities/chat/types.py", 'class State(StrEnum):\n    RUNNING = "r"\n'),
+    (cancellable_waits, "src/tenantry/entrypoints/loop.py", "import asyncio\nasyncio.wait_for(x, 1)\n"),
     (reasoned_suppressions, "src/tenantry/kit/quiet.py", "x = 1  # noqa: S108\n"),
     (reasoned_suppressions, "tests/unit/test_quiet.py", "x = 1  # noqa\n"),
     (reasoned_suppressions, "pyproject.toml", '[tool.ruff.lint]\nignore = [\n  "S101",\n]\n'),

@@ -73,7 +73,8 @@ async def follow_declared(declared: DeclaredTenants, *, seconds: float) -> None:
         while True:
             await _look(declared, asked)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asked.wait(), timeout=seconds or None)
+                async with asyncio.timeout(seconds or None):
+                    await asked.wait()
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
 

@@ -29,4 +29,5 @@ async def forever(
         except Exception as error:  # noqa: BLE001 - a loop goes on
             _log.exception("loop.fault", loop=name, kind=type(error).__name__)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), timeout=seconds() if callable(seconds) else seconds)
+            async with asyncio.timeout(seconds() if callable(seconds) else seconds):
+                await wake.wait()

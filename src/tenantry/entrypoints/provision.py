@@ -139,7 +139,8 @@ class PlaceMaker:
             env=dict(os.environ),
         )
         try:
-            _, said = await asyncio.wait_for(process.communicate(), timeout=_SECONDS)
+            async with asyncio.timeout(_SECONDS):
+                _, said = await process.communicate()
         except BaseException:
             process.kill()
             raise

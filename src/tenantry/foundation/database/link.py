@@ -58,7 +58,8 @@ class Link:
         """Connect and begin; returns once the first ping is answered. Raises Unavailable when none is."""
         self._task = asyncio.create_task(self._run(), name="database-link")
         with database_errors():
-            await asyncio.wait_for(self._up.wait(), timeout=_START_SECONDS)
+            async with asyncio.timeout(_START_SECONDS):
+                await self._up.wait()
 
     async def stop(self) -> None:
         if self._task is not None:

@@ -111,7 +111,8 @@ class Dispatcher:
             except Exception as error:  # noqa: BLE001 - a loop goes on
                 _log.exception("dispatcher.fault", kind=type(error).__name__)
             try:
-                await asyncio.wait_for(wake.wait(), timeout=seconds)
+                async with asyncio.timeout(seconds):
+                    await wake.wait()
             except TimeoutError:
                 self._look_for_cancelled = True
 

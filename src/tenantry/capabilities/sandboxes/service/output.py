@@ -153,7 +153,8 @@ class JobOutput:
         try:
             while self._pending:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), timeout=_BATCH_SECONDS)
+                    async with asyncio.timeout(_BATCH_SECONDS):
+                        await self._hurry.wait()
                 if self._closed:
                     return
                 self._hurry.clear()

@@ -71,7 +71,8 @@ class TransientKeys:
             asked = self._asked[holder] = loop.create_future()
             await self._tell(tenant_id, {"ask": holder.hex, "tenant": tenant_id.hex, "to": _text(self._public)})
         try:
-            return await asyncio.wait_for(asyncio.shield(asked), timeout=_ANSWER_SECONDS)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await asyncio.shield(asked)
         except TimeoutError:
             self._asked.pop(holder, None)
             self._silent = {each: until for each, until in self._silent.items() if until > loop.time()}

@@ -50,7 +50,8 @@ async def _ready(runtime: Runtime) -> Response:
 
     async def check(name: str, work: Any) -> None:
         try:
-            await asyncio.wait_for(work, timeout=2)
+            async with asyncio.timeout(2):
+                await work
             checks[name] = "ok"
         except (TenantryError, TimeoutError) as error:
             checks[name] = error.code if isinstance(error, TenantryError) else "timeout"

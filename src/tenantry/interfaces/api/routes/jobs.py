@@ -318,7 +318,8 @@ async def _events(unit: Unit, job: Job, last: int) -> AsyncIterator[str]:
 
 async def _heard(news: asyncio.Event) -> bool:
     try:
-        await asyncio.wait_for(news.wait(), timeout=_ADMISSION_SECONDS)
+        async with asyncio.timeout(_ADMISSION_SECONDS):
+            await news.wait()
     except TimeoutError:
         return False
     return True
@@ -333,7 +334,8 @@ async def _wait(unit: Unit, job: Job, *, seconds: float) -> Job:
         while not job.status.ended and (left := deadline - loop.time()) > 0:
             # Sweeps of the queue mend lost news; so does a look each second.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), timeout=min(left, 1.0))
+                async with asyncio.timeout(min(left, 1.0)):
+                    await news.wait()
             news.clear()
             job = await unit.jobs.get(job.job_id, workspace_id=unit.workspace_id)
             await unit.session.commit()
