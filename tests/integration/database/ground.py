@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4, uuid5
@@ -154,6 +155,7 @@ def value_of(column: str, kind: str, allowed: str | None, *, tenant: UUID, numbe
         "bigint": number,
         "integer": number,
         "double precision": float(number),
+        "numeric": Decimal(number),
     }
     return values[kind]
 
