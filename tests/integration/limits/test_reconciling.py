@@ -5,12 +5,15 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from tests.conftest import Installation
 from tests.integration.limits.conftest import Book, MakeBook
 from tests.integration.limits.test_quotas import told
 
 from tenantry.capabilities.limits.service import Reconciler
 from tenantry.capabilities.limits.types.quotas import Quota, Repair
 from tenantry.capabilities.sandboxes.service import ImageTakings, JobTakings
+from tenantry.entrypoints.reconcile import make_reconcile_round
+from tenantry.entrypoints.runtime import open_parts
 from tenantry.foundation.ids import Prefix, parse_id
 
 pytestmark = pytest.mark.xdist_group("api")
@@ -98,6 +101,22 @@ async def test_a_reservation_whose_time_is_over_is_given_back_and_one_in_time_is
     await book.reserve({JOBS: 3}, kind="elsewhere", expires_at=now + timedelta(minutes=5))
     assert await reconcile(book) == []
     assert await book.counted() == {(holder, "max_concurrent_jobs"): (3, 0) for holder in ("tenant", "workspace")}
+
+
+async def test_a_servers_round_finds_who_has_used_something_and_sets_it_right(
+    make_book: MakeBook, installation: Installation
+) -> None:
+    book = make_book()
+    await book.reserve({JOBS: 2}, kind="elsewhere")
+    before = await book.counted()
+    await spoil(book, "update quota_counters set held = held + 5, updated_at = now()")
+    async with open_parts(installation.settings) as parts:
+        going = make_reconcile_round(parts, parts.cells.get("us"))
+        try:
+            assert await going.go_round() >= 2
+        finally:
+            await going.rounds.close()
+    assert await book.counted() == before
 
 
 async def test_what_another_tenant_holds_is_not_touched(make_book: MakeBook) -> None:

@@ -5,6 +5,9 @@ from tenantry.foundation.database.migrations.fencing import drop, fence, open_to
 revision = "0015"
 down_revision = "0014"
 
+# The round that proves the ledger asks who has used something since it last came.
+_ROUND = "select (tenant_id, updated_at)"
+
 
 def upgrade() -> None:
     run(
@@ -42,7 +45,7 @@ def upgrade() -> None:
     # A workspace's session charges its tenant's counters, too: they are numbers.
     fence("tenantry.quota_counters", workspace=False)
     fence("tenantry.reservations")
-    open_to("tenantry.quota_counters", role="tenantry_dispatcher", grants="select", name="dispatcher")
+    open_to("tenantry.quota_counters", role="tenantry_dispatcher", grants=_ROUND, name="dispatcher")
 
 
 def downgrade() -> None:
