@@ -7,7 +7,7 @@ alone with it at the end.
 """
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
@@ -71,3 +71,11 @@ class UnitScheduling(LoadFileScheduling):  # type: ignore[misc] # xdist has no t
 
     def _split_scope(self, nodeid: str) -> str:
         return unit_of(nodeid)
+
+    def _reschedule(self, node: Any) -> None:
+        """Give out what is left. Of a worker that crashed xdist takes back what it had done, too, and whoever is then
+        given a unit in which nothing is left waits for ever.
+        """
+        for unit in [unit for unit, tests in self.workqueue.items() if all(tests.values())]:
+            del self.workqueue[unit]
+        super()._reschedule(node)
