@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -186,7 +187,7 @@ async def test_counters_are_what_a_model_says_after_every_step(
 ) -> None:
     """The model: a list of what each reservation holds or keeps."""
     unit, most = 10**7, 10**9
-    held: list[tuple[object, int | None, int]] = []
+    held: list[tuple[UUID, int | None, int]] = []
     clock = one_book.beside.clock
     for what, which, amount in steps:
         taken = sum(size if size is not None else used for _, size, used in held)
@@ -201,20 +202,20 @@ async def test_counters_are_what_a_model_says_after_every_step(
             keeps = min(amount * unit, size if size is not None else used)
             async with one_book.session() as session:
                 if what == "settle":
-                    done = await settle(session, reservation_id, {STORAGE: keeps}, clock=clock)  # type: ignore[arg-type]
+                    done = await settle(session, reservation_id, {STORAGE: keeps}, clock=clock)
                     assert done == (size is not None)
                     held[which] = (reservation_id, None, keeps if size is not None else used)
                 elif what == "give back":
-                    await give_back(session, reservation_id, (STORAGE,), clock=clock)  # type: ignore[arg-type]
+                    await give_back(session, reservation_id, (STORAGE,), clock=clock)
                     held[which] = (reservation_id, None, 0)
                 elif size is not None or used:
-                    await keep_only(session, reservation_id, {STORAGE: keeps}, clock=clock)  # type: ignore[arg-type]
+                    await keep_only(session, reservation_id, {STORAGE: keeps}, clock=clock)
                     held[which] = (reservation_id, None, keeps)
         wanted = (sum(size or 0 for _, size, _ in held), sum(used for _, size, used in held if size is None))
         assert (await one_book.counted()).get(("workspace", "max_storage_gb"), (0, 0)) == wanted
     for reservation_id, _, _ in held:
         async with one_book.session() as session:
-            await give_back(session, reservation_id, (STORAGE,), clock=clock)  # type: ignore[arg-type]
+            await give_back(session, reservation_id, (STORAGE,), clock=clock)
 
 
 @pytest.mark.parametrize(

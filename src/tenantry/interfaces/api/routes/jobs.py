@@ -95,7 +95,7 @@ class JobBody(Body):
     )
     environment: Slug | None = Field(default=None, description="one of the workspace's environments")
     network: list[ConnectionBody] = Field(
-        default=[], max_length=100, description="refused where policies deny it, and for now everywhere else"
+        default=[], max_length=100, description="judged by policies, then refused: there is no egress gateway"
     )
 
 
