@@ -138,6 +138,34 @@ async def waits_of_b(
     return Series(name, floor.waits[quiet][_BURST:], seconds=time.monotonic() - begun, unit="s (virtual)")
 
 
+async def times_within_a_share(floor: Floor, name: str, *, seconds: float, flood: bool) -> Series:
+    """B sends a job now and then, a quarter of all slots' worth: how long from sending it to its end."""
+    begun = time.monotonic()
+    await floor.empty()
+    loud, quiet, chance = uuid4(), uuid4(), random.Random(2)  # noqa: S311 - load, no secret
+    lengths: list[float] = []
+
+    def takes(first: UUID) -> float:
+        length = chance.uniform(0.5, 1.5)
+        if first == quiet:
+            lengths.append(length)
+        return length
+
+    if flood:
+        await floor.put(loud, int(100 * seconds * SLOTS / 4))
+        await floor.run_until(_EVERY, takes)
+    while floor.now < seconds:
+        await floor.put(quiet, 1)
+        await floor.run_until(floor.now + chance.expovariate(SLOTS / 4), takes)
+    waits = floor.waits[quiet]
+    return Series(
+        name,
+        [wait + length for wait, length in zip(waits, lengths, strict=True)],
+        unit="s (virtual)",
+        seconds=time.monotonic() - begun,
+    )
+
+
 async def shares(
     floor: Floor, *, weight: float, minutes: float, slow_seconds: float = 34.0
 ) -> tuple[float, list[tuple[float, float]], list[tuple[float, float]]]:
@@ -167,8 +195,15 @@ async def measure(installation: Installation, *, quick: bool) -> list[Result]:  
         half = await waits_of_b(floor, "B alone, 4 slots: its share beside A", bursts=bursts, slots=4, flood=False)
         equal = await waits_of_b(floor, "B beside A's flood, equal weights", bursts=bursts)
         capped = await waits_of_b(floor, "B beside A's flood, A at a cap of 2", bursts=bursts, cap=2)
-        result.series += [alone, half, equal, capped]
+        within = [
+            await times_within_a_share(
+                floor, f"B within its share{what}, sent to ended", seconds=minutes * 6, flood=flood
+            )
+            for what, flood in ((" alone", False), (" beside A's flood", True))
+        ]
+        result.series += [*within, alone, half, equal, capped]
         for name, ours, theirs in (
+            ("p95 of B within its share, sent to ended, to B alone", within[1], within[0]),
             ("B's p95 wait, A capped at a quarter, to B alone", capped, alone),
             ("B's p95 wait, equal weights, to B alone on its half", equal, half),
         ):

@@ -324,8 +324,9 @@ async def test_leases_save_round_trips_and_end_with_the_tenant_or_the_store(own_
         assert await caches.limiter.admit([used])
         for _ in range(5):
             assert not await caches.limiter.admit([used])
-        told = await link.command("INFO", "commandstats")
-        return int(told["cmdstat_evalsha"]["calls"] + told["cmdstat_eval"]["calls"])
+        told = await link.info("commandstats")
+        ran = [told[f"cmdstat_{name}"].partition(",")[0] for name in ("evalsha", "eval")]
+        return sum(int(calls.removeprefix("calls=")) for calls in ran)
 
     assert await use() <= 2 + 2 + 4
     await caches.forget(tenant)
@@ -380,3 +381,20 @@ async def test_cancelled_calls_do_not_hand_their_answers_to_later_ones(redis_ser
             assert found is not None
             assert found.value == tenant.bytes
     await caches.close()
+
+
+async def test_calls_share_few_connections_and_a_refused_one_leaves_them_sound(
+    own_redis_server: Any,
+) -> None:
+    tenant = uuid4()
+    link = RedisLink(own_redis_server.url, timeout_seconds=10, max_connections=4)
+    limiter = RedisRateLimiter(link)
+    verdicts = await asyncio.gather(*(limiter.admit([limit(tenant)]) for _ in range(200)))
+    assert sum(map(bool, verdicts)) == 100
+    assert int((await link.info("clients"))["connected_clients"]) <= 4
+    for _ in range(8):
+        with pytest.raises(Unavailable):
+            await link.command("INCR", "a text", "too many")
+    assert await link.command("PING") == b"PONG"
+    assert int((await link.info("stats"))["total_connections_received"]) <= 4
+    await link.close()

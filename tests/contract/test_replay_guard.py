@@ -218,7 +218,7 @@ async def test_a_server_clock_set_back_does_not_revive_a_forgotten_nonce(redis_s
     clock = SystemClock()
     caches = open_caches(redis_server.url, clock)
     link = caches.link  # type: ignore[attr-defined]
-    run_id = (await link.command("INFO", "server"))["run_id"]
+    run_id = (await link.info("server"))["run_id"]
     now = int(clock.now().timestamp() * 1000)
     await link.command("SET", "tenantry:{replay}:horizon", f"{run_id} {now - 900_000} {now + 400_000}")
     assert (await caches.replays.allow_once("n", now, tenant=uuid4())).outcome is ReplayOutcome.TOO_OLD

@@ -162,7 +162,10 @@ async def test_no_reader_of_64_is_told_304_of_what_an_answered_change_has_ended(
         nonlocal answered, writing
         for turn in range(CHANGES):
             body = {"name": f"writer {number}, turn {turn}"}
-            while _refused(changed := await client.patch(path, json=body)):
+            while True:
+                changed = await client.patch(path, json=body)
+                if not _refused(changed):
+                    break
                 await asyncio.sleep(PAUSE_SECONDS)
             assert changed.status_code == 200, changed.text
             answered = max(answered, changed.json()["version"])

@@ -61,8 +61,10 @@ def tenant_prefix(tenant: UUID) -> str:
     return f"tenantry:{{{tenant.hex}}}:"
 
 
-def rate_key(tenant: UUID, name: str) -> str:
-    return f"tenantry:{{{tenant.hex}}}:rate:{name}"
+def rate_keys(limits: Sequence[RateLimit]) -> list[str]:
+    """Name where `limits`, which `charges_of` has checked, are kept; all lie in one cluster slot."""
+    prefix = f"{tenant_prefix(limits[0].tenant)}rate:"
+    return [prefix + limit.name for limit in limits]
 
 
 def etag_key(tenant: UUID, resource: str) -> str:
@@ -81,13 +83,18 @@ def charges_of(limits: Sequence[RateLimit]) -> list[Charge]:
     names: set[str] = set()
     charges = []
     for limit in limits:
-        if limit.tenant != tenant:
+        if limit.tenant is not tenant and limit.tenant != tenant:
             raise Invalid("rate_limits_mixed_tenants", "the limits of one call belong to one tenant", field="tenant")
-        if _matching(_NAME, limit.name, field="name") in names:
+        if _rate_name(limit.name) in names:
             raise Invalid("rate_limits_repeated", f"limit {limit.name} is named twice in one call", field="name")
         names.add(limit.name)
         charges.append(charge_of(limit.max_requests, limit.window_ms, limit.burst, limit.cost))
     return charges
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _rate_name(name: str) -> str:
+    return _matching(_NAME, name, field="name")
 
 
 # Typed: True and 1.0 equal 1, and must not find its charge.
