@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.engines.rules.errors import Unjudged
-from tenantry.engines.rules.globs import star_match
 from tenantry.engines.rules.matching import PatternError, TextSet, require_pattern
+from tenantry.kit.globs import star_match
 
 
 def test_the_numbers_of_all_patterns_that_match_the_whole_are_given() -> None:

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from tenantry.engines.jail.errors import SpecInvalid
+from tenantry.kit.globs import star_match
 
 _MAX_PATTERN: Final = 1024
 _MAX_WILDCARDS: Final = 16
@@ -50,22 +51,4 @@ def component_matches(name: str, piece: str) -> bool:
         return name == piece
     if "[" in piece:
         return fnmatchcase(name, piece)
-    return _star_match(name, piece)
-
-
-def _star_match(name: str, piece: str) -> bool:
-    """Match `*` and `?` going back to the last star only: at most len(name) * len(piece) steps."""
-    at = place = 0
-    star, mark = -1, 0
-    while at < len(name):
-        if place < len(piece) and piece[place] == "*":
-            star, mark = place, at
-            place += 1
-        elif place < len(piece) and piece[place] in {"?", name[at]}:
-            at, place = at + 1, place + 1
-        elif star >= 0:
-            mark += 1
-            at, place = mark, star + 1
-        else:
-            return False
-    return all(character == "*" for character in piece[place:])
+    return star_match(name, piece)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from tenantry.engines.rules.globs import any_match
 from tenantry.engines.rules.members import Members
 from tenantry.engines.rules.types import EMPTY, DeploymentFacts, Effect, Finding, Verdict
+from tenantry.kit.globs import any_match
 
 ENGINES: Final = ("terraform", "tofu")
 _MOST: Final = 1e12

@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from tenantry.engines.rules.globs import any_match, star_match
+from tenantry.kit.globs import any_match, star_match
 
 
 class Kind(StrEnum):
