@@ -163,6 +163,13 @@ class JobLimits(TypedDict, total=False):
     artifacts_mib: int
 
 
+class Connection(TypedDict):
+    """What a job may connect to: a name, `*.name` for all below it, or an address."""
+
+    host: str
+    port: int
+
+
 class Job(TypedDict, total=False):
     id: str
     status: str

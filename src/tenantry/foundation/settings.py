@@ -175,6 +175,12 @@ class JobSettings(Frozen):
     """A sandbox that cannot have at least this is refused: `cgroup` bounds memory, pids and cpu; `rlimit` does not."""
     labels: tuple[str, ...] = ()
     """What this worker serves besides unlabelled jobs."""
+    egress_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Private networks that jobs may reach where their policies allow it, `["10.20.0.0/16"]`; public ones need none."""
+    egress_connections: int = Field(default=64, ge=1, le=10_000)
+    """Connections that one job has open at once."""
+    egress_mib: int = Field(default=10_240, ge=1, le=1 << 24)
+    """What one job may send, and what it may receive, through the egress gateway."""
 
 
 class AuditSettings(Frozen):

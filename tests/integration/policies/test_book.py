@@ -11,6 +11,7 @@ from tests.integration.api.conftest import Beside, problem, serving_beside, tap_
 from tests.integration.policies.conftest import Ground
 
 from tenantry.capabilities.policies.service import PolicyService
+from tenantry.capabilities.sandboxes.service import PastJobs
 from tenantry.capabilities.tenants.types import WorkspaceSettings
 from tenantry.engines.rules.types import JobFacts
 from tenantry.entrypoints.limits import make_policies
@@ -35,7 +36,7 @@ async def _checked(beside: Beside, ground: Ground) -> str:
     """What a process decides of a job of the workspace."""
     scope, runtime = _scope(ground), beside.runtime
     session = runtime.cells.session(scope)
-    service = PolicyService(session=session, book=runtime.policies, clock=beside.clock)
+    service = PolicyService(session=session, book=runtime.policies, past=PastJobs(), clock=beside.clock)
     facts, settings = JobFacts(image="host", command=("true",)), WorkspaceSettings()
     checked = await service.check_job(facts, workspace_id=parse_id(Prefix.WORKSPACE, ground.ws), settings=settings)
     return checked.outcome.decision

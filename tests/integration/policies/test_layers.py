@@ -101,13 +101,10 @@ def test_the_documents_of_the_operators_are_taken_as_they_stand_and_enforced(gro
     assert (refused["policy_kind"], refused["rule"]) == ("network", "allowed_hosts")
 
 
-@pytest.mark.parametrize("policy", [None, NETWORK])
-def test_a_job_that_wishes_for_a_network_is_refused_and_never_run_open(ground: Ground, policy: str | None) -> None:
-    if policy:
-        ground.enforce(ground.of_workspace, "network", policy)
-    refused = problem(ground.submit(network=[{"host": "github.com", "port": 443}]), 403, "network_unavailable")
-    assert refused["layer"] == "sandboxes"
-    assert ground.owner.get(f"{ground.of_workspace}/jobs").json()["items"] == []
+def test_connections_that_no_policy_speaks_of_are_denied(ground: Ground) -> None:
+    refused = problem(ground.submit(network=[{"host": "github.com", "port": 443}]), 403, "policy_denied")
+    assert (refused["policy_kind"], refused["rule"], refused["denied_by"]) == ("network", "default deny", "platform")
+    assert ground.judged(network=[{"host": "github.com", "port": 443}])[0] == "deny"
 
 
 @pytest.mark.parametrize(
@@ -159,14 +156,21 @@ def test_a_document_is_yaml_or_json_and_nothing_else(ground: Ground) -> None:
 def test_a_draft_changes_nothing_a_shadow_tells_and_what_is_enforced_denies(ground: Ground) -> None:
     place = ground.of_workspace
     assert ground.enforce(place, "image", NO_LATEST, "draft")["version"] == 1
-    assert ground.submit(wait=20).json()["status"] == "succeeded"
+    earlier = ground.submit(wait=20).json()
+    assert earlier["status"] == "succeeded"
     assert ground.owner.get(f"{place}/policies/shadow-diff").json() == {"shadow": [], "decisions": 0, "changed": []}
     assert ground.enforce(place, "image", NO_LATEST, "shadow")["version"] == 2
     allowed = ground.submit("echo", "secret", wait=20).json()
     assert allowed["status"] == "succeeded"
     diff = ground.owner.get(f"{place}/policies/shadow-diff").json()
-    assert (diff["shadow"], diff["decisions"]) == (["workspace/image@2"], 1)
-    [changed] = diff["changed"]
+    assert (diff["shadow"], diff["decisions"]) == (["workspace/image@2"], 2)
+    changed, asked_anew = diff["changed"]
+    assert changed["id"].startswith("dec_")
+    assert (asked_anew["id"], asked_anew["subject"]["job"], asked_anew["shadow_decision"]) == (
+        None,
+        earlier["id"],
+        "deny",
+    )
     assert (changed["decision"], changed["shadow_decision"]) == ("allow", "deny")
     assert (changed["shadow_rule"], changed["subject"]["job"]) == ("blocked_images[0]: *:latest", allowed["id"])
     assert "command" not in changed["subject"]

@@ -1,6 +1,6 @@
 """What jobs and images refuse."""
 
-from tenantry.foundation.errors import Conflict, Denied, Gone, Invalid, NotFound
+from tenantry.foundation.errors import Conflict, Gone, Invalid, NotFound
 
 
 def job_not_found() -> NotFound:
@@ -28,12 +28,12 @@ def image_unknown(name: str) -> Invalid:
     )
 
 
-def network_unavailable() -> Denied:
-    return Denied(
-        "network_unavailable",
-        "network: there is no egress gateway yet, so no sandbox has a network: leave it out",
+def network_phase_unavailable(at: int, phase: str) -> Invalid:
+    return Invalid(
+        "network_phase_unavailable",
+        f"network[{at}].phase: a job runs in the phase run alone, so nothing would be connected in {phase}",
         layer="sandboxes",
-        allow_with=("a job without network",),
+        field=f"network[{at}].phase",
     )
 
 

@@ -12,8 +12,9 @@ from tenantry.engines.rules.types import Connection
 JOB_NEWS: Final = "tenantry_jobs"
 """NOTIFY channel of a cell; the payload is the job whose state or log has grown."""
 QUEUE_NEWS: Final = "tenantry_queue"
-"""NOTIFY channel of a cell for its workers: something was enqueued, or is to be killed where it says so."""
+"""NOTIFY channel of a cell for its workers: something was enqueued, or is to be killed or narrowed where it says."""
 CANCELLATION: Final = "cancellation"
+NARROWING: Final = "narrowing"
 CONTENT_KEYS: Final = "tenantry_content_keys"
 """NOTIFY channel on which processes ask each other for keys that nobody stores; see `service/transient`."""
 CONTENT: Final = "job"
@@ -122,6 +123,8 @@ class Job:
     """Slug of the environment it is for, one of its workspace's when it was created."""
     grant_id: UUID | None = None
     """The just-in-time grant that alone allows it: it ends with that."""
+    network: tuple[Connection, ...] = ()
+    """What it asked to reach and policies allowed; nothing else is to be had."""
 
     @property
     def content_kept(self) -> bool:

@@ -28,7 +28,7 @@ from tenantry.capabilities.limits.service import LimitService, MeteringService, 
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.policies.service import BundleService, ExemptionService, PolicyService
-from tenantry.capabilities.sandboxes.service import ImageService, JobService, QueuedJobs, QueueShares
+from tenantry.capabilities.sandboxes.service import ImageService, JobService, PastJobs, QueuedJobs, QueueShares
 from tenantry.capabilities.tenants.service import (
     EnvironmentService,
     ExportService,
@@ -274,7 +274,9 @@ class Services:
 
     @property
     def policies(self) -> PolicyService:
-        return PolicyService(session=self.session, book=self.runtime.policies, clock=self.runtime.clock)
+        return PolicyService(
+            session=self.session, book=self.runtime.policies, past=PastJobs(), clock=self.runtime.clock
+        )
 
     @property
     def bundles(self) -> BundleService:

@@ -112,12 +112,14 @@ class BundleService:
         await announce_revocation(self._session)
         ended = 0
         verb = "retired"
+        layer = Layer.TENANT if policy.workspace_id is None else Layer.WORKSPACE
         if state is State.SHADOW:
             verb = "shadowed"
         elif state is State.ENFORCED and bundle is not None:
             verb = "enforced"
-            layer = Layer.TENANT if policy.workspace_id is None else Layer.WORKSPACE
             ended = await self._recheck(policy.workspace_id, Placed(layer, policy.kind, bundle, policy.version))
+        elif policy.kind is Kind.NETWORK and policy.state is State.ENFORCED:
+            ended = await self._recheck_without(policy.workspace_id, layer)
         await self._record(f"policy.{verb}", changed, before=policy.state, ended=ended)
         return changed
 
@@ -140,6 +142,18 @@ class BundleService:
             return judge((placed,), lambda each: each.check_job(facts), exemptions=exemptions, now=now)
 
         return await self._waiting.recheck(self._session, workspace_id=workspace_id, kind=placed.kind, judge=judged)
+
+    async def _recheck_without(self, workspace_id: UUID | None, layer: Layer) -> int:
+        """Ask of what waits for connections whether the other layers still allow any."""
+        scope, now = self._session.scope, self._clock.now()
+        known = await self._book.of(scope.tenant_id, region=scope.region)
+
+        def judged(place: UUID, facts: JobFacts) -> Outcome:
+            networks = [one for one in known.enforced_in(place) if one.kind is Kind.NETWORK and one.layer is not layer]
+            asked = bool(facts.network)
+            return judge(networks, lambda each: each.check_job(facts), exemptions=(), now=now, network=asked)
+
+        return await self._waiting.recheck(self._session, workspace_id=workspace_id, kind=Kind.NETWORK, judge=judged)
 
     async def _record(self, action: str, policy: Policy, *, before: State | None, ended: int) -> None:
         await self._audit.record(

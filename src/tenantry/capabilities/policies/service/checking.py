@@ -6,10 +6,21 @@ from typing import Any, Final
 from uuid import UUID
 
 from tenantry.capabilities.policies import repository
+from tenantry.capabilities.policies.ports import PastWork
 from tenantry.capabilities.policies.service.book import PolicyBook
 from tenantry.capabilities.policies.service.compiling import settings_placed
 from tenantry.capabilities.policies.service.evaluating import Ask, judge
-from tenantry.capabilities.policies.types import Checked, Decision, Layer, Outcome, Placed, ShadowDiff
+from tenantry.capabilities.policies.types import (
+    MOST_DECISIONS,
+    Checked,
+    Decision,
+    Difference,
+    Layer,
+    Outcome,
+    Past,
+    Placed,
+    ShadowDiff,
+)
 from tenantry.capabilities.tenants.types import WorkspaceSettings
 from tenantry.engines.rules.types import DeploymentFacts, JobFacts
 from tenantry.foundation.clock import Clock
@@ -23,13 +34,16 @@ _WIDEST_FIRST: Final = tuple(Layer)
 class PolicyService:
     """Policies of the session's tenant. A check changes nothing and, while the book knows the tenant, asks nobody."""
 
-    def __init__(self, *, session: TenantSession, book: PolicyBook, clock: Clock) -> None:
+    def __init__(self, *, session: TenantSession, book: PolicyBook, past: PastWork, clock: Clock) -> None:
         self._session = session
         self._book = book
+        self._past = past
         self._clock = clock
 
     async def check_job(self, facts: JobFacts, *, workspace_id: UUID, settings: WorkspaceSettings) -> Checked:
-        return await self._check(lambda bundle: bundle.check_job(facts), workspace_id, settings)
+        return await self._check(
+            lambda bundle: bundle.check_job(facts), workspace_id, settings, network=bool(facts.network)
+        )
 
     async def check_image(
         self, image: str, *, workspace_id: UUID, settings: WorkspaceSettings, digest: str | None = None
@@ -46,16 +60,19 @@ class PolicyService:
     ) -> Checked:
         return await self._check(lambda bundle: bundle.check_deployment(facts), workspace_id, settings)
 
-    async def _check(self, ask: Ask, workspace_id: UUID, settings: WorkspaceSettings) -> Checked:
+    async def _check(
+        self, ask: Ask, workspace_id: UUID, settings: WorkspaceSettings, *, network: bool = False
+    ) -> Checked:
         scope, now = self._session.scope, self._clock.now()
         known = await self._book.of(scope.tenant_id, region=scope.region)
         exemptions, own = known.exemptions_in(workspace_id), settings_placed(settings)
         enforced = known.enforced_in(workspace_id)
-        outcome = judge((*enforced, *own), ask, exemptions=exemptions, now=now)
+        outcome = judge((*enforced, *own), ask, exemptions=exemptions, now=now, network=network)
         shadow = known.shadow_in(workspace_id)
         if not shadow:
             return Checked(outcome)
-        would = judge((*replaced(enforced, shadow), *own), ask, exemptions=exemptions, now=now)
+        instead = (*replaced(enforced, shadow), *own)
+        would = judge(instead, ask, exemptions=exemptions, now=now, network=network)
         return Checked(outcome, would, tuple(placed.name for placed in shadow))
 
     async def note(
@@ -91,14 +108,55 @@ class PolicyService:
         """Find what was decided of a job, while it is among the last."""
         return await repository.find_decision_of(self._session, workspace_id, job)
 
-    async def shadow_diff(self, workspace_id: UUID) -> ShadowDiff:
-        """Tell which of the last decisions would have been others, had been enforced what is in shadow now."""
+    async def shadow_diff(self, workspace_id: UUID, *, settings: WorkspaceSettings) -> ShadowDiff:
+        """Tell which of the last decisions would be others, were enforced what is in shadow now.
+
+        What was decided while it was in shadow was asked then; what came before is asked now, without the names of
+        variables.
+        """
         scope = self._session.scope
         known = await self._book.of(scope.tenant_id, region=scope.region)
         names = tuple(placed.name for placed in known.shadow_in(workspace_id))
-        decisions = await repository.list_shadowed(self._session, workspace_id, _key(names)) if names else []
-        changed = tuple(each for each in decisions if each.shadow_verdict is not each.verdict)
-        return ShadowDiff(names, len(decisions), changed)
+        if not names:
+            return ShadowDiff((), 0, ())
+        noted = await repository.list_shadowed(self._session, workspace_id, _key(names))
+        past = await self._past.recent(self._session, workspace_id, limit=MOST_DECISIONS)
+        jobs = {each.subject["job"] for each in noted}
+        before = [each for each in past if each.job not in jobs][: max(0, MOST_DECISIONS - len(noted))]
+        found = [_noted_difference(each) for each in noted]
+        found += [await self._difference(each, workspace_id, settings) for each in before]
+        changed = tuple(each for each in found if each.shadow_verdict is not each.verdict)
+        return ShadowDiff(names, len(found), changed)
+
+    async def _difference(self, past: Past, workspace_id: UUID, settings: WorkspaceSettings) -> Difference:
+        checked = await self.check_job(past.facts, workspace_id=workspace_id, settings=settings)
+        outcome, shadow = checked.outcome, checked.shadow or checked.outcome
+        decisive, would = outcome.decisive, shadow.decisive
+        return Difference(
+            decision_id=None,
+            at=past.at,
+            principal=past.principal,
+            subject={"job": past.job, **_subject(past.facts, content_kept=past.content_kept)},
+            verdict=outcome.decision,
+            layer=decisive.layer.value if decisive else None,
+            rule=decisive.rule if decisive else None,
+            shadow_verdict=shadow.decision,
+            shadow_rule=would.rule if would else None,
+        )
+
+
+def _noted_difference(decision: Decision) -> Difference:
+    return Difference(
+        decision_id=decision.decision_id,
+        at=decision.at,
+        principal=decision.principal,
+        subject=decision.subject,
+        verdict=decision.verdict,
+        layer=decision.layer,
+        rule=decision.rule,
+        shadow_verdict=decision.shadow_verdict or decision.verdict,
+        shadow_rule=decision.shadow_rule,
+    )
 
 
 def replaced(enforced: Sequence[Placed], shadow: Sequence[Placed]) -> list[Placed]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Final
 
 from tenantry.capabilities.policies.types import (
     EXEMPTIBLE,
@@ -13,9 +14,16 @@ from tenantry.capabilities.policies.types import (
     Reason,
 )
 from tenantry.engines.rules.documents import Bundle
-from tenantry.engines.rules.types import Effect, Finding, Verdict
+from tenantry.engines.rules.types import Effect, Finding, Kind, Verdict
 
 Ask = Callable[[Bundle], Verdict]
+
+_NO_NETWORK: Final = Finding(
+    "default deny",
+    Effect.DENY,
+    "No policy of any layer allows connections here.",
+    "Have a network policy enforced that allows these hosts and ports.",
+)
 
 _UNUSABLE = Finding(
     "document",
@@ -25,12 +33,18 @@ _UNUSABLE = Finding(
 )
 
 
-def judge(placed: Iterable[Placed], ask: Ask, *, exemptions: Sequence[Exemption], now: datetime) -> Outcome:
-    """Ask every layer; what one denies is denied unless an exemption lifts just that rule."""
+def judge(
+    placed: Iterable[Placed], ask: Ask, *, exemptions: Sequence[Exemption], now: datetime, network: bool = False
+) -> Outcome:
+    """Ask every layer; what one denies is denied unless an exemption lifts just that rule.
+
+    `network` says that connections are asked for: denied as well where no layer has said anything of them.
+    """
     reasons = []
     approval = False
     for place in placed:
         findings = (_UNUSABLE,) if place.bundle is None else ask(place.bundle).findings
+        network = network and not (place.kind is Kind.NETWORK and findings)
         approval = approval or (place.bundle is not None and place.bundle.requires_approval)
         for finding in findings:
             if finding.effect is Effect.ALLOW:
@@ -48,6 +62,9 @@ def judge(placed: Iterable[Placed], ask: Ask, *, exemptions: Sequence[Exemption]
                     lifted_by.exemption_id if lifted_by else None,
                 )
             )
+    if network:
+        found = _NO_NETWORK
+        reasons.append(Reason(Layer.PLATFORM, Kind.NETWORK, found.rule, found.effect, found.message, found.remedy))
     return Outcome(tuple(reasons), approval)
 
 

@@ -182,9 +182,37 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """Something that policies were asked of, by the id of the job it became."""
+
+    job: str
+    at: datetime
+    principal: str
+    facts: JobFacts
+    content_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A decision that would be another with what is in shadow. `decision_id` is None where nothing was remembered of it
+    then: it is asked anew, of what is enforced now and of what is in shadow.
+    """
+
+    decision_id: UUID | None
+    at: datetime
+    principal: str
+    subject: Mapping[str, Any]
+    verdict: Effect
+    layer: str | None
+    rule: str | None
+    shadow_verdict: Effect
+    shadow_rule: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ShadowDiff:
-    """`decisions` were made since what is in shadow now is there; `changed` are those it would have made otherwise."""
+    """`decisions` is how many of the last were looked at; `changed` are those that would be others."""
 
     shadow_of: tuple[str, ...]
     decisions: int
-    changed: tuple[Decision, ...]
+    changed: tuple[Difference, ...]

@@ -1,6 +1,7 @@
 """All SQL of jobs themselves."""
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -9,6 +10,7 @@ from tenantry.capabilities.sandboxes.types import (
     CANCELLATION,
     CONTENT,
     JOB_NEWS,
+    NARROWING,
     QUEUE_NEWS,
     Job,
     JobEnd,
@@ -16,6 +18,7 @@ from tenantry.capabilities.sandboxes.types import (
     JobStatus,
     StartedJob,
 )
+from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.settings import JobSettings
 
@@ -26,7 +29,7 @@ _JOB: Final = (
     "job_id, workspace_id, principal_id, status, reason, detail, exit_code, command, image, image_digest, labels, "
     "limits, artifact_globs, persistence_mode, place, content_key, transient_key, transient_holder, inputs, attempt, "
     "log_bytes, log_sha256, usage, receipt, queued_at, started_at, finished_at, content_until, content_purged_at, "
-    "environment, grant_id"
+    "environment, grant_id, network"
 )
 
 
@@ -36,9 +39,9 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, g
         f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
             insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
                 labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place,
-                environment, grant_id, given_inputs, reason, detail, finished_at)
+                environment, grant_id, given_inputs, reason, detail, finished_at, network)
             select $1, $2, $3, $4, $20, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17, $18,
-                $19, $21, $22, $23
+                $19, $21, $22, $23, $24
             from woken""",
         session.scope.tenant_id,
         job.job_id,
@@ -63,6 +66,7 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, g
         job.reason,
         job.detail,
         job.finished_at,
+        [dataclasses.asdict(asked) for asked in job.network],
     )
 
 
@@ -235,6 +239,29 @@ async def end_job(
     return (found["reason"], found["kept_bytes"]) if found is not None else None
 
 
+async def lock_connected_jobs(session: TenantSession, *, workspace_id: UUID | None) -> list[Job]:
+    """Lock every running job that may connect to something, in the order of their ids."""
+    rows = await session.fetch(
+        f"""select {_JOB} from jobs
+            where tenant_id = $1 and status = 'running' and network <> '[]' and ($2::uuid is null or workspace_id = $2)
+            order by job_id for update""",
+        session.scope.tenant_id,
+        workspace_id,
+    )
+    return [_job(row) for row in rows]
+
+
+async def narrow_network(session: TenantSession, job_id: UUID, network: Sequence[Connection]) -> None:
+    """Say what a running job may still connect to, and wake the workers at commit."""
+    await session.execute(
+        f"""with woken as (select pg_notify('{QUEUE_NEWS}', '{NARROWING}'))
+            update jobs set network = $3 from woken where tenant_id = $1 and job_id = $2""",
+        session.scope.tenant_id,
+        job_id,
+        [dataclasses.asdict(asked) for asked in network],
+    )
+
+
 async def request_cancellation(session: TenantSession, job_id: UUID, *, reason: str) -> None:
     """Say why a running job is to be killed, for its worker to report, and wake the workers at commit."""
     await session.execute(
@@ -254,4 +281,5 @@ def _job(row: "asyncpg.Record") -> Job:
     values["limits"] = JobLimits(**values["limits"])
     for name in ("command", "artifact_globs", "inputs"):
         values[name] = tuple(values[name])
+    values["network"] = tuple(Connection(Phase(one["phase"]), one["host"], one["port"]) for one in values["network"])
     return Job(**values)

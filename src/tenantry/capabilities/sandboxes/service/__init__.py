@@ -12,7 +12,7 @@ from tenantry.capabilities.sandboxes.service.jobs import JobService
 from tenantry.capabilities.sandboxes.service.measuring import ImageTakings, JobTakings, StoredContent
 from tenantry.capabilities.sandboxes.service.news import JobNews
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
-from tenantry.capabilities.sandboxes.service.rechecking import QueuedJobs
+from tenantry.capabilities.sandboxes.service.rechecking import PastJobs, QueuedJobs
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
 from tenantry.capabilities.sandboxes.service.sharing import QueueShares
 from tenantry.capabilities.sandboxes.service.stopping import JobStopper
@@ -34,6 +34,7 @@ __all__ = [
     "JobService",
     "JobStopper",
     "JobTakings",
+    "PastJobs",
     "QueueRelay",
     "QueueShares",
     "QueueView",

@@ -18,6 +18,7 @@ import structlog
 
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service.content import JobContent
+from tenantry.capabilities.sandboxes.service.egress import JobEgress
 from tenantry.capabilities.sandboxes.service.ending import (
     LEASE_LOST,
     WORKER_STOPPED,
@@ -37,7 +38,7 @@ from tenantry.engines.fairqueue.types import Claim
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
 from tenantry.engines.jail.sandbox import Sandbox
-from tenantry.engines.jail.types import Ending, InputFile, Limits, Spec
+from tenantry.engines.jail.types import Ending, InputFile, Limits, Network, Spec
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.pool import database_errors
@@ -86,6 +87,7 @@ class Attempt:
         self._scope = scope
         self._sandbox: Sandbox | None = None
         self._output: JobOutput | None = None
+        self._egress: JobEgress | None = None
         self._killed: str | None = None
         self._begun = workshop.clock.monotonic()
         self._mask = Mask()
@@ -99,6 +101,15 @@ class Attempt:
             self._sandbox.kill(reason)
         if reason == LEASE_LOST and self._output is not None:
             self._output.abandon()
+
+    async def narrow(self) -> None:
+        """Look at what the job may still connect to, if it may at all."""
+        if self._egress is None:
+            return
+        async with self._session() as session:
+            job = await repository.find_job(session, self._ticket.entry)
+        if job is not None:
+            self._egress.narrow(job.network)
 
     async def live(self) -> bool:
         """Run the claim to its end; False when it was not begun and is to be given back, its tenant being on the move.
@@ -230,10 +241,16 @@ class Attempt:
             clock=self._workshop.clock,
         )
         self._require_isolation(started)
-        spec = await self._spec(job, environment, inputs)
+        egress = JobEgress(job.network, settings=self._workshop.settings, say=self._say) if job.network else None
+        self._egress = egress
+        if egress is not None:
+            stack.push_async_callback(egress.close)
+        spec = await self._spec(job, environment, inputs, network=egress.network if egress else None)
         if killed := self._why_killed():
             return killed_end(killed), []
-        sandbox = self._sandbox = await self._workshop.jail.start(spec, output.take)
+        sandbox = self._sandbox = await self._workshop.jail.start(
+            spec, output.take, attach=egress.attach if egress else None
+        )
         stack.push_async_callback(self._clear_away, sandbox)
         if killed := self._why_killed():
             sandbox.kill(killed)
@@ -242,7 +259,8 @@ class Attempt:
         if outcome.ending not in (Ending.EXITED, Ending.KILLED):
             self._say(f"{end.reason}: {end.detail}" if end.detail else end.reason)
         receipt = sandbox.receipt.as_record() if sandbox.receipt else None
-        end = dataclasses.replace(end, usage=dataclasses.asdict(outcome.usage), receipt=receipt)
+        usage = dataclasses.asdict(outcome.usage) | (egress.used() if egress else {})
+        end = dataclasses.replace(end, usage=usage, receipt=receipt)
         wanted = job.artifact_globs and self._killed != LEASE_LOST
         return end, await self._collect(sandbox, job, key) if wanted else []
 
@@ -268,13 +286,16 @@ class Attempt:
         except OSError as error:
             _log.error("sandbox.remains", sandbox=sandbox.id, reason=error.strerror)
 
-    async def _spec(self, job: Job, environment: Mapping[str, str], inputs: Sequence[JobInput]) -> Spec:
+    async def _spec(
+        self, job: Job, environment: Mapping[str, str], inputs: Sequence[JobInput], *, network: Network | None
+    ) -> Spec:
         limits = job.limits
         return Spec(
             image=await self._workshop.library.root(tenant_id=self._scope.tenant_id, digest=job.image_digest),
             command=job.command,
             env=environment,
             inputs=tuple(InputFile(item.path, item.content) for item in inputs),
+            network=network,
             limits=Limits(
                 cpus=limits.cpus,
                 memory_mib=limits.memory_mib,

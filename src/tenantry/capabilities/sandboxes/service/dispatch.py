@@ -15,7 +15,7 @@ import structlog
 from tenantry.capabilities.sandboxes.service.ending import LEASE_LOST, WORKER_STOPPED
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
-from tenantry.capabilities.sandboxes.types import CANCELLATION
+from tenantry.capabilities.sandboxes.types import CANCELLATION, NARROWING
 from tenantry.engines.fairqueue.types import Claim, Ticket
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
@@ -55,20 +55,22 @@ class Dispatcher:
         self._boot = boot
         self._wake = asyncio.Event()
         self._upkeep = asyncio.Event()
-        self._look_for_cancelled = False
+        self._look_for_cancelled = self._look_for_narrowed = False
         self._queue_is_empty = False
         self._jobs: dict[Ticket, asyncio.Task[None]] = {}
         self._renewed_at: dict[Ticket, float] = {}
         self._loops: list[asyncio.Task[None]] = []
 
     def wake(self, payload: str = "") -> None:
-        """Look at the queue now: something was enqueued, or is to be cancelled where `payload` says so."""
+        """Look at the queue now: something was enqueued, or is to be cancelled or narrowed where `payload` says so."""
         self._look_for_cancelled |= payload == CANCELLATION
+        self._look_for_narrowed |= payload == NARROWING
         self._wake.set()
 
     def recover(self) -> None:
         """Look at everything now: news may have been missed."""
         self._upkeep.set()
+        self._look_for_narrowed = True
         self.wake(CANCELLATION)
 
     async def start(self) -> None:
@@ -114,7 +116,7 @@ class Dispatcher:
                 async with asyncio.timeout(seconds):
                     await wake.wait()
             except TimeoutError:
-                self._look_for_cancelled = True
+                self._look_for_cancelled = self._look_for_narrowed = True
 
     async def _work(self) -> None:
         await self._claim()
@@ -122,6 +124,9 @@ class Dispatcher:
             self._look_for_cancelled = False
             for ticket in await QUEUE.cancelled(self._pool, worker=self._worker):
                 self._runner.kill(ticket, "cancelled")
+        if self._look_for_narrowed:
+            self._look_for_narrowed = False
+            await self._runner.narrow()
 
     async def _claim(self) -> None:
         free = self._settings.slots - len(self._jobs)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any, Final
 from uuid import UUID
@@ -23,7 +23,7 @@ from tenantry.capabilities.sandboxes.errors import (
     input_not_found,
     job_not_found,
     limit_exceeded,
-    network_unavailable,
+    network_phase_unavailable,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.judging import (
@@ -53,6 +53,7 @@ from tenantry.capabilities.sandboxes.types import (
 from tenantry.capabilities.tenants.service import WorkspaceService, place_of
 from tenantry.capabilities.tenants.types import Workspace, WorkspaceSettings
 from tenantry.engines.envelope.keyset import Keyset
+from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
@@ -100,17 +101,15 @@ class JobService:
 
         Commit, then raise what comes with it. Raises Invalid, Denied, Exhausted `quota_exceeded`.
         """
+        _require_run(new.network)
         workspace = await self._workspaces.get(workspace_id)
         limits = _limits_of(new.limits, await self._quotas.limits_in(workspace_id), workspace.settings)
         image = await self._find_image(new.image, workspace_id)
         job = self._made(new, workspace, limits=limits, image=image, principal=principal)
-        facts = facts_of(job, env_names=tuple(new.env), network=new.network)
+        facts = facts_of(job, env_names=tuple(new.env))
         checked = await self._policies.check_job(facts, workspace_id=workspace_id, settings=workspace.settings)
-        if not checked.outcome.denied:
-            if image is None and new.image != HOST_IMAGE:
-                raise image_unknown(new.image)
-            if new.network:
-                raise network_unavailable()
+        if not checked.outcome.denied and image is None and new.image != HOST_IMAGE:
+            raise image_unknown(new.image)
         await self._policies.note(
             checked,
             workspace_id=workspace_id,
@@ -158,6 +157,7 @@ class JobService:
             content_purged_at=None,
             environment=new.environment,
             grant_id=new.grant_id,
+            network=new.network,
         )
 
     async def _queue(self, job: Job, new: NewJob, checked: Checked, *, settings: WorkspaceSettings) -> Job:
@@ -328,6 +328,12 @@ class JobService:
             reason=reason,
             details=details,
         )
+
+
+def _require_run(network: Sequence[Connection]) -> None:
+    for at, asked in enumerate(network):
+        if asked.phase is not Phase.RUN:
+            raise network_phase_unavailable(at, asked.phase)
 
 
 def _limits_of(wanted: Mapping[str, float], held: PlaceLimits, settings: WorkspaceSettings) -> JobLimits:

@@ -6,7 +6,7 @@ from typing import Final
 from tenantry.capabilities.policies.errors import policy_denied
 from tenantry.capabilities.policies.types import Layer, Outcome, Reason
 from tenantry.capabilities.sandboxes.types import Job
-from tenantry.engines.rules.types import Connection, Effect, JobFacts, Kind
+from tenantry.engines.rules.types import Effect, JobFacts, Kind
 from tenantry.foundation.errors import Denied
 from tenantry.foundation.ids import Prefix, format_id
 
@@ -14,7 +14,7 @@ DENIED_BY_POLICY: Final = "policy_denied"
 _MOST_DETAIL: Final = 500
 
 
-def facts_of(job: Job, *, env_names: Sequence[str], network: Sequence[Connection] = ()) -> JobFacts:
+def facts_of(job: Job, *, env_names: Sequence[str]) -> JobFacts:
     """Tell what policies may look at; of variables their names alone."""
     return JobFacts(
         image=job.image,
@@ -25,7 +25,7 @@ def facts_of(job: Job, *, env_names: Sequence[str], network: Sequence[Connection
         cpus=job.limits.cpus,
         memory_mib=job.limits.memory_mib,
         timeout_seconds=job.limits.timeout_seconds,
-        network=tuple(network),
+        network=job.network,
         image_digest=job.image_digest,
     )
 

@@ -62,6 +62,7 @@ def used_by(job: Job, end: JobEnd, *, at: datetime) -> list[Used]:
         Meter.JOB_CPU_SECONDS: thousandths(float(end.usage["cpu_seconds"])),
         Meter.JOB_MEMORY_MIB_SECONDS: thousandths(peak * wall),
         Meter.JOB_WALL_SECONDS: thousandths(wall),
+        Meter.EGRESS_BYTES: end.usage.get("sent_bytes"),
     }
     subject, told = format_id(Prefix.JOB, job.job_id), {"status": end.status.value}
     return [

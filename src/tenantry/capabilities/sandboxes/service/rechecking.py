@@ -1,8 +1,12 @@
-"""Asks policies again of jobs that wait: what was allowed when it was accepted may not be any more."""
+"""Asks policies again of jobs that wait, or that may connect to something: what was allowed when it was accepted may
+not be any more.
+"""
 
+import dataclasses
 from uuid import UUID
 
-from tenantry.capabilities.policies.types import Judge
+from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.policies.types import Judge, Past
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.ending import end_job
@@ -13,6 +17,7 @@ from tenantry.engines.rules.types import Kind
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.settings import JobSettings
 
 POLICY_CHANGED = "policy_changed"
@@ -41,7 +46,30 @@ class QueuedJobs:
             end = JobEnd(JobStatus.DENIED, POLICY_CHANGED, detail_of(outcome))
             await end_job(session, job, end, settings=self._settings, clock=self._clock)
             ended += 1
+        if kind is Kind.NETWORK:
+            await self._narrow(session, workspace_id, judge)
         return ended
+
+    async def _narrow(self, session: TenantSession, workspace_id: UUID | None, judge: Judge) -> None:
+        """Take from running jobs what they may not connect to any more; their workers hear of it at the commit."""
+        audit = AuditService(session=session, clock=self._clock)
+        for job in await repository.lock_connected_jobs(session, workspace_id=workspace_id):
+            facts = facts_of(job, env_names=())
+            kept = [
+                one
+                for one in job.network
+                if not judge(job.workspace_id, dataclasses.replace(facts, network=(one,))).denied
+            ]
+            if len(kept) == len(job.network):
+                continue
+            await repository.narrow_network(session, job.job_id, kept)
+            await audit.record(
+                "job.narrowed",
+                resource_type="job",
+                resource_id=format_id(Prefix.JOB, job.job_id),
+                reason=POLICY_CHANGED,
+                details={"connections": len(kept), "taken": len(job.network) - len(kept)},
+            )
 
     async def _names(self, session: TenantSession, job: Job, given: bytes | None) -> tuple[str, ...]:
         if given is None:
@@ -49,3 +77,20 @@ class QueuedJobs:
         key = await self._content.open_given_key(tenant_id=session.scope.tenant_id, job=job)
         environment, _ = self._content.open_given(key, given, job_id=job.job_id)
         return tuple(environment)
+
+
+class PastJobs:
+    """The port `PastWork` of policies for jobs."""
+
+    async def recent(self, session: TenantSession, workspace_id: UUID, *, limit: int) -> list[Past]:
+        jobs = await repository.list_jobs(session, workspace_id=workspace_id, before=None, limit=limit, status=None)
+        return [
+            Past(
+                job=format_id(Prefix.JOB, job.job_id),
+                at=job.queued_at,
+                principal=job.principal_id,
+                facts=facts_of(job, env_names=()),
+                content_kept=job.persistence_mode == "full",
+            )
+            for job in jobs
+        ]

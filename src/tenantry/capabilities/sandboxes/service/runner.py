@@ -32,6 +32,11 @@ class JobRunner:
         if attempt := self._attempts.get(ticket):
             attempt.kill(reason)
 
+    async def narrow(self) -> None:
+        """Have every running job connect to no more than it may now."""
+        for attempt in list(self._attempts.values()):
+            await attempt.narrow()
+
     async def run(self, claim: Claim) -> bool:
         """Run one claim to its end; False when it was not begun and is to be given back.
 

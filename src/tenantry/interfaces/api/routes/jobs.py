@@ -95,8 +95,14 @@ class JobBody(Body):
     )
     environment: Slug | None = Field(default=None, description="one of the workspace's environments")
     network: list[ConnectionBody] = Field(
-        default=[], max_length=100, description="judged by policies, then refused: there is no egress gateway"
+        default=[], max_length=100, description="what it may connect to, where a network policy allows it; else nothing"
     )
+
+
+class ConnectionAnswer(Answer):
+    host: str
+    port: int
+    phase: str
 
 
 class JobAnswer(Answer):
@@ -112,6 +118,7 @@ class JobAnswer(Answer):
     labels: dict[str, str]
     environment: str | None
     limits: dict[str, float | int]
+    network: list[ConnectionAnswer]
     inputs: list[dict[str, Any]]
     persistence_mode: str
     attempt: int
@@ -383,6 +390,7 @@ def render(job: Job) -> JobAnswer:
             "output_bytes": job.limits.output_bytes,
             "artifacts_mib": job.limits.artifacts_mib,
         },
+        network=[ConnectionAnswer(host=one.host, port=one.port, phase=one.phase) for one in job.network],
         inputs=[dict(item) for item in job.inputs],
         persistence_mode=job.persistence_mode,
         attempt=job.attempt,

@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import BeforeValidator, Field
 
 from tenantry.capabilities.access.types import Permission
-from tenantry.capabilities.policies.types import Checked, Decision, Outcome, Reason
+from tenantry.capabilities.policies.types import Checked, Difference, Outcome, Reason
 from tenantry.engines.rules.types import DeploymentFacts, JobFacts
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id
@@ -91,7 +91,7 @@ class TestAnswer(OutcomeAnswer):
 
 
 class DifferenceAnswer(Answer):
-    id: str
+    id: str | None = Field(description="of the decision that was remembered; null: asked anew now")
     at: Moment
     principal: str
     subject: dict[str, Any] = Field(description="where content is not kept, of a command its digest alone")
@@ -104,8 +104,8 @@ class DifferenceAnswer(Answer):
 
 class ShadowDiffAnswer(Answer):
     shadow: list[str] = Field(description="what is in shadow: layer/kind@version")
-    decisions: int = Field(description="so many of the last were made since then")
-    changed: list[DifferenceAnswer] = Field(description="those that would have been others")
+    decisions: int = Field(description="so many of the last were looked at, 200 at most")
+    changed: list[DifferenceAnswer] = Field(description="those that would be others")
 
 
 @routes.post("/workspaces/{ws}/policies/test", needs=Permission.POLICY_READ, replay=None)
@@ -125,9 +125,13 @@ async def test_policies(request: Request, ws: str, body: TestBody) -> TestAnswer
 
 @routes.get("/workspaces/{ws}/policies/shadow-diff", needs=Permission.POLICY_READ)
 async def get_shadow_diff(request: Request, ws: str) -> ShadowDiffAnswer:
-    """Which of the last decisions would have been others, had been enforced what is in shadow now."""
+    """Which of the last decisions would be others, were enforced what is in shadow now.
+
+    What was decided before it came into shadow is asked anew, without the names of variables.
+    """
     unit = unit_of(request)
-    found = await unit.policies.shadow_diff(unit.workspace_id)
+    settings = (await unit.workspaces.get(unit.workspace_id)).settings
+    found = await unit.policies.shadow_diff(unit.workspace_id, settings=settings)
     return ShadowDiffAnswer(
         shadow=list(found.shadow_of), decisions=found.decisions, changed=[_difference(each) for each in found.changed]
     )
@@ -192,15 +196,15 @@ def _reason(reason: Reason) -> ReasonAnswer:
     )
 
 
-def _difference(decision: Decision) -> DifferenceAnswer:
+def _difference(decision: Difference) -> DifferenceAnswer:
     return DifferenceAnswer(
-        id=format_id(Prefix.DECISION, decision.decision_id),
+        id=format_id(Prefix.DECISION, decision.decision_id) if decision.decision_id is not None else None,
         at=decision.at,
         principal=decision.principal,
         subject=dict(decision.subject),
         decision=decision.verdict,
         layer=decision.layer,
         rule=decision.rule,
-        shadow_decision=decision.shadow_verdict or "",
+        shadow_decision=decision.shadow_verdict,
         shadow_rule=decision.shadow_rule,
     )

@@ -13,7 +13,7 @@ import typer
 from tenantry.client.errors import ApiError, BadAnswer, BadRequest, ConnectionFailed
 from tenantry.client.logs import JobEnd
 from tenantry.client.resources.jobs import job_input
-from tenantry.client.types import Job, JobInput, JobLimits
+from tenantry.client.types import Connection, Job, JobInput, JobLimits
 from tenantry.interfaces.cli.commands.assignments import pairs
 from tenantry.interfaces.cli.commands.downloads import fetch_artifacts
 from tenantry.interfaces.cli.commands.job_output import JobOutput
@@ -44,6 +44,10 @@ def run(
     pids: Annotated[int | None, typer.Option("--pids", min=1, help="processes and threads at once")] = None,
     timeout: Annotated[float | None, typer.Option("--timeout", metavar="SECONDS")] = None,
     labels: Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE")] = None,
+    connect: Annotated[
+        list[str] | None,
+        typer.Option("--connect", metavar="HOST:PORT", help="what it may connect to, where a network policy allows it"),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="print the job and leave it running")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="let the job's control characters reach the terminal")] = False,
 ) -> None:
@@ -63,6 +67,7 @@ def run(
         artifacts=artifacts,
         limits=_limits(cpus=cpus, memory_mib=memory_mib, pids=pids, timeout_seconds=timeout),
         labels=pairs(labels, option="--label") or None,
+        network=[_connection(text) for text in connect or ()] or None,
     )
     if detach:
         cli.show(job)
@@ -151,6 +156,14 @@ def _input(text: str) -> JobInput:
     if not path.is_file():
         raise BadRequest("input_unreadable", f"--input {text} is no file", remedy="PATH or PATH:NAME")
     return job_input(path=name or path.name, content=path.read_bytes())
+
+
+def _connection(text: str) -> Connection:
+    """Read `HOST:PORT`; an IPv6 address stands in brackets."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise BadRequest("connection_malformed", f"--connect {text} names no host and port", remedy="HOST:PORT")
+    return Connection(host=host, port=int(port))
 
 
 def _limits(
