@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from tenantry.capabilities.secrets.types import SecretReference
 from tenantry.engines.rules.types import Connection
 
 JOB_NEWS: Final = "tenantry_jobs"
@@ -64,6 +65,26 @@ class JobInput:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedSecret:
+    """A secret by its name, the newest version unless one is named, and where it goes: a variable or a file."""
+
+    name: str
+    version: int | None = None
+    env: str | None = None
+    file: str | None = None
+    """Below /run/secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSecret:
+    """A secret that a job is given: what it was when the job was accepted, and where it goes. Never its value."""
+
+    secret: SecretReference
+    env: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     command: tuple[str, ...]
     image: str = HOST_IMAGE
@@ -76,6 +97,7 @@ class NewJob:
     environment: str | None = None
     grant_id: UUID | None = None
     """The just-in-time grant that alone allows it."""
+    secrets: tuple[WantedSecret, ...] = ()
     network: tuple[Connection, ...] = ()
     """What it asks to reach."""
 
@@ -122,6 +144,7 @@ class Job:
     """Slug of the environment it is for, one of its workspace's when it was created."""
     grant_id: UUID | None = None
     """The just-in-time grant that alone allows it: it ends with that."""
+    secrets: tuple[JobSecret, ...] = ()
 
     @property
     def content_kept(self) -> bool:

@@ -28,6 +28,7 @@ from tenantry.capabilities.sandboxes.service.ending import (
     lost_end,
 )
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary
+from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
 from tenantry.capabilities.sandboxes.service.output import JobOutput
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
@@ -70,6 +71,7 @@ class Workshop:
     cell: Cell
     jail: Jail
     content: JobContent
+    secrets: SecretOpener
     library: ImageLibrary
     relay: QueueRelay
     settings: JobSettings
@@ -220,7 +222,9 @@ class Attempt:
         given_key = await self._patiently(lambda: content.open_given_key(tenant_id=tenant_id, job=job))
         environment, inputs = content.open_given(given_key, started.sealed_given, job_id=job.job_id)
         inputs += content.open_inputs(given_key, started.sealed_inputs, job_id=job.job_id)
-        self._mask = Mask(secrets_of(environment))
+        secrets = await self._patiently(lambda: self._workshop.secrets.open(job, self._scope))
+        environment |= secrets.environment
+        self._mask = Mask((*secrets.values, *secrets_of(environment)))
         key = await self._patiently(lambda: content.open_key(tenant_id=tenant_id, job=job))
         self._seal_inputs = lambda: content.seal_inputs(key, inputs, job_id=job.job_id)
         output = self._output = JobOutput(
@@ -230,7 +234,7 @@ class Attempt:
             clock=self._workshop.clock,
         )
         self._require_isolation(started)
-        spec = await self._spec(job, environment, inputs)
+        spec = await self._spec(job, environment, inputs, secrets=secrets.files)
         if killed := self._why_killed():
             return killed_end(killed), []
         sandbox = self._sandbox = await self._workshop.jail.start(spec, output.take)
@@ -268,13 +272,16 @@ class Attempt:
         except OSError as error:
             _log.error("sandbox.remains", sandbox=sandbox.id, reason=error.strerror)
 
-    async def _spec(self, job: Job, environment: Mapping[str, str], inputs: Sequence[JobInput]) -> Spec:
+    async def _spec(
+        self, job: Job, environment: Mapping[str, str], inputs: Sequence[JobInput], *, secrets: tuple[InputFile, ...]
+    ) -> Spec:
         limits = job.limits
         return Spec(
             image=await self._workshop.library.root(tenant_id=self._scope.tenant_id, digest=job.image_digest),
             command=job.command,
             env=environment,
             inputs=tuple(InputFile(item.path, item.content) for item in inputs),
+            secret_files=secrets,
             limits=Limits(
                 cpus=limits.cpus,
                 memory_mib=limits.memory_mib,
