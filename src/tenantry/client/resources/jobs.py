@@ -8,7 +8,7 @@ from tenantry.client.logs import LogLine, log_line
 from tenantry.client.operations import Download, Following, Listing, Operation, Resource
 from tenantry.client.pages import Plan
 from tenantry.client.saving import Saving
-from tenantry.client.types import Artifact, GivenInput, Job, JobInput, JobLimits
+from tenantry.client.types import Artifact, GivenInput, Job, JobInput, JobLimits, SecretUse
 
 T = TypeVar("T")
 
@@ -34,13 +34,14 @@ class Jobs(Resource[T]):
         artifacts: Sequence[str] | None = None,
         limits: JobLimits | None = None,
         labels: Mapping[str, str] | None = None,
+        secrets: Sequence[SecretUse] | None = None,
         wait_seconds: float | None = None,
         idempotency_key: str | None = None,
         **more: Any,
     ) -> Call[Job]:
         """Answer at once, or with `wait_seconds` when the job ended or the time is over, whichever is first.
 
-        `artifacts` are globs of what to keep. `more`: network, phases, secrets. Raises ApiError 403 when a policy
+        `artifacts` are globs of what to keep. `more`: network, phases. Raises ApiError 403 when a policy
         denies it; `members["job"]` is the recorded denial.
         """
         body = given(
@@ -51,6 +52,7 @@ class Jobs(Resource[T]):
             artifacts=artifacts,
             limits=limits,
             labels=labels,
+            secrets=secrets,
             **more,
         )
         return post(
