@@ -81,6 +81,7 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "approvals.ApproveBody": lambda _: {"comment": "yes"},
     "approvals.RejectBody": lambda _: {"comment": "no"},
     "jobs.JobBody": lambda _: {"command": ["true"]},
+    "secrets.SecretBody": lambda _: {"name": f"S_{secrets.token_hex(5).upper()}", "value": secrets.token_hex(16)},
     "policies.PromotionBody": lambda _: {"version": 1, "state": "shadow"},
     "policies.ExemptionBody": lambda _: {
         "kind": "image",

@@ -44,6 +44,7 @@ KINDS: Final = {
     "login": Prefix.LOGIN,
     "invitation": Prefix.INVITATION,
     "exemption": Prefix.EXEMPTION,
+    "secret": Prefix.SECRET,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
@@ -127,6 +128,7 @@ def _furnish(tenant: Tenant) -> Grounds:
     grounds = Grounds(tenant, own, sibling, archived)
     for workspace in (own, sibling):
         _add_things(grounds, workspace)
+        _add_secrets(grounds, workspace)
     for place, path in ((WHOLE_TENANT, f"/tenants/{tenant.id}"), (own, f"/workspaces/{own}")):
         _add_key_and_binding(grounds, place, path)
     _add_key_and_binding(grounds, sibling, f"/workspaces/{sibling}")
@@ -218,6 +220,13 @@ def _add_things(grounds: Grounds, workspace: str) -> None:
     key = grounds.tenant.key(workspace, "viewer", service_account=grounds.things[workspace, "account"])
     asked = grounds.tenant.as_key(key).post(f"{path}/grants", json={"role": "ci", "reason": "to build"}).json()
     grounds.things[workspace, "grant"], grounds.things[workspace, "approval"] = asked["id"], asked["approval"]
+
+
+def _add_secrets(grounds: Grounds, workspace: str) -> None:
+    path = f"/workspaces/{workspace}/secrets"
+    made = [grounds.post(path, {"name": name, "value": secrets.token_hex(16)})["id"] for name in ("TOKEN", "GONE")]
+    grounds.things[workspace, "secret"], grounds.gone[workspace, "secret"] = made
+    grounds.delete(f"{path}/{made[1]}")
 
 
 def _add_key_and_binding(grounds: Grounds, place: str, path: str) -> None:
@@ -372,6 +381,7 @@ _OF_WORKSPACE: Final = (
     "grants",
     "approvals",
     "invitations",
+    "secrets",
     *_NOTICES,
     *_POLICIES,
 )

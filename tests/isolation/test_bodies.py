@@ -33,13 +33,15 @@ _REFERENCES: Final = {
 _NOUNS: Final = frozenset(prefix.name.lower() for prefix in Prefix) | {"principal", "group"}
 _NOT_REFERENCES: Final = {
     ("jobs.JobBody", "artifacts"),
+    ("jobs.JobBody", "secrets"),
     ("policy_tests.TestBody", "job"),
     ("explaining.Question", "job"),
     ("grants.GrantBody", "provider"),
     ("identity_providers.ProviderBody", "client_id"),
     ("identity_providers.ProviderChanges", "client_id"),
 }
-"""Patterns of paths inside the sandbox; what a job would be; clouds; names that identity providers give."""
+"""Patterns of paths inside the sandbox; names that are looked for in the workspace alone; what a job would be; clouds;
+names that identity providers give."""
 _NEVER_ASSIGNED: Final = {
     "id": "ten_00000000000000000000000000",
     "tenant_id": "ten_00000000000000000000000000",
@@ -183,6 +185,7 @@ def test_nothing_can_be_assigned_that_a_body_does_not_list(name: str, world: Wor
 _LISTED: Final[dict[str, dict[str, Any]]] = {
     "network": {"host": "a.example", "port": 443},
     "inputs": {"path": "a", "content_base64": ""},
+    "secrets": {"name": "TOKEN"},
     "rules": {"claim": "groups", "contains": "admins", "role": "viewer"},
 }
 """An element of each list of objects."""

@@ -5,11 +5,12 @@ import json
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import Installation, MakeTenant
+from tests.conftest import Installation, MakeTenant, Tenant
 from tests.isolation.bodies import JSON
 from tests.isolation.wire import Headers, Wire
 
@@ -105,3 +106,85 @@ def test_no_credential_is_in_any_log_or_database(
     assert not faults, "\n".join(faults)
     # Other tests break the database on purpose; what they left in the log is theirs.
     assert not [file for file, text in logs.items() if "Traceback" in text[len(before.get(file, "")) :]]
+
+
+def test_no_secret_is_in_any_log_or_database(installation: Installation, make_tenant: MakeTenant) -> None:
+    """Nor in an answer, the trail, a file of the home, an argument, or the environment of any process of ours."""
+    tenant, canaries, answers = make_tenant(), [_canary() for _ in range(3)], list[str]()
+    for mode in ("metadata_only", "full"):
+        workspace = tenant.workspace(f"secrets-{mode}", settings={"persistence_mode": mode})
+        answers += _use_secrets(installation, tenant, f"/workspaces/{workspace}", canaries)
+    answers.append(tenant.owner.get("/audit", params={"limit": 200}).text)
+    assert '"secret.used"' in answers[-1], "the control: the trail tells of them"
+    places = {**_logs(installation), **{Path(f"answer {n}"): text for n, text in enumerate(answers)}}
+    faults = [f"{place}: {value}" for place, text in places.items() for value in canaries if value in text]
+    dump = _dump(installation)
+    assert b"secret_versions" in dump
+    assert tenant.slug.encode() in dump, "the control: what may be read is there"
+    faults += [f"the database: {value}" for value in canaries if _is_in(dump, value)]
+    for file in _files(installation):
+        content = file.read_bytes()
+        faults += [f"{file}: {value}" for value in canaries if value.encode() in content]
+    assert not faults, "\n".join(faults)
+
+
+def _use_secrets(installation: Installation, tenant: Tenant, path: str, canaries: list[str]) -> list[str]:
+    """Write them, have a job tell them, look at processes while another has them, remove one; gives all answers."""
+    answers = []
+    for name, value in zip(("ONE", "TWO", "GONE"), canaries, strict=True):
+        made = tenant.owner.post(f"{path}/secrets", json={"name": name, "value": value}, headers=_key())
+        assert made.status_code == 201, made.text
+        answers.append(made.text)
+    used = [{"name": "ONE"}, {"name": "TWO", "file": "two"}]
+    script = 'echo "$ONE"; cat /run/secrets/two; echo "$ONE" >&2; exec "/no/such/$ONE"'
+    body = {"command": ["sh", "-c", script], "secrets": used}
+    told = tenant.owner.post(f"{path}/jobs", params={"wait": 60}, json=body)
+    assert told.json()["exit_code"] == 127, told.text
+    running = tenant.owner.post(f"{path}/jobs", json={"command": ["sh", "-c", "echo; sleep 60"], "secrets": used})
+    job = f"{path}/jobs/{running.json()['id']}"
+    deadline = time.monotonic() + 30
+    while not tenant.owner.get(f"{job}/logs", params={"follow": "false"}).json()["items"]:
+        assert time.monotonic() < deadline
+    assert _processes_with(installation, *canaries) == []
+    assert tenant.owner.post(f"{job}/cancel").status_code == 200
+    assert tenant.owner.delete(f"{path}/secrets/{made.json()['id']}").status_code == 204
+    looked = [f"{path}/{noun}" for noun in ("secrets", "jobs")]
+    looked += [f"{path}/jobs/{told.json()['id']}{end}" for end in ("", "/logs?follow=false", "/explain", "/receipt")]
+    return [*answers, told.text, *(tenant.owner.get(each).text for each in looked)]
+
+
+def _key() -> dict[str, str]:
+    return {"Idempotency-Key": secrets.token_hex(8)}
+
+
+def _files(installation: Installation) -> list[Path]:
+    """Everything beside the database, which is dumped."""
+    files = [file for region in ("us", "eu") for file in (installation.home / region).rglob("*")]
+    return [file for file in files if file.is_file() and not file.is_symlink()]
+
+
+def _processes_with(installation: Installation, *values: str) -> list[str]:
+    """Arguments of any process, and environments of the server, its workers and launchers, that hold a value."""
+    ours, found = _descent(installation.process.pid), []
+    assert len(ours) > 2, "the control: there are workers and launchers"
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        for name in ("cmdline", "environ") if int(folder.name) in ours else ("cmdline",):
+            try:
+                text = (folder / name).read_bytes()
+            except OSError:  # it has ended
+                continue
+            if any(value.encode() in text for value in values):
+                found.append(f"{folder}/{name}")
+    return found
+
+
+def _descent(pid: int) -> set[int]:
+    """The process, and those of ours below it: what runs in a sandbox is not."""
+    found = {pid}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            if b"tenantry" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found |= _descent(int(child))
+    return found

@@ -55,7 +55,7 @@ class Call(Generic[R_co]):
     method: str
     path: str
     query: tuple[tuple[str, str], ...] = ()
-    json: Mapping[str, object] | None = None
+    json: Mapping[str, object] | None = field(default=None, repr=False)
     upload: Upload | None = None
     document: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 not known yet is null.
 """
 
-from typing import Any, TypedDict
+from typing import Any, Required, TypedDict
 
 
 class BootstrapKey(TypedDict):
@@ -187,6 +187,29 @@ class Artifact(TypedDict, total=False):
     path: str
     size_bytes: int
     sha256: str
+
+
+class SecretUse(TypedDict, total=False):
+    """A secret that a job is given, as the variable `env` or the file `file` below /run/secrets; the newest version
+    unless one is named.
+    """
+
+    name: Required[str]
+    version: int
+    env: str
+    file: str
+
+
+class Secret(TypedDict, total=False):
+    """All there is to know of one; no answer has the value."""
+
+    id: str
+    name: str
+    version: int
+    created_at: str
+    created_by: str
+    updated_at: str
+    versions: list[dict[str, Any]]
 
 
 class GivenInput(TypedDict):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from tenantry.capabilities.access.service import RightsReader, decide, is_held
+from tenantry.capabilities.access.service import RightsReader, decide, is_held, joined
 from tenantry.capabilities.access.types import Circumstances, Decision, Outcome, Permission
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.types import ApiKey
@@ -49,6 +49,9 @@ class GrantFollower:
             path=workspace.path if workspace else None, told=True, environment=job.environment, labels=job.labels
         )
         decision = decide(rights.access, Permission.JOB_CREATE, job.workspace_id, about)
+        if job.secrets:
+            using = decide(rights.access, Permission.SECRET_USE, job.workspace_id, about)
+            decision = joined(decision, using)
         # The other grant is held until this is kept: it may be ending as well, and its end must find the job.
         if decision.grant_id is None or await is_held(session, decision.grant_id, now=self._clock.now()):
             return decision

@@ -60,6 +60,7 @@ from tenantry.foundation.database.cells import Cell, Cells, open_cell
 from tenantry.foundation.database.places import Locator
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.database.selftest import examine_cell
+from tenantry.foundation.derivation import derive_key
 from tenantry.foundation.errors import Fault
 from tenantry.foundation.objects.factory import open_objects
 from tenantry.foundation.objects.ports import ObjectStore
@@ -272,6 +273,7 @@ def make_runtime(parts: Parts) -> Runtime:
         settings=settings,
         clock=clock,
         cursor_key=parts.secrets.cursor_key,
+        digest_key=derive_key(parts.secrets.cursor_key, purpose="idempotency"),
         cells=parts.cells,
         directory=parts.directory,
         provisioner=parts.places,

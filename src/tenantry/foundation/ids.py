@@ -51,6 +51,7 @@ class Prefix(StrEnum):
     POLICY = "pol"
     EXEMPTION = "exm"
     DECISION = "dec"
+    SECRET = "sec"  # noqa: S105 - a prefix of ids
 
 
 def new_id() -> UUID:

@@ -21,7 +21,14 @@ from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground, until_async, workers_of
 
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.service import Dispatcher, JobRunner, QueueRelay, Workshop, worker_identity
+from tenantry.capabilities.sandboxes.service import (
+    Dispatcher,
+    JobRunner,
+    QueueRelay,
+    SecretOpener,
+    Workshop,
+    worker_identity,
+)
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.types import QUEUE_NEWS
@@ -85,6 +92,7 @@ def runner_of(parts: Parts, jail: Jail, content: JobContent | None = None, /, **
         relay=QueueRelay(cell=cell, databases=rounds),
         jail=jail,
         content=content or parts.content["eu"],
+        secrets=SecretOpener(cell=cell, keyring=parts.keyrings["eu"], clock=parts.clock),
         library=parts.libraries["eu"],
         settings=JobSettings(lease_seconds=LEASE, **settings),  # type: ignore[arg-type]
         clock=SystemClock(),

@@ -184,6 +184,7 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
         None,
     ),
     (("notification", "channel", "remove", "nch_1"), "DELETE", f"{WS}/notification-channels/nch_1", None),
+    (("secret", "get", "sec_1"), "GET", f"{WS}/secrets/sec_1", None),
     (
         ("workspace", "create", "ci", "--path", "teams/a/b", "--owner", "team:a", "--setting", "retention_days=7"),
         "POST",
@@ -219,6 +220,7 @@ LISTS = [
     (("invitation", "list", "--tenant", "acme"), "/tenants/acme/invitations"),
     (("job", "list", "--status", "running"), f"{WS}/jobs"),
     (("image", "list"), f"{WS}/images"),
+    (("secret", "list"), f"{WS}/secrets"),
     (("notification", "channel", "list"), f"{WS}/notification-channels"),
     (("notification", "deliveries", "--tenant", "acme"), "/tenants/acme/notification-deliveries"),
     (("grant", "list", "--status", "active", "--principal", "svc_1"), f"{WS}/grants"),

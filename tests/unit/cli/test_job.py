@@ -51,12 +51,28 @@ def test_run_sends_what_its_options_say(api: "Api", tenantry: "Run", job: str, t
     source = tmp_path / "app:1.py"
     source.write_text("print()")
     options = ["--image", "py", "--input", str(source), "--input", f"{source}:lib/b.py", "--artifact", "out/*"]
+    options += [
+        "--secret",
+        "TOKEN",
+        "--secret",
+        "KEY@3=API_KEY",
+        "--secret-file",
+        "PEM=tls/key.pem",
+        "--secret-file",
+        "CA",
+    ]
     options += ["--env", "A=b=c", "--cpus", "0.5", "--memory-mib", "64", "--pids", "9", "--timeout", "60"]
     result = tenantry("job", "run", *options, "--label", "team=core", "python3", "app.py", "--flag", "--", "x")
     assert result.exit_code == 0
     body = api.to("POST", JOBS).json
     assert body["command"] == ["python3", "app.py", "--flag", "--", "x"]
     assert [each["path"] for each in body["inputs"]] == ["app:1.py", "lib/b.py"]
+    assert body["secrets"] == [
+        {"name": "TOKEN"},
+        {"name": "KEY", "version": 3, "env": "API_KEY"},
+        {"name": "PEM", "file": "tls/key.pem"},
+        {"name": "CA", "file": "CA"},
+    ]
     assert body["limits"] == {"cpus": 0.5, "memory_mib": 64, "pids": 9, "timeout_seconds": 60}
     assert (body["env"], body["labels"], body["artifacts"], body["image"]) == (
         {"A": "b=c"},

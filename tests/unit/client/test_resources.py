@@ -192,6 +192,14 @@ CALLS: list[tuple[str, str, object, Ask]] = [
     ("POST", "/workspaces/ws_1/jobs/job_1/cancel", {}, lambda c: c.jobs.cancel("ws_1", "job_1")),
     ("GET", "/workspaces/ws_1/jobs/job_1/receipt", None, lambda c: c.jobs.receipt("ws_1", "job_1")),
     ("DELETE", "/workspaces/ws_1/images/img_1", None, lambda c: c.images.delete("ws_1", "img_1")),
+    (
+        "POST",
+        "/workspaces/ws_1/secrets",
+        {"name": "TOKEN", "value": "v"},
+        lambda c: c.secrets.set("ws_1", name="TOKEN", value="v"),
+    ),
+    ("GET", "/workspaces/ws_1/secrets/sec_1", None, lambda c: c.secrets.get("ws_1", "sec_1")),
+    ("DELETE", "/workspaces/ws_1/secrets/sec_1", None, lambda c: c.secrets.delete("ws_1", "sec_1")),
     ("POST", "/explain", {"permission": "job:create"}, lambda c: c.explain(permission="job:create")),
     ("GET", "/me", None, lambda c: c.me()),
 ]

@@ -37,6 +37,15 @@ def network_phase_unavailable(at: int, phase: str) -> Invalid:
     )
 
 
+def secret_place_taken(place: str) -> Invalid:
+    return Invalid(
+        "secret_place_taken",
+        f"secrets: {place} is given something else already: name another env or file",
+        layer="sandboxes",
+        field="secrets",
+    )
+
+
 def image_name_taken(name: str) -> Conflict:
     return Conflict("name_taken", f"name: an image {name!r} exists here: remove it first", layer="sandboxes")
 

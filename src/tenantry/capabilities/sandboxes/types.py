@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from tenantry.capabilities.secrets.types import SecretReference
 from tenantry.engines.rules.types import Connection
 
 JOB_NEWS: Final = "tenantry_jobs"
@@ -65,6 +66,26 @@ class JobInput:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedSecret:
+    """A secret by its name, the newest version unless one is named, and where it goes: a variable or a file."""
+
+    name: str
+    version: int | None = None
+    env: str | None = None
+    file: str | None = None
+    """Below /run/secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSecret:
+    """A secret that a job is given: what it was when the job was accepted, and where it goes. Never its value."""
+
+    secret: SecretReference
+    env: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     command: tuple[str, ...]
     image: str = HOST_IMAGE
@@ -77,6 +98,7 @@ class NewJob:
     environment: str | None = None
     grant_id: UUID | None = None
     """The just-in-time grant that alone allows it."""
+    secrets: tuple[WantedSecret, ...] = ()
     network: tuple[Connection, ...] = ()
     """What it asks to reach."""
 
@@ -125,6 +147,7 @@ class Job:
     """The just-in-time grant that alone allows it: it ends with that."""
     network: tuple[Connection, ...] = ()
     """What it asked to reach and policies allowed; nothing else is to be had."""
+    secrets: tuple[JobSecret, ...] = ()
 
     @property
     def content_kept(self) -> bool:

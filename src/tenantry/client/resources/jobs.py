@@ -8,7 +8,7 @@ from tenantry.client.logs import LogLine, log_line
 from tenantry.client.operations import Download, Following, Listing, Operation, Resource
 from tenantry.client.pages import Plan
 from tenantry.client.saving import Saving
-from tenantry.client.types import Artifact, Connection, GivenInput, Job, JobInput, JobLimits
+from tenantry.client.types import Artifact, Connection, GivenInput, Job, JobInput, JobLimits, SecretUse
 
 T = TypeVar("T")
 
@@ -35,14 +35,15 @@ class Jobs(Resource[T]):
         limits: JobLimits | None = None,
         labels: Mapping[str, str] | None = None,
         network: Sequence[Connection] | None = None,
+        secrets: Sequence[SecretUse] | None = None,
         wait_seconds: float | None = None,
         idempotency_key: str | None = None,
         **more: Any,
     ) -> Call[Job]:
         """Answer at once, or with `wait_seconds` when the job ended or the time is over, whichever is first.
 
-        `artifacts` are globs of what to keep, `network` is what it may connect to; `more`: phases, secrets. Raises
-        ApiError 403 when a policy denies it; `members["job"]` is the recorded denial.
+        `artifacts` are globs of what to keep, `network` is what it may connect to; `more`: phases. Raises ApiError 403
+        when a policy denies it; `members["job"]` is the recorded denial.
         """
         body = given(
             command=list(command),
@@ -53,6 +54,7 @@ class Jobs(Resource[T]):
             limits=limits,
             labels=labels,
             network=network,
+            secrets=secrets,
             **more,
         )
         return post(

@@ -3,13 +3,13 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tenantry.engines.jail.errors import JailUnavailable
-from tenantry.engines.jail.types import MIB, ImageRoot, Spec, os_bytes
+from tenantry.engines.jail.types import MIB, ImageRoot, InputFile, Spec, os_bytes
 
 OLDEST: Final = (0, 8)
 SANDBOX_UID: Final = 1000
@@ -91,7 +91,7 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
 
     `exposed` says by which path the chain reaches a source. The `--file` of the barrier blocks bwrap until its pipe is
     closed: then everything before it is mounted, nothing of the program has run, and the supervisor may still write
-    to /inputs, which the option after it closes.
+    to /inputs and /run/secrets, which the options after it close.
     """
     limits, image = spec.limits, spec.image
     options: list[str] = [
@@ -106,16 +106,24 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     options += _tmpfs("/workspace", limits.disk_mib * MIB)
     options += ("--dir", "/workspace/outputs")
     if spec.inputs:
-        options += _tmpfs("/inputs", sum(len(item.content) + 4096 for item in spec.inputs) + _INPUT_SLACK)
+        options += _tmpfs("/inputs", _room_for(spec.inputs))
+    options += _tmpfs("/run", _RUN_BYTES)
+    if spec.secret_files:
+        options += _tmpfs("/run/secrets", _room_for(spec.secret_files), perms="0700")
     options += ("--file", str(BARRIER_FD), "/dev/shm/barrier")
     options += _tmpfs("/dev/shm", limits.shm_mib * MIB, perms="1777")
     options += ("--remount-ro", "/dev", *(("--remount-ro", "/inputs") if spec.inputs else ()))
-    options += (*_tmpfs("/tmp", limits.tmp_mib * MIB, perms="1777"), *_tmpfs("/run", _RUN_BYTES))
+    options += ("--remount-ro", "/run/secrets") if spec.secret_files else ()
+    options += _tmpfs("/tmp", limits.tmp_mib * MIB, perms="1777")
     options += ("--chdir", spec.workdir, "--clearenv")
     for name, value in _environment(image, spec).items():
         options += ("--setenv", name, value)
     options += ("--seccomp", str(SECCOMP_FD))
     return b"".join(os_bytes(option) + b"\0" for option in options)
+
+
+def _room_for(files: Sequence[InputFile]) -> int:
+    return sum(len(item.content) + 4096 for item in files) + _INPUT_SLACK
 
 
 def _tmpfs(target: str, size: int, *, perms: str = "0755") -> tuple[str, ...]:

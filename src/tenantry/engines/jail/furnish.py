@@ -2,8 +2,8 @@
 
 bwrap is held at a barrier, a full pipe it has to drain (bubblewrap.build_arguments). There the supervisor takes hold
 of /workspace by descriptor, which outlives the sandbox's mount namespace and is how artifacts are read after death, and
-writes /inputs as the sandbox's uid. Then the program is let go while bwrap's monitor is stopped: process 1 cannot be
-reaped, so its last credentials can be read even when the program lasts a millisecond.
+writes /inputs and /run/secrets as the sandbox's uid. Then the program is let go while bwrap's monitor is stopped:
+process 1 cannot be reaped, so its last credentials can be read even when the program lasts a millisecond.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import resource
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from tenantry.engines.jail import kernel
@@ -137,10 +138,12 @@ class Furnisher:
             # Counted in the sandbox's own user namespace, where the supervisor's other processes are not.
             tasks = parts.spec.limits.pids + OVERHEAD_PIDS
             resource.prlimit(pid, resource.RLIMIT_NPROC, (tasks, tasks))
-        if parts.spec.inputs:
-            inputs = os.open(f"{inside}/inputs", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(parts.threads, _write_inputs, inputs, parts.spec.inputs, parts.uid)
+        loop, spec = asyncio.get_running_loop(), parts.spec
+        for place, files, private in (("inputs", spec.inputs, False), ("run/secrets", spec.secret_files, True)):
+            if files:
+                folder = os.open(f"{inside}/{place}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                write = partial(_write_files, folder, files, parts.uid, private=private)
+                await loop.run_in_executor(parts.threads, write)
 
     def _receipt(self, parts: Parts, facts: "_Facts", status: dict[str, str]) -> Receipt:
         image, version = parts.spec.image, parts.cgroup.version
@@ -228,19 +231,19 @@ async def _settled_status(parts: Parts, death: asyncio.Future[Death]) -> dict[st
     return None
 
 
-def _write_inputs(directory: int, inputs: Sequence[InputFile], uid: int | None) -> None:
+def _write_files(directory: int, files: Sequence[InputFile], uid: int | None, *, private: bool) -> None:
     try:
         with filesystem_identity(uid):
             made: set[str] = set()
-            for item in inputs:
+            for item in files:
                 parents = item.path.split("/")[:-1]
                 for depth in range(1, len(parents) + 1):
                     above = "/".join(parents[:depth])
                     if above not in made:
                         made.add(above)
-                        os.mkdir(above, 0o755, dir_fd=directory)
+                        os.mkdir(above, 0o700 if private else 0o755, dir_fd=directory)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                mode = 0o555 if item.executable else 0o444
+                mode = 0o400 if private else 0o555 if item.executable else 0o444
                 with os.fdopen(os.open(item.path, flags, mode, dir_fd=directory), "wb") as target:
                     target.write(item.content)
     finally:

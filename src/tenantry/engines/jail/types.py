@@ -112,6 +112,7 @@ class ImageRoot:
 class Spec:
     """One program to run. `env` values are taken for secrets: they travel by descriptor and are not in `repr`.
 
+    `secret_files` lie below /run/secrets, read-only, for the program's user alone.
     `workdir` is where it starts, /workspace unless told; `env` lies over the image's own.
     """
 
@@ -119,6 +120,7 @@ class Spec:
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     inputs: tuple[InputFile, ...] = field(default=(), repr=False)
+    secret_files: tuple[InputFile, ...] = field(default=(), repr=False)
     limits: Limits = field(default_factory=Limits)
     workdir: str = "/workspace"
 
@@ -127,10 +129,10 @@ class Spec:
         self._check_env()
         if not self.workdir.startswith("/") or "\0" in self.workdir:
             raise SpecInvalid("workdir", "an absolute path without NUL")
-        paths = [item.path for item in self.inputs]
-        if len(set(paths)) != len(paths):
-            raise SpecInvalid("inputs", "no two inputs have one path")
-        if sum(len(item.content) for item in self.inputs) > self.limits.memory_mib * MIB:
+        for name, files in (("inputs", self.inputs), ("secret_files", self.secret_files)):
+            if len({item.path for item in files}) != len(files):
+                raise SpecInvalid(name, "no two have one path")
+        if sum(len(item.content) for item in (*self.inputs, *self.secret_files)) > self.limits.memory_mib * MIB:
             raise SpecInvalid("inputs", "together no larger than memory_mib, which they count to")
 
     def _check_command(self) -> None:

@@ -3,7 +3,7 @@
 It is one function on purpose: a chain of dependencies with `yield` costs half of the throughput (ADR 0005).
 """
 
-import hashlib
+import hmac
 import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -234,7 +234,7 @@ async def _work(unit: Unit, *, spec: RouteSpec, handler: Handler, body: bytes) -
         raise Invalid("idempotency_key_invalid", "Idempotency-Key: 1 to 200 printable characters", layer="idempotency")
     principal = unit.caller.principal
     request_line = f"{spec.method} {unit.request.url.path}?{unit.request.url.query}\n".encode()
-    digest = hashlib.sha256(request_line + body).digest()
+    digest = hmac.digest(unit.runtime.digest_key, request_line + body, "sha256")
     before = await idempotency.begin(unit.session, principal_id=principal, key=key, digest=digest)
     if before is not None:
         shown = await spec.replay(unit, before.resource_id)

@@ -38,6 +38,7 @@ class Runtime:
     settings: Settings
     clock: Clock
     cursor_key: bytes
+    digest_key: bytes
     cells: Cells
     directory: Directory
     admission: Admission

@@ -29,6 +29,7 @@ from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.policies.service import BundleService, ExemptionService, PolicyService
 from tenantry.capabilities.sandboxes.service import ImageService, JobService, PastJobs, QueuedJobs, QueueShares
+from tenantry.capabilities.secrets.service import SecretService
 from tenantry.capabilities.tenants.service import (
     EnvironmentService,
     ExportService,
@@ -266,6 +267,12 @@ class Services:
             policies=self.policies,
             settings=self.runtime.settings.jobs,
             clock=self.runtime.clock,
+        )
+
+    @property
+    def secrets(self) -> SecretService:
+        return SecretService(
+            session=self.session, workspace_id=self.workspace_id, audit=self.audit, clock=self.runtime.clock
         )
 
     @property

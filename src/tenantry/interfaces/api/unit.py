@@ -11,6 +11,7 @@ from starlette.requests import Request
 from tenantry.capabilities.access.errors import permission_missing
 from tenantry.capabilities.access.service import (
     decide,
+    joined,
 )
 from tenantry.capabilities.access.types import Caller, Permission
 from tenantry.foundation.caches.vouchers import Lease
@@ -90,11 +91,18 @@ class Unit(Services):
         self.judgement = replace(question, decision=decision, about=about)
         self.scope = self.session.scope = replace(self.scope, allowed_by=decision.source or "")
 
-    def require(self, permission: Permission) -> None:
-        """Ask for more than the route does, where what is asked takes more; raises Denied `permission_missing`."""
+    def require(self, permission: Permission) -> UUID | None:
+        """Ask for more than the route does, where what is asked takes more; raises Denied `permission_missing`.
+
+        Gives the just-in-time grant that alone allows both, if one does.
+        """
+        own = self.judgement.decision
         decision = decide(self.caller.access, permission, self.scope.workspace_id, self.judgement.about)
+        if own is not None and own.allowed:
+            decision = joined(own, decision)
         if not decision.allowed:
             raise permission_missing(permission, decision)
+        return decision.grant_id
 
     @property
     def if_version(self) -> int | None:

@@ -20,6 +20,7 @@ from tenantry.interfaces.cli.commands import (
     policy,
     proofs,
     providers,
+    secret,
     tenant,
     usage,
     workspace,
@@ -72,7 +73,7 @@ def build_app() -> typer.Typer:
     app.callback()(_options)
     rooms = (
         *(login, tenant, workspace, overlays, access, proofs, people, providers),
-        *(grants, limits, usage, policy, job, image, notification, audit),
+        *(grants, limits, usage, policy, job, image, secret, notification, audit),
     )
     for module in rooms:
         module.register(app)

@@ -7,6 +7,7 @@ from tenantry.capabilities.access.service.decide import (
     compile_access,
     decide,
     held_in,
+    joined,
 )
 from tenantry.capabilities.access.service.grant_facts import GrantFacts
 from tenantry.capabilities.access.service.grant_life import GrantLife
@@ -62,6 +63,7 @@ __all__ = [
     "held_in",
     "hold_grant",
     "is_held",
+    "joined",
     "role_book",
     "sources_of",
 ]

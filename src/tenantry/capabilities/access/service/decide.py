@@ -107,6 +107,18 @@ def _weigh(rules: Iterable[Rule], permission: Permission, workspace_id: UUID | N
     return Decision(Outcome.DENY, reason, source=depends.source if depends else None, conditional=True)
 
 
+def joined(first: Decision, second: Decision) -> Decision:
+    """Join the answers of two questions that one piece of work asks: it is allowed by both, and ends with a grant of
+    either. Work ends with one grant: where each rests on another, it is denied.
+    """
+    if not first.allowed or not second.allowed:
+        return first if not first.allowed else second
+    grants = {each.grant_id for each in (first, second) if each.grant_id is not None}
+    if len(grants) > 1:
+        return Decision(Outcome.DENY, "each of what this takes is held by another grant alone: one must give both")
+    return second if second.grant_id is not None else first
+
+
 def compile_access(sources: Iterable[Source], *, within: Access | None = None) -> Access:
     """Compile what gives and takes permissions. Of several that allow the first stays, what lasts before a grant."""
     ordered = sorted(sources, key=lambda source: source.grant_id is not None)

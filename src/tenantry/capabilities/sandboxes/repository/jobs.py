@@ -15,10 +15,12 @@ from tenantry.capabilities.sandboxes.types import (
     Job,
     JobEnd,
     JobLimits,
+    JobSecret,
     JobStatus,
     StartedJob,
 )
 from tenantry.engines.rules.types import Connection, Phase
+from tenantry.capabilities.secrets.types import SecretReference
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.settings import JobSettings
 
@@ -29,7 +31,7 @@ _JOB: Final = (
     "job_id, workspace_id, principal_id, status, reason, detail, exit_code, command, image, image_digest, labels, "
     "limits, artifact_globs, persistence_mode, place, content_key, transient_key, transient_holder, inputs, attempt, "
     "log_bytes, log_sha256, usage, receipt, queued_at, started_at, finished_at, content_until, content_purged_at, "
-    "environment, grant_id, network"
+    "environment, grant_id, network, secrets"
 )
 
 
@@ -39,9 +41,9 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, g
         f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
             insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
                 labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place,
-                environment, grant_id, given_inputs, reason, detail, finished_at, network)
+                environment, grant_id, given_inputs, reason, detail, finished_at, network, secrets)
             select $1, $2, $3, $4, $20, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17, $18,
-                $19, $21, $22, $23, $24
+                $19, $21, $22, $23, $24, $25
             from woken""",
         session.scope.tenant_id,
         job.job_id,
@@ -67,6 +69,7 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, g
         job.detail,
         job.finished_at,
         [dataclasses.asdict(asked) for asked in job.network],
+        [_secret_record(each) for each in job.secrets],
     )
 
 
@@ -282,4 +285,16 @@ def _job(row: "asyncpg.Record") -> Job:
     for name in ("command", "artifact_globs", "inputs"):
         values[name] = tuple(values[name])
     values["network"] = tuple(Connection(Phase(one["phase"]), one["host"], one["port"]) for one in values["network"])
+    values["secrets"] = tuple(_secret_of(each) for each in values["secrets"])
     return Job(**values)
+
+
+def _secret_record(given: JobSecret) -> dict[str, Any]:
+    reference = given.secret
+    place = {"env": given.env} if given.env is not None else {"file": given.file}
+    return {"secret_id": reference.secret_id.hex, "name": reference.name, "version": reference.version, **place}
+
+
+def _secret_of(record: dict[str, Any]) -> JobSecret:
+    reference = SecretReference(UUID(hex=record["secret_id"]), record["name"], record["version"])
+    return JobSecret(reference, env=record.get("env"), file=record.get("file"))

@@ -8,6 +8,7 @@ from tenantry.capabilities.sandboxes.service.dispatch import Dispatcher
 from tenantry.capabilities.sandboxes.service.image_files import TenantImages
 from tenantry.capabilities.sandboxes.service.image_sweep import sweep_images
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary, ImageService
+from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
 from tenantry.capabilities.sandboxes.service.jobs import JobService
 from tenantry.capabilities.sandboxes.service.measuring import ImageTakings, JobTakings, StoredContent
 from tenantry.capabilities.sandboxes.service.news import JobNews
@@ -39,6 +40,7 @@ __all__ = [
     "QueueShares",
     "QueueView",
     "QueuedJobs",
+    "SecretOpener",
     "StoredContent",
     "TenantImages",
     "TransientKeys",

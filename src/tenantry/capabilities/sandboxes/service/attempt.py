@@ -29,6 +29,7 @@ from tenantry.capabilities.sandboxes.service.ending import (
     lost_end,
 )
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary
+from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
 from tenantry.capabilities.sandboxes.service.output import JobOutput
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
@@ -71,6 +72,7 @@ class Workshop:
     cell: Cell
     jail: Jail
     content: JobContent
+    secrets: SecretOpener
     library: ImageLibrary
     relay: QueueRelay
     settings: JobSettings
@@ -231,7 +233,9 @@ class Attempt:
         given_key = await self._patiently(lambda: content.open_given_key(tenant_id=tenant_id, job=job))
         environment, inputs = content.open_given(given_key, started.sealed_given, job_id=job.job_id)
         inputs += content.open_inputs(given_key, started.sealed_inputs, job_id=job.job_id)
-        self._mask = Mask(secrets_of(environment))
+        secrets = await self._patiently(lambda: self._workshop.secrets.open(job, self._scope))
+        environment |= secrets.environment
+        self._mask = Mask((*secrets.values, *secrets_of(environment)))
         key = await self._patiently(lambda: content.open_key(tenant_id=tenant_id, job=job))
         self._seal_inputs = lambda: content.seal_inputs(key, inputs, job_id=job.job_id)
         output = self._output = JobOutput(
@@ -245,7 +249,8 @@ class Attempt:
         self._egress = egress
         if egress is not None:
             stack.push_async_callback(egress.close)
-        spec = await self._spec(job, environment, inputs, network=egress.network if egress else None)
+        network = egress.network if egress else None
+        spec = await self._spec(job, environment, inputs, secrets=secrets.files, network=network)
         if killed := self._why_killed():
             return killed_end(killed), []
         sandbox = self._sandbox = await self._workshop.jail.start(
@@ -287,7 +292,13 @@ class Attempt:
             _log.error("sandbox.remains", sandbox=sandbox.id, reason=error.strerror)
 
     async def _spec(
-        self, job: Job, environment: Mapping[str, str], inputs: Sequence[JobInput], *, network: Network | None
+        self,
+        job: Job,
+        environment: Mapping[str, str],
+        inputs: Sequence[JobInput],
+        *,
+        secrets: tuple[InputFile, ...],
+        network: Network | None,
     ) -> Spec:
         limits = job.limits
         return Spec(
@@ -296,6 +307,7 @@ class Attempt:
             env=environment,
             inputs=tuple(InputFile(item.path, item.content) for item in inputs),
             network=network,
+            secret_files=secrets,
             limits=Limits(
                 cpus=limits.cpus,
                 memory_mib=limits.memory_mib,

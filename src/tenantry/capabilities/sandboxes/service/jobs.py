@@ -26,6 +26,7 @@ from tenantry.capabilities.sandboxes.errors import (
     network_phase_unavailable,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
+from tenantry.capabilities.sandboxes.service.job_secrets import pin_secrets
 from tenantry.capabilities.sandboxes.service.judging import (
     DENIED_BY_POLICY,
     detail_of,
@@ -106,6 +107,7 @@ class JobService:
         limits = _limits_of(new.limits, await self._quotas.limits_in(workspace_id), workspace.settings)
         image = await self._find_image(new.image, workspace_id)
         job = self._made(new, workspace, limits=limits, image=image, principal=principal)
+        job = dataclasses.replace(job, secrets=await pin_secrets(self._session, new, workspace_id=workspace_id))
         facts = facts_of(job, env_names=tuple(new.env))
         checked = await self._policies.check_job(facts, workspace_id=workspace_id, settings=workspace.settings)
         if not checked.outcome.denied and image is None and new.image != HOST_IMAGE:
@@ -168,6 +170,8 @@ class JobService:
         await repository.insert_job(self._session, job, given=given, given_inputs=inputs)
         await self._enqueue(job)
         details: dict[str, Any] = {"image": new.image, "inputs": len(new.inputs)}
+        if job.secrets:
+            details["secrets"] = [f"{each.secret.name}@{each.secret.version}" for each in job.secrets]
         if exempted := checked.outcome.exempted_by:
             details["exempted_by"] = [format_id(Prefix.EXEMPTION, each) for each in exempted]
         if (warned := checked.outcome.decisive) is not None:

@@ -15,13 +15,14 @@ _MOST_DETAIL: Final = 500
 
 
 def facts_of(job: Job, *, env_names: Sequence[str]) -> JobFacts:
-    """Tell what policies may look at; of variables their names alone."""
+    """Tell what policies may look at; of variables, those that hold secrets too, their names alone."""
+    names = {*env_names, *(each.env for each in job.secrets if each.env is not None)}
     return JobFacts(
         image=job.image,
         command=job.command,
         environment=job.environment,
         labels=job.labels,
-        env_names=tuple(sorted(env_names)),
+        env_names=tuple(sorted(names)),
         cpus=job.limits.cpus,
         memory_mib=job.limits.memory_mib,
         timeout_seconds=job.limits.timeout_seconds,

@@ -1,8 +1,6 @@
 """Jobs of a workspace."""
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -17,12 +15,13 @@ from starlette.responses import Response, StreamingResponse
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types import Action
 from tenantry.capabilities.limits.types.quotas import Feature
-from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobInput, JobStatus, LogLine, NewJob
+from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobStatus, LogLine, NewJob
 from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN
 from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.errors import Denied, Exhausted, Invalid, NotFound, TenantryError
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.guard import readmit
+from tenantry.interfaces.api.job_forms import InputBody, JobSecretAnswer, SecretUseBody, VariableName, render_secret
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, page
 from tenantry.interfaces.api.unit import Unit, unit_of
@@ -32,19 +31,11 @@ routes = RouteRegistry()
 _PAGE_OF_LOG = 500
 _KEEPALIVE_SECONDS = 15.0
 _ADMISSION_SECONDS = 0.5
-_MAX_NAME = 200
 
 
 def _number(value: object) -> object:
     """Whole numbers are fine where seconds or cores are asked for; booleans are not."""
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _relative(path: str) -> str:
-    parts = path.split("/")
-    if path.startswith("/") or "\0" in path or any(part in ("", ".", "..") or len(part) > _MAX_NAME for part in parts):
-        raise ValueError("a relative path without empty, `.` or `..` parts")
-    return path
 
 
 def _no_nul(text: str) -> str:
@@ -54,14 +45,8 @@ def _no_nul(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_no_nul), Field(max_length=100_000)]
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
 Slug = Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)]
 Decimal = Annotated[float, BeforeValidator(_number)]
-
-
-class InputBody(Body):
-    path: Annotated[str, AfterValidator(_relative)] = Field(max_length=1000)
-    content_base64: str
 
 
 class LimitsBody(Body):
@@ -94,6 +79,7 @@ class JobBody(Body):
         Field(default={}, max_length=50)
     )
     environment: Slug | None = Field(default=None, description="one of the workspace's environments")
+    secrets: list[SecretUseBody] = Field(default=[], max_length=32, description="asks for `secret:use`")
     network: list[ConnectionBody] = Field(
         default=[], max_length=100, description="what it may connect to, where a network policy allows it; else nothing"
     )
@@ -120,6 +106,7 @@ class JobAnswer(Answer):
     limits: dict[str, float | int]
     network: list[ConnectionAnswer]
     inputs: list[dict[str, Any]]
+    secrets: list[JobSecretAnswer]
     persistence_mode: str
     attempt: int
     created_by: str
@@ -169,7 +156,8 @@ async def create_job(
     unit.judge(environment=body.environment, labels=body.labels)
     if body.environment is not None:
         await unit.environments.require(body.environment)
-    new = _new_job(body, grant_id=unit.judgement.grant_id)
+    grant_id = unit.require(Permission.SECRET_USE) if body.secrets else unit.judgement.grant_id
+    new = _new_job(body, grant_id=grant_id)
     job, refusal = await unit.jobs.create(new, workspace_id=unit.workspace_id, principal=unit.caller.principal)
     unit.resource_id = format_id(Prefix.JOB, job.job_id)
     if refusal is not None:
@@ -185,12 +173,13 @@ def _new_job(body: JobBody, *, grant_id: UUID | None) -> NewJob:
         command=tuple(body.command),
         image=body.image,
         env=body.env,
-        inputs=tuple(JobInput(item.path, _decoded(item)) for item in body.inputs),
+        inputs=tuple(each.given for each in body.inputs),
         artifacts=tuple(body.artifacts),
         limits=body.limits.model_dump(exclude_none=True),
         labels=body.labels,
         environment=body.environment,
         grant_id=grant_id,
+        secrets=tuple(each.wanted for each in body.secrets),
         network=tuple(each.connection for each in body.network),
     )
 
@@ -201,15 +190,18 @@ async def rehearse_job(unit: Unit, body: JobBody, *, workspace_id: UUID) -> Tena
     The answer is the real one, because it is asked of what really decides; only the metrics count it.
     """
     runtime, scope = unit.runtime, replace(unit.scope, workspace_id=workspace_id)
+    about = replace(unit.judgement.about, told=True, environment=body.environment, labels=body.labels)
     inner = Unit(
         runtime=runtime,
         request=unit.request,
         caller=unit.caller,
         scope=scope,
-        judgement=unit.judgement,
+        judgement=replace(unit.judgement, about=about),
         lifecycle=False,
     )
     try:
+        if body.secrets:
+            inner.require(Permission.SECRET_USE)
         await runtime.features.require(Feature.ORCHESTRATION, scope.tenant_id, region=scope.region)
         if body.environment is not None:
             await inner.environments.require(body.environment)
@@ -349,13 +341,6 @@ async def _wait(unit: Unit, job: Job, *, seconds: float) -> Job:
     return job
 
 
-def _decoded(item: InputBody) -> bytes:
-    try:
-        return base64.b64decode(item.content_base64, validate=True)
-    except (binascii.Error, ValueError):
-        raise Invalid("base64_invalid", "inputs: content_base64 is not base64", layer="api", field="inputs") from None
-
-
 def _sequence(text: str | None) -> int:
     if text is None:
         return 0
@@ -392,6 +377,7 @@ def render(job: Job) -> JobAnswer:
         },
         network=[ConnectionAnswer(host=one.host, port=one.port, phase=one.phase) for one in job.network],
         inputs=[dict(item) for item in job.inputs],
+        secrets=[render_secret(each) for each in job.secrets],
         persistence_mode=job.persistence_mode,
         attempt=job.attempt,
         created_by=job.principal_id,

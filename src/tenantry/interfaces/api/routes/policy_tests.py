@@ -11,7 +11,8 @@ from tenantry.capabilities.policies.types import Checked, Difference, Outcome, R
 from tenantry.engines.rules.types import DeploymentFacts, JobFacts
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id
-from tenantry.interfaces.api.routes.jobs import ConnectionBody, Slug, Text, VariableName
+from tenantry.interfaces.api.job_forms import VariableName
+from tenantry.interfaces.api.routes.jobs import ConnectionBody, Slug, Text
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, Moment
 from tenantry.interfaces.api.unit import unit_of

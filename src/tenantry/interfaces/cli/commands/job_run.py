@@ -17,6 +17,7 @@ from tenantry.client.types import Connection, Job, JobInput, JobLimits
 from tenantry.interfaces.cli.commands.assignments import pairs
 from tenantry.interfaces.cli.commands.downloads import fetch_artifacts
 from tenantry.interfaces.cli.commands.job_output import JobOutput
+from tenantry.interfaces.cli.commands.secret import uses
 from tenantry.interfaces.cli.exits import exit_for_job
 from tenantry.interfaces.cli.invocation import Invocation
 from tenantry.interfaces.cli.output import Format, say
@@ -39,6 +40,13 @@ def run(
         Path | None, typer.Option("--download", metavar="DIR", help="fetch the artifacts into DIR at the end")
     ] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE")] = None,
+    secrets: Annotated[
+        list[str] | None, typer.Option("--secret", metavar="NAME[@VERSION][=ENV]", help="a secret as a variable")
+    ] = None,
+    secret_files: Annotated[
+        list[str] | None,
+        typer.Option("--secret-file", metavar="NAME[@VERSION][=PATH]", help="a secret as /run/secrets/PATH"),
+    ] = None,
     cpus: Annotated[float | None, typer.Option("--cpus")] = None,
     memory_mib: Annotated[int | None, typer.Option("--memory-mib", min=1)] = None,
     pids: Annotated[int | None, typer.Option("--pids", min=1, help="processes and threads at once")] = None,
@@ -68,6 +76,7 @@ def run(
         limits=_limits(cpus=cpus, memory_mib=memory_mib, pids=pids, timeout_seconds=timeout),
         labels=pairs(labels, option="--label") or None,
         network=[_connection(text) for text in connect or ()] or None,
+        secrets=uses(secrets, secret_files) or None,
     )
     if detach:
         cli.show(job)
