@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.engines.rules.documents import from_value
-from tenantry.engines.rules.hosts import NoHostError, parse_host
 from tenantry.engines.rules.network import NetworkTable
 from tenantry.engines.rules.types import Connection, Effect, JobFacts, Kind, Phase
+from tenantry.kit.hosts import NoHostError, parse_host
 
 NAMES = st.sampled_from(["a.example", "b.a.example", "example", "x.org", "10.1.2.3", "8.8.8.8", "::1", "2001:db8::1"])
 PATTERNS = st.sampled_from(["a.example", "*.example", "*.a.example", "x.org", "10.0.0.0/8", "::1", "0.0.0.0/0"])

@@ -13,7 +13,9 @@ from tenantry.engines.jail.types import MIB, ImageRoot, InputFile, Spec, os_byte
 
 OLDEST: Final = (0, 8)
 SANDBOX_UID: Final = 1000
-ARGS_FD, SECCOMP_FD, STATUS_FD, BARRIER_FD = 3, 4, 5, 6
+ARGS_FD, SECCOMP_FD, STATUS_FD, BARRIER_FD, RESOLVER_FD = 3, 4, 5, 6, 7
+#: What lies at RESOLVER_FD for a sandbox with a network; without one, /etc/resolv.conf is the image's (skeleton.py).
+RESOLVER: Final = b"nameserver 127.0.0.1\noptions ndots:0\n"
 _RUN_BYTES: Final = 8 * MIB
 _INPUT_SLACK: Final = 16 * MIB
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -102,6 +104,8 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     ]
     for bind in image.binds:
         options += ("--ro-bind", str(exposed.get(bind.source, bind.source)), bind.target)
+    if spec.network is not None:
+        options += ("--ro-bind-data", str(RESOLVER_FD), "/etc/resolv.conf")
     options += ("--proc", "/proc", "--dev", "/dev")
     options += _tmpfs("/workspace", limits.disk_mib * MIB)
     options += ("--dir", "/workspace/outputs")

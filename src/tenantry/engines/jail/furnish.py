@@ -20,11 +20,12 @@ from tenantry.engines.jail import kernel
 from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion
 from tenantry.engines.jail.identity import filesystem_identity
 from tenantry.engines.jail.launch import Death, LauncherClient
+from tenantry.engines.jail.listening import open_listeners
 from tenantry.engines.jail.output import readable, writable
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
 from tenantry.engines.jail.sandbox import Parts, Sandbox, read_lines
 from tenantry.engines.jail.seccomp import filter_sha256
-from tenantry.engines.jail.types import Ending, InputFile
+from tenantry.engines.jail.types import Attach, Ending, InputFile, Listeners
 
 _SMALLEST_PIPE: Final = 4096
 _SETUP_SECONDS: Final = 60.0
@@ -76,19 +77,29 @@ class Furnisher:
         self._launcher = launcher
         self._backend_version = backend_version
 
-    async def bring_up(self, sandbox: Sandbox, parts: Parts, death: asyncio.Future[Death]) -> None:
+    async def bring_up(
+        self, sandbox: Sandbox, parts: Parts, death: asyncio.Future[Death], attach: Attach | None
+    ) -> None:
         """Furnish the sandbox, start its program and admit it by its receipt.
 
-        What goes wrong inside ends the sandbox `not_started`; it raises only what the supervisor itself cannot do.
+        What goes wrong inside ends the sandbox `not_started`; it raises only what the supervisor itself cannot do, and
+        what `attach` raises.
         """
         if not await self._at_barrier(sandbox, parts, death):
             return
         try:
             await self._enter(parts)
+            listeners = await self._listen(parts)
             facts = _Facts.read(parts)
         except OSError as error:
             sandbox.end(Ending.NOT_STARTED, f"it could not be furnished: {error}")
             return
+        if listeners and attach:
+            try:
+                await attach(listeners)
+            except BaseException:
+                listeners.close()
+                raise
         os.close(parts.barrier)
         parts.barrier = -1
         sandbox.start_clock()
@@ -145,6 +156,14 @@ class Furnisher:
                 write = partial(_write_files, folder, files, parts.uid, private=private)
                 await loop.run_in_executor(parts.threads, write)
 
+    async def _listen(self, parts: Parts) -> Listeners | None:
+        network, inode = parts.spec.network, parts.init_report.get("net-namespace")
+        if network is None:
+            return None
+        if not isinstance(inode, int):
+            raise ProcessLookupError(3, "bwrap does not name the sandbox's network namespace")
+        return await open_listeners(self._launcher, network, pid=parts.init_pid, inode=inode)
+
     def _receipt(self, parts: Parts, facts: "_Facts", status: dict[str, str]) -> Receipt:
         image, version = parts.spec.image, parts.cgroup.version
         return Receipt(
@@ -167,7 +186,7 @@ class Furnisher:
             rlimits=facts.rlimits,
             image_digest=image.digest,
             image_name=image.name,
-            network="none",
+            network="none" if parts.spec.network is None else "gateway",
             interfaces=facts.interfaces,
         )
 

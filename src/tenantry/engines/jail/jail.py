@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from tenantry.engines.jail import uids
-from tenantry.engines.jail.bubblewrap import Bubblewrap, build_arguments, find_bubblewrap, is_reachable
+from tenantry.engines.jail.bubblewrap import RESOLVER, Bubblewrap, build_arguments, find_bubblewrap, is_reachable
 from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion, Hierarchy, find_hierarchy
-from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.errors import JailUnavailable, SpecInvalid
 from tenantry.engines.jail.furnish import Furnisher, Pipes
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.launch import LauncherClient
@@ -21,7 +21,7 @@ from tenantry.engines.jail.owners import Owner, reclaim_orphans
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
 from tenantry.engines.jail.sandbox import Parts, Sandbox
 from tenantry.engines.jail.seats import Seat, Seats
-from tenantry.engines.jail.types import MIB, Ending, ImageRoot, Limits, OnOutput, Outcome, Spec, Stream
+from tenantry.engines.jail.types import MIB, Attach, Ending, ImageRoot, Limits, OnOutput, Outcome, Spec, Stream
 from tenantry.foundation.clock import Clock, SystemClock
 
 _THREADS: Final = 8
@@ -114,12 +114,16 @@ class Jail:
     def bubblewrap(self) -> Bubblewrap:
         return self._bubblewrap
 
-    async def start(self, spec: Spec, on_output: OnOutput) -> Sandbox:
+    async def start(self, spec: Spec, on_output: OnOutput, *, attach: Attach | None = None) -> Sandbox:
         """Start a program; returns when it runs, or has failed to, which `wait` then tells.
 
         `on_output(stream, data)` is called on the event loop, in order within a stream; when it returns an awaitable,
-        that stream waits for it. Raises JailUnavailable when nothing can be started now (retry is safe).
+        that stream waits for it. A spec with a network needs `attach`, which is given the sandbox's listeners before
+        its program may run, and owns them once it has returned; what it raises is raised here, and no program has run.
+        Raises JailUnavailable when nothing can be started now (retry is safe).
         """
+        if (spec.network is None) != (attach is None):
+            raise SpecInvalid("network", "a network needs someone to attach to it, and only a network does")
         if self._closed:
             raise JailUnavailable("jail_closed", "this jail is closed", remedy="open another")
         exposed = await self._expose(spec.image)
@@ -128,7 +132,7 @@ class Jail:
         sandbox = Sandbox(seat.name, parts=parts, launcher=self._launcher)
         self._sandboxes[seat.name] = sandbox
         try:
-            await self._bring_up(sandbox, parts, build_arguments(spec, exposed=exposed), on_output)
+            await self._bring_up(sandbox, parts, build_arguments(spec, exposed=exposed), on_output, attach)
         except BaseException:
             await sandbox.close()
             raise
@@ -186,14 +190,16 @@ class Jail:
             spec=spec, uid=uid, cgroup=seat.cgroup, threads=self._threads, clock=self._clock, give_back=give_back
         )
 
-    async def _bring_up(self, sandbox: Sandbox, parts: Parts, arguments: bytes, on_output: OnOutput) -> None:
+    async def _bring_up(
+        self, sandbox: Sandbox, parts: Parts, arguments: bytes, on_output: OnOutput, attach: Attach | None
+    ) -> None:
         pipes = Pipes.open()
         parts.status_pipe, parts.barrier = pipes.status[0], pipes.barrier[1]
-        command, options = -1, -1
+        files: list[int] = []
         try:
-            command = _memory_file(json.dumps(parts.spec.command).encode())
-            options = _memory_file(arguments)
-            inner = (command, options, pipes.status[1], pipes.barrier[0], pipes.barrier[1], pipes.out[1], pipes.err[1])
+            contents = [json.dumps(parts.spec.command).encode(), arguments, *([RESOLVER] if attach else [])]
+            files.extend(_memory_file(content) for content in contents)
+            inner = (*files[:2], pipes.status[1], *pipes.barrier, pipes.out[1], pipes.err[1], *files[2:])
             death = await self._launcher.launch(
                 sandbox.id,
                 uid=parts.uid,
@@ -207,9 +213,8 @@ class Jail:
             raise
         finally:
             pipes.close_inner()
-            for descriptor in (command, options):
-                if descriptor >= 0:
-                    os.close(descriptor)
+            for descriptor in files:
+                os.close(descriptor)
         pump = OutputPump(
             on_output=on_output,
             limit=parts.spec.limits.output_bytes,
@@ -219,7 +224,7 @@ class Jail:
         carried = asyncio.gather(pump.carry(Stream.STDOUT, pipes.out[0]), pump.carry(Stream.STDERR, pipes.err[0]))
         sandbox.live(death=death, carried=carried, pump=pump)
         furnisher = Furnisher(launcher=self._launcher, backend_version=self._bubblewrap.version_text)
-        await furnisher.bring_up(sandbox, parts, death)
+        await furnisher.bring_up(sandbox, parts, death, attach)
 
     def _rlimits(self, parts: Parts) -> list[tuple[int, int]]:
         """Limits of each process; without a cgroup they are all there is, so memory and tasks are bounded here too."""

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -20,6 +21,10 @@ from tenantry.engines.jail.seccomp import build_filter
 
 _PROGRAM: Final = Path(__file__).with_name("launcher.py")
 _MESSAGE_BYTES: Final = 1 << 16
+_MOST_SOCKETS: Final = 128
+
+Address = tuple[bool, str, int]
+"""Whether of datagrams, then where: address and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class LauncherClient:
         self._loop = asyncio.get_running_loop()
         self._configured: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._exposed: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._listening: dict[int, asyncio.Future[list[socket.socket]]] = {}
         self._deaths: dict[str, asyncio.Future[Death]] = {}
         self._outbox: deque[tuple[bytes, Sequence[int], asyncio.Future[None] | None]] = deque()
         self._tokens = 0
@@ -89,6 +95,23 @@ class LauncherClient:
             number = answered.get("errno") or 0
             raise OSError(number, os.strerror(number), str(path))
         return Path(answered["path"])
+
+    async def listen(self, addresses: Sequence[Address], *, pid: int, inode: int) -> list[socket.socket]:
+        """Bind sockets in network namespace `inode`, that of process `pid`, one for each address; raises OSError."""
+        self._tokens += 1
+        token = self._tokens
+        answer: asyncio.Future[list[socket.socket]] = self._loop.create_future()
+        self._listening[token] = answer
+        self._post(op="listen", token=token, pid=pid, network=inode, addresses=list(addresses))
+        if not self.alive:
+            raise OSError(errno.ESRCH, "the sandbox launcher has ended")
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                for one in answer.result():
+                    one.close()
+            raise
 
     def prepare(self, sandbox_id: str, *, join: Sequence[str]) -> None:
         """Fork ahead of time what `launch` will want: one seat for one sandbox, never used twice."""
@@ -157,18 +180,20 @@ class LauncherClient:
     def _receive(self) -> None:
         while self.alive:
             try:
-                body = self._channel.recv(_MESSAGE_BYTES)
+                body, descriptors, _, _ = socket.recv_fds(self._channel, _MESSAGE_BYTES, _MOST_SOCKETS)
             except BlockingIOError:
                 return
             except OSError:
-                body = b""
+                body, descriptors = b"", []
             if not body:
                 self._gone()
                 return
-            self._dispatch(json.loads(body))
+            self._dispatch(json.loads(body), descriptors)
 
-    def _dispatch(self, answer: dict[str, Any]) -> None:
-        if "ended" in answer:
+    def _dispatch(self, answer: dict[str, Any], descriptors: list[int]) -> None:
+        if "listening" in answer:
+            self._hand_over(answer, [_adopted(descriptor) for descriptor in descriptors])
+        elif "ended" in answer:
             future = self._deaths.pop(answer["ended"], None)
             death = Death(answer["status"], answer["cpu_us"] / 1e6, answer["peak_kib"] / 1024)
             if future and not future.done():
@@ -179,6 +204,16 @@ class LauncherClient:
                 waiting.set_result(answer)
         elif not self._configured.done():
             self._configured.set_result(answer)
+
+    def _hand_over(self, answer: dict[str, Any], sockets: list[socket.socket]) -> None:
+        waiting = self._listening.pop(answer["listening"], None)
+        if waiting is None or waiting.done():
+            for one in sockets:
+                one.close()
+        elif "error" in answer:
+            waiting.set_exception(OSError(answer["errno"], f"no listeners in its network: {answer['error']}"))
+        else:
+            waiting.set_result(sockets)
 
     def _gone(self) -> None:
         """Tell everyone who waits: a launcher that died took its sandboxes along."""
@@ -194,12 +229,23 @@ class LauncherClient:
         for waiting in (*self._exposed.values(), self._configured):
             if not waiting.done():
                 waiting.set_result({})
+        for listening in self._listening.values():
+            if not listening.done():
+                listening.set_exception(OSError(errno.ESRCH, "the sandbox launcher has ended"))
         for _, _, sent in self._outbox:
             if sent and not sent.done():
                 sent.set_exception(JailUnavailable("launcher_gone", "the sandbox launcher has ended", remedy="retry"))
         self._outbox.clear()
         self._deaths.clear()
         self._exposed.clear()
+        self._listening.clear()
+
+
+def _adopted(descriptor: int) -> socket.socket:
+    os.set_inheritable(descriptor, False)  # recv_fds of Python 3.11 drops its flags, MSG_CMSG_CLOEXEC too
+    made = socket.socket(fileno=descriptor)
+    made.setblocking(False)
+    return made
 
 
 def _spawn(channel: socket.socket) -> subprocess.Popen[bytes]:

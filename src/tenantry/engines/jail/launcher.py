@@ -10,6 +10,8 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: expose, token, path}                              ← {exposed: token, path} or {exposed: token, errno}
     → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take 10 ms, and waits to be launched
     → {op: launch, id, uid, join, rlimits} and seven descriptors: command, args, status, barrier r, barrier w, out, err
+      (and an eighth with a network: resolv.conf)
+    → {op: listen, token, pid, network, addresses}           ← {listening: token} and the sockets, or {…, errno, error}
     → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
     → {op: resume, id}          lets the monitor go on
     → {op: kill, id}
@@ -21,7 +23,7 @@ supervisor goes, by whatever death, this process goes, and with it every sandbox
 import base64
 import contextlib
 import ctypes
-import fcntl
+import importlib.util
 import json
 import os
 import resource
@@ -31,19 +33,20 @@ import socket
 import stat
 import sys
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+if TYPE_CHECKING:
+    from tenantry.engines.jail import forks
+else:  # by its place: this program has no packages, and must not take a module of this directory for one of Python's
+    _spec = importlib.util.spec_from_file_location("forks", os.path.join(os.path.dirname(__file__), "forks.py"))
+    forks = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(forks)
+
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CLONE_NEWNS = 0x00020000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
-_CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63
-_HIGH_FD = 64
-_FIRST_OWN_FD = 3
-_MOST_FDS = 1 << 20  # close_range(2) does not mind
-_MESSAGE_BYTES = 1 << 16
 _PLACES = ("/mnt", "/srv", "/media", "/tmp", "/opt")
 _NOT_LAUNCHED = 125
 
@@ -58,15 +61,9 @@ class _Sandbox:
     peak_kib: int = 0
 
 
-def _checked(result: int, path: str = "") -> None:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-
-
 def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    made = _LIBC.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
-    _checked(made, target)
+    made = forks.LIBC.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    forks.checked(made, target)
 
 
 class Launcher:
@@ -76,6 +73,7 @@ class Launcher:
         self._sandboxes: dict[str, _Sandbox] = {}
         self._by_pid: dict[int, str] = {}
         self._seats: dict[str, tuple[int, socket.socket]] = {}
+        self._listening: dict[int, int] = {}
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._filter, self._bwrap = b"", ""
         self._environment: dict[str, str] = {}
@@ -109,7 +107,7 @@ class Launcher:
         barrier may open by our end, so they are held until the last.
         """
         while True:
-            for pid in _children():
+            for pid in forks.children():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             try:
@@ -118,7 +116,7 @@ class Launcher:
                 return
 
     def _receive(self) -> bool:
-        body, descriptors = _receive_with_descriptors(self._channel)
+        body, descriptors = forks.receive_with_descriptors(self._channel)
         if not body:
             return False
         message: dict[str, Any] = json.loads(body)
@@ -127,6 +125,8 @@ class Launcher:
             self._launch(message, body, descriptors)
         elif operation == "prepare":
             self._prepare(message)
+        elif operation == "listen":
+            self._listen(message)
         elif operation == "configure":
             self._configure(message)
         elif operation == "expose":
@@ -144,11 +144,11 @@ class Launcher:
         self._bwrap = message["bwrap"]
         try:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            _checked(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
-            _checked(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-            _checked(_LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
-            for capability in range(_LAST_CAPABILITY + 1):
-                _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # EINVAL past the last; without CAP_SETPCAP none go
+            forks.checked(forks.LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+            forks.checked(forks.LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+            forks.checked(forks.LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+            for capability in range(_LAST_CAPABILITY + 1):  # EINVAL past the last; without CAP_SETPCAP none go
+                forks.LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
             libraries = message["libraries"]
             if message["private"]:
                 self._make_private()
@@ -162,7 +162,7 @@ class Launcher:
 
     def _make_private(self) -> None:
         """Take a mount namespace of our own, with a place in it any uid can walk to."""
-        _checked(_LIBC.unshare(_CLONE_NEWNS))
+        forks.checked(forks.LIBC.unshare(_CLONE_NEWNS))
         _mount("none", "/", "", _MS_REC | _MS_SLAVE)
         for place in _PLACES:
             if os.path.isdir(place) and not os.path.islink(place):
@@ -211,13 +211,23 @@ class Launcher:
     def _wait_seated(self, message: dict[str, Any], channel: socket.socket) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
-            _close_all_but(self._null, channel.fileno())  # barriers above all: a copy of one would hold it closed
-            _join(message["join"])
-            body, descriptors = _receive_with_descriptors(channel)
+            forks.close_all_but(self._null, channel.fileno())  # barriers above all: a copy of one would hold it closed
+            forks.join(message["join"])
+            body, descriptors = forks.receive_with_descriptors(channel)
             if body:
                 self._become(json.loads(body), descriptors, joined=True)
         finally:
             os._exit(_NOT_LAUNCHED)
+
+    def _listen(self, message: dict[str, Any]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                forks.send_listeners(self._channel, message)
+            except BaseException:  # noqa: BLE001 - a fork must never return into the loop
+                os._exit(_NOT_LAUNCHED)
+            os._exit(0)
+        self._listening[pid] = message["token"]
 
     def _launch(self, message: dict[str, Any], body: bytes, descriptors: list[int]) -> None:
         sandbox_id = message["id"]
@@ -241,14 +251,14 @@ class Launcher:
 
     def _become(self, message: dict[str, Any], descriptors: list[int], *, joined: bool) -> NoReturn:
         """Turn this fork into bwrap: cgroup, limits, identity, descriptors, in the order in which rights are lost."""
-        command, args, status, barrier, _, out, err = descriptors
+        command, args, status, barrier, _, out, err, *more = descriptors
         try:
             if not joined:
-                _join(message["join"])
-            _limit(message["rlimits"])
+                forks.join(message["join"])
+            forks.limit(message["rlimits"])
             if message["uid"] is not None:
-                _drop_to(message["uid"])
-            _checked(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+                forks.drop_to(message["uid"])
+            forks.checked(forks.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
             if os.getppid() != self._pid:
                 os._exit(_NOT_LAUNCHED)
             with os.fdopen(command, "rb") as source:
@@ -261,7 +271,7 @@ class Launcher:
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.umask(0o022)
             os.chdir("/")
-            _arrange([self._null, out, err, args, program, status, barrier])
+            forks.arrange([self._null, out, err, args, program, status, barrier, *more])
             os.execve(self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment)
         except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
             number = error.errno if isinstance(error, OSError) else 0
@@ -295,6 +305,9 @@ class Launcher:
                 return
             if pid == 0:
                 return
+            token = self._listening.pop(pid, None)
+            if token is not None and status:
+                self._tell(listening=token, errno=0, error=f"the fork that binds ended with {status}")
             sandbox_id = self._by_pid.pop(pid, "")
             sandbox = self._sandboxes.get(sandbox_id)
             if sandbox is None:
@@ -314,8 +327,8 @@ class Launcher:
             if self._is_ours(sandbox.init):
                 os.kill(sandbox.init, signal.SIGKILL)
             return
-        known = {*self._by_pid, *(pid for pid, _ in self._seats.values())}
-        for pid in _children():
+        known = {*self._by_pid, *self._listening, *(pid for pid, _ in self._seats.values())}
+        for pid in forks.children():
             if pid not in known:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -335,61 +348,6 @@ class Launcher:
         if self._by_pid.get(sandbox.init) == sandbox_id:
             del self._by_pid[sandbox.init]
         self._tell(ended=sandbox_id, status=sandbox.status, cpu_us=round(sandbox.cpu * 1e6), peak_kib=sandbox.peak_kib)
-
-
-def _children() -> list[int]:
-    """Every process whose parent this one is."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as source:
-                if int(source.read().rpartition(b")")[2].split()[1]) == os.getpid():
-                    found.append(int(name))
-    return found
-
-
-def _receive_with_descriptors(channel: socket.socket) -> tuple[bytes, list[int]]:
-    body, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 16)
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)  # recv_fds of Python 3.11 drops its flags, MSG_CMSG_CLOEXEC too
-    return body, descriptors
-
-
-def _close_all_but(*kept: int) -> None:
-    lowest = _FIRST_OWN_FD
-    for descriptor in sorted(kept):
-        os.closerange(lowest, descriptor)
-        lowest = descriptor + 1
-    os.closerange(lowest, _MOST_FDS)
-
-
-def _join(paths: list[str]) -> None:
-    for path in paths:
-        group = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        os.write(group, b"0")
-        os.close(group)
-
-
-def _limit(limits: list[list[int]]) -> None:
-    """Set soft and hard alike, never above the hard limit we have: not every root may raise one."""
-    for number, value in limits:
-        _, hard = resource.getrlimit(number)
-        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(number, (bound, bound))
-
-
-def _drop_to(uid: int) -> None:
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
-    _checked(_LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()))
-
-
-def _arrange(wanted: list[int]) -> None:
-    """Give the descriptors the numbers from 0 in this order; everything else is close-on-exec."""
-    lifted = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for descriptor in wanted]
-    for number, descriptor in enumerate(lifted):
-        os.dup2(descriptor, number, inheritable=True)
 
 
 if __name__ == "__main__":

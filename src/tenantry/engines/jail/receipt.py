@@ -24,7 +24,7 @@ class Receipt:
     `uid` is the host's; `namespaces` maps a kind to its inode; `capabilities` are the five masks in hexadecimal;
     `cgroup_values` are read back from the group's files; `seccomp_sha256` is of the bytes handed to the kernel,
     which shows only the mode and how many filters there are. `unshared` names the namespaces that are not the
-    supervisor's own. `network` is `none`: no interface but `lo`.
+    supervisor's own. `network` is `none`, or `gateway` when its host listens inside; no interface but `lo` either way.
     """
 
     backend: str

@@ -1,6 +1,7 @@
 """What a sandbox is asked for and what came of it. Sizes in MiB or bytes, times in seconds, as the names say."""
 
 import math
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +17,9 @@ _MAX_ENV: Final = 1024  # three bwrap options each, of the 9000 it takes
 _MAX_ENV_BYTES: Final = 1 << 20
 _MAX_PATH: Final = 1024
 _MAX_NAME: Final = 255
+_MAX_PORT: Final = 65535
+_MAX_PORTS: Final = 64
+WEB_PORTS: Final = frozenset({80, 443})
 
 
 class Stream(StrEnum):
@@ -109,11 +113,50 @@ class ImageRoot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A way out of the sandbox by listeners of its host: `tcp_ports` beside 80 and 443, which there always are."""
+
+    tcp_ports: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if any(isinstance(port, bool) or not 1 <= port <= _MAX_PORT for port in self.tcp_ports):
+            raise SpecInvalid("network.tcp_ports", f"ports from 1 to {_MAX_PORT}")
+        if len(self.tcp_ports) > _MAX_PORTS:
+            raise SpecInvalid("network.tcp_ports", f"at most {_MAX_PORTS}")
+
+    @property
+    def listened(self) -> frozenset[int]:
+        """Every port at which any address of 127/8 answers inside."""
+        return self.tcp_ports | WEB_PORTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """Sockets bound inside the sandbox's network namespace, non-blocking, and whoever got them is to close them.
+
+    `dns` (datagrams) and `dns_tcp` are port 53 of 127.0.0.1, `proxy` is its port 3128; those of `tcp`, by port, listen
+    at every address. Where 53 or 3128 are asked for too, `tcp` has the very socket of `dns_tcp` or `proxy`.
+    """
+
+    dns: socket.socket
+    dns_tcp: socket.socket
+    proxy: socket.socket
+    tcp: Mapping[int, socket.socket]
+
+    def close(self) -> None:
+        for one in (self.dns, self.dns_tcp, self.proxy, *self.tcp.values()):
+            one.close()
+
+
+Attach = Callable[[Listeners], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """One program to run. `env` values are taken for secrets: they travel by descriptor and are not in `repr`.
 
-    `secret_files` lie below /run/secrets, read-only, for the program's user alone.
-    `workdir` is where it starts, /workspace unless told; `env` lies over the image's own.
+    `secret_files` lie below /run/secrets, read-only, for the program's user alone. `workdir` is where it starts,
+    /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself.
     """
 
     image: ImageRoot
@@ -123,6 +166,7 @@ class Spec:
     secret_files: tuple[InputFile, ...] = field(default=(), repr=False)
     limits: Limits = field(default_factory=Limits)
     workdir: str = "/workspace"
+    network: Network | None = None
 
     def __post_init__(self) -> None:
         self._check_command()

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenantry.engines.rules.hosts import Host, NoHostError, parse_host, parse_network
 from tenantry.engines.rules.members import Members, Path, spelled
 from tenantry.engines.rules.types import EMPTY, Effect, Finding, JobFacts, Phase, Verdict, deny
+from tenantry.kit.hosts import Host, NoHostError, parse_host, parse_network
 
 DEFAULT_PORTS: Final = (80, 443)
 MAX_PORT: Final = 65535

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Final
 
-from tenantry.engines.rules.hosts import SPECIAL, Host
 from tenantry.engines.rules.network import MAX_PORT, IpNetwork, NetworkRule, NetworkTable
 from tenantry.engines.rules.types import Connection, Effect, Phase
+from tenantry.kit.hosts import SPECIAL, Host
 from tenantry.kit.public_addresses import Ip, is_public
 
 Question = tuple[list[Any], Callable[[Any], Connection]]

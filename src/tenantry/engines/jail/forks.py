@@ -1,0 +1,127 @@
+"""What forks of the launcher do between fork and exec, or instead of an exec; part of that program (launcher.py).
+
+It needs the standard library alone, and nothing here returns into the launcher's loop by itself.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket
+from typing import Any, Final
+
+LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_CAPABILITY_VERSION_3 = 0x20080522
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_NS_GET_USERNS = 0xB701
+_HIGH_FD = 64
+_FIRST_OWN_FD = 3
+_MOST_FDS = 1 << 20  # close_range(2) does not mind
+_MESSAGE_BYTES = 1 << 16
+_BACKLOG = 128
+_LISTEN_SECONDS = 10
+
+
+def checked(result: int, path: str = "") -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
+def children() -> list[int]:
+    """Every process whose parent this one is."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as source:
+                    parent = int(source.read().rpartition(b")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == os.getpid():
+                found.append(int(name))
+    return found
+
+
+def receive_with_descriptors(channel: socket.socket) -> tuple[bytes, list[int]]:
+    body, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 16)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # recv_fds of Python 3.11 drops its flags, MSG_CMSG_CLOEXEC too
+    return body, descriptors
+
+
+def close_all_but(*kept: int) -> None:
+    lowest = _FIRST_OWN_FD
+    for descriptor in sorted(kept):
+        os.closerange(lowest, descriptor)
+        lowest = descriptor + 1
+    os.closerange(lowest, _MOST_FDS)
+
+
+def join(paths: list[str]) -> None:
+    for path in paths:
+        group = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        os.write(group, b"0")
+        os.close(group)
+
+
+def limit(limits: list[list[int]]) -> None:
+    """Set soft and hard alike, never above the hard limit we have: not every root may raise one."""
+    for number, value in limits:
+        _, hard = resource.getrlimit(number)
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (bound, bound))
+
+
+def drop_to(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    checked(LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()))
+
+
+def arrange(wanted: list[int]) -> None:
+    """Give the descriptors the numbers from 0 in this order; everything else is close-on-exec."""
+    lifted = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for descriptor in wanted]
+    for number, descriptor in enumerate(lifted):
+        os.dup2(descriptor, number, inheritable=True)
+
+
+def send_listeners(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Enter the sandbox's network, bind what is asked for, and send it to the supervisor, or the reason why not."""
+    signal.alarm(_LISTEN_SECONDS)
+    signal.set_wakeup_fd(-1)
+    close_all_but(channel.fileno())  # barriers above all: a copy of one would hold it closed
+    answer: dict[str, object] = {"listening": message["token"]}
+    made: list[socket.socket] = []
+    try:
+        _enter_network(message["pid"], message["network"])
+        made.extend(_bound(datagrams, address, port) for datagrams, address, port in message["addresses"])
+    except OSError as error:
+        made.clear()
+        answer |= {"errno": error.errno, "error": str(error)}
+    socket.send_fds(channel, [json.dumps(answer).encode()], [one.fileno() for one in made])
+
+
+def _enter_network(pid: int, inode: int) -> None:
+    """Join the network namespace of process `pid`, which must be the one of that inode.
+
+    As root we have what it takes over every namespace below ours. Otherwise the user namespace that owns it is
+    entered first: it is ours, since a process of our uid made it, and gives all capabilities inside of it alone.
+    """
+    network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    if os.fstat(network).st_ino != inode:
+        raise ProcessLookupError(3, f"process {pid} is not in the sandbox's network")
+    if os.geteuid() != 0:
+        checked(LIBC.setns(fcntl.ioctl(network, _NS_GET_USERNS), _CLONE_NEWUSER), "setns: user")
+    checked(LIBC.setns(network, _CLONE_NEWNET), "setns: net")
+
+
+def _bound(datagrams: bool, address: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM)
+    made.bind((address, port))
+    if not datagrams:
+        made.listen(_BACKLOG)
+    return made
