@@ -19,8 +19,8 @@ from tenantry.capabilities.sandboxes.types import (
     JobStatus,
     StartedJob,
 )
-from tenantry.engines.rules.types import Connection, Phase
 from tenantry.capabilities.secrets.types import SecretReference
+from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.settings import JobSettings
 

@@ -33,12 +33,11 @@ class JobEgress:
         """Serve what the sandbox connects to; called before its program begins."""
         settings = self._settings
         most = settings.egress_mib << 20
-        self._gateway = await Gateway.open(
+        self._gateway = Gateway.open(
             listeners,
             decide=self._decide,
             on_event=self._note,
             caps=Caps(connections=settings.egress_connections, bytes_out=most, bytes_in=most),
-            private_networks=settings.egress_networks,
         )
 
     def narrow(self, asked: Sequence[Connection]) -> None:
@@ -66,7 +65,11 @@ class JobEgress:
     def _decide(self, host: str, port: int) -> Decision:
         finding = self._table.decide(Phase.RUN, host, port).findings[0]
         return Decision(
-            allowed=finding.effect is Effect.ALLOW, rule=finding.rule, reason=finding.message, remedy=finding.remedy
+            allowed=finding.effect is Effect.ALLOW,
+            rule=finding.rule,
+            reason=finding.message,
+            remedy=finding.remedy,
+            private=self._settings.egress_networks,
         )
 
     def _note(self, event: Event) -> None:
