@@ -162,6 +162,20 @@ async def test_inputs_are_read_only_and_outputs_are_collected_after_death(prison
     assert heard == b"inran\n"
 
 
+async def test_secret_files_are_the_programs_alone_read_only_and_in_memory(prison: Any) -> None:
+    files = (InputFile("key", b"one"), InputFile("deep/er/key", b"two"))
+    script = (
+        "cd /run/secrets; cat key deep/er/key; find . -printf '%p %m %U\\n' | sort; stat -f -c %T .;"
+        "(echo x > x && echo wrote) 2>&-; (echo x > key && echo wrote) 2>&-; rm -rf deep 2>&- && echo gone;"
+        "chmod 777 key 2>&- && echo opened; echo x > /run/x && echo open"
+    )
+    ran = await prison.sh(script, secret_files=files)
+    found = ["onetwo. 700 1000", "./deep 700 1000", "./deep/er 700 1000", "./deep/er/key 400 1000", "./key 400 1000"]
+    assert ran.out.splitlines() == [*found, "tmpfs", "open"], ran.out + ran.err
+    without = await prison.sh("ls /run")
+    assert (without.out, without.outcome.exit_code) == ("", 0)
+
+
 async def test_hostile_artifacts_are_skipped(prison: Any) -> None:
     script = (
         "cd /outputs; echo ok > ok; ln -s /etc/passwd l; ln -s / d; mkfifo p; truncate -s 200M sparse 2>/dev/null;"
@@ -186,7 +200,8 @@ async def test_artifacts_of_a_program_that_replaced_its_outputs_by_a_link_are_no
 
 async def test_secrets_are_on_no_command_line(prison: Any) -> None:
     canary = "canary-5f2c"
-    spec = prison.spec("sleep", "60", env={"TOKEN": canary}, inputs=(InputFile("t", canary.encode()),))
+    given = InputFile("t", canary.encode())
+    spec = prison.spec("sleep", "60", env={"TOKEN": canary}, inputs=(given,), secret_files=(given,))
     async with await prison.jail.start(spec, lambda *_: None) as sandbox:
         assert canary.encode() not in command_lines()
         assert canary not in repr(sandbox.receipt)

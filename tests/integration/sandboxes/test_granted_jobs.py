@@ -93,6 +93,23 @@ def test_what_something_else_allows_goes_on(granted: Ground) -> None:
     granted.cancel(jobs[1])
 
 
+def test_a_job_ends_with_the_grant_that_alone_allowed_its_secrets(granted: Ground) -> None:
+    """Also where something lasting allows jobs; one without secrets goes on."""
+    body = {"name": "TOKEN", "value": "of no interest"}
+    assert granted.client.post(f"/workspaces/{granted.workspace}/secrets", json=body).status_code == 201
+    who = principal(granted.tenant, granted.workspace, "ci")
+    theirs, used = Ground(granted.tenant, granted.workspace, who.client), [{"name": "TOKEN"}]
+    assert theirs.post("true", secrets=used).status_code == 403, "the control: ci does not use secrets"
+    grant = given(granted, who)
+    job_id = theirs.start("sh", "-c", "echo begun; sleep 60", secrets=used)
+    granted.until_status(job_id, "running")
+    other = running(granted, who)
+    end(granted, grant)
+    assert granted.until_status(job_id, "cancelled", seconds=2)["reason"] == "grant_revoked"
+    assert granted.job(other)["status"] == "running"
+    granted.cancel(other)
+
+
 def test_what_a_denial_forbids_by_then_does_not_go_on(granted: Ground) -> None:
     who = principal(granted.tenant, granted.workspace)
     path = f"/workspaces/{granted.workspace}/bindings"

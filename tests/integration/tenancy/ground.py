@@ -101,6 +101,16 @@ class Inhabited:
         assert {each.status_code for each in (log, content, given)} == {200}, log.text + content.text + given.text
         return "".join(line["text"] for line in log.json()["items"]), content.content, given.content
 
+    def told(self, client: httpx.Client | None = None) -> str:
+        """Have a new job tell the digest of a secret: what only rows and keys together give."""
+        client = client or self.tenant.owner
+        body = {"command": ["sh", "-c", "printf %s $KEPT | sha256sum"], "secrets": [{"name": "KEPT"}]}
+        job = client.post(f"/workspaces/{self.workspace}/jobs", params={"wait": 60}, json=body)
+        assert job.status_code == 202, job.text
+        log = client.get(f"/workspaces/{self.workspace}/jobs/{job.json()['id']}/logs", params={"follow": "false"})
+        said = "".join(line["text"] for line in log.json()["items"])
+        return said.partition(" ")[0]
+
 
 def inhabit(installation: Installation, **fields: str) -> Inhabited:
     """Make a tenant through the API with everything a tenant can have."""
@@ -125,6 +135,7 @@ def inhabit(installation: Installation, **fields: str) -> Inhabited:
     # Nothing is published here, so it is told to nobody; the host does not exist.
     channel = {"name": word, "kind": "webhook", "address": f"https://hooks.invalid/{word}", "topics": ["*"]}
     _post(tenant, f"{base}/notification-channels", channel)
+    _post(tenant, f"{base}/secrets", {"name": "KEPT", "value": f"kept-{word}"})
     key = tenant.key(workspace, "workspace-admin")
     image = tenant.owner.post(
         f"{base}/images",
@@ -139,6 +150,7 @@ def inhabit(installation: Installation, **fields: str) -> Inhabited:
         "artifacts": ["outputs/*.txt"],
         "labels": {"name": word},
         "env": {"WORD": word},
+        "secrets": [{"name": "KEPT"}],
         "inputs": [{"path": f"{word}.in", "content_base64": base64.b64encode(word.encode()).decode()}],
     }
     job = tenant.owner.post(f"{base}/jobs", params={"wait": 60}, json=wanted)

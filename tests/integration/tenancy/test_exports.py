@@ -71,6 +71,7 @@ async def test_an_import_is_the_same_tenant_elsewhere(
     tenant = Tenant(elsewhere, inhabited.tenant.id, inhabited.tenant.slug, region, key)
     there = Inhabited(tenant, inhabited.word, inhabited.workspace, inhabited.job, inhabited.artifact, key)
     assert there.readable() == inhabited.readable() == there.expected
+    assert there.told() == hashlib.sha256(f"kept-{inhabited.word}".encode()).hexdigest()
     shown = tenant.owner.get(f"/tenants/{tenant.id}").json()
     assert (shown["region"], shown["isolation"], shown["status"]) == (region, target, "active")
     assert elsewhere.client(inhabited.key).get("/me").status_code == 401

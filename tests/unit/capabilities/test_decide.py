@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tenantry.capabilities.access.service.decide import Grantor, decide, permissions_of
+from tenantry.capabilities.access.service.decide import Grantor, decide, joined, permissions_of
 from tenantry.capabilities.access.service.decide import compile_access as compile_sources
 from tenantry.capabilities.access.types import (
     BUILT_IN_ROLES,
@@ -44,6 +44,16 @@ def test_a_role_allows_what_it_holds_where_it_holds_and_nothing_else(role: str) 
     assert allowed(local, HERE) == held
     assert allowed(local, THERE) == allowed(local, None) == set()
     assert allowed(wide, None) == allowed(wide, HERE) == allowed(wide, UNKNOWN) == held
+
+
+def test_what_takes_two_permissions_is_allowed_by_both_and_ends_with_a_grant_of_either() -> None:
+    lasting, denied = Decision(Outcome.ALLOW, "role"), Decision(Outcome.DENY, "no")
+    first, second = (Decision(Outcome.ALLOW, "grant", grant_id=UUID(int=n)) for n in (1, 2))
+    assert joined(lasting, lasting) is lasting
+    assert joined(lasting, denied) is joined(denied, lasting) is denied
+    assert joined(lasting, first).grant_id == joined(first, lasting).grant_id == joined(first, first).grant_id
+    assert joined(first, lasting).grant_id == first.grant_id
+    assert not joined(first, second).allowed, "work ends with one grant"
 
 
 @pytest.mark.parametrize("place", [None, HERE])
