@@ -111,6 +111,9 @@ class Ran:
         return [(event.kind, event.host, event.port, event.rule) for event in self.events if not event.allowed]
 
 
+EVERYWHERE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+
 @dataclass
 class Ground:
     jail: Jail
@@ -120,7 +123,8 @@ class Ground:
 
     def allow(self, name: str, *ports: int, private: bool = True) -> None:
         for port in ports:
-            self.allowed[name, port] = Decision(allowed=True, rule=f"allowed_hosts: {name}", private=private)
+            networks = EVERYWHERE if private else ()
+            self.allowed[name, port] = Decision(allowed=True, rule=f"allowed_hosts: {name}", private=networks)
 
     def decide(self, host: str, port: int) -> Decision:
         no = Decision(allowed=False, rule="allowed_hosts", reason=f"{host}:{port} is not listed", remedy="List it.")

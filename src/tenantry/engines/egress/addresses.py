@@ -44,27 +44,28 @@ async def find_addresses(host: Host, decision: Decision, resolve: Resolve) -> li
     good = [address for address in read if address is not None and may_dial(address, host=host, decision=decision)]
     if not good:
         reason = f"{host} leads to no public address"
-        remedy = "Name this host itself in the policy, if it may be reached in a private network."
+        remedy = "Whoever runs this machine lists the private networks that may be reached."
         raise Barred("", refusal("private_address", reason, remedy))
     return good[:_MOST_ADDRESSES]
 
 
 def may_dial(address: Ip, *, host: Host, decision: Decision) -> bool:
-    """Say whether a connection may go there; one of the machine's own networks only where the policy names the host.
+    """Say whether a connection may go there; in a private network only where the decision lists that.
 
-    Metadata services, link-local and reserved addresses must be named by their very address. An IPv4 address written
-    as IPv6 is none one dials, but where the policy names the host it is judged as what it is.
+    Metadata services, link-local and reserved addresses must be asked for by themselves besides. An IPv4 address
+    written as IPv6 is judged as what it is.
     """
-    named = decision.private and host.address == address
+    listed = any(address.version == network.version and address in network for network in decision.private)
+    named = listed and host.address == address
     if address in _METADATA:
         return named
     if is_public(address):
         return True
-    if not decision.private or address.is_multicast or address.is_unspecified:
-        return False
     inner = _wrapped(address)
     if inner is not None:
-        return inner not in _METADATA and may_dial(inner, host=host, decision=decision)
+        return inner not in _METADATA and bool(decision.private) and may_dial(inner, host=host, decision=decision)
+    if not listed or address.is_multicast or address.is_unspecified:
+        return False
     if address.is_link_local or (address.is_reserved and not address.is_loopback):
         return named
     return address.is_loopback or address.is_private or address in _SHARED

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Protocol
 
 _LONGEST: Final = 1200
@@ -12,15 +13,15 @@ _LONGEST: Final = 1200
 class Decision:
     """Whether a host may be reached at a port; `rule` decided, `remedy` says what would allow it.
 
-    `private`: the rule names this very host or address, so it may lie in a private network. Addresses of machines'
-    metadata, link-local ones among them, must be named as such even then.
+    `private`: networks that are not public and that it may lie in all the same. Addresses of machines' metadata, and
+    link-local ones, must be asked for by themselves even then.
     """
 
     allowed: bool
     rule: str = ""
     reason: str = ""
     remedy: str = ""
-    private: bool = False
+    private: Sequence[IPv4Network | IPv6Network] = ()
 
 
 Decide = Callable[[str, int], Decision]
