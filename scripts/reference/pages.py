@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Final
 
-from scripts.reference import actions, api, cli, errors, metrics, permissions, settings
+from scripts.reference import actions, api, cli, errors, escape, metrics, permissions, settings
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "api.md": api.render,
     "audit-actions.md": actions.render,
     "cli.md": cli.render,
     "errors.md": errors.render,
+    "escape-suite.md": escape.render,
     "metrics.md": metrics.render,
     "permissions.md": permissions.render,
     "settings.md": settings.render,

@@ -1,10 +1,11 @@
 """`tenantry selftest`: the escape suite of the jail, and the fence of each cell, tried on this installation."""
 
 from pathlib import Path
+from typing import Final, Literal, TypedDict
 
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.jail import Jail
-from tenantry.engines.jail.selftest import selftest
+from tenantry.engines.jail.selftest import SelftestResult, selftest
 from tenantry.entrypoints.addresses import addresses_of
 from tenantry.foundation.database.context import ContextSigner, derive_context_key
 from tenantry.foundation.database.selftest import examine_cell
@@ -12,15 +13,42 @@ from tenantry.foundation.errors import TenantryError
 from tenantry.foundation.secrets import load_secrets
 from tenantry.foundation.settings import load_settings
 
-Result = dict[str, str | bool]
+_WHOLE: Final = "every table, role and key as it must be"
+_EXPECTED: Final = "no row, table, role or key outside the fence"
+
+
+class Result(TypedDict):
+    """`verdict` is `held`, `open`, or `skipped`, which `detail` then explains: what the case needs is not here."""
+
+    group: str
+    case: str
+    verdict: Literal["held", "open", "skipped"]
+    expected: str
+    detail: str
 
 
 async def run(home: Path) -> list[Result]:
     """Run both; the fence only where the databases run. Starts sandboxes, changes nothing that stays."""
     async with await Jail.open(home) as jail:
         found = await selftest(jail, ImageStore(home / "images").host())
-    results: list[Result] = [{"code": f"jail.{r.code}", "ok": r.ok, "detail": r.detail} for r in found]
-    return results + await _fences(home)
+    return [_judged(result) for result in found] + await _fences(home)
+
+
+def summary(results: list[Result]) -> dict[str, int]:
+    """Count each verdict."""
+    return {verdict: sum(one["verdict"] == verdict for one in results) for verdict in ("held", "open", "skipped")}
+
+
+def _judged(result: SelftestResult) -> Result:
+    verdict: Literal["held", "open", "skipped"] = "skipped" if result.skipped else "held" if result.ok else "open"
+    detail = f"needs {result.skipped}" if result.skipped else result.detail
+    return Result(
+        group=result.group, case=result.case, verdict=verdict, expected=result.expected, detail=" ".join(detail.split())
+    )
+
+
+def _fence(region: str, detail: str, *, held: bool) -> Result:
+    return Result(group="fence", case=region, verdict="held" if held else "open", expected=_EXPECTED, detail=detail)
 
 
 async def _fences(home: Path) -> list[Result]:
@@ -29,15 +57,15 @@ async def _fences(home: Path) -> list[Result]:
         secrets = load_secrets(home)
         addresses = addresses_of(settings, secrets)
     except TenantryError as error:
-        return [{"code": "fence.unknown", "ok": False, "detail": error.message}]
+        return [_fence("unknown", error.message, held=False)]
     results: list[Result] = []
     for region, cell in addresses.cells.items():
         signer = ContextSigner(key=derive_context_key(master=secrets.context_key, region=region))
         try:
             findings = await examine_cell(cell.app, signer=signer)
         except TenantryError as error:
-            results.append({"code": f"fence.{region}", "ok": False, "detail": f"{error.message}: start the server"})
+            results.append(_fence(region, f"{error.message}: start the server", held=False))
             continue
-        detail = "; ".join(finding.detail for finding in findings) or "every table, role and key as it must be"
-        results.append({"code": f"fence.{region}", "ok": not findings, "detail": detail})
+        detail = "; ".join(finding.detail for finding in findings) or _WHOLE
+        results.append(_fence(region, detail, held=not findings))
     return results

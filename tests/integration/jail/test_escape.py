@@ -1,20 +1,22 @@
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy
+from tenantry.engines.jail.escape.catalogue import CASES, GROUPS
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.selftest import selftest
 
-EXPECTED_CHECKS = 34
+FEWEST_CASES = 750
 
 
 async def test_the_escape_suite_finds_no_way_out(prison: Any) -> None:
     results = await selftest(prison.jail, prison.host)
     assert [result for result in results if not result.ok] == []
-    assert len(results) >= EXPECTED_CHECKS - 1
+    assert [result.code for result in results] == [case.code for case in CASES]
 
 
 async def test_it_holds_without_a_cgroup_too(tmp_path: Path) -> None:
@@ -22,6 +24,24 @@ async def test_it_holds_without_a_cgroup_too(tmp_path: Path) -> None:
         results = await selftest(jail, ImageStore(tmp_path / "images").host())
         assert [result for result in results if not result.ok] == []
         assert jail.isolation == "rlimit"
+        assert {result.skipped for result in results if result.code.startswith("limits.cgroup")} == {"cgroup"}
+
+
+def test_every_case_has_one_code_and_every_group_its_cases() -> None:
+    assert max(Counter(case.code for case in CASES).values()) == 1
+    assert {case.group for case in CASES} == set(GROUPS)
+    assert len(CASES) >= FEWEST_CASES
+
+
+async def test_a_program_that_does_not_come_to_its_cases_has_not_held(
+    prison: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interpreter that ends at once leaves no case of the inside standing."""
+    monkeypatch.setattr("tenantry.engines.jail.selftest._START", "raise SystemExit(3)  # ")
+    inside = tuple(case for case in CASES if case.group == "identity")
+    results = await selftest(prison.jail, prison.host, cases=inside)
+    assert not any(result.ok for result in results)
+    assert "exited 3" in results[0].detail
 
 
 @pytest.mark.parametrize("place", ["/root", "/home", "/var/lib", "/boot", "/srv", "/work"])

@@ -1,4 +1,4 @@
-"""The filter's bytes are golden, and every rule is run through an interpreter of its own."""
+"""The filter's bytes are golden, and every rule is run through an interpreter."""
 
 import errno
 import hashlib
@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.interpreter import run_filter
 from tenantry.engines.jail.seccomp import NEXT_CALL, build_filter
 from tenantry.engines.jail.syscalls import JUDGED, MACHINES
 
@@ -15,32 +16,6 @@ GOLDEN = {
     "x86_64": "81fa6d370405f5a2e1820cbbcd0f7c54773d5e8515225b8d4bb2ea27429e976a",
     "aarch64": "418acc0a44bfebcb827e4e30c77ef6772caee7e197e5317a6452e7e262db4f20",
 }
-
-
-def run_filter(program: bytes, *, arch: int, number: int, arguments: tuple[int, ...] = ()) -> int:
-    """Interpret classic BPF over one seccomp_data; returns the action."""
-    packet = struct.pack(
-        "<iIQ6Q", number if number < 1 << 31 else number - (1 << 32), arch, 0, *(*arguments, *[0] * 6)[:6]
-    )
-    code = list(struct.iter_unpack("<HBBI", program))
-    at = accumulator = 0
-    while True:
-        operation, yes, no, value = code[at]
-        at += 1
-        if operation == 0x20:
-            accumulator = struct.unpack_from("<I", packet, value)[0]
-        elif operation == 0x54:
-            accumulator &= value
-        elif operation == 0x06:
-            return int(value)
-        else:
-            held = {
-                0x15: accumulator == value,
-                0x25: accumulator > value,
-                0x35: accumulator >= value,
-                0x45: bool(accumulator & value),
-            }[operation]
-            at += yes if held else no
 
 
 def answer(machine: str, call: str, *arguments: int) -> str:

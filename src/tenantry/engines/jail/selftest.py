@@ -1,45 +1,69 @@
 """The escape suite: what somebody inside would try, tried on the installation it is on.
 
 It starts real sandboxes of the `host` image with the interpreter that runs this program, a neighbour with a secret
-beside them, and listeners on the host to be reached. Every result names one thing that must not be possible, or must be
-bounded.
+beside them, and listeners on the host to be reached. Every case names one thing that must not be possible, or must be
+bounded; `escape/` holds them. A case that was not tried has not held.
 """
 
 import asyncio
-import errno
+import ctypes
 import json
+import math
+import os
 import platform
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from tenantry.engines.jail import kernel
+from tenantry.engines.jail.cgroups import OVERHEAD_PIDS
+from tenantry.engines.jail.escape import chain, surface
+from tenantry.engines.jail.escape.archives import try_archives
+from tenantry.engines.jail.escape.cases import Case, Verdict
+from tenantry.engines.jail.escape.catalogue import CASES, missing
+from tenantry.engines.jail.escape.excesses import Excess
+from tenantry.engines.jail.escape.leavings import try_files
 from tenantry.engines.jail.host_image import PYTHON_PLACE
+from tenantry.engines.jail.interpreter import answer
 from tenantry.engines.jail.jail import Jail
-from tenantry.engines.jail.seccomp import NEXT_CALL
-from tenantry.engines.jail.syscalls import JUDGED, MACHINES
-from tenantry.engines.jail.types import Bind, Ending, ImageRoot, InputFile, Limits, Outcome, Spec, Stream
+from tenantry.engines.jail.receipt import IsolationLevel
+from tenantry.engines.jail.sandbox import Sandbox
+from tenantry.engines.jail.seccomp import build_filter
+from tenantry.engines.jail.syscalls import MACHINES
+from tenantry.engines.jail.types import MIB, Bind, Ending, ImageRoot, InputFile, Limits, Spec, Stream
 
 _LIMITS: Final = Limits(
     cpus=2, memory_mib=256, pids=32, timeout_seconds=60, disk_mib=16, tmp_mib=8, shm_mib=8, open_files=128
 )
-_PROGRAM: Final = Path(__file__).with_name("escape.py")
-_CLONE_NEWUSER: Final = 0x10000000
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
-_ADDR_NO_RANDOMIZE: Final = 0x0040000
+_ROOM: Final = Path(__file__).parent
+_PACKAGE: Final = "tenantry/engines/jail"
+#: What the program inside is made of, below /inputs.
+_MODULES: Final = (
+    "syscalls.py",
+    *(f"escape/{name}.py" for name in (
+        "__init__", "cases", "identity", "rooms", "surroundings", "surface", "network", "floods", "program")),
+)  # fmt: skip
+_START: Final = "import sys; sys.path.insert(0, '/inputs'); from tenantry.engines.jail.escape.program import main; main"
+_RUN_BYTES: Final = 8 * MIB
+_IPC_CREAT, _IPC_RMID = 0o1000, 0
 
 
 @dataclass(frozen=True, slots=True)
 class SelftestResult:
-    """`code` is stable; `detail` tells what was met, for people."""
+    """`code` is stable: group and case. `detail` tells what was met; `skipped` what a case needs that is not here."""
 
     code: str
     ok: bool
     detail: str = ""
+    group: str = ""
+    case: str = ""
+    expected: str = ""
+    skipped: str = ""
 
 
 def with_python(image: ImageRoot) -> tuple[ImageRoot, str, dict[str, str]]:
@@ -53,136 +77,150 @@ def with_python(image: ImageRoot) -> tuple[ImageRoot, str, dict[str, str]]:
     return shown, f"{place}/bin/{version}", {"PYTHONHOME": place, "LD_LIBRARY_PATH": f"{place}/lib"}
 
 
-async def selftest(jail: Jail, image: ImageRoot) -> list[SelftestResult]:
-    """Run every check, in a second or two; `image` is `ImageStore.host()`. Raises JailUnavailable if nothing starts."""
+async def selftest(jail: Jail, image: ImageRoot, *, cases: tuple[Case, ...] = CASES) -> list[SelftestResult]:
+    """Try every case, in a few seconds; `image` is `ImageStore.host()`. Raises JailUnavailable if nothing starts.
+
+    Groups of which `cases` has none are not tried at all.
+    """
+    have = facts_of(jail)
+    groups = {case.group for case in cases}
+    found = dict(await _around_a_neighbour(jail, image, cases))
     shown, python, env = with_python(image)
+    if groups & {"bombs", "ends", "secrets"}:
+        found |= dict(await Excess(jail, image, shown, python, env).try_all(have=have))
+    if "files" in groups:
+        found |= dict(await try_files(jail, image))
+    if "archives" in groups:
+        found |= dict(await asyncio.to_thread(try_archives))
+    for code, (held, detail) in _interpreted():
+        ok, met = found.get(code, (True, ""))
+        found[code] = (ok and held, met if held else f"{met} the filter says {detail}".strip())
+    return [_result(case, found, have) for case in cases]
+
+
+def facts_of(jail: Jail) -> frozenset[str]:
+    """Tell what cases may need and is here."""
+    level = "cgroup" if jail.isolation is IsolationLevel.CGROUP else "rlimits"
+    return frozenset({"root" if os.geteuid() == 0 else "user", level, platform.machine()})
+
+
+def _result(case: Case, found: dict[str, Verdict], have: frozenset[str]) -> SelftestResult:
+    absent = missing(case, have)
+    ok, detail = (True, "") if absent else found.get(case.code, (False, "it was not tried"))
+    return SelftestResult(case.code, ok, detail, case.group, case.name, case.expected, absent)
+
+
+async def _around_a_neighbour(jail: Jail, image: ImageRoot, cases: tuple[Case, ...]) -> list[tuple[str, Verdict]]:
     canary = f"canary-{secrets.token_hex(16)}"
-    neighbour = await jail.start(
-        Spec(
-            image=image,
-            command=("sh", "-c", 'echo "$S" | tee /workspace/secret /tmp/secret /dev/shm/secret; exec sleep 60'),
-            env={"S": canary},
-            limits=replace(_LIMITS, memory_mib=32),
-        ),
-        lambda *_: None,
-    )
-    with ExitStack() as stack:
-        plan = _plan(stack, canary)
-        try:
-            results = await _inside(jail, shown, python, env, plan)
-            results += await _bombs(jail, image, shown, python, env)
-            results.append(await _leftovers(jail, image))
-        finally:
-            await neighbour.close()
-    return results
+    limits = replace(_LIMITS, memory_mib=32, cpus=1)
+    command = ("sh", "-c", 'echo "$S" | tee /workspace/secret /tmp/secret /dev/shm/secret; exec sleep 60')
+    spec = Spec(image=image, command=command, env={"S": canary}, limits=limits)
+    async with await jail.start(spec, lambda *_: None) as neighbour:
+        results = await asyncio.to_thread(_outside, jail, neighbour, canary, limits)
+        with _plan(image, canary, cases) as plan:
+            return results + await _inside(jail, image, plan)
 
 
-def _plan(stack: ExitStack, canary: str) -> dict[str, Any]:
-    """Open listeners on the host that no sandbox may reach, and list the calls to try."""
-    listener = stack.enter_context(socket.socket())
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
+def _outside(jail: Jail, neighbour: Sandbox, canary: str, limits: Limits) -> list[tuple[str, Verdict]]:
+    receipt = neighbour.receipt
+    if receipt is None:
+        return []
+    try:
+        launcher, monitor = chain.find_chain(chain.find_init(receipt))
+    except (LookupError, OSError):
+        return []
+    return list(chain.look(chain.View(launcher, monitor, receipt, limits, jail.hierarchy, canary)))
+
+
+@contextmanager
+def _plan(image: ImageRoot, canary: str, cases: tuple[Case, ...]) -> Iterator[dict[str, Any]]:
+    """Open on the host what no sandbox may reach, and tell what a case inside has to know."""
+    shown, _, env = with_python(image)
     name = f"tenantry-selftest-{secrets.token_hex(8)}"
-    local = stack.enter_context(socket.socket(socket.AF_UNIX))
-    local.bind("\0" + name)
-    local.listen()
-    numbers = MACHINES[platform.machine()].numbers
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as local, _segment() as key:
+        local.bind("\0" + name)
+        local.listen()
+        yield {
+            "cases": [case.code for case in cases if case.attempt and case.needs <= {platform.machine(), "rlimits"}],
+            "port": listener.getsockname()[1],
+            "socket": name,
+            "shared_memory_key": key,
+            "canary": canary,
+            "pids": _LIMITS.pids,
+            "files": _LIMITS.open_files,
+            "rlimits": _rlimits(),
+            "sizes": {
+                "/workspace": _LIMITS.disk_mib * MIB,
+                "/tmp": _LIMITS.tmp_mib * MIB,  # noqa: S108 - the sandbox's
+                "/dev/shm": _LIMITS.shm_mib * MIB,  # noqa: S108 - the same
+                "/run": _RUN_BYTES,
+            },
+            "binds": [bind.target if bind.target.startswith("/") else f"/{bind.target}" for bind in shown.binds],
+            "host_namespaces": kernel.read_namespaces(os.getpid()),
+            "host_pid": max(int(pid) for pid in os.listdir("/proc") if pid.isdecimal()),  # noqa: PTH208 - numbers
+            "environment": {
+                "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+                "HOME": "/workspace",
+                "LANG": "C.UTF-8",
+                "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's
+                **image.env,
+                **env,
+            },
+        }
+
+
+@contextmanager
+def _segment() -> Iterator[int]:
+    """Make a System V segment on the host under a key that is told to the program inside."""
+    libc, key = ctypes.CDLL(None, use_errno=True), 1 + secrets.randbelow(1 << 30)
+    segment = libc.shmget(key, 4096, _IPC_CREAT | 0o666)
+    try:
+        yield key
+    finally:
+        libc.shmctl(segment, _IPC_RMID, None)
+
+
+def _rlimits() -> dict[str, int]:
     return {
-        "calls": {call: [number, errno.EPERM] for call, number in numbers.items() if call not in JUDGED},
-        "judged": [
-            ["clone3", numbers["clone3"], [], errno.ENOSYS],
-            ["a call from the future", NEXT_CALL, [], errno.ENOSYS],
-            ["clone", numbers["clone"], [_CLONE_NEWUSER], errno.EPERM],
-            ["ioctl", numbers["ioctl"], [0, _TIOCSTI], errno.EPERM],
-            ["ioctl", numbers["ioctl"], [0, _TIOCLINUX], errno.EPERM],
-            ["personality", numbers["personality"], [_ADDR_NO_RANDOMIZE], errno.EPERM],
-            ["socketpair", numbers["socketpair"], [socket.AF_INET, socket.SOCK_STREAM], errno.EAFNOSUPPORT],
-            ["socket", numbers["socket"], [40, socket.SOCK_STREAM], errno.EAFNOSUPPORT],
-            ["socket", numbers["socket"], [17, socket.SOCK_RAW], errno.EAFNOSUPPORT],
-            ["socket", numbers["socket"], [socket.AF_INET, socket.SOCK_RAW, 1], errno.EPERM],
-            ["socket", numbers["socket"], [socket.AF_INET, socket.SOCK_STREAM, 262], errno.EPROTONOSUPPORT],
-            ["socket", numbers["socket"], [socket.AF_NETLINK, socket.SOCK_RAW, 12], errno.EPROTONOSUPPORT],
-        ],
-        "port": listener.getsockname()[1],
-        "socket": name,
-        "canary": canary,
-        "pids": _LIMITS.pids,
-        "files": _LIMITS.open_files,
-        "disk_mib": _LIMITS.disk_mib,
+        "core": 0,
+        "nofile": _LIMITS.open_files,
+        "fsize": max(_LIMITS.disk_mib, _LIMITS.tmp_mib, _LIMITS.shm_mib) * MIB,
+        "cpu": math.ceil(_LIMITS.timeout_seconds * _LIMITS.cpus) + 5,
+        "memlock": 64 << 10,
+        "msgqueue": 0,
+        "nproc": _LIMITS.pids + OVERHEAD_PIDS,
+        "as": _LIMITS.memory_mib * MIB,
     }
 
 
-async def _inside(
-    jail: Jail, image: ImageRoot, python: str, env: dict[str, str], plan: dict[str, Any]
-) -> list[SelftestResult]:
-    inputs = (InputFile("escape.py", _PROGRAM.read_bytes()), InputFile("plan.json", json.dumps(plan).encode()))
+async def _inside(jail: Jail, image: ImageRoot, plan: dict[str, Any]) -> list[tuple[str, Verdict]]:
+    shown, python, env = with_python(image)
+    modules = [InputFile(f"{_PACKAGE}/{name}", (_ROOM / name).read_bytes()) for name in _MODULES]
     spec = Spec(
-        image=image,
-        command=(python, "-I", "-S", "-B", "/inputs/escape.py", "/inputs/plan.json"),
+        image=shown,
+        command=(python, "-I", "-S", "-B", "-c", f"{_START}('/inputs/plan.json')"),
         env=env,
-        inputs=inputs,
+        inputs=(*modules, InputFile("plan.json", json.dumps(plan).encode())),
         limits=_LIMITS,
     )
-    said = bytearray()
-    errors = bytearray()
+    said, errors = bytearray(), bytearray()
     outcome, _ = await jail.run(spec, lambda stream, text: (said if stream is Stream.STDOUT else errors).extend(text))
-    results = [
-        SelftestResult(line["code"], line["ok"], line["detail"]) for line in map(json.loads, said.decode().splitlines())
-    ]
-    ended = outcome.ending is Ending.EXITED and outcome.exit_code == 0
-    detail = (
-        ""
-        if ended
-        else f"{outcome.ending} {outcome.exit_code} {outcome.detail} {errors.decode(errors='replace')[-300:]}"
-    )
-    return [*results, SelftestResult("suite_completed", ended, detail)]
-
-
-async def _bombs(
-    jail: Jail, image: ImageRoot, shown: ImageRoot, python: str, env: dict[str, str]
-) -> list[SelftestResult]:
-    async def run(command: Sequence[str], limits: Limits, root: ImageRoot = image) -> Outcome:
-        outcome, _ = await jail.run(Spec(image=root, command=tuple(command), limits=limits, env=env), lambda *_: None)
-        return outcome
-
-    small = replace(_LIMITS, memory_mib=48, timeout_seconds=20)
-    hog = (python, "-I", "-S", "-c", "b = []\nwhile True: b.append(bytearray(1 << 20))")
-    memory, output, patience, background = await asyncio.gather(
-        run(hog, small, shown),
-        run(("cat", "/dev/zero"), replace(small, output_bytes=1 << 16)),
-        run(("sleep", "30"), replace(small, timeout_seconds=0.3)),
-        run(("sh", "-c", "sleep 30 & exit 7"), small),
-    )
-    bounded = memory.ending is Ending.OUT_OF_MEMORY or (
-        jail.isolation == "rlimit" and memory.exit_code not in {0, None}
-    )
-    return [
-        SelftestResult("memory_bomb", bounded, f"{memory.ending} at {memory.usage.peak_memory_mib:.0f} MiB"),
-        SelftestResult("output_bomb", output.ending is Ending.OUTPUT_LIMIT, f"{output.usage.output_bytes} bytes"),
-        SelftestResult("endless_program", patience.ending is Ending.TIMED_OUT, f"{patience.usage.wall_seconds:.1f} s"),
-        SelftestResult("background_process", background.exit_code == 7, f"{background.usage.wall_seconds:.1f} s"),  # noqa: PLR2004 - its own
+    results = [(line["code"], (line["ok"], line["detail"])) for line in map(json.loads, said.decode().splitlines())]
+    if outcome.ending is Ending.EXITED and outcome.exit_code == 0:
+        return results
+    told = f"{outcome.ending} {outcome.exit_code} {outcome.detail} {errors.decode(errors='replace')[-300:]}"
+    tried = {code for code, _ in results}
+    return results + [
+        (code, (False, f"the program ended before it: {told}")) for code in plan["cases"] if code not in tried
     ]
 
 
-async def _leftovers(jail: Jail, image: ImageRoot) -> SelftestResult:
-    """See that a closed sandbox leaves no descriptor and no cgroup behind."""
-    async with await jail.start(Spec(image=image, command=("true",), limits=_LIMITS), lambda *_: None) as warm:
-        await warm.wait()
-    before = _sandbox_descriptors()
-    async with await jail.start(Spec(image=image, command=("true",), limits=_LIMITS), lambda *_: None) as sandbox:
-        await sandbox.wait()
-    after = _sandbox_descriptors()
-    groups = [path for path in jail.hierarchy.directories if (path / sandbox.id).exists()]
-    return SelftestResult(
-        "leftovers", before == after and not groups, f"{after - before} descriptors, {len(groups)} groups"
-    )
-
-
-def _sandbox_descriptors() -> int:
-    """Count what a sandbox is held by: pipes, files in memory, process handles and its directories."""
-    kinds = ("pipe:", "/memfd:", "anon_inode:[pidfd]", "/workspace")
-    held = 0
-    for entry in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):
-            held += str(entry.readlink()).startswith(kinds)
-    return held
+def _interpreted() -> Iterator[tuple[str, Verdict]]:
+    """Ask the filter's own bytes what each rule's call is answered."""
+    machine = platform.machine()
+    arch, program = MACHINES[machine].audit_arch, build_filter()
+    for rule in surface.RULES:
+        if rule.needs <= {machine}:
+            said = answer(program, arch=rule.arch if rule.arch is not None else arch, number=rule.number(machine),
+                          arguments=rule.arguments)  # fmt: skip
+            yield f"kernel.{rule.name}", (said == rule.answer, said)

@@ -1,0 +1,46 @@
+from scripts.reference.markdown import code, page, table
+
+from tenantry.engines.jail.escape.cases import Case
+from tenantry.engines.jail.escape.catalogue import CASES, GROUPS, missing
+from tenantry.engines.jail.syscalls import MACHINES
+
+_INTRODUCTION = """
+What `tenantry selftest` tries on the installation it is on: {total} cases, each of which must not be possible, or must
+be bounded. The tests run the same cases with both backends of bubblewrap (the system's, and the wheel's), for a
+supervisor that is root and one that is an ordinary user, with cgroups and without. ● tried; ○ what the case needs is
+not to be had there.
+
+`tests/mutation` shows that the suite sees: without any one option of bubblewrap, rule of the filter, bound or step of
+the launcher, a case of it is open or no sandbox starts, but for those listed there, each with its reason.
+"""
+_SUPERVISORS = {"Jail, root": "root", "Jail, ordinary user": "user"}
+
+
+def render() -> str:
+    return page(
+        "Escape suite",
+        _INTRODUCTION.format(total=len(CASES)),
+        table(["Group", "Cases", "What is tried"], [[code(g), str(len(_of(g))), text] for g, text in GROUPS.items()]),
+        *(f"## {group}\n\n{table(['Case', 'Expected', *_SUPERVISORS, 'Needs'], _rows(group))}" for group in GROUPS),
+    )
+
+
+def _of(group: str) -> list[Case]:
+    return [case for case in CASES if case.group == group]
+
+
+def _rows(group: str) -> list[list[str]]:
+    return [
+        [
+            code(case.name),
+            case.expected,
+            *("○" if missing(case, _everything(kind)) else "●" for kind in _SUPERVISORS.values()),
+            " ".join(code(need) for need in sorted(case.needs - {"root", "user"})),
+        ]
+        for case in _of(group)
+    ]
+
+
+def _everything(supervisor: str) -> frozenset[str]:
+    """All that a machine may offer to a supervisor of that kind."""
+    return frozenset({supervisor, "cgroup", "rlimits", *MACHINES})

@@ -1,0 +1,32 @@
+"""Every case of the suite, in the order of the report."""
+
+from typing import Final
+
+from tenantry.engines.jail.escape import archives, chain, excesses, leavings
+from tenantry.engines.jail.escape.cases import Case
+from tenantry.engines.jail.escape.program import INSIDE
+
+GROUPS: Final = {
+    "identity": "Who a program is, what it holds, and that it becomes nobody else.",
+    "limits": "The bounds of its processes and of its cgroup, and that they stay.",
+    "namespaces": "It is in none of the host's.",
+    "mounts": "What it sees, what it may write, and how much of that.",
+    "devices": "The six that are harmless, and no other.",
+    "procfs": "Settings and memory of the kernel.",
+    "signals": "No process of the host can be named.",
+    "kernel": "Each rule of the seccomp filter: tried as a call inside, and interpreted from its bytes.",
+    "network": "No address, name or socket leads out.",
+    "secrets": "A neighbour's canary, looked for inside and on the host.",
+    "bombs": "Each meets its bound, and a neighbour does not notice.",
+    "files": "What it leaves for the reader of artifacts, and inputs that would lie elsewhere.",
+    "archives": "Images made to write outside of themselves, or never to end.",
+    "chain": "Launcher and monitor, as the host sees them.",
+    "ends": "Nothing is left of it.",
+}
+_ALL: Final = (*INSIDE, *chain.CASES, *leavings.CASES, *archives.CASES, *excesses.CASES)
+CASES: Final = tuple(case for group in GROUPS for case in _ALL if case.group == group)
+
+
+def missing(case: Case, have: frozenset[str]) -> str:
+    """Say what the case needs that is not here, empty when it can be tried."""
+    return ", ".join(sorted(case.needs - have))

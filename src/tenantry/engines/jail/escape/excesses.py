@@ -1,0 +1,180 @@
+"""Sandboxes that are bombs as a whole, and what is left when they are gone: tried each in one of its own."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from tenantry.engines.jail.escape.cases import Case, Verdict
+from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.receipt import IsolationLevel
+from tenantry.engines.jail.types import Ending, ImageRoot, Limits, Outcome, Spec, Stream
+
+_LIMITS: Final = Limits(memory_mib=48, pids=32, timeout_seconds=20, disk_mib=16, tmp_mib=4, shm_mib=4)
+_CGROUP: Final = frozenset({"cgroup"})
+_PATIENCE_SECONDS: Final = 10.0
+_HOG: Final = "b = []\nwhile True: b.append(bytearray(1 << 20))"
+_HIDDEN_HOG: Final = (
+    "import os\nif os.fork() == 0:\n    b = []\n    while True: b.append(bytearray(1 << 20))\nos.wait()"
+)
+_MEMORY_FILE: Final = "import os\nf = os.memfd_create('x')\nwhile True: os.write(f, bytes(1 << 20)); os.lseek(f, 0, 2)"
+_INODES: Final = "import os\nfor n in range(1 << 20): os.close(os.open(f'/workspace/{n}', os.O_CREAT))"
+_FORKS: Final = "f() { f | f & }; f; exec sleep 30"
+_ENVIRONMENT: Final = {
+    "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "HOME=/workspace", "LANG=C.UTF-8",
+    "TMPDIR=/tmp", "PWD=/workspace",
+}  # fmt: skip
+CASES: Final = (
+    Case("bombs", "memory", "out of memory, at its bound"),
+    Case("bombs", "memory_of_a_child", "out of memory, behind exit code 0 too", needs=_CGROUP),
+    Case("bombs", "memory_file", "out of memory, or a file's bound", needs=_CGROUP),
+    Case("bombs", "inodes", "out of memory, or ENOSPC", needs=_CGROUP),
+    Case("bombs", "output", "ended at its bound"),
+    Case("bombs", "errors", "ended at its bound: both streams count"),
+    Case("bombs", "endless_program", "ended at its time"),
+    Case("bombs", "deaf_program", "ended at its time whatever it ignores"),
+    Case("bombs", "neighbour_of_a_fork_bomb", "starts and ends meanwhile"),
+    Case("secrets", "bare_environment", "five variables and no more"),
+    Case("ends", "background_process", "dies with its program"),
+    Case("ends", "daemon", "dies with its program, in a session of its own too"),
+    Case("ends", "descriptors", "as many as before"),
+    Case("ends", "groups", "none left", needs=_CGROUP),
+    Case("ends", "mounts", "as many as before"),
+    Case("ends", "processes", "none left"),
+)
+
+
+@dataclass(slots=True)
+class Excess:
+    """`image` is the plain one; `shown`, `python` and `env` are how an interpreter is had inside."""
+
+    jail: Jail
+    image: ImageRoot
+    shown: ImageRoot
+    python: str
+    env: dict[str, str]
+
+    async def run(self, command: Sequence[str], **limits: float) -> Outcome:
+        spec = Spec(image=self.image, command=tuple(command), limits=replace(_LIMITS, **limits))  # type: ignore[arg-type]
+        return (await self.jail.run(spec, lambda *_: None))[0]
+
+    async def python_run(self, script: str, **limits: float) -> Outcome:
+        bounds = replace(_LIMITS, **limits)  # type: ignore[arg-type]
+        spec = Spec(image=self.shown, command=(self.python, "-I", "-S", "-c", script), env=self.env, limits=bounds)
+        return (await self.jail.run(spec, lambda *_: None))[0]
+
+    async def try_all(self, *, have: frozenset[str]) -> list[tuple[str, Verdict]]:
+        """Try what can be tried here, at the same time; what is left is counted when all are gone."""
+        groups = [self._streams(), self._time(), self._memory(), self._environment(), self._neighbour()]
+        if "cgroup" in have:
+            groups.append(self._hidden_memory())
+        results = [result for group in await asyncio.gather(*groups) for result in group]
+        return results + await self._leftovers()
+
+    async def _streams(self) -> list[tuple[str, Verdict]]:
+        results = []
+        for name, command in (("output", "exec cat /dev/zero"), ("errors", "exec cat /dev/zero >&2")):
+            ended = await self.run(("sh", "-c", command), output_bytes=1 << 16)
+            held = ended.ending is Ending.OUTPUT_LIMIT and ended.usage.output_bytes == 1 << 16
+            results.append((f"bombs.{name}", (held, f"{ended.ending} at {ended.usage.output_bytes} bytes")))
+        return results
+
+    async def _time(self) -> list[tuple[str, Verdict]]:
+        deaf = "trap '' TERM INT HUP; setsid sleep 30 & while :; do sleep 30; done"
+        endless, stubborn, background, daemon = await asyncio.gather(
+            self.run(("sleep", "30"), timeout_seconds=0.3),
+            self.run(("sh", "-c", deaf), timeout_seconds=0.3),
+            self.run(("sh", "-c", "sleep 30 & exit 7")),
+            self.run(("sh", "-c", "(setsid sleep 30 </dev/null >/dev/null 2>&1 &); exit 8")),
+        )
+        wall = [f"{one.ending} after {one.usage.wall_seconds:.1f} s" for one in (endless, stubborn, background, daemon)]
+        return [
+            ("bombs.endless_program", (endless.ending is Ending.TIMED_OUT, wall[0])),
+            ("bombs.deaf_program", (stubborn.ending is Ending.TIMED_OUT, wall[1])),
+            ("ends.background_process", (background.exit_code == 7, wall[2])),  # noqa: PLR2004 - its own
+            ("ends.daemon", (daemon.exit_code == 8, wall[3])),  # noqa: PLR2004 - its own
+        ]
+
+    async def _memory(self) -> list[tuple[str, Verdict]]:
+        ended = await self.python_run(_HOG)
+        # Without a cgroup the allocation is refused, and the interpreter ends by an error of its own.
+        alone = self.jail.isolation is IsolationLevel.RLIMIT and ended.exit_code not in {0, None}
+        held = ended.ending is Ending.OUT_OF_MEMORY or alone
+        return [("bombs.memory", (held, f"{ended.ending} at {ended.usage.peak_memory_mib:.0f} MiB"))]
+
+    async def _hidden_memory(self) -> list[tuple[str, Verdict]]:
+        child, file, inodes = await asyncio.gather(
+            self.python_run(_HIDDEN_HOG),
+            self.python_run(_MEMORY_FILE, disk_mib=64),
+            self.python_run(_INODES, memory_mib=24, cpus=2),
+        )
+        told = [f"{one.ending} {one.exit_code} at {one.usage.peak_memory_mib:.0f} MiB" for one in (child, file, inodes)]
+        over = Ending.OUT_OF_MEMORY
+        return [
+            ("bombs.memory_of_a_child", (child.ending is over, told[0])),
+            ("bombs.memory_file", (file.ending is over, told[1])),
+            ("bombs.inodes", (inodes.ending is over or inodes.exit_code == 1, told[2])),
+        ]
+
+    async def _environment(self) -> list[tuple[str, Verdict]]:
+        said = bytearray()
+        spec = Spec(image=self.image, command=("cat", "/proc/self/environ"), limits=_LIMITS)
+        await self.jail.run(spec, lambda stream, text: said.extend(text) if stream is Stream.STDOUT else None)
+        found = {entry for entry in said.decode(errors="replace").split("\0") if entry}
+        wanted = _ENVIRONMENT | {f"{name}={value}" for name, value in self.image.env.items()}
+        return [("secrets.bare_environment", (found == wanted, " ".join(sorted(found ^ wanted))))]
+
+    async def _neighbour(self) -> list[tuple[str, Verdict]]:
+        limits = replace(_LIMITS, cpus=0.5, timeout_seconds=20)
+        bomb = Spec(image=self.image, command=("sh", "-c", _FORKS), limits=limits)
+        async with await self.jail.start(bomb, lambda *_: None):
+            began = time.monotonic()
+            beside = await self.run(("true",))
+            took = time.monotonic() - began
+        held = beside.exit_code == 0 and took < _PATIENCE_SECONDS
+        return [("bombs.neighbour_of_a_fork_bomb", (held, f"{beside.ending} after {took:.2f} s"))]
+
+    async def _leftovers(self) -> list[tuple[str, Verdict]]:
+        """Run one more, since the first of all leaves what later ones share, and count before and after."""
+        await self.run(("true",))
+        before = (_descriptors(), _mounts())
+        spec = Spec(image=self.image, command=("sh", "-c", "sleep 30 & sleep 30"), limits=_LIMITS)
+        async with await self.jail.start(spec, lambda *_: None) as sandbox:
+            receipt = sandbox.receipt
+        after = (_descriptors(), _mounts())
+        groups = [path for path in self.jail.hierarchy.directories if (path / sandbox.id).exists()]
+        left = _inside(receipt.namespaces["pid"]) if receipt else ["?"]
+        return [
+            ("ends.descriptors", (after[0] == before[0], f"{before[0]} before, {after[0]} after")),
+            ("ends.mounts", (after[1] == before[1], f"{before[1]} before, {after[1]} after")),
+            ("ends.groups", (not groups, f"{len(groups)}")),
+            ("ends.processes", (not left, " ".join(left))),
+        ]
+
+
+def _descriptors() -> int:
+    """Count what a sandbox is held by: pipes, files in memory, process handles and its directories."""
+    kinds = ("pipe:", "/memfd:", "anon_inode:[pidfd]", "/workspace")
+    held = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            held += str(entry.readlink()).startswith(kinds)
+    return held
+
+
+def _mounts() -> int:
+    return len(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def _inside(namespace: int) -> list[str]:
+    found = []
+    for name in os.listdir("/proc"):  # noqa: PTH208 - numbers alone
+        if name.isdecimal():
+            with suppress(OSError):
+                if Path(f"/proc/{name}/ns/pid").stat().st_ino == namespace:
+                    found.append(name)
+    return found
