@@ -28,7 +28,7 @@ from tenantry.capabilities.limits.service import LimitService, MeteringService, 
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.policies.service import BundleService, ExemptionService, PolicyService
-from tenantry.capabilities.sandboxes.service import ImageService, JobService, QueuedJobs, QueueShares
+from tenantry.capabilities.sandboxes.service import ImagePulls, ImageService, JobService, QueuedJobs, QueueShares
 from tenantry.capabilities.tenants.service import (
     EnvironmentService,
     ExportService,
@@ -299,6 +299,21 @@ class Services:
             audit=self.audit,
             library=self.runtime.libraries[self.scope.region],
             quotas=self.quotas,
+            clock=self.runtime.clock,
+        )
+
+    @property
+    def image_pulls(self) -> ImagePulls:
+        settings = self.runtime.settings
+        return ImagePulls(
+            session=self.session,
+            audit=self.audit,
+            library=self.runtime.libraries[self.scope.region],
+            quotas=self.quotas,
+            policies=self.policies,
+            workspaces=self.workspaces,
+            settings=settings.images,
+            most_bytes=settings.server.max_upload_bytes,
             clock=self.runtime.clock,
         )
 
