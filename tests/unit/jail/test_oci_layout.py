@@ -29,6 +29,7 @@ from tenantry.engines.jail.oci import machine_platform
 from tenantry.engines.jail.tree import Caps
 
 Files = dict[str, bytes]
+FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
 OTHER = ("linux", "s390x")
 
 
@@ -139,7 +140,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
     "a-size-below-zero": (_first_layer(size=-1), "image_manifest_malformed"),
     "a-size-of-truth": (_first_layer(size=True), "image_manifest_malformed"),
     "zstd": (_first_layer(mediaType=f"{TAR}+zstd"), "image_layer_unsupported"),
-    "elsewhere": (_first_layer(mediaType="application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"), "image_layer_unsupported"),
+    "elsewhere": (_first_layer(mediaType=FOREIGN), "image_layer_unsupported"),
     "packed-and-not": (_first_layer(mediaType=TAR), "image_layer_unsupported"),
     "fewer-layers": (lambda manifest: manifest["layers"].pop(), "image_manifest_malformed"),  # type: ignore[attr-defined]
     "more-layers": (lambda manifest: manifest["layers"].append(manifest["layers"][0]), "image_manifest_malformed"),  # type: ignore[index,attr-defined]
@@ -149,7 +150,10 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
     "another-schema": (lambda manifest: manifest.update(schemaVersion=1), "image_manifest_malformed"),
     "another-type": (lambda manifest: manifest.update(mediaType=INDEX), "image_manifest_malformed"),
     "no-config": (lambda manifest: manifest.pop("config"), "image_manifest_malformed"),
-    "layers-without-end": (lambda manifest: manifest.update(layers=manifest["layers"] * 200), "image_manifest_malformed"),  # type: ignore[operator]
+    "layers-without-end": (
+        lambda manifest: manifest.update(layers=manifest["layers"] * 200),  # type: ignore[operator]
+        "image_manifest_malformed",
+    ),
 }  # fmt: skip
 
 
@@ -185,8 +189,13 @@ def test_a_tar_that_is_no_layout_is_refused(store: ImageStore, tmp_path: Path, m
     refuse(store, packed(files, tmp_path), "image_blob_missing")
 
 
-@pytest.mark.parametrize("index", [b"", b"[]", b"{", b"[" * 100_000, b'{"schemaVersion": 2}', b'{"schemaVersion": 2, "manifests": [1]}',
-                                   b'{"schemaVersion": 2, "schemaVersion": 2, "manifests": []}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "index",
+    [
+        *(b"", b"[]", b"{", b"[" * 100_000, b'{"schemaVersion": 2}', b'{"schemaVersion": 2, "manifests": [1]}'),
+        b'{"schemaVersion": 2, "schemaVersion": 2, "manifests": []}',
+    ],
+)
 def test_an_index_of_no_sense_is_refused(store: ImageStore, tmp_path: Path, index: bytes) -> None:
     refuse(store, packed(layout_files(tiny()) | {"index.json": index}, tmp_path), "image_manifest_malformed")
 

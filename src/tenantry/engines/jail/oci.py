@@ -145,8 +145,9 @@ def _document(raw: bytes, kinds: frozenset[str]) -> dict[str, Any]:
         raise _malformed(str(error)) from None
     if not isinstance(value, dict) or value.get("schemaVersion") != _SCHEMA:
         raise _malformed("no object of schemaVersion 2")
-    if value.get("mediaType", next(iter(kinds))) not in kinds:
-        raise _malformed(f"its media type is {str(value['mediaType'])[:100]!r}")
+    kind = value.get("mediaType", next(iter(kinds)))
+    if not isinstance(kind, str) or kind not in kinds:
+        raise _malformed(f"its media type is {str(kind)[:100]!r}")
     return value
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _ACCEPT: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _ATTEMPTS: Final = 5
-_PAUSE_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = 0.1
 _WRITE_BYTES: Final = 1 << 20
 _PARTIAL: Final = 206
 
@@ -174,7 +174,8 @@ async def _fetch(calls: RegistryCalls, part: Descriptor, place: Path, told: Call
             if fetched.size == part.size:
                 await in_thread(fetched.finish)
                 return
-            await asyncio.sleep(_PAUSE_SECONDS * 4**attempt)
+            if attempt < _ATTEMPTS - 1:
+                await asyncio.sleep(_PAUSE_SECONDS * 2**attempt)
     raise RegistryUnavailable("registry_unavailable", f"the registry breaks off again and again, in {part.digest}")
 
 
