@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from tenantry.foundation.errors import Denied, Unavailable
-from tenantry.kit.public_addresses import may_reach
+from tenantry.kit.public_addresses import Ip, may_reach
 
 if TYPE_CHECKING:
     import httpx
@@ -81,12 +81,8 @@ class Outgoing:
             ) from None
 
     async def _judged(self, scheme: str, name: str, port: int | None) -> str:
-        """Resolve a name and judge every address it has; gives one of them, to be connected to."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(name, port or _PORTS.get(scheme, 0), type=socket.SOCK_STREAM)
-        addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
-        if not addresses or not all(may_reach(address, allow_private=self._allow_private) for address in addresses):
-            raise address_refused("it lies in a network that is not to be asked from here")
+        """Give one of the addresses of a name, to be connected to."""
+        addresses = await judged_addresses(name, port or _PORTS.get(scheme, 0), allow_private=self._allow_private)
         on_loopback = self._allow_private and all(address.is_loopback for address in addresses)
         if scheme != "https" and not (scheme == "http" and on_loopback):
             raise address_refused("it is not https")
@@ -118,6 +114,15 @@ class Outgoing:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return self._trusted or ssl.create_default_context()
+
+
+async def judged_addresses(name: str, port: int, *, allow_private: bool) -> list[Ip]:
+    """Resolve a name once and judge every address it has; raises Denied `address_refused`, OSError for no such name."""
+    found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+    if not addresses or not all(may_reach(address, allow_private=allow_private) for address in addresses):
+        raise address_refused("it lies in a network that is not to be asked from here")
+    return list(dict.fromkeys(addresses))
 
 
 def address_refused(reason: str) -> Denied:

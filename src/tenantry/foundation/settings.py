@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from tenantry.foundation.errors import Invalid
+from tenantry.foundation.image_settings import ImageSettings
 from tenantry.foundation.limit_settings import Frozen, LimitSettings
 
 EMBEDDED_REGIONS: Final = ("us", "eu")
@@ -291,6 +292,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
     jobs: JobSettings = JobSettings()
+    images: ImageSettings = ImageSettings()
     audit: AuditSettings = AuditSettings()
     identity: IdentitySettings = IdentitySettings()
     tenants: TenancySettings = TenancySettings()

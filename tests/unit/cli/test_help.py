@@ -74,7 +74,8 @@ def test_the_surface_is_the_one_promised() -> None:
         policy get, policy put, policy promote, policy versions, policy test, policy shadow-diff, policy prove,
             policy exempt, policy exemptions, policy revoke,
         job run, job list, job get, job logs, job cancel, job artifacts, job inputs, job explain, job receipt,
-        image list, image import, image remove, secret set, secret list, secret get, secret delete, audit query,
+        image list, image import, image pull, image remove, secret set, secret list, secret get, secret delete,
+        audit query,
         notification channel create, notification channel list, notification channel test,
         notification channel remove, notification deliveries
     """

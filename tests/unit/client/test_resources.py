@@ -26,6 +26,12 @@ CALLS: list[tuple[str, str, object, Ask]] = [
         {"name": "ci", "path": "teams/a/b"},
         lambda c: c.workspaces.create(name="ci", path="teams/a/b"),
     ),
+    (
+        "POST",
+        "/workspaces/ws_1/images/pull",
+        {"reference": "ghcr.io/a/b:1"},
+        lambda c: c.images.pull("ws_1", reference="ghcr.io/a/b:1"),
+    ),
     ("GET", "/tenants/acme/slos", None, lambda c: c.tenants.slos("acme")),
     ("GET", "/tenants/acme/labels", None, lambda c: c.tenants.labels("acme")),
     ("GET", "/tenants/acme/quotas", None, lambda c: c.tenants.quotas("acme")),

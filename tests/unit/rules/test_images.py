@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.engines.rules.documents import Bundle, from_value
-from tenantry.engines.rules.references import NoReferenceError, parse_reference
 from tenantry.engines.rules.types import Effect, JobFacts, Kind
+from tenantry.kit.image_references import NoReferenceError, parse_reference
 
 DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32

@@ -46,19 +46,20 @@ def policy_files_invalid(faults: Sequence[str]) -> Invalid:
     return Invalid("policies_invalid", "; ".join(faults), layer="policies", field="policies_dir", faults=[*faults])
 
 
-def policy_denied(detail: str, *, job: str, reason: Reason | None, current: str | None) -> Denied:
+def policy_denied(detail: str, *, job: str | None = None, reason: Reason | None, current: str | None) -> Denied:
     """Tell which layer and rule, what the present value is, and what would allow it."""
+    about = {} if job is None else {"job": job}
     if reason is None:  # long ago, so no more is known of it
-        return Denied("policy_denied", detail, layer="policies", job=job)
+        return Denied("policy_denied", detail, layer="policies", **about)
     return Denied(
         "policy_denied",
         detail,
         layer="policies",
-        job=job,
         denied_by=reason.layer.value,
         policy_kind=reason.kind.value,
         rule=reason.rule,
         allow_with=(reason.remedy,) if reason.remedy else (),
+        **about,
         **({"current": current} if current is not None else {}),
     )
 

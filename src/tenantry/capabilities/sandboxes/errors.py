@@ -1,6 +1,6 @@
 """What jobs and images refuse."""
 
-from tenantry.foundation.errors import Conflict, Gone, Invalid, NotFound
+from tenantry.foundation.errors import Conflict, Gone, Invalid, NotFound, Unavailable
 
 
 def job_not_found() -> NotFound:
@@ -70,4 +70,23 @@ def content_gone(*, size_bytes: int, sha256: str | None) -> Gone:
         layer="sandboxes",
         size_bytes=size_bytes,
         sha256=sha256,
+    )
+
+
+def image_too_large(size: int, *, most: int) -> Invalid:
+    return Invalid(
+        "image_too_large",
+        f"reference: the image has {size} bytes, and {most} are the most (server.max_upload_bytes)",
+        layer="sandboxes",
+        limit=most,
+        current=size,
+    )
+
+
+def pull_timed_out(seconds: float) -> Unavailable:
+    return Unavailable(
+        "pull_timed_out",
+        f"the image has not come within {seconds:g} seconds (images.pull_seconds): pull it again",
+        layer="sandboxes",
+        limit=seconds,
     )

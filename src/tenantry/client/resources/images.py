@@ -10,6 +10,7 @@ from tenantry.client.types import Image
 T = TypeVar("T")
 
 _UNPACKING_SECONDS = 600
+_PULLING_SECONDS = 3600
 
 
 class Images(Resource[T]):
@@ -23,7 +24,7 @@ class Images(Resource[T]):
     def import_archive(
         self, workspace: str, *, name: str, path: Path, form: str = "docker", progress: Progress | None = None
     ) -> Call[Image]:
-        """Upload a tar: `form` is `docker` (written by `docker save`) or `directory` (a root file system).
+        """Upload a tar: `form` is `docker` (of `docker save`), `oci` (an image layout) or `directory` (a root).
 
         `progress` is told the bytes sent so far, again from zero when an attempt is repeated.
         """
@@ -32,11 +33,23 @@ class Images(Resource[T]):
 
     @Operation
     def import_directory(
-        self, workspace: str, *, name: str, path: Path, progress: Progress | None = None
+        self, workspace: str, *, name: str, path: Path, form: str = "directory", progress: Progress | None = None
     ) -> Call[Image]:
-        """Upload a directory as root file system; devices, sockets and pipes in it are left out."""
+        """Upload a directory as root file system, or with `form` `oci` the image whose layout it is.
+
+        Devices, sockets and pipes in it are left out.
+        """
         upload = DirectoryUpload(path=path, progress=progress) if progress else DirectoryUpload(path=path)
-        return _import(workspace, name=name, form="directory", upload=upload)
+        return _import(workspace, name=name, form=form, upload=upload)
+
+    @Operation
+    def pull(
+        self, workspace: str, *, reference: str, username: str | None = None, password: str | None = None
+    ) -> Call[Image]:
+        """Have the server pull an image from a registry, and wait; the same again where nothing has changed there."""
+        body = {"reference": reference, "username": username, "password": password}
+        given = {name: value for name, value in body.items() if value is not None}
+        return post("workspaces", workspace, "images", "pull", json=given, wait_seconds=_PULLING_SECONDS)
 
     @Operation
     def delete(self, workspace: str, image: str) -> Call[None]:

@@ -19,8 +19,10 @@ from typing import BinaryIO, Final
 
 from tenantry.engines.jail import host_image
 from tenantry.engines.jail.directory_image import copy_directory, tree_digest
-from tenantry.engines.jail.docker_archive import read_directory_archive, read_docker_archive
+from tenantry.engines.jail.docker_archive import read_docker_archive
 from tenantry.engines.jail.errors import ImageInvalid, ImageNotFound
+from tenantry.engines.jail.layers import read_directory_archive
+from tenantry.engines.jail.oci_layout import read_oci_layout
 from tenantry.engines.jail.skeleton import furnish_root
 from tenantry.engines.jail.tree import Caps, TreeWriter
 from tenantry.engines.jail.types import ImageRoot
@@ -37,7 +39,7 @@ class ImageStore:
         self._incoming = root / ".incoming"
         for directory in (root, self._images, self._incoming):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._sweep()
+        self.sweep()
 
     def host(self) -> ImageRoot:
         """Make, if need be, and return the image of this machine's own programs."""
@@ -64,6 +66,16 @@ class ImageStore:
                     image = read_docker_archive(source, writer=writer, caps=bounds)
             furnish_root(staging / "rootfs")
             self._admit(staging, image.digest, name=_tag(image.name), env=image.env, workdir=image.workdir)
+        return self.resolve(image.digest)
+
+    def import_oci_layout(self, source: Path, *, name: str = "", caps: Caps | None = None) -> ImageRoot:
+        """Import an OCI image layout, a tar or a directory, under the digest in its index.json. Raises as above."""
+        bounds = caps or Caps()
+        with self._staging() as staging:
+            with _writer(staging / "rootfs", bounds) as writer:
+                image = read_oci_layout(source, writer=writer, caps=bounds)
+            furnish_root(staging / "rootfs")
+            self._admit(staging, image.digest, name=_tag(name or image.name), env=image.env, workdir=image.workdir)
         return self.resolve(image.digest)
 
     def import_directory_archive(self, source: Path, *, caps: Caps | None = None) -> ImageRoot:
@@ -131,6 +143,25 @@ class ImageStore:
         with self._staging() as staging, contextlib.suppress(FileNotFoundError):
             place.rename(staging / "removed")
 
+    @contextmanager
+    def receiving(self) -> Iterator[Path]:
+        """Give an empty directory for what is being fetched; nothing of it outlives this block, or this process."""
+        with self._staging() as staging:
+            (staging / "layout").mkdir(mode=0o700)
+            yield staging / "layout"
+
+    def sweep(self) -> None:
+        """Delete what imports and downloads that died left behind; those under way stay. Safe to repeat."""
+        for entry in [*self._incoming.glob("*")]:
+            with contextlib.suppress(OSError):
+                lock = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    with self._alone():
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(entry, ignore_errors=True)
+                finally:
+                    os.close(lock)
+
     def _place(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
             raise ImageNotFound(digest[:80])
@@ -156,26 +187,26 @@ class ImageStore:
     def _staging(self) -> Iterator[Path]:
         """Give an empty directory that is deleted afterwards if it is still there, or by the next process if we die."""
         staging = self._incoming / secrets.token_hex(8)
-        staging.mkdir(mode=0o700)
-        lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with self._alone():
+            staging.mkdir(mode=0o700)
+            lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
             (staging / "rootfs").mkdir(mode=0o755)
             yield staging
         finally:
             os.close(lock)
             shutil.rmtree(staging, ignore_errors=True)
 
-    def _sweep(self) -> None:
-        """Delete what imports that died left behind."""
-        for entry in list(self._incoming.iterdir()):
-            with contextlib.suppress(OSError):
-                lock = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(entry, ignore_errors=True)
-                finally:
-                    os.close(lock)
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep a sweep from a directory that is made and not locked yet."""
+        lock = os.open(self._incoming, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
 
 @contextmanager

@@ -14,7 +14,9 @@ from tenantry.engines.jail.errors import ImageInvalid
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_MODE: Final = 0o1777  # set-user-id and set-group-id are dropped
-_MAX_PATH: Final = 4096
+_MAX_NAME: Final = 255
+_MAX_PATH: Final = 3072  # with the store's own before it, still below what the kernel takes
+_MAX_TARGET: Final = 4095
 _MAX_DEPTH: Final = 128
 _CHUNK: Final = 1 << 18
 
@@ -31,14 +33,19 @@ class Caps:
 def split_path(text: str) -> tuple[str, ...]:
     """Split an archive's path; raises ImageInvalid `image_path_unsafe` for `..`, absolute, NUL, too long or deep."""
     parts = tuple(part for part in text.split("/") if part not in {"", "."})
-    if text.startswith("/") or "\0" in text or ".." in parts or len(text) > _MAX_PATH or len(parts) > _MAX_DEPTH:
+    long = _bytes(text) > _MAX_PATH or len(parts) > _MAX_DEPTH or any(_bytes(part) > _MAX_NAME for part in parts)
+    if text.startswith("/") or "\0" in text or ".." in parts or long:
         raise ImageInvalid("image_path_unsafe", f"unsafe path in the image: {text[:200]!r}")
     return parts
 
 
+def _bytes(text: str) -> int:
+    return len(os.fsencode(text))
+
+
 def check_link_target(parts: Sequence[str], target: str) -> None:
     """Refuse a symbolic link that climbs above the root; absolute ones mean the image's own root and stay."""
-    if not target or "\0" in target or len(target) > _MAX_PATH:
+    if not target or "\0" in target or _bytes(target) > _MAX_TARGET:
         raise ImageInvalid("image_link_unsafe", f"unsafe link in the image: {'/'.join(parts)[:200]!r}")
     depth = 0 if target.startswith("/") else len(parts) - 1
     for part in PurePosixPath(target).parts:

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 from tenantry.engines.rules.errors import Unjudged
 from tenantry.engines.rules.matching import PatternError, TextSet, escaped
 from tenantry.engines.rules.members import Members, Path, spelled
-from tenantry.engines.rules.references import (
+from tenantry.engines.rules.types import EMPTY, Effect, Finding, JobFacts, Verdict, deny
+from tenantry.kit.image_references import (
     DIGEST,
     HUB,
     NoReferenceError,
@@ -17,7 +18,6 @@ from tenantry.engines.rules.references import (
     names_registry,
     parse_reference,
 )
-from tenantry.engines.rules.types import EMPTY, Effect, Finding, JobFacts, Verdict, deny
 
 _MEMBERS: Final = ("applies_to", "allowed_images", "blocked_images", "require_digest", "forbid_unpinned")
 _GLOB: Final = re.compile(r"([^@]+?)(?::([^:@/]*))?(?:@([^@]+))?")

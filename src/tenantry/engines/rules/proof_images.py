@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from tenantry.engines.rules.images import ImageGlob, ImageRules
-from tenantry.engines.rules.references import HUB, HUB_NAMES
+from tenantry.kit.image_references import HUB, HUB_NAMES
 
 Question = tuple[list[Any], Callable[[Any], str]]
 

@@ -28,7 +28,14 @@ from tenantry.capabilities.limits.service import LimitService, MeteringService, 
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.policies.service import BundleService, ExemptionService, PolicyService
-from tenantry.capabilities.sandboxes.service import ImageService, JobService, PastJobs, QueuedJobs, QueueShares
+from tenantry.capabilities.sandboxes.service import (
+    ImagePulls,
+    ImageService,
+    JobService,
+    PastJobs,
+    QueuedJobs,
+    QueueShares,
+)
 from tenantry.capabilities.secrets.service import SecretService
 from tenantry.capabilities.tenants.service import (
     EnvironmentService,
@@ -308,6 +315,21 @@ class Services:
             audit=self.audit,
             library=self.runtime.libraries[self.scope.region],
             quotas=self.quotas,
+            clock=self.runtime.clock,
+        )
+
+    @property
+    def image_pulls(self) -> ImagePulls:
+        settings = self.runtime.settings
+        return ImagePulls(
+            session=self.session,
+            audit=self.audit,
+            library=self.runtime.libraries[self.scope.region],
+            quotas=self.quotas,
+            policies=self.policies,
+            workspaces=self.workspaces,
+            settings=settings.images,
+            most_bytes=settings.server.max_upload_bytes,
             clock=self.runtime.clock,
         )
 

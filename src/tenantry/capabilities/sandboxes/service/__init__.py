@@ -6,6 +6,7 @@ from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.content_kind import JobContentKind
 from tenantry.capabilities.sandboxes.service.dispatch import Dispatcher
 from tenantry.capabilities.sandboxes.service.image_files import TenantImages
+from tenantry.capabilities.sandboxes.service.image_pulls import ImagePulls
 from tenantry.capabilities.sandboxes.service.image_sweep import sweep_images
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary, ImageService
 from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
@@ -25,6 +26,7 @@ __all__ = [
     "HOLDERS",
     "Dispatcher",
     "ImageLibrary",
+    "ImagePulls",
     "ImageService",
     "ImageTakings",
     "JobArrival",

@@ -18,17 +18,24 @@ _SETTLED_SECONDS: Final = 3600.0
 
 
 async def sweep_images(library: ImageLibrary, *, cell: Cell, settled_seconds: float = _SETTLED_SECONDS) -> int:
-    """Remove what no image and no open job of its tenant starts from; tells how many roots. Safe to repeat."""
+    """Remove what no image and no open job of its tenant starts from; tells how many roots. Safe to repeat.
+
+    What an import or a pull that died left goes at once, whatever its age: those under way hold a lock.
+    """
     removed = 0
     for tenant_id in await asyncio.to_thread(library.tenants):
+        store = await library.store(tenant_id)
+        await asyncio.to_thread(store.sweep)
         found = await asyncio.to_thread(_settled, library.directory(tenant_id), settled_seconds)
         if not found:
             continue
         scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM)
         async with cell.session(scope, lifecycle=True) as session:
             wanted = await repository.list_wanted_digests(session)
-        store = await library.store(tenant_id)
-        for digest in found - wanted:
+        unwanted = found - wanted
+        if unwanted:  # none that has been imported again meanwhile
+            unwanted &= await asyncio.to_thread(_settled, library.directory(tenant_id), settled_seconds)
+        for digest in unwanted:
             with contextlib.suppress(ImageNotFound):
                 await asyncio.to_thread(store.remove, digest)
                 removed += 1
@@ -36,11 +43,11 @@ async def sweep_images(library: ImageLibrary, *, cell: Cell, settled_seconds: fl
 
 
 def _settled(directory: Path, seconds: float) -> set[str]:
-    """List digests, by the time of their last import; and delete uploads as old."""
+    """List digests, by the time of their last import; and delete as old uploads and copies that a move had begun."""
     before = time.time() - seconds
-    for upload in (directory / "uploads").glob("import-*"):
-        if _modified(upload) < before:
-            shutil.rmtree(upload, ignore_errors=True)
+    for unfinished in (*(directory / "uploads").glob("import-*"), *directory.glob("copy-*")):
+        if _modified(unfinished) < before:
+            shutil.rmtree(unfinished, ignore_errors=True)
     places = (directory / "sha256").glob("*")
     return {f"sha256:{place.name}" for place in places if _modified(place) < before}
 

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.limits.service import QuotaService, give_back, settle
@@ -28,6 +30,7 @@ class ImageLibrary:
         self._region = region
         self._host: ImageRoot | None = None
         self._stores: dict[UUID, ImageStore] = {}
+        self._pulling: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     def directory(self, tenant_id: UUID) -> Path:
         return self._home / self._region / format_id(Prefix.TENANT, tenant_id) / "images"
@@ -45,6 +48,10 @@ class ImageLibrary:
         if known is None:
             known = self._stores[tenant_id] = await asyncio.to_thread(ImageStore, self.directory(tenant_id))
         return known
+
+    def pulling(self, tenant_id: UUID) -> asyncio.Lock:
+        """Give what lets a tenant pull one image at a time here; the caller holds on to it."""
+        return self._pulling.setdefault(tenant_id, asyncio.Lock())
 
     def forget(self, tenant_id: UUID) -> None:
         """Drop the store of a tenant that is gone."""
@@ -79,17 +86,22 @@ class ImageService:
         self._clock = clock
 
     async def import_archive(self, *, workspace_id: UUID, name: str, source: str, archive: Path) -> Image:
-        """Import a tar of `docker save` or of a directory; raises Conflict `name_taken`, Invalid for a hostile one.
+        """Import a tar of `docker save`, of an OCI layout or of a directory; raises Invalid for a hostile one.
 
-        Raises Exhausted `quota_exceeded` where there is no room for it; the sweep then removes what was extracted.
+        Raises Conflict `name_taken`, and Exhausted `quota_exceeded` where there is no room for it; the sweep then
+        removes what was extracted.
         """
         if name == HOST_IMAGE or await repository.find_image(self._session, workspace_id=workspace_id, name=name):
             raise image_name_taken(name)
         # Extraction takes seconds: no transaction stays open meanwhile.
         await self._session.rollback()
         store = await self._library.store(self._session.scope.tenant_id)
-        extract = store.import_docker_archive if source == "docker_archive" else store.import_directory_archive
-        root = await asyncio.to_thread(extract, archive)
+        extract: dict[str, Callable[[Path], ImageRoot]] = {
+            "docker_archive": store.import_docker_archive,
+            "oci_layout": store.import_oci_layout,
+            "directory": store.import_directory_archive,
+        }
+        root = await asyncio.to_thread(extract[source], archive)
         await asyncio.to_thread(os.utime, root.path.parent)  # imported now, to the sweep, even if it was here before
         size = await asyncio.to_thread(archive.stat)
         image = Image(

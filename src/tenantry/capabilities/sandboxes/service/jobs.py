@@ -26,6 +26,7 @@ from tenantry.capabilities.sandboxes.errors import (
     network_phase_unavailable,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
+from tenantry.capabilities.sandboxes.service.image_names import names_of
 from tenantry.capabilities.sandboxes.service.job_secrets import pin_secrets
 from tenantry.capabilities.sandboxes.service.judging import (
     DENIED_BY_POLICY,
@@ -311,9 +312,12 @@ class JobService:
         """Find it by its name; with a digest behind it only that very content."""
         if name == HOST_IMAGE:
             return None
-        plain, joint, digest = name.partition("@")
-        found = await repository.find_image(self._session, workspace_id=workspace_id, name=plain)
-        return found if found is not None and (not joint or found.digest == digest) else None
+        _, joint, digest = name.partition("@")
+        for each in names_of(name):
+            found = await repository.find_image(self._session, workspace_id=workspace_id, name=each)
+            if found is not None and (not joint or found.digest == digest):
+                return found
+        return None
 
     async def _record(
         self,

@@ -3,24 +3,27 @@
 import asyncio
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import Query, Request
+from pydantic import Field, StringConstraints, model_validator
 from starlette.responses import Response
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types.quotas import Feature
 from tenantry.capabilities.sandboxes.types import Image
+from tenantry.engines.jail.registries import Credentials
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import RouteRegistry
-from tenantry.interfaces.api.schema import Answer, CursorText, Limit, Moment, Page, after, page
+from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, page
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
 
 _NAME = r"^[a-z0-9]+(?:[._/-][a-z0-9]+)*(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$"
-_SOURCES = {"docker": "docker_archive", "directory": "directory"}
+_Printable = Annotated[str, StringConstraints(pattern=r"^[!-~ ]+$", min_length=1, max_length=4096)]
+_SOURCES = {"docker": "docker_archive", "oci": "oci_layout", "directory": "directory"}
 
 
 class ImageAnswer(Answer):
@@ -31,6 +34,18 @@ class ImageAnswer(Answer):
     source: str
     created_at: Moment
     created_by: str
+
+
+class PullBody(Body):
+    reference: str = Field(min_length=1, max_length=512, description="registry/repository:tag, or with @sha256:…")
+    username: _Printable | None = Field(default=None, description="for the registry; used once, and not kept")
+    password: _Printable | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together")
+        return self
 
 
 async def _again(unit: Unit, resource_id: str) -> ImageAnswer:
@@ -49,9 +64,9 @@ async def import_image(
     request: Request,
     ws: str,
     name: Annotated[str, Query(pattern=_NAME, max_length=200)],
-    format: Annotated[Literal["docker", "directory"], Query()] = "docker",  # noqa: A002 - the parameter's public name
+    format: Annotated[Literal["docker", "oci", "directory"], Query()] = "docker",  # noqa: A002 - the parameter's public name
 ) -> ImageAnswer:
-    """Import a tar (the body): of `docker save`, or of a directory that is to be the root."""
+    """Import a tar (the body): of `docker save`, of an OCI image layout, or of a directory that is to be the root."""
     unit = unit_of(request)
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-tar":
         raise Invalid("content_type_unsupported", "Content-Type: send application/x-tar", layer="api")
@@ -61,6 +76,26 @@ async def import_image(
         image = await unit.images.import_archive(
             workspace_id=unit.workspace_id, name=name, source=_SOURCES[format], archive=archive
         )
+    unit.resource_id = format_id(Prefix.IMAGE, image.image_id)
+    return render(image)
+
+
+@routes.post(
+    "/workspaces/{ws}/images/pull",
+    needs=Permission.IMAGE_ADMIN,
+    replay=_again,
+    status=201,
+    feature=Feature.SKILLS,
+)
+async def pull_image(request: Request, ws: str, body: PullBody) -> ImageAnswer:
+    """Pull an image from a registry that the installation lists, and wait for it.
+
+    It is named by its completed reference. Pulled again it is the same while the registry has the same, else it is
+    replaced.
+    """
+    unit = unit_of(request)
+    credentials = Credentials(body.username, body.password) if body.username and body.password else None
+    image = await unit.image_pulls.pull(body.reference, workspace_id=unit.workspace_id, credentials=credentials)
     unit.resource_id = format_id(Prefix.IMAGE, image.image_id)
     return render(image)
 

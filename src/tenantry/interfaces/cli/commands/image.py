@@ -8,6 +8,7 @@ import typer
 
 from tenantry.client.errors import BadRequest
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_WORKSPACE, Invocation, command
+from tenantry.interfaces.cli.secret_input import read_secret
 from tenantry.interfaces.cli.terminal import is_terminal, one_line
 
 GROUP = typer.Typer(help="Root file systems sandboxes start from.", no_args_is_help=True)
@@ -27,11 +28,16 @@ def list_(cli: Invocation) -> None:
 @command(GROUP, "import", options=IN_WORKSPACE, example="tenantry image import python.tar --name python:3.12")
 def import_(
     cli: Invocation,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="what `docker save` wrote, or a directory", exists=True)],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="what `docker save` wrote, a layout, or a directory", exists=True)
+    ],
     *,
     name: Annotated[str, typer.Option("--name", help="what jobs will call it")],
     form: Annotated[
-        str | None, typer.Option("--format", help="of a tar: docker (default), or directory for a bare file system")
+        str | None,
+        typer.Option(
+            "--format", help="docker (default of a tar), oci for an image layout, directory for a bare file system"
+        ),
     ] = None,
 ) -> None:
     """Upload an image: a tar file, or a directory that is sent as one.
@@ -41,14 +47,36 @@ def import_(
     workspace = cli.workspace
     with _progress(name) as progress:
         if path.is_dir():
-            if form not in {None, "directory"}:
+            if form not in {None, "directory", "oci"}:
                 raise BadRequest("format_conflict", f"{path} is a directory and cannot be of format {form}")
-            image = cli.client.images.import_directory(workspace, name=name, path=path, progress=progress)
+            image = cli.client.images.import_directory(
+                workspace, name=name, path=path, form=form or "directory", progress=progress
+            )
         else:
             image = cli.client.images.import_archive(
                 workspace, name=name, path=path, form=form or "docker", progress=progress
             )
     cli.show(image)
+
+
+@command(GROUP, "pull", options=IN_WORKSPACE, example="tenantry image pull docker.io/library/python:3.12-slim")
+def pull(
+    cli: Invocation,
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="registry/repository:tag or …@sha256:…")],
+    *,
+    username: Annotated[str | None, typer.Option("--username", help="at the registry; used once, not kept")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", help="has the password; else it is asked for", exists=True)
+    ] = None,
+) -> None:
+    """Have the server pull an image from a registry; jobs name it by its reference.
+
+    Pulled again, it is what the registry has by then.
+    """
+    password = read_secret("Password", password_file) if username is not None else None
+    if is_terminal(sys.stderr):
+        typer.echo(f"pulling {one_line(reference)}", err=True)
+    cli.show(cli.client.images.pull(cli.workspace, reference=reference, username=username, password=password))
 
 
 @command(GROUP, "remove", options=IN_WORKSPACE, example="tenantry image remove img_01h455vb4pex5vsknk084sn02q")

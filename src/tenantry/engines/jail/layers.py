@@ -1,0 +1,133 @@
+"""Unpacking one layer: a tar, packed or not, written over what lies below it with its whiteouts (OCI image spec)."""
+
+import gzip
+import hashlib
+import tarfile
+import zlib
+from io import BufferedIOBase
+from typing import IO, BinaryIO, Final, cast
+
+from tenantry.engines.jail.errors import ImageInvalid
+from tenantry.engines.jail.skeleton import MOUNTED, OUTPUTS
+from tenantry.engines.jail.tree import Caps, TreeWriter, split_path
+
+_MAX_HEADER: Final = 1 << 20
+_GZIP: Final = b"\x1f\x8b"
+_WHITEOUT: Final = ".wh."
+_OPAQUE: Final = ".wh..wh..opq"
+_RESERVED: Final = frozenset((*MOUNTED, OUTPUTS[0]))
+_ENVELOPES: Final = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+UNREADABLE: Final = (
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    gzip.BadGzipFile,
+    RecursionError,
+    ValueError,
+    OverflowError,
+)
+
+
+class CappedHeader(tarfile.TarInfo):
+    """A member whose extended headers are small: tarfile reads them into memory whole, whatever size they claim."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if (self.type in _ENVELOPES and self.size > _MAX_HEADER) or self.size < 0:
+            raise ImageInvalid("image_archive_malformed", "an extended header larger than 1 MiB")
+        if self.type == tarfile.GNUTYPE_SPARSE or self.sparse is not None:
+            raise ImageInvalid("image_archive_malformed", "sparse members are not taken")
+        return cast("tarfile.TarInfo", super()._proc_member(archive))  # type: ignore[misc]
+
+
+class HashedReader(BufferedIOBase):
+    """Counts and hashes what passes; raises ImageInvalid `image_too_large` beyond `limit`."""
+
+    def __init__(self, source: IO[bytes], limit: int) -> None:
+        self._source = source
+        self._left = limit
+        self._hash = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        chunk = self._source.read(1 << 20 if size is None or size < 0 else size)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise ImageInvalid("image_too_large", "a layer unpacks to more than the cap")
+        self._hash.update(chunk)
+        return chunk
+
+    def finish(self) -> str:
+        """Read the rest and return the digest of the whole."""
+        while self.read(1 << 20):
+            pass
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+def read_directory_archive(source: BinaryIO, *, writer: TreeWriter, caps: Caps) -> None:
+    """Unpack a tar (gzip or not) of a root directory through `writer`; raises ImageInvalid as above."""
+    try:
+        apply_layer(layer_reader(source, caps), writer)
+    except UNREADABLE as error:
+        raise ImageInvalid("image_archive_malformed", f"not a readable tar: {type(error).__name__}") from error
+
+
+def layer_reader(packed: IO[bytes], caps: Caps, *, gzipped: bool | None = None) -> HashedReader:
+    """Read a layer unpacked; whether it is packed is seen by its beginning, and must be as `gzipped` says."""
+    is_gzip = packed.read(2) == _GZIP
+    if gzipped is not None and gzipped is not is_gzip:
+        raise ImageInvalid("image_layer_unsupported", "a layer is packed in another way than its media type says")
+    packed.seek(0)
+    return HashedReader(cast("IO[bytes]", gzip.GzipFile(fileobj=packed)) if is_gzip else packed, caps.bytes * 2)
+
+
+def apply_layer(reader: HashedReader, writer: TreeWriter) -> None:
+    written: set[tuple[str, ...]] = set()
+    opaque: list[tuple[str, ...]] = []
+    with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", tarinfo=CappedHeader, errorlevel=2) as layer:
+        for member in layer:
+            layer.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
+            parts = split_path(member.name)
+            if parts and parts[0] in _RESERVED:
+                continue
+            if parts and parts[-1] == _OPAQUE:
+                opaque.append(parts[:-1])
+            elif parts and parts[-1].startswith(_WHITEOUT):
+                _whiteout(parts, writer, written)
+            else:
+                _write(layer, member, parts, writer)
+                written.update(parts[:depth] for depth in range(1, len(parts) + 1))
+    for directory in opaque:
+        writer.empty(directory, keep=frozenset(written))
+
+
+def _whiteout(parts: tuple[str, ...], writer: TreeWriter, written: set[tuple[str, ...]]) -> None:
+    hidden = parts[-1].removeprefix(_WHITEOUT)
+    if hidden in {"", ".", ".."}:
+        raise ImageInvalid("image_path_unsafe", "a whiteout of nothing")
+    target = (*parts[:-1], hidden)
+    if target not in written:  # it hides lower layers, never its own
+        writer.remove(target)
+
+
+def _write(layer: tarfile.TarFile, member: tarfile.TarInfo, parts: tuple[str, ...], writer: TreeWriter) -> None:
+    """Write one member; devices, pipes and sockets are left out, an image has no use for them here."""
+    if member.isdir():
+        writer.directory(parts, member.mode)
+    elif member.issym():
+        writer.symlink(parts, member.linkname)
+    elif member.islnk():
+        writer.hardlink(parts, split_path(member.linkname))
+    elif member.isreg():
+        source = layer.extractfile(member)
+        if source is not None:
+            writer.file(
+                parts, source=cast("BinaryIO", source), size=member.size, mode=member.mode, mtime=float(member.mtime)
+            )

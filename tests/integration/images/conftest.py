@@ -1,0 +1,42 @@
+"""An installation that pulls from a registry of these tests alone."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.conftest import Installation, MakeTenant, running_installation, tenants_of
+from tests.integration.sandboxes.ground import Ground
+from tests.registry import DockerRegistry, running_registry
+
+MakeGround = Callable[..., Ground]
+
+
+@pytest.fixture(scope="package")
+def registry() -> Iterator[DockerRegistry]:
+    with running_registry() as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def installation(tmp_path_factory: pytest.TempPathFactory, registry: DockerRegistry) -> Iterator[Installation]:
+    home = tmp_path_factory.mktemp("pulling") / "home"
+    listed = {"PRIVATE_REGISTRIES": f'["{registry.url}"]', "REGISTRIES": '["public.invalid"]', "PULL_SECONDS": "20"}
+    variables = {f"TENANTRY_IMAGES__{name}": value for name, value in listed.items()}
+    with running_installation(home, **variables, TENANTRY_SERVER__MAX_UPLOAD_BYTES="4000000") as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def make_tenant(installation: Installation, strategy: str) -> MakeTenant:
+    return tenants_of(installation, strategy)
+
+
+@pytest.fixture
+def make_ground(make_tenant: MakeTenant) -> MakeGround:
+    """Make a workspace in a tenant of its own; keywords are the workspace's settings."""
+
+    def make(*, plan: str = "enterprise", **settings: object) -> Ground:
+        tenant = make_tenant(plan=plan)
+        workspace = tenant.workspace("dev", settings=settings)
+        return Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace))
+
+    return make
