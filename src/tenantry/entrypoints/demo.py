@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from tenantry.client.credentials import Credentials, is_loopback, load, save
 from tenantry.client.errors import ClientError, CredentialsError
 from tenantry.client.surface import Client
-from tenantry.entrypoints import demo_access, demo_attacks, demo_limits, demo_scenes, demo_tenancy
+from tenantry.entrypoints import demo_access, demo_attacks, demo_limits, demo_network, demo_scenes, demo_tenancy
 from tenantry.entrypoints.demo_cast import KEYS, NAMES, Cast
 from tenantry.entrypoints.demo_stage import Stage
 from tenantry.entrypoints.servers import RunningServer, find_server, start_detached, stop
@@ -24,6 +24,7 @@ from tenantry.foundation.settings import Settings, load_settings
 _SANDBOX_PATH: Final = "/usr/local/bin:/usr/bin"
 _OWN_SERVER: Final = "server.pid"
 _SCENE_SECONDS: Final = 60
+_OUTSIDE: Final = "TENANTRY_JOBS__EGRESS_NETWORKS"
 Scene = Callable[[Stage, Cast], None]
 
 
@@ -67,6 +68,7 @@ def _scenes(stage: Stage, settings: Settings, *, server: RunningServer, platform
         demo_limits.rates,
         demo_limits.quotas,
         demo_limits.denied_image,
+        demo_network.connections,
     )
     _played(stage, cast, demo_tenancy.overlays, demo_tenancy.strategies, demo_tenancy.another_region)
 
@@ -115,7 +117,9 @@ def _server(stage: Stage, settings: Settings, *, port: int | None) -> RunningSer
         return found
     stage.heading(f"Starting a server in {home}")
     stage.tell("PostgreSQL, a database for each region, a worker for each region")
-    server, _ = start_detached(home, port=_free_port(settings) if port is None else port)
+    # The outside of a scene lies on this machine, at an address of nobody's.
+    outside = {} if settings.jobs.egress_networks else {_OUTSIDE: f'["{demo_network.OUTSIDE}/32"]'}
+    server, _ = start_detached(home, port=_free_port(settings) if port is None else port, environment=outside)
     keys = home / KEYS
     keys.mkdir(mode=0o700, exist_ok=True)
     (keys / _OWN_SERVER).write_text(str(server.pid))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,9 +43,12 @@ def find_server(home: Path) -> RunningServer | None:
     return RunningServer(found["pid"], found["url"])
 
 
-def start_detached(home: Path, *, port: int | None = None) -> tuple[RunningServer, str]:
+def start_detached(
+    home: Path, *, port: int | None = None, environment: Mapping[str, str] | None = None
+) -> tuple[RunningServer, str]:
     """Start a server in the background; gives it and what it said once it answers.
 
+    `environment` is laid over this process's own.
     Raises Conflict `already_running`, Unavailable `start_failed` with its last words.
     """
     if (found := find_server(home)) is not None:
@@ -61,6 +65,7 @@ def start_detached(home: Path, *, port: int | None = None) -> tuple[RunningServe
             stderr=output,
             start_new_session=True,
             cwd="/",
+            env={**os.environ, **(environment or {})},
         )
     deadline = time.monotonic() + _START_SECONDS
     while (server := find_server(home)) is None or not answers(server.url):

@@ -81,7 +81,7 @@ class JobBody(Body):
     environment: Slug | None = Field(default=None, description="one of the workspace's environments")
     secrets: list[SecretUseBody] = Field(default=[], max_length=32, description="asks for `secret:use`")
     network: list[ConnectionBody] = Field(
-        default=[], max_length=100, description="what it may connect to, where a network policy allows it; else nothing"
+        default=[], max_length=64, description="what it may connect to, where a network policy allows it; else nothing"
     )
 
 

@@ -41,7 +41,7 @@ class JobSpec(Body):
     environment: Slug | None = None
     workflow: str | None = Field(default=None, max_length=200)
     labels: _Labels = Field(default={})
-    network: list[ConnectionBody] = Field(default=[], max_length=100)
+    network: list[ConnectionBody] = Field(default=[], max_length=64)
     cpus: _Amount = 1.0
     memory_mib: int = Field(default=512, ge=0, le=1 << 40)
     timeout_seconds: _Amount = 600.0
