@@ -27,35 +27,43 @@ _GONE = 410
 _ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "denied"})
 
 
+Words = Annotated[list[str], typer.Argument(metavar="CMD", help="the command and its arguments, after --")]
+InputPaths = Annotated[
+    list[str] | None, typer.Option("--input", metavar="PATH[:NAME]", help="a file the job finds as /inputs/NAME")
+]
+Download = Annotated[
+    Path | None, typer.Option("--download", metavar="DIR", help="fetch the artifacts into DIR at the end")
+]
+SecretVariables = Annotated[
+    list[str] | None, typer.Option("--secret", metavar="NAME[@VERSION][=ENV]", help="a secret as a variable")
+]
+SecretFiles = Annotated[
+    list[str] | None,
+    typer.Option("--secret-file", metavar="NAME[@VERSION][=PATH]", help="a secret as /run/secrets/PATH"),
+]
+Connect = Annotated[
+    list[str] | None,
+    typer.Option("--connect", metavar="HOST:PORT", help="what it may connect to, where a network policy allows it"),
+]
+
+
 def run(
     cli: Invocation,
-    words: Annotated[list[str], typer.Argument(metavar="CMD", help="the command and its arguments, after --")],
+    words: Words,
     *,
     image: Annotated[str, typer.Option("--image", help="what the sandbox starts from")] = "host",
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", metavar="PATH[:NAME]", help="a file the job finds as /inputs/NAME")
-    ] = None,
+    inputs: InputPaths = None,
     artifacts: Annotated[list[str] | None, typer.Option("--artifact", metavar="GLOB", help="files to keep")] = None,
-    download: Annotated[
-        Path | None, typer.Option("--download", metavar="DIR", help="fetch the artifacts into DIR at the end")
-    ] = None,
+    download: Download = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE")] = None,
-    secrets: Annotated[
-        list[str] | None, typer.Option("--secret", metavar="NAME[@VERSION][=ENV]", help="a secret as a variable")
-    ] = None,
-    secret_files: Annotated[
-        list[str] | None,
-        typer.Option("--secret-file", metavar="NAME[@VERSION][=PATH]", help="a secret as /run/secrets/PATH"),
-    ] = None,
+    secrets: SecretVariables = None,
+    secret_files: SecretFiles = None,
     cpus: Annotated[float | None, typer.Option("--cpus")] = None,
     memory_mib: Annotated[int | None, typer.Option("--memory-mib", min=1)] = None,
     pids: Annotated[int | None, typer.Option("--pids", min=1, help="processes and threads at once")] = None,
     timeout: Annotated[float | None, typer.Option("--timeout", metavar="SECONDS")] = None,
     labels: Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE")] = None,
-    connect: Annotated[
-        list[str] | None,
-        typer.Option("--connect", metavar="HOST:PORT", help="what it may connect to, where a network policy allows it"),
-    ] = None,
+    connect: Connect = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="print the job and leave it running")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="let the job's control characters reach the terminal")] = False,
 ) -> None:
