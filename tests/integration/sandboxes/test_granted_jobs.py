@@ -97,7 +97,9 @@ def test_a_job_ends_with_the_grant_that_alone_allowed_its_secrets(granted: Groun
     """Also where something lasting allows jobs; one without secrets goes on."""
     body = {"name": "TOKEN", "value": "of no interest"}
     assert granted.client.post(f"/workspaces/{granted.workspace}/secrets", json=body).status_code == 201
-    who = principal(granted.tenant, granted.workspace, "ci")
+    who = principal(granted.tenant, granted.workspace)
+    bound = {"principal": who.id, "role": "ci"}
+    assert granted.tenant.owner.post(f"/workspaces/{granted.workspace}/bindings", json=bound).status_code == 201
     theirs, used = Ground(granted.tenant, granted.workspace, who.client), [{"name": "TOKEN"}]
     assert theirs.post("true", secrets=used).status_code == 403, "the control: ci does not use secrets"
     grant = given(granted, who)
