@@ -77,8 +77,9 @@ def test_many_blanks_cost_no_more_than_once_through_them() -> None:
 
 PIECES = st.sampled_from([
     "GET", "POST", "CONNECT", " ", "/", "/a", "http://a/", "*", "HTTP/1.1", "HTTP/1.0", "\r\n", "\n", "\r", "Host",
-    "host", ":", "a", "b.example", "a:80", "Content-Length", "Transfer-Encoding", "chunked", "identity", "gzip", "0", "5", "+5",
-    "0x5", ",", "\t", "  ", "X", "_", "\0", "\xe9", "Connection", "close", "Upgrade", "h2c", "Content_Length", "\x0b",
+    "host", ":", "a", "b.example", "a:80", "Content-Length", "Transfer-Encoding", "chunked", "identity", "gzip",
+    "0", "5", "+5", "0x5", ",", "\t", "  ", "X", "_", "\0", "\xe9", "Connection", "close", "Upgrade", "h2c",
+    "Content_Length", "\x0b",
 ])  # fmt: skip
 LINES = st.sampled_from([
     "Host: a", "Host: b", "Host:a", "host: a ", "Host : a", " Host: b", "Content-Length: 5", "Content-Length: 0",
