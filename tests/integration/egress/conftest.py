@@ -93,12 +93,14 @@ class Outside:
 class Ran:
     said: bytearray = field(default_factory=bytearray)
     wrong: bytearray = field(default_factory=bytearray)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
     events: list[Event] = field(default_factory=list)
     outcome: Outcome = None  # type: ignore[assignment]
     gateway: Gateway = None  # type: ignore[assignment]
     sandbox: Sandbox = None  # type: ignore[assignment]
 
     def hear(self, stream: Stream, text: bytes) -> None:
+        self.heard.set()
         (self.said if stream is Stream.STDOUT else self.wrong).extend(text)
 
     @property
@@ -130,6 +132,14 @@ class Ground:
         no = Decision(allowed=False, rule="allowed_hosts", reason=f"{host}:{port} is not listed", remedy="List it.")
         return self.allowed.get((host, port), no)
 
+    def spec(self, code: str) -> Spec:
+        return Spec(
+            image=self.host,
+            command=("python3", "-c", CLIENT + code),
+            limits=Limits(timeout_seconds=60),
+            network=Network(tcp_ports=frozenset({PLAIN})),
+        )
+
     @asynccontextmanager
     async def start(
         self, code: str, *, caps: Caps | None = None, decide: Callable[[str, int], Decision] | None = None
@@ -146,13 +156,7 @@ class Ground:
                 resolve=self.outside.resolve,
             )
 
-        spec = Spec(
-            image=self.host,
-            command=("python3", "-c", CLIENT + code),
-            limits=Limits(timeout_seconds=60),
-            network=Network(tcp_ports=frozenset({PLAIN})),
-        )
-        async with await self.jail.start(spec, ran.hear, attach=attach) as ran.sandbox:
+        async with await self.jail.start(self.spec(code), ran.hear, attach=attach) as ran.sandbox:
             try:
                 yield ran
             finally:

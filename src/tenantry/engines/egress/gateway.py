@@ -10,9 +10,9 @@ from tenantry.engines.egress.addresses import system_resolve
 from tenantry.engines.egress.connection import Connection
 from tenantry.engines.egress.gate import Gate
 from tenantry.engines.egress.names import Names
-from tenantry.engines.egress.passages import HTTP, HTTPS, pass_plain, pass_proxy, pass_tls
+from tenantry.engines.egress.passages import HTTP, HTTPS, pass_plain, pass_proxy, pass_tls, tls_refusal
 from tenantry.engines.egress.types import Barred, Caps, Decide, Event, Listeners, Resolve, Usage, refusal
-from tenantry.engines.egress.web import serve_web
+from tenantry.engines.egress.web import http_refusal, serve_web
 from tenantry.foundation.clock import Clock, SystemClock
 
 _DNS, _PROXY = 53, 3128
@@ -187,6 +187,7 @@ class Gateway:
         elif (address, port) == (_INSIDE, _PROXY):
             await pass_proxy(connection)
         else:
+            connection.reply = {HTTP: http_refusal, HTTPS: tls_refusal}.get(port)
             raise Barred("direct", _STRANGER)
 
     async def _name_stream(self, connection: Connection) -> None:

@@ -19,7 +19,7 @@ async def pass_plain(connection: Connection, host: Host, port: int) -> None:
 
 async def pass_tls(connection: Connection, host: Host, port: int) -> None:
     """TLS that asks for the very name it was sent to."""
-    connection.reply = _alert
+    connection.reply = tls_refusal
     decision = connection.expect("tls", host, port)
     if await _check_hello(connection, host):
         if connection.upstream is None:
@@ -90,5 +90,5 @@ def _judge(hello: Hello, host: Host) -> None:
         raise Barred("tls", refusal("tls_name", reason, "Ask for the name that was resolved, and send it (SNI)."))
 
 
-def _alert(_: Barred) -> bytes:
+def tls_refusal(_: Barred) -> bytes:
     return ALERT_DENIED
