@@ -29,6 +29,7 @@ from tenantry.engines.jail.types import Attach, Ending, InputFile, Listeners
 
 _SMALLEST_PIPE: Final = 4096
 _SETUP_SECONDS: Final = 60.0
+_FILTER_SECONDS: Final = 10.0
 _FILTERED: Final = "2"
 _CAPABILITIES: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
@@ -135,6 +136,8 @@ class Furnisher:
                 reached = False
         for line in read_lines(parts.status_pipe):
             parts.init_report |= line
+        if reached and "child-pid" not in parts.init_report:
+            sandbox.end(Ending.NOT_STARTED, "bwrap did not tell which process it had started")
         return reached and "child-pid" in parts.init_report
 
     async def _enter(self, parts: Parts) -> None:
@@ -232,7 +235,11 @@ def _either(*futures: "asyncio.Future[Any]") -> "set[asyncio.Future[Any]]":
 
 
 async def _settled_status(parts: Parts, death: asyncio.Future[Death]) -> dict[str, str] | None:
-    """Wait until process 1 runs under the filter or has ended, which the stopped monitor cannot hide."""
+    """Wait until process 1 runs under the filter or has ended, which the stopped monitor cannot hide.
+
+    One that lives without a filter for longer than it could take is told as it is, and its receipt has a fault.
+    """
+    deadline = asyncio.get_running_loop().time() + _FILTER_SECONDS
     ended = asyncio.ensure_future(readable(asyncio.get_running_loop(), parts.init))
     pause = 0.002
     try:
@@ -241,7 +248,8 @@ async def _settled_status(parts: Parts, death: asyncio.Future[Death]) -> dict[st
                 status = kernel.read_status(parts.init_pid)
             except OSError:
                 return None
-            if status.get("Seccomp") == _FILTERED or status["State"].startswith("Z"):
+            late = asyncio.get_running_loop().time() > deadline
+            if late or status.get("Seccomp") == _FILTERED or status["State"].startswith("Z"):
                 return status
             await asyncio.wait(_either(ended, death), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
             pause = min(pause * 1.3, 0.02)

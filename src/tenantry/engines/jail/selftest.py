@@ -49,7 +49,7 @@ _MODULES: Final = (
         "__init__", "cases", "identity", "rooms", "surroundings", "surface", "network", "floods", "program")),
 )  # fmt: skip
 _START: Final = "import sys; sys.path.insert(0, '/inputs'); from tenantry.engines.jail.escape.program import main; main"
-_RUN_BYTES: Final = 8 * MIB
+_RUN_BYTES, _MOST_INPUT_BYTES = 8 * MIB, 32 * MIB
 _IPC_CREAT, _IPC_RMID = 0o1000, 0
 
 
@@ -86,8 +86,7 @@ async def selftest(jail: Jail, image: ImageRoot, *, cases: tuple[Case, ...] = CA
     groups = {case.group for case in cases}
     found = dict(await _around_a_neighbour(jail, image, cases))
     shown, python, env = with_python(image)
-    if groups & {"bombs", "ends", "secrets"}:
-        found |= dict(await Excess(jail, image, shown, python, env).try_all(have=have))
+    found |= dict(await Excess(jail, image, shown, python, env).try_all(groups, have=have))
     if "files" in groups:
         found |= dict(await try_files(jail, image))
     if "archives" in groups:
@@ -126,10 +125,11 @@ def _outside(jail: Jail, neighbour: Sandbox, canary: str, limits: Limits) -> lis
     if receipt is None:
         return []
     try:
-        launcher, monitor = chain.find_chain(chain.find_init(receipt))
+        init = chain.find_init(receipt)
+        launcher, monitor = chain.find_chain(init)
     except (LookupError, OSError):
         return []
-    return list(chain.look(chain.View(launcher, monitor, receipt, limits, jail.hierarchy, canary)))
+    return list(chain.look(chain.View(launcher, monitor, init, receipt, limits, jail.hierarchy, canary)))
 
 
 @contextmanager
@@ -154,6 +154,7 @@ def _plan(image: ImageRoot, canary: str, cases: tuple[Case, ...]) -> Iterator[di
                 "/tmp": _LIMITS.tmp_mib * MIB,  # noqa: S108 - the sandbox's
                 "/dev/shm": _LIMITS.shm_mib * MIB,  # noqa: S108 - the same
                 "/run": _RUN_BYTES,
+                "/inputs": _MOST_INPUT_BYTES,
             },
             "binds": [bind.target if bind.target.startswith("/") else f"/{bind.target}" for bind in shown.binds],
             "host_namespaces": kernel.read_namespaces(os.getpid()),

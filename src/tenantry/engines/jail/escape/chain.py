@@ -1,6 +1,8 @@
 """What the host sees of a living sandbox: its launcher, bwrap's monitor, its cgroup, its receipt."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,15 +22,23 @@ _SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 _INT, _PIPE, _CHLD, _XFSZ = 2, 13, 17, 25
 _ORDINARY: Final = ("pipe:", "/dev/null", "anon_inode:", "/memfd:")
 _LOOKS_AT_DESCRIPTORS: Final = 100
+#: NS_GET_PARENT of ioctl_ns(2), then setns(2), which only a process of one thread may for a user namespace.
+_ASK_ABOVE: Final = """
+import ctypes, fcntl, os, sys
+above = fcntl.ioctl(os.open(f"/proc/{sys.argv[1]}/ns/user", os.O_RDONLY), 0xb702)
+ctypes.CDLL(None).setns(above, 0x10000000) == 0 or sys.exit("not to be entered")
+print(open("/proc/sys/user/max_user_namespaces").read())
+"""
 _PERIOD_US: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A living sandbox from outside. `launcher` and `monitor` are process numbers of the host."""
+    """A living sandbox from outside: the process numbers, on the host, of launcher, monitor and process 1."""
 
     launcher: int
     monitor: int
+    init: int
     receipt: Receipt
     limits: Limits
     hierarchy: Hierarchy
@@ -187,6 +197,13 @@ def _chain_does_not_tell(view: View) -> Verdict:
     return not held, str(held or "")
 
 
+def _no_more_user_namespaces(view: View) -> Verdict:
+    """Ask the user namespace above the sandbox's how many it may have below it, from within that one."""
+    words = [sys.executable, "-I", "-S", "-c", _ASK_ABOVE, str(view.init)]
+    said = subprocess.run(words, capture_output=True, text=True, check=False, env={}, timeout=30)
+    return said.stdout.strip() == "1", said.stdout.strip() or said.stderr.strip()[-100:]
+
+
 def _fault_free(view: View) -> Verdict:
     faults = view.receipt.faults(supervisor_uid=os.geteuid())
     return not faults, "; ".join(faults)
@@ -210,6 +227,7 @@ _LOOKS: Final[tuple[tuple[str, str, str, frozenset[str], Look], ...]] = (
     ("chain", "monitor_directory", "/", frozenset(), _in_the_root("monitor")),
     ("chain", "monitor_core", "0", frozenset(), _no_core("monitor")),
     ("chain", "monitor_descriptors", "pipes and events alone", frozenset(), _descriptors),
+    ("chain", "no_more_user_namespaces", "the one it is in is the last", frozenset(), _no_more_user_namespaces),
     ("chain", "receipt", "without a fault", frozenset(), _fault_free),
     ("limits", "cgroup_joined", "in every hierarchy", _CGROUP, _joined),
     ("limits", "cgroup_memory", "as asked", _CGROUP, _bounded("memory.limit_in_bytes", "memory.max", _memory)),

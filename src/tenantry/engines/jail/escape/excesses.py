@@ -67,13 +67,17 @@ class Excess:
         spec = Spec(image=self.shown, command=(self.python, "-I", "-S", "-c", script), env=self.env, limits=bounds)
         return (await self.jail.run(spec, lambda *_: None))[0]
 
-    async def try_all(self, *, have: frozenset[str]) -> list[tuple[str, Verdict]]:
+    async def try_all(self, groups: set[str], *, have: frozenset[str]) -> list[tuple[str, Verdict]]:
         """Try what can be tried here, at the same time; what is left is counted when all are gone."""
-        groups = [self._streams(), self._time(), self._memory(), self._environment(), self._neighbour()]
-        if "cgroup" in have:
-            groups.append(self._hidden_memory())
-        results = [result for group in await asyncio.gather(*groups) for result in group]
-        return results + await self._leftovers()
+        tries = [self._environment()] if "secrets" in groups else []
+        if "bombs" in groups:
+            tries += [self._streams(), self._memory(), self._neighbour()]
+        if "bombs" in groups and "cgroup" in have:
+            tries.append(self._hidden_memory())
+        if groups & {"bombs", "ends"}:
+            tries.append(self._time())
+        results = [result for group in await asyncio.gather(*tries) for result in group]
+        return results + (await self._leftovers() if "ends" in groups else [])
 
     async def _streams(self) -> list[tuple[str, Verdict]]:
         results = []

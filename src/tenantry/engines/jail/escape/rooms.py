@@ -183,6 +183,8 @@ CASES: Final = (
     *(Case("mounts", f"absent_{path}", "nothing is there", _absent(path)) for path in _ABSENT),
     *(Case("mounts", f"own_{path}", "a file system of its own", _own_file_system(path)) for path in _WRITABLE),
     *(Case("mounts", f"size_{path}", "as its limits say", _size(path)) for path in _WRITABLE),
+    Case("mounts", "size_/inputs", "what it was given and some room", lambda: (
+        os.statvfs("/inputs").f_blocks * os.statvfs("/inputs").f_frsize <= PLAN["sizes"]["/inputs"], "")),
     *(Case("mounts", f"mode_{path}", f"{mode:o}", _mode(path, mode)) for path, mode in (
         ("/workspace", 0o755), ("/run", 0o755), ("/inputs", 0o755), ("/tmp", 0o1777), ("/dev/shm", 0o1777))),
     Case("mounts", "nothing_else_is_mounted", "known places only", _only_known_mounts),
