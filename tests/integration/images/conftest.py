@@ -21,7 +21,8 @@ def installation(tmp_path_factory: pytest.TempPathFactory, registry: DockerRegis
     home = tmp_path_factory.mktemp("pulling") / "home"
     listed = {"PRIVATE_REGISTRIES": f'["{registry.url}"]', "REGISTRIES": '["public.invalid"]', "PULL_SECONDS": "20"}
     variables = {f"TENANTRY_IMAGES__{name}": value for name, value in listed.items()}
-    with running_installation(home, **variables, TENANTRY_SERVER__MAX_UPLOAD_BYTES="4000000") as started:
+    variables["TENANTRY_SERVER__MAX_UPLOAD_BYTES"] = "4000000"
+    with running_installation(home, verify=True, **variables) as started:
         yield started
 
 
