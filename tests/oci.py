@@ -66,7 +66,11 @@ class Made:
 
 
 def make_image(
-    *layers: bytes, docker: bool = False, pack: bool = True, platform: tuple[str, str] | None = None, **changes: object
+    *layers: bytes,
+    docker: bool = False,
+    pack: bool = True,
+    platform: tuple[str, str] | None = None,
+    changes: Mapping[str, object] | None = None,
 ) -> Made:
     """An image of these layers; `changes` go into its manifest."""
     made = Made(b"", DOCKER_MANIFEST if docker else MANIFEST)
@@ -88,7 +92,7 @@ def make_image(
         "mediaType": made.top_type,
         "config": descriptor(config, DOCKER_CONFIG if docker else f"{OCI}.config.v1+json"),
         "layers": [descriptor(part, kind) for part in parts],
-        **changes,
+        **(changes or {}),
     }
     made.top = json.dumps(manifest).encode()
     made.manifests[made.digest] = (made.top, made.top_type)

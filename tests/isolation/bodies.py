@@ -80,6 +80,7 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "grants.PrincipalBody": lambda grounds: {"principal": grounds.things[grounds.own, "account"]},
     "approvals.ApproveBody": lambda _: {"comment": "yes"},
     "approvals.RejectBody": lambda _: {"comment": "no"},
+    "images.PullBody": lambda _: {"reference": "registry.invalid/app:1"},
     "jobs.JobBody": lambda _: {"command": ["true"]},
     "secrets.SecretBody": lambda _: {"name": f"S_{secrets.token_hex(5).upper()}", "value": secrets.token_hex(16)},
     "policies.PromotionBody": lambda _: {"version": 1, "state": "shadow"},

@@ -19,8 +19,11 @@ from tenantry.interfaces.api.routing import RouteSpec
 pytestmark = pytest.mark.xdist_group("isolation")
 
 # An import takes a tenant of another installation: tests/integration/tenancy has both. Tokens and logout take a login:
-# tests/integration/logins.
-_ELSEWHERE = ("/tenants/import", "/auth/token", "/auth/refresh", "/auth/logout")
+# tests/integration/logins. A pull takes a registry: tests/integration/images.
+_ELSEWHERE = (
+    *("/tenants/import", "/auth/token", "/auth/refresh", "/auth/logout"),
+    "/workspaces/{ws}/images/pull",
+)
 _CHANGING = [spec for spec in ALL_ROUTES if spec.method != "GET" and spec.path not in _ELSEWHERE]
 
 

@@ -1,5 +1,6 @@
 """An installation that pulls from a registry of these tests alone."""
 
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,11 +18,22 @@ def registry() -> Iterator[DockerRegistry]:
 
 
 @pytest.fixture(scope="package")
-def installation(tmp_path_factory: pytest.TempPathFactory, registry: DockerRegistry) -> Iterator[Installation]:
+def silent() -> Iterator[str]:
+    """A registry that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture(scope="package")
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, registry: DockerRegistry, silent: str
+) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("pulling") / "home"
-    listed = {"PRIVATE_REGISTRIES": f'["{registry.url}"]', "REGISTRIES": '["public.invalid"]', "PULL_SECONDS": "20"}
+    listed = {"PRIVATE_REGISTRIES": f'["{registry.url}", "http://{silent}"]', "REGISTRIES": '["public.invalid"]'}
     variables = {f"TENANTRY_IMAGES__{name}": value for name, value in listed.items()}
-    with running_installation(home, **variables, TENANTRY_SERVER__MAX_UPLOAD_BYTES="4000000") as started:
+    variables["TENANTRY_IMAGES__PULL_SECONDS"] = "8"
+    variables["TENANTRY_SERVER__MAX_UPLOAD_BYTES"] = "4000000"
+    with running_installation(home, verify=True, **variables) as started:
         yield started
 
 

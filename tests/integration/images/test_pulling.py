@@ -149,6 +149,11 @@ def test_what_has_no_room_is_not_fetched(make_ground: MakeGround, registry: Dock
     refuse(ground, f"{registry.name}/team/large:2", 429, "quota_exceeded")
 
 
+def test_a_pull_ends_when_its_time_is_over(make_ground: MakeGround, silent: str) -> None:
+    told = refuse(make_ground(), f"{silent}/a:1", 503, "pull_timed_out")
+    assert "images.pull_seconds" in str(told["detail"])
+
+
 def test_a_name_that_was_uploaded_is_not_pulled_over(
     make_ground: MakeGround, registry: DockerRegistry, shell: Made
 ) -> None:

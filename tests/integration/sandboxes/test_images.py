@@ -18,6 +18,7 @@ from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground
 
 from tenantry.capabilities.sandboxes.service import sweep_images
+from tenantry.engines.jail.images import ImageStore
 from tenantry.entrypoints.runtime import open_parts
 
 Members = dict[str, bytes | str | int]
@@ -247,14 +248,20 @@ async def test_roots_that_nobody_names_are_swept_and_others_stay(
     for image in (removed, twin):
         ground.client.delete(f"/workspaces/{ground.workspace}/images/{image['id']}")
     store = installation.home / "us" / ground.tenant.id / "images"
-    (store / "uploads" / "import-abandoned").mkdir(parents=True)
+    for unfinished in ("uploads/import-abandoned", ".incoming/died/layout", f"copy-{'0' * 64}"):
+        (store / unfinished).mkdir(parents=True)
     async with open_parts(installation.settings, regions=("us",)) as parts:
         library, cell = parts.libraries["us"], parts.cells.get("us")
-        await sweep_images(library, cell=cell)
+        with ImageStore(store).receiving() as under_way:
+            (store / ".incoming/died/layout").mkdir(parents=True)
+            await sweep_images(library, cell=cell)
+            assert under_way.is_dir()
+            assert not (store / ".incoming/died").exists(), "nobody holds it any more"
         assert len(left_behind(ground)) == 3, "what is young stays"
         old = time.time() - 7200
-        for place in (*store.glob("sha256/*"), *store.glob("uploads/*")):
+        for place in (*store.glob("sha256/*"), *store.glob("uploads/*"), *store.glob("copy-*")):
             os.utime(place, (old, old))
         assert await sweep_images(library, cell=cell) >= 1
+    assert list(store.glob("copy-*")) == []
     assert left_behind(ground) == [kept["digest"].replace(":", "/")]
     assert ground.run("/bin/sh", "-c", ":", image="kept:1")["status"] == "succeeded"

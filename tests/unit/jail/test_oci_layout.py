@@ -64,8 +64,9 @@ def refuse(store: ImageStore, source: Path, code: str, caps: Caps | None = None)
     return refused.value.message
 
 
-def tiny(**changes: object) -> Made:
-    return make_image(layer_of({"a": b"1", "b": b"2"}), layer_of({"a": b"new", ".wh.b": b""}), **changes)  # type: ignore[arg-type]
+def tiny(*, docker: bool = False, pack: bool = True) -> Made:
+    layers = layer_of({"a": b"1", "b": b"2"}), layer_of({"a": b"new", ".wh.b": b""})
+    return make_image(*layers, docker=docker, pack=pack)
 
 
 @pytest.mark.parametrize("docker", [False, True])

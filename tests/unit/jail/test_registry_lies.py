@@ -203,6 +203,29 @@ async def test_a_realm_elsewhere_gets_no_password(made: Made, tmp_path: Path, re
     assert elsewhere.asked == []
 
 
+async def test_a_realm_without_tls_is_the_registrys_own_or_none(made: Made, tmp_path: Path) -> None:
+    async with speaking(lambda _: reply(f'{{"token": "{TOKEN}"}}'.encode())) as elsewhere:
+        say = guarded(made, challenge=f'Bearer realm="{elsewhere.url}/token"', accept=f"Bearer {TOKEN}")
+        async with speaking(say) as speaker:
+            listed = Registries(private={speaker.name: True, elsewhere.name: True})
+            with pytest.raises(TenantryError) as refused:
+                await pull(speaker, tmp_path, credentials=Credentials(USER, PASSWORD), listed=listed)
+    assert refused.value.code == "registry_realm_refused"
+    assert elsewhere.asked == []
+
+
+async def test_a_host_that_is_listed_with_tls_is_not_asked_without(made: Made, tmp_path: Path) -> None:
+    name = layer_name(made)
+    async with speaking(serve_image(made)) as store:
+        away = serve_image(made, {name: lambda _: reply(status=307, Location=f"{store.url}/{name}")})
+        async with speaking(away) as speaker:
+            listed = Registries(private={speaker.name: True, store.name: False})
+            with pytest.raises(TenantryError) as refused:
+                await pull(speaker, tmp_path, listed=listed)
+    assert refused.value.code == "address_refused"
+    assert store.asked == []
+
+
 @pytest.mark.parametrize("token", ["", "a b", "a\\r\\nX-Evil: 1", "x" * 40_000, 7, None])
 async def test_what_is_no_token_is_not_sent(made: Made, tmp_path: Path, token: object) -> None:
     quoted = f'"{token}"' if isinstance(token, str) else "7" if token else "null"
