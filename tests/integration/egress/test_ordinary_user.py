@@ -14,6 +14,7 @@ __all__ = ["ordinary_user"]
 
 SUPERVISOR = """
 import asyncio, json
+from ipaddress import ip_network
 from pathlib import Path
 from tenantry.engines.egress import Decision, Gateway
 from tenantry.engines.jail.images import ImageStore
@@ -45,7 +46,7 @@ async def main():
     events, said = [], bytearray()
 
     def decide(host, asked):
-        return Decision((host, asked) == ("api.example.com", port), "rule", private=True)
+        return Decision((host, asked) == ("api.example.com", port), "rule", private=(ip_network("127.0.0.0/8"),))
 
     async def resolve(name):
         return ["127.0.0.1"]

@@ -7,7 +7,8 @@ from tenantry.engines.egress.types import Barred, Decision, Event
 from tenantry.kit.hosts import parse_host
 
 PUBLIC = Decision(allowed=True)
-PRIVATE = Decision(allowed=True, private=True)
+PRIVATE = Decision(allowed=True, private=(ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+SOME = Decision(allowed=True, private=(ipaddress.ip_network("10.20.0.0/16"),))
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,24 @@ def test_where_one_may_go(address: str, public: bool, private: bool, named: bool
     if named is not None:
         assert may_dial(read, host=parse_host(address), decision=PRIVATE) is named
         assert may_dial(read, host=parse_host(address), decision=PUBLIC) is public
+
+
+@pytest.mark.parametrize(
+    ("address", "reached"),
+    [
+        ("10.20.3.4", True),
+        ("::ffff:10.20.3.4", True),
+        ("64:ff9b::a14:304", True),
+        ("10.21.0.1", False),
+        ("::ffff:10.21.0.1", False),
+        ("127.0.0.1", False),
+        ("fd00::1", False),
+        ("93.184.216.34", True),
+    ],
+)
+def test_of_private_networks_those_that_are_listed(address: str, reached: bool) -> None:
+    host = parse_host("db.corp.internal")
+    assert may_dial(ipaddress.ip_address(address), host=host, decision=SOME) is reached
 
 
 async def test_a_name_is_resolved_once_and_only_good_addresses_are_left() -> None:
