@@ -26,27 +26,32 @@ from tenantry.interfaces.cli.terminal import is_terminal, one_line
 _GONE = 410
 _ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "denied"})
 
+InputsOption = Annotated[
+    list[str] | None, typer.Option("--input", metavar="PATH[:NAME]", help="a file the job finds as /inputs/NAME")
+]
+DownloadOption = Annotated[
+    Path | None, typer.Option("--download", metavar="DIR", help="fetch the artifacts into DIR at the end")
+]
+SecretsOption = Annotated[
+    list[str] | None, typer.Option("--secret", metavar="NAME[@VERSION][=ENV]", help="a secret as a variable")
+]
+SecretFilesOption = Annotated[
+    list[str] | None,
+    typer.Option("--secret-file", metavar="NAME[@VERSION][=PATH]", help="a secret as /run/secrets/PATH"),
+]
+
 
 def run(
     cli: Invocation,
     words: Annotated[list[str], typer.Argument(metavar="CMD", help="the command and its arguments, after --")],
     *,
     image: Annotated[str, typer.Option("--image", help="what the sandbox starts from")] = "host",
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", metavar="PATH[:NAME]", help="a file the job finds as /inputs/NAME")
-    ] = None,
+    inputs: InputsOption = None,
     artifacts: Annotated[list[str] | None, typer.Option("--artifact", metavar="GLOB", help="files to keep")] = None,
-    download: Annotated[
-        Path | None, typer.Option("--download", metavar="DIR", help="fetch the artifacts into DIR at the end")
-    ] = None,
+    download: DownloadOption = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE")] = None,
-    secrets: Annotated[
-        list[str] | None, typer.Option("--secret", metavar="NAME[@VERSION][=ENV]", help="a secret as a variable")
-    ] = None,
-    secret_files: Annotated[
-        list[str] | None,
-        typer.Option("--secret-file", metavar="NAME[@VERSION][=PATH]", help="a secret as /run/secrets/PATH"),
-    ] = None,
+    secrets: SecretsOption = None,
+    secret_files: SecretFilesOption = None,
     cpus: Annotated[float | None, typer.Option("--cpus")] = None,
     memory_mib: Annotated[int | None, typer.Option("--memory-mib", min=1)] = None,
     pids: Annotated[int | None, typer.Option("--pids", min=1, help="processes and threads at once")] = None,
