@@ -92,6 +92,30 @@ async def test_a_file_is_the_jobs_alone_and_read_only(place: Ground) -> None:
     assert said.endswith("closed\nkept\n"), said
 
 
+async def test_the_largest_value_is_given_whole_and_masked(ground: Ground) -> None:
+    value = "".join(random.choice("abcdefghij \u00e9") for _ in range(60_000))[:60_000]
+    value = value.encode()[: (64 << 10) - 1].decode(errors="ignore")
+    value += "x" * ((64 << 10) - len(value.encode()))
+    written(ground, "LARGEST", value)
+    used = [{"name": "LARGEST"}, {"name": "LARGEST", "file": "largest"}]
+    job = ground.sh('sha256sum /run/secrets/largest; printf %s "$LARGEST" | sha256sum; echo "$LARGEST"', secrets=used)
+    said = ground.lines(job["id"])
+    assert said.count(digest_of(value)) == 2
+    assert said.endswith("-\n[masked]\n")
+    assert write(ground, "LARGER", value + "y").status_code == 422
+    many = [{"name": "LARGEST", "env": f"V{number}"} for number in range(17)]
+    refused = ground.sh("true", secrets=many)
+    assert (refused["status"], refused["reason"]) == ("failed", "sandbox_spec_invalid"), refused
+    assert value[:20] not in str(refused)
+
+
+async def test_a_value_is_masked_from_six_bytes_on(ground: Ground) -> None:
+    written(ground, "FIVE", "7q8w9")
+    written(ground, "SIX", "7q8w9e")
+    job = ground.sh('echo "$FIVE"; echo "$SIX"', secrets=[{"name": "FIVE"}, {"name": "SIX"}])
+    assert ground.lines(job["id"]) == "7q8w9\n[masked]\n"
+
+
 async def test_each_write_is_a_version_and_a_job_is_given_the_newest_or_the_one_it_names(ground: Ground) -> None:
     values = [value_of() for _ in range(2)]
     ids = {written(ground, "VERSIONED", value)["id"] for value in values}
@@ -111,7 +135,8 @@ async def test_only_the_newest_values_are_kept(ground: Ground) -> None:
         secret = written(ground, "MANY", f"number {number}")
     found = ground.client.get(f"/workspaces/{ground.workspace}/secrets/{secret['id']}").json()
     assert found["version"] == 11
-    assert [each["version"] for each in found["versions"]] == list(range(11, 1, -1))
+    assert [each["version"] for each in found["versions"]] == list(range(11, 0, -1))
+    assert [each["version"] for each in found["versions"] if not each["kept"]] == [1]
     refused = ground.post("true", secrets=[{"name": "MANY", "version": 1}])
     assert (refused.status_code, refused.json()["code"]) == (422, "secret_unknown")
     assert (await sealed_of(ground, secret["id"], 1)) is None

@@ -141,7 +141,7 @@ TOLD: dict[str, tuple[Change, str]] = {
     "keysets as rows": (add_table("keysets"), "tables"),
     "a table that is none": (add_table("pg_authid"), "tables"),
     "the queue's entries": (add_table("queue.entries"), "tables"),
-    "rows of no table": (lambda m, _: m.update({"rows/secrets.000000.jsonl": b"[]\n"}), "tables"),
+    "rows of no table": (lambda m, _: m.update({"rows/nothings.000000.jsonl": b"[]\n"}), "tables"),
     "a column that is none": (rename_column, "columns"),
     "a row of another tenant": (edit_rows("jobs", put("tenant_id", str(new_id()))), "tenant"),
     "a row of no tenant": (edit_rows("jobs", put("tenant_id", None)), "tenant"),

@@ -14,7 +14,7 @@ async def upsert_secret(
     session: TenantSession, *, workspace_id: UUID, name: str, fresh_id: UUID, by: str, now: datetime
 ) -> Secret:
     """Make the secret, or raise the version of the one of this name; its row is locked until the commit."""
-    row = await session.fetchrow(
+    [row] = await session.fetch(
         f"""insert into secrets (tenant_id, secret_id, workspace_id, name, version, created_at, created_by, updated_at)
             values ($1, $2, $3, $4, 1, $6, $5, $6)
             on conflict (tenant_id, workspace_id, name) do update
@@ -27,8 +27,6 @@ async def upsert_secret(
         by,
         now,
     )
-    if row is None:
-        raise LookupError(name)
     return Secret(**row)
 
 

@@ -11,6 +11,7 @@ MAX_SECRETS: Final = 100
 """In one workspace."""
 KEPT_VERSIONS: Final = 10
 """Of so many versions of a secret, the newest, the value is kept."""
+SHOWN_VERSIONS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)

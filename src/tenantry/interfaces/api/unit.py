@@ -13,7 +13,7 @@ from tenantry.capabilities.access.service import (
     decide,
     joined,
 )
-from tenantry.capabilities.access.types import Caller, Permission
+from tenantry.capabilities.access.types import Caller, Decision, Permission
 from tenantry.foundation.caches.vouchers import Lease
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Invalid, Precondition
@@ -91,16 +91,20 @@ class Unit(Services):
         self.judgement = replace(question, decision=decision, about=about)
         self.scope = self.session.scope = replace(self.scope, allowed_by=decision.source or "")
 
-    def require(self, permission: Permission) -> UUID | None:
-        """Ask for more than the route does, where what is asked takes more; raises Denied `permission_missing`.
-
-        Gives the just-in-time grant that alone allows both, if one does.
-        """
-        own = self.judgement.decision
+    def require(self, permission: Permission) -> Decision:
+        """Ask for more than the route does, where what is asked takes more; raises Denied `permission_missing`."""
         decision = decide(self.caller.access, permission, self.scope.workspace_id, self.judgement.about)
-        if own is not None and own.allowed:
-            decision = joined(own, decision)
         if not decision.allowed:
+            raise permission_missing(permission, decision)
+        return decision
+
+    def require_beside(self, permission: Permission) -> UUID | None:
+        """Require more of work that outlives the request; gives the just-in-time grant that alone allows it, if any.
+
+        Denied too where that and what the route asks for are each allowed by another grant alone.
+        """
+        own, decision = self.judgement.decision, self.require(permission)
+        if own is not None and not (decision := joined(own, decision)).allowed:
             raise permission_missing(permission, decision)
         return decision.grant_id
 

@@ -8,7 +8,7 @@ from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.secrets import repository
 from tenantry.capabilities.secrets.errors import secret_not_found, too_many_secrets, version_mismatch
 from tenantry.capabilities.secrets.service.sealing import place_of
-from tenantry.capabilities.secrets.types import KEPT_VERSIONS, MAX_SECRETS, Secret, SecretVersion
+from tenantry.capabilities.secrets.types import MAX_SECRETS, SHOWN_VERSIONS, Secret, SecretVersion
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
@@ -58,8 +58,8 @@ class SecretService:
         return found
 
     async def list_versions(self, secret: Secret) -> list[SecretVersion]:
-        """List the newest, whose values are kept; newest first."""
-        return await repository.list_versions(self._session, secret.secret_id, limit=KEPT_VERSIONS)
+        """List the fifty newest, newest first."""
+        return await repository.list_versions(self._session, secret.secret_id, limit=SHOWN_VERSIONS)
 
     async def list_secrets(self, *, after: UUID | None = None, limit: int = 50) -> list[Secret]:
         return await repository.list_secrets(self._session, workspace_id=self._workspace_id, after=after, limit=limit)

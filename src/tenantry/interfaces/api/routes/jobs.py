@@ -156,7 +156,7 @@ async def create_job(
     unit.judge(environment=body.environment, labels=body.labels)
     if body.environment is not None:
         await unit.environments.require(body.environment)
-    grant_id = unit.require(Permission.SECRET_USE) if body.secrets else unit.judgement.grant_id
+    grant_id = unit.require_beside(Permission.SECRET_USE) if body.secrets else unit.judgement.grant_id
     new = _new_job(body, grant_id=grant_id)
     job, refusal = await unit.jobs.create(new, workspace_id=unit.workspace_id, principal=unit.caller.principal)
     unit.resource_id = format_id(Prefix.JOB, job.job_id)

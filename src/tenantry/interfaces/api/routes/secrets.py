@@ -47,7 +47,7 @@ class SecretVersionAnswer(Answer):
 
 
 class SecretWithVersionsAnswer(SecretAnswer):
-    versions: list[SecretVersionAnswer] = Field(description="the newest, whose values are kept, newest first")
+    versions: list[SecretVersionAnswer] = Field(description="the fifty newest, newest first")
 
 
 async def _again(unit: Unit, resource_id: str) -> SecretAnswer:
