@@ -320,3 +320,15 @@ async def test_a_hello_that_hides_a_name_is_refused(ground: Any) -> None:
     assert read(ran.out) == ["\x15\x03\x01\x00\x02\x021"]
     assert ran.denials == [("tls", API, 443, "tls_encrypted_hello")]
     assert ground.outside.resolved == []
+
+
+async def test_a_place_that_does_not_answer_is_no_denial(ground: Any) -> None:
+    ground.allow(API, 80)
+    ground.allow(OTHER, 80)
+    ground.outside.answers[API] = [["127.0.0.9"]]
+    ground.outside.answers[OTHER] = [OSError("no such name")]
+    ran = await ground.run(f"say(*[talk((name, 80), get(name))[:12] for name in ('{API}', '{OTHER}')])")
+    assert read(ran.out) == ["HTTP/1.1 502"] * 2
+    assert [(e.kind, e.rule) for e in ran.events if e.kind != "dns"] == [("failed", "connect"), ("failed", "resolve")]
+    assert ran.events[-1].line() == f"network: {OTHER}:80 cannot be reached: {OTHER} has no address here"
+    assert ran.gateway.usage.denials == 0

@@ -113,6 +113,7 @@ def test_a_hidden_name_is_seen(kind: int) -> None:
         recut(REAL, *[1] * 100),
         REAL[:3] + (len(REAL) - 4).to_bytes(2) + REAL[5:] + b"x",
     ],
+    ids=lambda stream: f"{len(stream)} bytes",
 )  # fmt: skip
 def test_what_is_no_hello_one_can_judge_is_refused(stream: bytes) -> None:
     with pytest.raises(NoHelloError):
