@@ -37,7 +37,7 @@ class Outside:
     heads: list[str] = field(default_factory=list)
     raw: bytearray = field(default_factory=bytearray)
     resolved: list[str] = field(default_factory=list)
-    answers: dict[str, list[list[str]]] = field(default_factory=dict)
+    answers: dict[str, list[list[str] | OSError]] = field(default_factory=dict)
     connections: int = 0
 
     def clear(self) -> None:
@@ -51,7 +51,10 @@ class Outside:
         self.resolved.append(name)
         planned = self.answers.get(name)
         if planned:
-            return planned.pop(0) if len(planned) > 1 else planned[0]
+            answer = planned.pop(0) if len(planned) > 1 else planned[0]
+            if isinstance(answer, OSError):
+                raise answer
+            return answer
         return [self.address]
 
     async def serve_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""A supervisor that is no root has sandboxes with a way out, too."""
+"""A supervisor that is no root, and on another event loop, has sandboxes with a way out, too."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 __all__ = ["ordinary_user"]
 
 SUPERVISOR = """
-import asyncio, json
+import asyncio, json, uvloop
 from ipaddress import ip_network
 from pathlib import Path
 from tenantry.engines.egress import Decision, Gateway
@@ -68,7 +68,7 @@ async def main():
     denials = [[event.kind, event.host] for event in events if not event.allowed]
     print(json.dumps([said.decode(), denials, sandbox.receipt.network, sandbox.receipt.interfaces]))
 
-asyncio.run(main())
+uvloop.run(main())
 """
 
 

@@ -1,9 +1,11 @@
 """What is not allowed does not pass, whatever way it is asked for, and is told with its reason."""
 
+import ipaddress
 from typing import Any
 
 import pytest
 from tests.integration.egress.conftest import PLAIN, read
+from tests.unit.egress.test_hello import extended
 
 API, OTHER, PRIVATE = "api.example.com", "other.example.com", "db.corp.internal"
 
@@ -109,7 +111,21 @@ for a in {FOREIGN!r}: say(*[talk((a, p), get('{API}'), wait=2) for p in (80, 443
     assert (ground.outside.connections, ground.outside.resolved) == (0, [])
 
 
-async def test_the_proxy_knows_every_spelling_of_an_address_and_asks_for_it_by_one(ground: Any) -> None:
+async def test_an_address_that_is_allowed_is_reached_by_its_one_spelling_alone(ground: Any) -> None:
+    one = ipaddress.IPv4Address(ground.outside.address)
+    ground.allow(str(one), 80)
+    a, b, c, d = one.packed
+    others = [str(int(one)), hex(int(one)), f"0{int(one):o}", f"{a}.{b}.{(c << 8) + d}", f"0{a:o}.{b}.{c}.{d}",
+              f"0x{a:x}.{b}.{c}.{d}", f"0{a}.{b}.{c}.{d}", f"[::ffff:{one}]", f"[64:ff9b::{one}]"]  # fmt: skip
+    ran = await ground.run(f"""
+for h in {[str(one), *others]!r}:
+    say(talk(('127.0.0.1', 3128), f'GET http://{{h}}/ HTTP/1.1\\r\\nHost: {{h}}\\r\\n\\r\\n'.encode())[:12])
+""")
+    assert [read(line)[0] for line in ran.out.splitlines()] == ["HTTP/1.1 200"] + ["HTTP/1.1 403"] * len(others)
+    assert ground.outside.resolved == []
+
+
+async def test_the_proxy_reads_no_spelling_of_this_machine_as_an_allowed_host(ground: Any) -> None:
     hosts = [*SPELLINGS[:9], "[::1]", "[::ffff:127.0.0.1]", "[::127.0.0.1]", "169.254.169.254", "[fd00:ec2::254]",
              "[64:ff9b::a9fe:a9fe]", "localhost", "LOCALHOST.", ""]  # fmt: skip
     ran = await ground.run(f"""
@@ -241,7 +257,8 @@ SMUGGLED = {
     "another protocol": post("Upgrade: websocket", "Connection: Upgrade"),
     "HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/0.9": "GET /\r\n\r\n",
-    "an endless head": post(f"X: {'x' * 40000}"),
+    "a long head": post(f"X: {'x' * 40000}"),
+    "an endless head": f"GET / HTTP/1.1\r\nX: {'x' * 40000}",
 }
 
 
@@ -295,3 +312,23 @@ async def test_a_rule_that_fails_denies(ground: Any) -> None:
     ran = await ground.run(f"say(ask('{API}'))", decide=broken)
     assert read(ran.out) == [[3, 0, None]]
     assert ran.denials == [("dns", API, 0, "error")]
+
+
+async def test_a_hello_that_hides_a_name_is_refused(ground: Any) -> None:
+    ground.allow(API, 443)
+    ran = await ground.run(f"say(talk(('{API}', 443), {extended(0xFE0D, b'x' * 100)!r}))")
+    assert read(ran.out) == ["\x15\x03\x01\x00\x02\x021"]
+    assert ran.denials == [("tls", API, 443, "tls_encrypted_hello")]
+    assert ground.outside.resolved == []
+
+
+async def test_a_place_that_does_not_answer_is_no_denial(ground: Any) -> None:
+    ground.allow(API, 80)
+    ground.allow(OTHER, 80)
+    ground.outside.answers[API] = [["127.0.0.9"]]
+    ground.outside.answers[OTHER] = [OSError("no such name")]
+    ran = await ground.run(f"say(*[talk((name, 80), get(name))[:12] for name in ('{API}', '{OTHER}')])")
+    assert read(ran.out) == ["HTTP/1.1 502"] * 2
+    assert [(e.kind, e.rule) for e in ran.events if e.kind != "dns"] == [("failed", "connect"), ("failed", "resolve")]
+    assert ran.events[-1].line() == f"network: {OTHER}:80 cannot be reached: {OTHER} has no address here"
+    assert ran.gateway.usage.denials == 0

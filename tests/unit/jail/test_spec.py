@@ -3,7 +3,7 @@ import math
 import pytest
 
 from tenantry.engines.jail.errors import SpecInvalid
-from tenantry.engines.jail.types import ImageRoot, InputFile, Limits, Spec
+from tenantry.engines.jail.types import ImageRoot, InputFile, Limits, Network, Spec
 
 IMAGE = ImageRoot(path=__import__("pathlib").Path("/nowhere"), digest="sha256:" + "0" * 64)
 
@@ -20,6 +20,13 @@ def test_an_input_stays_below_inputs(path: str) -> None:
 @pytest.mark.parametrize("path", ["a", "a/b/c.txt", ".hidden", "..a", "ünïcode", "a b"])
 def test_an_ordinary_input_is_taken(path: str) -> None:
     assert InputFile(path, b"").path == path
+
+
+def test_a_network_names_ports() -> None:
+    assert Network(tcp_ports=frozenset({1, 65535})).listened == {1, 80, 443, 65535}
+    for ports in ({0}, {65536}, {-1}, {True}, set(range(1, 70))):
+        with pytest.raises(SpecInvalid):
+            Network(tcp_ports=frozenset(ports))
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, -math.inf, 1e308, True])

@@ -5,10 +5,12 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
-from tenantry.engines.egress.types import Barred, Decision, Resolve, refusal
+from tenantry.engines.egress.types import Barred, Decision, Resolve, failure, refusal
 from tenantry.kit.hosts import Host
 from tenantry.kit.public_addresses import Ip, is_public
 
@@ -22,11 +24,13 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _DIAL_SECONDS: Final = 10.0
 _RESOLVE_SECONDS: Final = 15.0
 _MOST_ADDRESSES: Final = 8
+_RESOLVERS: Final = ThreadPoolExecutor(max_workers=32, thread_name_prefix="egress-resolve")
 
 
 async def system_resolve(name: str) -> list[str]:
-    """Ask the host's own resolver."""
-    found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    """Ask the host's own resolver, in threads of its own: a name that takes long takes none of the supervisor's."""
+    loop = asyncio.get_running_loop()
+    found = await loop.run_in_executor(_RESOLVERS, partial(socket.getaddrinfo, name, None, type=socket.SOCK_STREAM))
     return [str(entry[4][0]) for entry in found]
 
 
@@ -39,7 +43,7 @@ async def find_addresses(host: Host, decision: Decision, resolve: Resolve) -> li
             async with asyncio.timeout(_RESOLVE_SECONDS):
                 found = await resolve(host.name)
         except (OSError, TimeoutError, UnicodeError):
-            raise Barred("", refusal("resolve", f"{host} has no address here"), status=502) from None
+            raise failure("resolve", f"{host} has no address here") from None
     read = list(dict.fromkeys(_read(text) for text in found))
     good = [address for address in read if address is not None and may_dial(address, host=host, decision=decision)]
     if not good:

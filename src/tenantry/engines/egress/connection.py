@@ -11,7 +11,7 @@ from tenantry.engines.egress.types import Barred, Decision, Event
 from tenantry.kit.hosts import Host
 from tenantry.kit.public_addresses import Ip
 
-_SMALL, _LARGE = 16 << 10, 256 << 10
+_SMALL, _LARGE = 16 << 10, 128 << 10
 _TURN_BYTES: Final = 1 << 20  # then others have theirs
 _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 1 << 20

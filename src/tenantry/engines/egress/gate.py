@@ -1,15 +1,17 @@
 """Where a gateway's decisions are made, counted and told; one for all connections of a sandbox."""
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from tenantry.engines.egress.addresses import dial, find_addresses, may_dial
-from tenantry.engines.egress.types import Barred, Caps, Decide, Decision, Event, Resolve, Usage, refusal
+from tenantry.engines.egress.types import Barred, Caps, Decide, Decision, Event, Resolve, Usage, failure, refusal
 from tenantry.foundation.clock import Clock
 from tenantry.kit.hosts import Host
 from tenantry.kit.public_addresses import Ip
 
+_RESOLVED_AT_ONCE: Final = 4
 _BURST: Final = 200.0
 _PER_SECOND: Final = 10.0
 _BROKEN: Final = refusal("unheard", "what was decided cannot be told, so nothing is allowed")
@@ -24,6 +26,7 @@ class Gate:
         self.failed: Exception | None = None
         self.alarm: Callable[[], object] = lambda: None
         self._resolve = resolve
+        self._resolving = asyncio.Semaphore(_RESOLVED_AT_ONCE)
         self._on_event = on_event
         self._clock = clock
         self._sent = self._received = self._connections = self._denials = 0
@@ -71,11 +74,12 @@ class Gate:
 
     async def dial(self, host: Host, port: int, decision: Decision) -> tuple[socket.socket, Ip]:
         """Connect to where an allowed host is; raises Barred."""
-        addresses = await find_addresses(host, decision, self._resolve)
+        async with self._resolving:
+            addresses = await find_addresses(host, decision, self._resolve)
         try:
             return await dial(addresses, port)
         except OSError as error:
-            raise Barred("", refusal("connect", f"{host}:{port} does not answer: {error}"), status=502) from None
+            raise failure("connect", f"{host}:{port} does not answer: {error}") from None
 
     def still_allows(self, host: Host, port: int, address: Ip | None) -> Decision | None:
         """Tell the decision that now denies a connection, None when it may go on."""
@@ -113,8 +117,8 @@ class Gate:
                 self.alarm()
 
     def deny(self, kind: str, host: str, port: int, decision: Decision, *, sent: int = 0, received: int = 0) -> None:
-        """Count a denial and tell it, unless so many were told lately that nobody would read it."""
-        self._denials += 1
+        """Count a denial or failure and tell it, unless so many were told lately that nobody would read it."""
+        self._denials += not decision.allowed
         now = self.now()
         self._patience = min(_BURST, self._patience + (now - self._patience_at) * _PER_SECOND)
         self._patience_at = now
@@ -132,7 +136,7 @@ class Gate:
                 kind=kind,
                 host=host,
                 port=port,
-                allowed=False,
+                allowed=decision.allowed,
                 rule=decision.rule,
                 reason=decision.reason,
                 remedy=decision.remedy,

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, Self
 
 from tenantry.engines.egress.addresses import system_resolve
@@ -21,6 +22,8 @@ _AT_ONCE: Final = 32
 _PREFIX: Final = 2
 _LONGEST_DATAGRAM: Final = 4096
 _PAUSE_SECONDS: Final = 0.2
+_TURN_SECONDS: Final = 0.1
+_TURN_COUNT: Final = 1000
 _SWEEP_SECONDS: Final = 1.0
 _STRANGER: Final = refusal(
     "direct", "no name leads to this address", "Connect to a name that is allowed, as it is resolved here."
@@ -38,6 +41,7 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._listening: set[socket.socket] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._turn_at, self._turn_left = 0.0, 0
         self._closed = False
 
     @classmethod
@@ -110,39 +114,50 @@ class Gateway:
     def _listen(self) -> None:
         self._read(self._listeners.dns, self._datagrams)
         for listener in {self._listeners.dns_tcp, self._listeners.proxy, *self._listeners.tcp.values()}:
-            self._resume(listener)
+            self._read(listener, partial(self._accept, listener))
         self._sweep()
 
     def _read(self, one: socket.socket, ready: Callable[[], None]) -> None:
-        self._listening.add(one)
-        self._loop.add_reader(one.fileno(), ready)
+        if not self._closed:
+            self._listening.add(one)
+            self._loop.add_reader(one.fileno(), ready)
 
     def _datagrams(self) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(self._share(self._listeners.dns, self._datagrams)):
             try:
                 packet, peer = self._listeners.dns.recvfrom(_LONGEST_DATAGRAM)
             except OSError:
                 return
+            self._turn_left -= 1
             if answer := self._names.answer(packet):
                 with suppress(OSError):  # nobody waits for it, or its queue is full: it asks again
                     self._listeners.dns.sendto(answer, peer)
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(self._share(listener, partial(self._accept, listener))):
             try:
                 client, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
             except OSError:  # no descriptors are left: come back when some may be
-                self._loop.remove_reader(listener.fileno())
-                self._listening.discard(listener)
-                self._loop.call_later(_PAUSE_SECONDS, self._resume, listener)
+                self._pause(listener, partial(self._accept, listener), _PAUSE_SECONDS)
                 return
+            self._turn_left -= 1
             self._begin(client)
 
-    def _resume(self, listener: socket.socket) -> None:
-        if not self._closed:
-            self._read(listener, lambda: self._accept(listener))
+    def _share(self, one: socket.socket, ready: Callable[[], None]) -> int:
+        """Say how much of it may be served now: no sandbox has the loop for itself by knocking."""
+        now = self._loop.time()
+        if now - self._turn_at >= _TURN_SECONDS:
+            self._turn_at, self._turn_left = now, _TURN_COUNT
+        if self._turn_left <= 0:
+            self._pause(one, ready, _TURN_SECONDS)
+        return min(_AT_ONCE, self._turn_left)
+
+    def _pause(self, one: socket.socket, ready: Callable[[], None], seconds: float) -> None:
+        self._loop.remove_reader(one.fileno())
+        self._listening.discard(one)
+        self._loop.call_later(seconds, self._read, one, ready)
 
     def _begin(self, client: socket.socket) -> None:
         client.setblocking(False)
@@ -160,7 +175,7 @@ class Gateway:
             return
         task = connection.task = self._loop.create_task(self._serve(connection))
         self._live[task] = connection
-        task.add_done_callback(self._live.pop)
+        task.add_done_callback(lambda task: self._live.pop(task).close())  # one cut before it began has no other end
 
     async def _serve(self, connection: Connection) -> None:
         try:
@@ -172,7 +187,6 @@ class Gateway:
             pass
         finally:
             connection.tell()
-            connection.close()
 
     async def _route(self, connection: Connection) -> None:
         """Find out what a connection is by where it arrived."""

@@ -52,8 +52,9 @@ class Event:
     """One decision: a denial when it is made, a connection or request that was let pass when it ends, with its bytes.
 
     `kind`: `dns`, `tls`, `http`, `tcp` or `proxy`, by how it was asked; `direct`, to an address no name was given;
-    `narrowed`, by a later decision; `cap`; `quiet`, from where on denials are only counted for a while. `host` is
-    canonical, or what was said in its place, shortened. `port` is 0 where a name was asked for at none.
+    `narrowed`, by a later decision; `failed`, allowed but not to be reached; `cap`; `quiet`, from where on denials are
+    only counted for a while. `host` is canonical, or what was said in its place, shortened. `port` is 0 where a name
+    was asked for at none.
     """
 
     kind: str
@@ -69,6 +70,8 @@ class Event:
     def line(self) -> str:
         """Say it in one line for a log that people and programs inside the sandbox read."""
         place = f"{self.host}:{self.port}" if self.port else self.host
+        if self.kind == "failed":
+            return plain(f"network: {place} cannot be reached: {self.reason}")
         if self.allowed:
             text = f"network: {self.kind} {place} allowed"
             if self.kind != "dns":
@@ -118,6 +121,11 @@ class Barred(Exception):
 
 def refusal(rule: str, reason: str, remedy: str = "") -> Decision:
     return Decision(allowed=False, rule=rule, reason=reason, remedy=remedy)
+
+
+def failure(rule: str, reason: str) -> Barred:
+    """Make what ends a connection that was allowed and did not come about."""
+    return Barred("failed", Decision(allowed=True, rule=rule, reason=reason), status=502)
 
 
 def shown(text: str | bytes) -> str:

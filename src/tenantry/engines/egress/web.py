@@ -24,13 +24,14 @@ def bad_request(reason: str, *, status: int = 400) -> Barred:
 def http_refusal(barred: Barred) -> bytes:
     """Write an answer that names rule and remedy."""
     decision = barred.decision
-    words = [f"Refused by the network gateway: {decision.reason or 'not allowed'}"]
-    words += [f"Rule: {decision.rule}"] if decision.rule else []
+    words = [f"The network gateway says: {decision.reason or 'not allowed'}"]
+    words += [f"Rule: {decision.rule}"] if decision.rule and not decision.allowed else []
     words += [decision.remedy] if decision.remedy else []
+    fault = "unreachable" if decision.allowed else "blocked-by-policy"
     body = ("\n".join(plain(word) for word in words) + "\n").encode()
     head = (
         f"HTTP/1.1 {barred.status} {_REASONS[barred.status]}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\nX-Proxy-Error: blocked-by-policy\r\nConnection: close\r\n\r\n"
+        f"Content-Length: {len(body)}\r\nX-Proxy-Error: {fault}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body
 
