@@ -37,6 +37,8 @@ _SECONDS: Final = {
     "tests/integration/places/test_moves.py": 40,
     "tests/integration/declared": 60,
     "tests/integration/api/test_certificates.py": 30,
+    "tests/mutation/test_launcher.py": 60,
+    "tests/mutation/test_bubblewrap.py": 40,
 }
 """Of those that take longer than their number of tests tells; it need not be exact."""
 

@@ -16,7 +16,7 @@ from tenantry.engines.jail.selftest import selftest
 from tenantry.foundation.errors import TenantryError
 
 QUICK_GROUPS = {"identity", "limits", "namespaces", "mounts", "devices", "chain"}
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 15
 _SETUP_SECONDS = 1.5
 
 

@@ -20,7 +20,7 @@ Code = list[tuple[int, int, int, int]]
 #: Refused by the kernel itself with the same answer, so only the interpreted bytes tell: everything a program without
 #: capabilities is refused anyway. These are the rules whose absence the call itself must show, in a real sandbox.
 SHOWN_BY_THE_CALL = {
-    "call_ptrace", "call_unshare", "call_add_key", "call_keyctl", "call_io_uring_setup", "call_userfaultfd",
+    "call_ptrace", "call_unshare", "call_add_key", "call_keyctl",
     "call_perf_event_open", "call_process_vm_readv", "call_get_mempolicy", "call_name_to_handle_at", "call_kcmp",
     "call_memfd_secret", "call_mount", "call_setns",
     "clone_newuser", "clone3", "ioctl_tiocsti", "ioctl_tioclinux", "personality_no_randomisation", "socketpair_inet",

@@ -145,3 +145,16 @@ async def test_nothing_blocks_the_loop_for_long(prison: Any) -> None:
     done = True
     await watcher
     assert longest < 1.0
+
+
+async def test_a_supervisor_and_its_launcher_killed_at_once_leave_no_survivor(tmp_path: Path, mark: str) -> None:
+    """Nobody is left to clear up, nor takes their uids: what ends the sandboxes the kernel does by itself."""
+    own = SUPERVISOR.replace("Jail.open(home)", "Jail.open(home, first_uid=231_000, uid_count=4)")
+    own = own.replace("print(jail._owner.instance, flush=True)", "print(jail._launcher._process.pid, flush=True)")
+    with supervisor(own, tmp_path, mark) as process:
+        launcher = int(await asyncio.to_thread(line_of, process))
+        assert survivors(mark)
+        os.kill(launcher, signal.SIGSTOP)  # so that it does not see its supervisor die
+        process.send_signal(signal.SIGKILL)
+        os.kill(launcher, signal.SIGKILL)
+    assert await gone(mark)

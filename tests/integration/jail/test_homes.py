@@ -75,6 +75,16 @@ async def test_the_default_home_is_traversable_and_private_inside(private_place:
         assert jail.isolation in {"cgroup", "rlimit"}
 
 
+async def test_a_supervisor_that_shows_its_files_to_nobody_has_sandboxes_too(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        async with await Jail.open(tmp_path) as jail:
+            image = ImageStore(tmp_path / "images").host()
+            assert (await jail.run(Spec(image=image, command=("cat", "/etc/hosts")), lambda *_: None))[0].exit_code == 0
+    finally:
+        os.umask(before)
+
+
 async def test_an_image_is_reached_after_it_was_imported_again(tmp_path: Path) -> None:
     os.chmod(tmp_path, 0o700)
     store = ImageStore(tmp_path / "images")

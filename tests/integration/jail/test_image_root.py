@@ -9,7 +9,7 @@ import pytest
 
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.images import ImageStore
-from tenantry.engines.jail.types import Ending, ImageRoot
+from tenantry.engines.jail.types import Ending, ImageRoot, InputFile
 
 
 def programs_of_the_host(*names: str) -> dict[str, bytes]:
@@ -43,6 +43,30 @@ async def test_the_image_is_the_root(prison: Any, image: ImageRoot) -> None:
     assert (ran.outcome.ending, ran.err.count("ead-only")) == (Ending.EXITED, 1)
     assert ran.out.split() == ["imported", "sandbox", "id", "wrote"]
     assert ran.receipt.image_digest == image.digest
+
+
+async def test_a_hostile_image_runs_in_the_same_sandbox(prison: Any, tmp_path: Path) -> None:
+    """Its mount points are links to the host, its /etc is full of lies, its programs are setuid."""
+    root, host = tmp_path / "source", tmp_path / "host"
+    host.mkdir()
+    for path, content in programs_of_the_host("/bin/sh", "/bin/cat", "/bin/ls", "/usr/bin/id").items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        target.chmod(0o6755)
+    for name in ("proc", "dev", "sys", "tmp", "run", "workspace", "inputs", "outputs"):
+        (root / name).symlink_to(host)
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/passwd").symlink_to("/etc/shadow")
+    (root / "etc/group").symlink_to(host / "group")
+    hostile = ImageStore(tmp_path / "images").import_directory(root, name="hostile")
+    script = "id -u; echo mine > /workspace/x; echo mine > /tmp/x; cat /etc/passwd /outputs/../x; ls -A /sys /inputs"
+    ran = await prison.sh(script, image=hostile, inputs=(InputFile("a", b"x"),))
+    assert (ran.outcome.ending, ran.receipt.faults(supervisor_uid=os.geteuid())) == (Ending.EXITED, ())
+    assert ran.out.splitlines()[0] == "1000"
+    assert "sandbox:x:1000" in ran.out
+    assert ran.out.endswith("mine\n/inputs:\na\n\n/sys:\n")
+    assert list(host.iterdir()) == []
 
 
 async def test_a_removed_image_is_refused_at_start(prison: Any, tmp_path: Path) -> None:

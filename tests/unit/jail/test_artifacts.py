@@ -1,10 +1,13 @@
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.ending import joined
 
-from tenantry.engines.jail.artifacts import Artifacts, collect
+from tenantry.engines.jail.artifacts import ArtifactFile, Artifacts, collect
 from tenantry.engines.jail.errors import SpecInvalid
 
 
@@ -58,6 +61,91 @@ def test_a_file_swapped_for_a_link_after_the_walk_is_not_opened(work: Path, root
     (tmp_path / "a").write_text("not mine")
     with pytest.raises(OSError):  # noqa: PT011 - ENOTDIR or ELOOP, as the kernel likes
         item.read()
+
+
+SWAPS: dict[str, Callable[[Path, Path], None]] = {
+    "a link to a file": lambda place, secret: place.symlink_to(secret),
+    "a relative link": lambda place, secret: place.symlink_to(os.path.relpath(secret, place.parent)),
+    "a link to a directory": lambda place, secret: place.symlink_to(secret.parent),
+    "a link to itself": lambda place, _: place.symlink_to(place.name),
+    "a link to a link": lambda place, secret: place.symlink_to(_linked(secret)),
+    "a link by a descriptor": lambda place, secret: place.symlink_to(f"/proc/self/fd/{os.open(secret, os.O_PATH)}"),
+    "a pipe": lambda place, _: os.mkfifo(place),
+    "a directory": lambda place, _: place.mkdir(),
+    "nothing": lambda *_: None,
+}
+VERBS: dict[str, Callable[[ArtifactFile], object]] = {
+    "open": lambda item: item.open().close(),
+    "read": ArtifactFile.read,
+}
+
+
+def _linked(secret: Path) -> Path:
+    (secret.parent / "step").symlink_to(secret)
+    return secret.parent / "step"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("swap", SWAPS)
+def test_what_took_the_place_of_a_file_after_the_walk_is_not_opened(
+    work: Path, root: int, tmp_path: Path, swap: str, verb: str
+) -> None:
+    (work / "d").mkdir()
+    (work / "d/a").write_text("mine")
+    (item,) = take(root)
+    assert VERBS[verb](item) in {b"mine", None}
+    (work / "d/a").unlink()
+    SWAPS[swap](work / "d/a", tmp_path / "secret")
+    with pytest.raises(OSError):  # noqa: PT011 - ELOOP, ENOENT, EISDIR or EINVAL, as it is
+        VERBS[verb](item)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_directory_on_the_way_swapped_for_a_link_is_not_gone_through(
+    work: Path, root: int, tmp_path: Path, depth: int, verb: str
+) -> None:
+    (work / "x/y/z").mkdir(parents=True)
+    (work / "x/y/z/a").write_text("mine")
+    (item,) = take(root)
+    there = tmp_path / "there"
+    (there / "/".join("xyz"[depth:])).mkdir(parents=True)
+    (there / "/".join("xyz"[depth:]) / "a").write_text("not mine")
+    swapped = work / "/".join("xyz"[:depth])
+    swapped.rename(tmp_path / "away")
+    swapped.symlink_to(there)
+    with pytest.raises(OSError):  # noqa: PT011 - ENOTDIR or ELOOP, as the kernel likes
+        VERBS[verb](item)
+
+
+@pytest.mark.parametrize("part", ["d", "d/a"])
+def test_swapping_all_the_while_shows_nothing_of_the_host(work: Path, root: int, tmp_path: Path, part: str) -> None:
+    """One thread exchanges the file, or the directory above it, with a link; another walks and reads."""
+    (work / "d").mkdir()
+    (work / "d/a").write_text("mine")
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host/a").write_text("secret")
+    (work / "other").symlink_to(tmp_path / ("host" if part == "d" else "secret"))
+    done = threading.Event()
+
+    def swap() -> None:
+        while not done.is_set():
+            os.rename(work / part, work / "aside")
+            os.rename(work / "other", work / part)
+            os.rename(work / part, work / "other")
+            os.rename(work / "aside", work / part)
+
+    thread = threading.Thread(target=swap, daemon=True)
+    thread.start()
+    seen = set()
+    for _ in range(1500):
+        for item in take(root, "d/a"):
+            with suppress(OSError):
+                seen.add(item.read())
+    done.set()
+    joined(thread)
+    assert seen <= {b"mine"}
+    assert seen
 
 
 def test_pipes_sockets_and_devices_are_skipped(work: Path, root: int) -> None:

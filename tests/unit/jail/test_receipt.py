@@ -17,6 +17,7 @@ SOUND = Receipt(
     no_new_privs=True,
     seccomp_mode="2",
     interfaces=("lo",),
+    cgroup_paths=("3:memory:/tenantry-jail/1-0123456789ab-1",),
 )
 
 
@@ -39,6 +40,7 @@ def test_a_sound_sandbox_has_no_fault() -> None:
         {"unshared": ()},
         {"interfaces": ("eth0", "lo")},
         {"interfaces": ()},
+        {"cgroup_paths": ()},
     ],
 )
 def test_each_missing_wall_is_a_fault(change: dict[str, object]) -> None:

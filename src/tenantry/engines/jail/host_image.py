@@ -52,7 +52,10 @@ def build_host_root(root: Path, manifest: dict[str, object]) -> None:
         elif entry["kind"] == "directory":
             place.mkdir(mode=0o755, parents=True, exist_ok=True)
         else:
-            place.touch(mode=0o644)
+            place.touch()
+    for place in root.rglob("*"):  # whatever the umask is: all of it is for another uid
+        if not place.is_symlink():
+            place.chmod(0o755 if place.is_dir() else 0o644)
 
 
 def host_binds(manifest: dict[str, object]) -> tuple[Bind, ...]:

@@ -192,7 +192,8 @@ class ImageStore:
             lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            (staging / "rootfs").mkdir(mode=0o755)
+            (staging / "rootfs").mkdir()
+            (staging / "rootfs").chmod(0o755)  # whatever the umask is: it is another uid's root
             yield staging
         finally:
             os.close(lock)

@@ -63,7 +63,11 @@ class LauncherClient:
         ours.setblocking(False)
         process = await asyncio.to_thread(_spawn, theirs)
         client = cls(process, ours)
-        answer = await client._configure(bubblewrap, private=private)
+        try:
+            answer = await client._configure(bubblewrap, private=private)
+        except BaseException:
+            await client.close()
+            raise
         if "configured" not in answer:
             await client.close()
             raise JailUnavailable(

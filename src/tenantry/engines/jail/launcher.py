@@ -143,6 +143,7 @@ class Launcher:
         self._filter = base64.b64decode(message["seccomp"])
         self._bwrap = message["bwrap"]
         try:
+            os.umask(0o022)  # whatever the supervisor's is, other uids must reach the shelf
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             forks.checked(forks.LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
             forks.checked(forks.LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -269,7 +270,6 @@ class Launcher:
             for restored in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGXFSZ):
                 signal.signal(restored, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            os.umask(0o022)
             os.chdir("/")
             forks.arrange([self._null, out, err, args, program, status, barrier, *more])
             os.execve(self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment)

@@ -68,6 +68,7 @@ class Receipt:
             "no-new-privileges is off": self.no_new_privs,
             "no seccomp filter is on": self.seccomp_mode == _SECCOMP_FILTER,
             "it shares a namespace with the host": {"ipc", "mnt", "net", "pid", "user", "uts"} <= set(self.unshared),
+            "it is in no cgroup of its own": self.isolation is not IsolationLevel.CGROUP or bool(self.cgroup_paths),
             "it has other network interfaces than lo": self.interfaces == ("lo",),
         }
         return tuple(fault for fault, held in checks.items() if not held)

@@ -18,16 +18,21 @@ _FILES: Final = {
 
 
 def furnish_root(root: Path) -> None:
-    """Make mount points and /etc files below `root`, replacing whatever an image put there, following no link."""
+    """Make mount points and /etc files below `root`, replacing whatever an image put there, following no link.
+
+    Their modes do not depend on the umask: programs of another uid use them.
+    """
     for name in MOUNTED:
         _clear(root / name)
-        (root / name).mkdir(mode=0o755)
+        (root / name).mkdir()
+        (root / name).chmod(0o755)
     _clear(root / OUTPUTS[0])
     (root / OUTPUTS[0]).symlink_to(OUTPUTS[1])
     etc = _real_directory(root / "etc")
     for name, text in _FILES.items():
         _clear(etc / name)
         (etc / name).write_text(text)
+        (etc / name).chmod(0o644)
     for name, line in (("passwd", _SANDBOX_LINE), ("group", _GROUP_LINE)):
         _append_account(etc / name, line)
     var = _real_directory(root / "var")
@@ -45,12 +50,14 @@ def _append_account(path: Path, line: str) -> None:
         lines.insert(0, "root:x:0:0:root:/root:/bin/sh" if path.name == "passwd" else "root:x:0:")
     _clear(path)
     path.write_text("\n".join(lines) + "\n", errors="surrogateescape")
+    path.chmod(0o644)
 
 
 def _real_directory(path: Path) -> Path:
     if path.is_symlink() or not path.is_dir():
         _clear(path)
-        path.mkdir(mode=0o755)
+        path.mkdir()
+        path.chmod(0o755)
     return path
 
 

@@ -174,6 +174,7 @@ class TreeWriter:
                         raise
                     os.mkdir(part, 0o755, dir_fd=above)
                     current = os.open(part, _DIRECTORY, dir_fd=above)
+                    os.fchmod(current, 0o755)
             except OSError:
                 raise ImageInvalid(
                     "image_path_unsafe", f"no directory, or a link, on the way to {'/'.join(parts)[:200]!r}"

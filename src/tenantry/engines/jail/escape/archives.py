@@ -110,11 +110,19 @@ def _refused(store: ImageStore, place: Path, archive: bytes) -> Verdict:
         store.import_docker_archive(io.BytesIO(archive), caps=_CAPS)
     except ImageInvalid as error:
         kept = [*(place / "images/.incoming").iterdir(), *(place / "images/sha256").iterdir()]
-        strange = sorted(path.name for path in (place / "host").iterdir()) != ["secret"]
-        return not kept and not strange, error.code
+        return not kept and not _strangers(place / "host"), error.code
+    _strangers(place / "host")
     for image in store.list():
         store.remove(image.digest)
     return False, "it was taken"
+
+
+def _strangers(host: Path) -> int:
+    """Count what has come to lie in the host's directory, and take it away again."""
+    found = [path for path in host.iterdir() if path.name != "secret"]
+    for path in found:
+        path.unlink()
+    return len(found)
 
 
 def _refusals(store: ImageStore, place: Path) -> Iterator[tuple[str, Verdict]]:

@@ -99,9 +99,10 @@ def _monitor_is_us(view: View) -> Verdict:
 
 
 def _signals(view: View) -> Verdict:
+    """See that none is ignored or blocked but SIGCHLD, which the monitor itself reads from a descriptor."""
     ignored, blocked = (int(view.status(view.monitor, name), 16) for name in ("SigIgn", "SigBlk"))
     wrong = [number for number in (_INT, _PIPE, _CHLD, _XFSZ) if ignored & 1 << number - 1]
-    return not wrong and not blocked & 1 << _PIPE - 1, f"{ignored:x} {blocked:x}"
+    return not wrong and not blocked & ~(1 << _CHLD - 1), f"{ignored:x} {blocked:x}"
 
 
 def _command_line(view: View) -> Verdict:
@@ -149,6 +150,18 @@ def _held_by(pid: int) -> list[str]:
         with suppress(FileNotFoundError):
             found.append(str(path.readlink()))
     return found
+
+
+def _launcher_mounts(view: View) -> Verdict:
+    """Find the launcher's shelf, a tmpfs of one MiB that any uid may walk through, in its namespace alone."""
+    own = kernel.read_namespaces(view.launcher)["mnt"] != kernel.read_namespaces(os.getpid())["mnt"]
+    shelves, outside = _shelves(view.launcher), _shelves(os.getpid())
+    return own and bool(shelves) and not shelves & outside, f"{sorted(shelves)} {sorted(outside)}"
+
+
+def _shelves(pid: int) -> set[str]:
+    lines = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    return {fields[4] for fields in lines if fields[-3] == "tmpfs" and "size=1024k,mode=711" in fields[-1]}
 
 
 def _joined(view: View) -> Verdict:
@@ -214,6 +227,7 @@ _LOOKS: Final[tuple[tuple[str, str, str, frozenset[str], Look], ...]] = (
     ("chain", "launcher_bounding_set", "empty", _ROOT, _empty("launcher", "CapBnd")),
     ("chain", "launcher_ambient_set", "empty", frozenset(), _empty("launcher", "CapAmb")),
     ("chain", "launcher_environment", "nothing of the supervisor's", frozenset(), _bare("launcher")),
+    ("chain", "launcher_mounts", "in a namespace of its own, and no shelf of it outside", _ROOT, _launcher_mounts),
     ("chain", "launcher_core", "0", frozenset(), _no_core("launcher")),
     ("chain", "monitor_uid", "one of its own, neither root nor the supervisor", _ROOT, _monitor_is_somebody_else),
     ("chain", "monitor_uid_unprivileged", "the supervisor's, which is not root", frozenset({"user"}), _monitor_is_us),

@@ -123,7 +123,9 @@ def _work() -> list[Rule]:
         ("thread", "clone", (_THREAD,)), ("fork", "clone", (17,)), ("socketpair_unix", "socketpair", (1, 1, 0)),
         ("tcp", "socket", (2, 1, 6)), ("udp", "socket", (2, 2 | _CLOEXEC, 17)),
         ("tcp6", "socket", (10, 1 | _NONBLOCK, 6)),
-        ("udp6", "socket", (10, 2, 17)), ("terminal", "ioctl", (0, 0x5401)), ("ordinary", "personality", (0,)),
+        ("udp6", "socket", (10, 2, 17)),
+        ("local", "socket", (1, 1 | _CLOEXEC, 0)), ("routes", "socket", (16, 3 | _CLOEXEC, 0)),
+        ("terminal", "ioctl", (0, 0x5401)), ("ordinary", "personality", (0,)),
         ("query", "personality", (0xFFFFFFFF,)), ("the_last_reviewed", LAST_REVIEWED, ()), ("the_first", 0, ()),
     ]  # fmt: skip
     return [Rule(f"work_{name}", call, arguments, "allow", executed=False) for name, call, arguments in allowed]

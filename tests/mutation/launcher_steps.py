@@ -1,0 +1,102 @@
+"""Runs the launcher without each of its steps; prints which cases noticed, as JSON: `python launcher_steps.py HOME`.
+
+A program of its own because a launcher without its private namespace mounts where it stands: as root this process first
+takes a mount namespace whose mounts are shared with the launcher's as badly as a host's may be, and with no other. It
+also holds what a supervisor should not pass on, and might: groups, capabilities to inherit, a mask of signals, a umask.
+"""
+
+import ast
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from tests.mutation.mutants import QUICK_GROUPS, any_bubblewrap, be_impatient, open_cases
+
+from tenantry.engines.jail import launch
+from tenantry.engines.jail.escape import chain
+
+#: What runs between a fork and the program; a step added to one of these is tried by itself.
+FUNCTIONS = (
+    "_configure", "_make_private", "_bind", "_wait_seated", "_become", "_drop_to", "_join", "_limit", "_arrange",
+    "_close_all_but",
+)  # fmt: skip
+LIBC = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNS, _MS_REC, _MS_PRIVATE, _MS_SHARED, _MNT_DETACH = 0x20000, 16384, 1 << 18, 1 << 20, 2
+_CAPABILITY_VERSION_3, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_CHOWN = 0x20080522, 47, 2, 0
+
+
+Step = tuple[str, list[ast.stmt], int]
+
+
+def steps(tree: ast.Module) -> Iterator[Step]:
+    """Every statement in those functions that is a call and nothing else: its name, its block, and where in it."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in FUNCTIONS]
+    for function in functions:
+        for node in ast.walk(function):
+            for part in ("body", "orelse", "finalbody"):
+                block = getattr(node, part, None)
+                for at, statement in enumerate(block if isinstance(block, list) else []):
+                    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+                        yield f"{function.name}: {ast.unparse(statement)}", cast("list[ast.stmt]", block), at
+
+
+def without(name: str, source: str) -> str:
+    tree = ast.parse(source)
+    block, at = next((block, at) for step, block, at in steps(tree) if step == name)
+    block[at] = ast.copy_location(ast.Pass(), block[at])
+    return ast.unparse(tree)
+
+
+def checked(failed: int) -> None:
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def be_apart() -> None:
+    """Take a mount namespace of one's own, and what only root can hold."""
+    checked(LIBC.unshare(_CLONE_NEWNS))
+    for flag in (_MS_PRIVATE, _MS_SHARED):
+        checked(LIBC.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | flag), None))
+    os.setgroups([0, 4, 27])
+    header, sets = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    checked(LIBC.capget(header, sets))
+    sets[2], sets[5] = sets[1], sets[4]  # what is permitted may be inherited
+    checked(LIBC.capset(header, sets))
+    checked(LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_CHOWN, 0, 0))
+
+
+def clear_away() -> None:
+    """Unmount what a launcher without a namespace has left here, and share anew what it has not."""
+    for shelf in chain._shelves(os.getpid()):
+        checked(LIBC.umount2(shelf.encode(), _MNT_DETACH))
+    checked(LIBC.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_SHARED), None))
+
+
+async def main(home: Path) -> None:
+    source = launch._PROGRAM.read_text()
+    mutant = home / "mutant.py"
+    verdicts = {}
+    with pytest.MonkeyPatch.context() as patch:
+        be_impatient(patch)
+        patch.setattr(launch, "_PROGRAM", mutant)
+        for name in ["", *dict.fromkeys(step for step, _, _ in steps(ast.parse(source)))]:
+            mutant.write_text(without(name, source) if name else source)
+            verdicts[name] = await open_cases(home, binary=any_bubblewrap(), groups=QUICK_GROUPS)
+            if os.geteuid() == 0:
+                clear_away()
+    sys.stdout.write(json.dumps(verdicts))
+
+
+if __name__ == "__main__":
+    if os.geteuid() == 0:
+        be_apart()
+    os.umask(0o077)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    asyncio.run(main(Path(sys.argv[1])))
