@@ -246,7 +246,7 @@ async def test_a_redirect_is_followed_to_a_listed_host_without_what_authorizes(m
 
         def say(asked: Asked) -> bytes | None:
             if asked.path.endswith(name) and "authorization" in asked.headers:
-                return reply(status=307, Location=f"{store.url}/elsewhere/{name}", Set_Cookie="canary=1")
+                return reply(status=307, Location=f"{store.url}/elsewhere/{name}", Set_Cookie="canary=1; Path=/")
             return inner(asked)
 
         async with speaking(say) as speaker:
