@@ -57,8 +57,13 @@ class Authority:
         file.write_bytes(self._root.public_bytes(serialization.Encoding.PEM))
         return file
 
-    def issue(self, name: str, *, server: bool = False, until: datetime | None = None) -> Issued:
-        """Issue for a client, or for a server on this machine; `until` may lie in the past."""
+    def issue(
+        self, name: str, *, server: bool = False, until: datetime | None = None, by_address: bool = True
+    ) -> Issued:
+        """Issue for a client, or for a server on this machine, as `localhost` and 127.0.0.1 or that name alone.
+
+        `until` may lie in the past.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         until = until or datetime.now(UTC) + timedelta(days=7)
         use = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -68,7 +73,8 @@ class Authority:
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
         )
         if server:
-            names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+            names: list[x509.GeneralName] = [x509.DNSName("localhost")]
+            names += [x509.IPAddress(ip_address("127.0.0.1"))] if by_address else []
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         made = builder.sign(self._key, hashes.SHA256())
         return Issued(

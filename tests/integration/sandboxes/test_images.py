@@ -252,6 +252,7 @@ async def test_roots_that_nobody_names_are_swept_and_others_stay(
         (store / unfinished).mkdir(parents=True)
     async with open_parts(installation.settings, regions=("us",)) as parts:
         library, cell = parts.libraries["us"], parts.cells.get("us")
+        await library.store(ground.tenant_id)  # one that was opened long ago, as those of workers are
         with ImageStore(store).receiving() as under_way:
             (store / ".incoming/died/layout").mkdir(parents=True)
             await sweep_images(library, cell=cell)

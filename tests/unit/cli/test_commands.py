@@ -362,6 +362,21 @@ def test_a_provider_that_is_not_told_whole_is_not_sent(
     assert {each.method for each in api.asked} <= {"GET"}
 
 
+def test_an_image_is_pulled_with_a_password_that_is_no_argument(api: "Api", tenantry: "Run", tmp_path: "Path") -> None:
+    api.on("POST", f"{WS}/images/pull", {"id": "img_1", "name": "ghcr.io/a/b:1"}, 201)
+    (tmp_path / "token").write_text("s3cret\n")
+    secret = ("--username", "robot", "--password-file", str(tmp_path / "token"))
+    assert "img_1" in tenantry("image", "pull", "ghcr.io/a/b:1", *secret).stdout
+    asked = {"reference": "ghcr.io/a/b:1", "username": "robot", "password": "s3cret"}
+    assert api.to("POST", f"{WS}/images/pull").json == asked
+
+
+def test_an_image_is_pulled_without_a_name_too(api: "Api", tenantry: "Run") -> None:
+    api.on("POST", f"{WS}/images/pull", {"id": "img_1", "name": "ghcr.io/a/b:1"}, 201)
+    assert tenantry("image", "pull", "ghcr.io/a/b:1").exit_code == 0
+    assert api.to("POST", f"{WS}/images/pull").json == {"reference": "ghcr.io/a/b:1"}
+
+
 def test_an_image_is_uploaded_from_a_tar_or_a_directory(api: "Api", tenantry: "Run", tmp_path: "Path") -> None:
     api.on("POST", f"{WS}/images", {"id": "img_1", "name": "tiny"}, 201)
     (tmp_path / "root").mkdir()

@@ -1,6 +1,7 @@
 """A server that says over HTTP what a test has it say, and keeps what it was asked."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class Speaker:
 
 
 @asynccontextmanager
-async def speaking(say: Say) -> AsyncIterator[Speaker]:
+async def speaking(say: Say, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Speaker]:
     speaker = Speaker()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,7 +56,7 @@ async def speaking(say: Say) -> AsyncIterator[Speaker]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         speaker.name = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield speaker

@@ -1,10 +1,12 @@
 """Registries that lie, break off, send elsewhere or ask for what is not theirs: nothing is believed or given away."""
 
+import ssl
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.authority import Authority, Issued
 from tests.oci import Made, digest, layer_of, make_image, make_index
 from tests.unit.jail.speaking import Asked, Say, Speaker, reply, serve_image, speaking
 
@@ -30,10 +32,11 @@ async def pull(
     rest: str = "team/app:1",
     credentials: Credentials | None = None,
     listed: Registries | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Resolved:
     registries = listed or Registries(private={speaker.name: True})
     reference = pullable(f"{speaker.name}/{rest}")
-    async with RegistryCalls(reference, registries=registries, credentials=credentials) as calls:
+    async with RegistryCalls(reference, registries=registries, credentials=credentials, tls=tls) as calls:
         resolved = await resolve(calls, reference)
         await download(calls, resolved, into=into)
         return resolved
@@ -246,7 +249,7 @@ async def test_a_redirect_is_followed_to_a_listed_host_without_what_authorizes(m
 
         def say(asked: Asked) -> bytes | None:
             if asked.path.endswith(name) and "authorization" in asked.headers:
-                return reply(status=307, Location=f"{store.url}/elsewhere/{name}", Set_Cookie="canary=1")
+                return reply(status=307, Location=f"{store.url}/elsewhere/{name}", Set_Cookie="canary=1; Path=/")
             return inner(asked)
 
         async with speaking(say) as speaker:
@@ -307,3 +310,29 @@ async def test_a_registry_that_is_not_there_is_unavailable(tmp_path: Path) -> No
         with pytest.raises(TenantryError) as refused:
             await pull(speaker, tmp_path)
     assert refused.value.code == "registry_unavailable"
+
+
+def _serving(issued: Issued, folder: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*issued.write(folder, "server"))
+    return context
+
+
+@pytest.mark.parametrize(("named", "trusted"), [("localhost", True), ("localhost", False), ("127.0.0.1", True)])
+async def test_a_registry_shows_a_certificate_for_its_name(
+    made: Made, tmp_path: Path, named: str, *, trusted: bool
+) -> None:
+    authority = Authority()
+    trust = ssl.create_default_context(cafile=authority.write(tmp_path)) if trusted else None
+    serving = _serving(authority.issue("registry", server=True, by_address=False), tmp_path)
+    async with speaking(serve_image(made), tls=serving) as speaker:
+        speaker.name = speaker.name.replace("127.0.0.1", named)
+        listed = Registries(private={speaker.name: False})
+        if named == "localhost" and trusted:
+            assert (await pull(speaker, tmp_path, listed=listed, tls=trust)).digest == made.digest
+            assert speaker.asked[0].headers["host"] == speaker.name
+            return
+        with pytest.raises(TenantryError) as refused:
+            await pull(speaker, tmp_path, listed=listed, tls=trust)
+        assert refused.value.code == "registry_unavailable"
+        assert speaker.asked == []
