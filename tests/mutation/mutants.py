@@ -17,7 +17,7 @@ from tenantry.foundation.errors import TenantryError
 
 QUICK_GROUPS = {"identity", "limits", "namespaces", "mounts", "devices", "chain"}
 PATIENCE_SECONDS = 15
-_SETUP_SECONDS = 1.5
+_SETUP_SECONDS = 3.0
 
 
 async def open_cases(home: Path, *, binary: Path, groups: set[str]) -> list[str]:

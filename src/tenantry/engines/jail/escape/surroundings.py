@@ -39,8 +39,8 @@ _SETTINGS: Final = (
     "net/ipv4/ip_forward", "net/ipv4/ip_unprivileged_port_start", "net/ipv4/ping_group_range",
 )  # fmt: skip
 _SECRET_FILES: Final = (
-    "kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "slabinfo", "vmallocinfo", "timer_list", "sched_debug",
-    "pagetypeinfo", "vmcore", "mtrr",
+    "kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "slabinfo", "vmallocinfo", "timer_list",
+    "pagetypeinfo", "vmcore",
 )  # fmt: skip
 _WRITES: Final = ("/proc/sysrq-trigger", "/proc/irq/default_smp_affinity", "/proc/acpi/wakeup", "/proc/mtrr")
 _TOPS: Final = ("/workspace", "/tmp", "/run", "/inputs", "/dev/shm", "/var", "/etc")
