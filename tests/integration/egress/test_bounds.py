@@ -261,3 +261,24 @@ async def test_a_cancelled_start_leaves_no_listener(ground: Any) -> None:
             continue
         await sandbox.close()
     await until(lambda: held() <= before)
+
+
+async def test_an_address_is_looked_at_again_when_the_policy_changed_while_it_was_dialled(ground: Any) -> None:
+    ground.allow(API, 80)
+    narrowing: list[Gateway] = []
+
+    async def resolve(_: str) -> list[str]:
+        ground.allow(API, 80, private=False)
+        narrowing[0].narrow(ground.decide)
+        return [ground.outside.address]
+
+    ground.outside.resolve = resolve
+    try:
+        async with ground.start(f"say(talk(('{API}', 80), get('{API}'))[:12])") as ran:
+            narrowing.append(ran.gateway)
+            await ran.sandbox.wait()
+    finally:
+        del ground.outside.resolve
+    assert read(ran.out) == ["HTTP/1.1 403"]
+    assert ran.denials == [("narrowed", API, 80, "private_address")]
+    assert ground.outside.heads == []
