@@ -142,6 +142,23 @@ async def test_of_many_denials_not_all_are_told_but_all_are_counted(ground: Any)
     assert ("quiet", "quiet") in {(kind, rule) for kind, _, _, rule in ran.denials}
 
 
+async def test_who_knocks_without_end_is_served_again_later(ground: Any) -> None:
+    ground.allow(API, 80)
+    code = f"""
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('127.0.0.1', 53))
+for _ in range(30000):
+    try: s.send(b'x' * 20)
+    except OSError: pass
+for _ in range(1500): socket.create_connection(('{API}', 80)).close()
+for n in range(50):
+    try: say(ask('{API}')); break
+    except OSError: pass
+say(talk(('{API}', 80), get('{API}'))[-7:])
+"""
+    ran = await ground.run(code)
+    assert [read(x) for x in ran.out.splitlines()] == [[[0, 1, "127.1.0.1"]], ["hello /"]]
+
+
 async def test_what_cannot_be_told_is_not_allowed(ground: Any) -> None:
     ground.allow(API, PLAIN)
     opened: list[Gateway] = []
@@ -244,3 +261,24 @@ async def test_a_cancelled_start_leaves_no_listener(ground: Any) -> None:
             continue
         await sandbox.close()
     await until(lambda: held() <= before)
+
+
+async def test_an_address_is_looked_at_again_when_the_policy_changed_while_it_was_dialled(ground: Any) -> None:
+    ground.allow(API, 80)
+    narrowing: list[Gateway] = []
+
+    async def resolve(_: str) -> list[str]:
+        ground.allow(API, 80, private=False)
+        narrowing[0].narrow(ground.decide)
+        return [ground.outside.address]
+
+    ground.outside.resolve = resolve
+    try:
+        async with ground.start(f"say(talk(('{API}', 80), get('{API}'))[:12])") as ran:
+            narrowing.append(ran.gateway)
+            await ran.sandbox.wait()
+    finally:
+        del ground.outside.resolve
+    assert read(ran.out) == ["HTTP/1.1 403"]
+    assert ran.denials == [("narrowed", API, 80, "private_address")]
+    assert ground.outside.heads == []

@@ -159,7 +159,7 @@ async def _both_ways(connection: Connection, outward: Coroutine[Any, Any, None])
     sending = asyncio.ensure_future(outward)
     try:
         await asyncio.wait({inward, sending}, return_when=asyncio.FIRST_COMPLETED)
-        if not inward.done():
+        if sending.done():
             sending.result()
             await asyncio.wait({inward})
         if inward.exception() is not None:

@@ -105,7 +105,7 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     for bind in image.binds:
         options += ("--ro-bind", str(exposed.get(bind.source, bind.source)), bind.target)
     if spec.network is not None:
-        options += ("--ro-bind-data", str(RESOLVER_FD), "/etc/resolv.conf")
+        options += ("--perms", "0644", "--ro-bind-data", str(RESOLVER_FD), "/etc/resolv.conf")
     options += ("--proc", "/proc", "--dev", "/dev")
     options += _tmpfs("/workspace", limits.disk_mib * MIB)
     options += ("--dir", "/workspace/outputs")

@@ -119,7 +119,8 @@ class Jail:
 
         `on_output(stream, data)` is called on the event loop, in order within a stream; when it returns an awaitable,
         that stream waits for it. A spec with a network needs `attach`, which is given the sandbox's listeners before
-        its program may run, and owns them once it has returned; what it raises is raised here, and no program has run.
+        its program may run, and owns them once it has returned, whatever comes of the start; what it raises is raised
+        here, with the listeners closed, and no program has run.
         Raises JailUnavailable when nothing can be started now (retry is safe).
         """
         if (spec.network is None) != (attach is None):
