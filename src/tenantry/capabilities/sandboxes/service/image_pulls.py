@@ -143,13 +143,16 @@ class ImagePulls:
     ) -> ImageRoot:
         from tenantry.engines.jail.registry import download
 
-        with store.receiving() as folder:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await download(calls, resolved, into=folder, progress=progress)
-                    return await in_thread(store.import_oci_layout, folder, name=name)
-            except TimeoutError:
-                raise pull_timed_out(self._settings.pull_seconds) from None
+        received = contextlib.ExitStack()
+        try:
+            folder = await in_thread(received.enter_context, store.receiving())
+            async with asyncio.timeout_at(deadline):
+                await download(calls, resolved, into=folder, progress=progress)
+                return await in_thread(store.import_oci_layout, folder, name=name)
+        except TimeoutError:
+            raise pull_timed_out(self._settings.pull_seconds) from None
+        finally:
+            await in_thread(received.close)
 
     async def _keep(self, name: str, resolved: "Resolved", *, workspace_id: UUID) -> Image:
         image = Image(
