@@ -170,7 +170,11 @@ class ImagePulls:
         if before is not None:
             await repository.delete_image(self._session, before.image_id)
         if not await repository.insert_image(self._session, image, workspace_id=workspace_id):
-            raise image_name_taken(name)
+            # Somebody pulled it in the same moment, and has committed by now.
+            there = await self._present(name, workspace_id)
+            if there is None or there.digest != image.digest:
+                raise image_name_taken(name)
+            return there
         details = {"name": name, "digest": image.digest, "size_bytes": image.size_bytes}
         await self._audit.record(
             "image.pulled",
