@@ -46,7 +46,7 @@ class JudgedTransport(httpx.AsyncBaseTransport):
         if url.userinfo:
             raise address_refused("it holds a name and a password")
         try:
-            addresses = await judged_addresses(url.host, url.port or _PORTS[url.scheme], allow_private=permit.private)
+            addresses = await judged_addresses(_name(url), url.port or _PORTS[url.scheme], allow_private=permit.private)
         except (OSError, UnicodeError):
             raise httpx.ConnectError("the name has no address") from None
         tried = addresses[:_TRIED]
@@ -62,6 +62,11 @@ class JudgedTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+def _name(url: httpx.URL) -> str:
+    """Give the host as it is asked for, not as it is shown: without letters beyond ASCII."""
+    return url.raw_host.decode("ascii")
+
+
 def _pinned(request: httpx.Request, address: str) -> httpx.Request:
     """Make the request one to an address, under the name it was for."""
     return httpx.Request(
@@ -69,5 +74,5 @@ def _pinned(request: httpx.Request, address: str) -> httpx.Request:
         request.url.copy_with(host=address),
         headers=request.headers,
         stream=request.stream,
-        extensions={**request.extensions, "sni_hostname": request.url.host},
+        extensions={**request.extensions, "sni_hostname": _name(request.url)},
     )

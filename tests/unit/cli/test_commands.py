@@ -389,6 +389,8 @@ def test_an_image_is_uploaded_from_a_tar_or_a_directory(api: "Api", tenantry: "R
     assert (first.body, first.query) == (b"tar", {"name": "tiny", "format": "docker"})
     assert second.query["format"] == "directory"
     assert second.body[:4] == b"file"
+    assert tenantry("image", "import", str(tmp_path / "root"), "--name", "tiny", "--format", "oci").exit_code == 0
+    assert [each.query["format"] for each in api.asked if each.method == "POST"][-1] == "oci"
     conflict = tenantry("image", "import", str(tmp_path / "root"), "--name", "tiny", "--format", "docker")
     assert conflict.exit_code == 2
 

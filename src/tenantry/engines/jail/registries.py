@@ -71,7 +71,8 @@ class Registries:
     def reach(self, url: "httpx.URL") -> tuple[bool, bool]:
         """Tell whether an address may be private, and without TLS: what the operator has listed as such, no other."""
         default = url.port is None or url.port == _PORTS.get(url.scheme)
-        name = url.host if default else f"{url.host}:{url.port}"
+        host = url.raw_host.decode("ascii")
+        name = host if default else f"{host}:{url.port}"
         return name in self.private, bool(self.private.get(name))
 
 

@@ -143,13 +143,16 @@ class ImagePulls:
     ) -> ImageRoot:
         from tenantry.engines.jail.registry import download
 
-        with store.receiving() as folder:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await download(calls, resolved, into=folder, progress=progress)
-                    return await in_thread(store.import_oci_layout, folder, name=name)
-            except TimeoutError:
-                raise pull_timed_out(self._settings.pull_seconds) from None
+        received = contextlib.ExitStack()
+        try:
+            folder = await in_thread(received.enter_context, store.receiving())
+            async with asyncio.timeout_at(deadline):
+                await download(calls, resolved, into=folder, progress=progress)
+                return await in_thread(store.import_oci_layout, folder, name=name)
+        except TimeoutError:
+            raise pull_timed_out(self._settings.pull_seconds) from None
+        finally:
+            await in_thread(received.close)
 
     async def _keep(self, name: str, resolved: "Resolved", *, workspace_id: UUID) -> Image:
         image = Image(
@@ -167,7 +170,11 @@ class ImagePulls:
         if before is not None:
             await repository.delete_image(self._session, before.image_id)
         if not await repository.insert_image(self._session, image, workspace_id=workspace_id):
-            raise image_name_taken(name)
+            # Somebody pulled it in the same moment, and has committed by now.
+            there = await self._present(name, workspace_id)
+            if there is None or there.digest != image.digest:
+                raise image_name_taken(name)
+            return there
         details = {"name": name, "digest": image.digest, "size_bytes": image.size_bytes}
         await self._audit.record(
             "image.pulled",
