@@ -73,8 +73,8 @@ class JobEgress:
         )
 
     def _note(self, event: Event) -> None:
-        """Tell a denial in the job's log, each once: a program that tries for ever must not fill it."""
-        if event.allowed:
+        """Tell in the job's log what was denied or failed, each once: a program that tries for ever must not fill it."""
+        if event.allowed and event.kind != "failed":
             return
         line = event.line()
         if line not in self._told and len(self._told) < _MOST_TOLD:
