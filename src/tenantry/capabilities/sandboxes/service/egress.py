@@ -73,7 +73,7 @@ class JobEgress:
         )
 
     def _note(self, event: Event) -> None:
-        """Tell in the job's log what was denied or failed, each once: a program that tries for ever must not fill it."""
+        """Tell in the job's log what was denied or failed, each once: who tries for ever must not fill it."""
         if event.allowed and event.kind != "failed":
             return
         line = event.line()
