@@ -234,6 +234,17 @@ def test_a_giant_extended_header_is_not_read_into_memory(store: ImageStore, tmp_
     refuse(store, docker_archive(header.tobuf() + bytes(1024)), "image_archive_malformed", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["tmp/x", ".wh.x", "x"])
+@pytest.mark.parametrize("size", [1 << 40, 1 << 60])
+@pytest.mark.timeout(20)
+def test_a_member_that_claims_what_is_not_there_is_not_skipped_block_by_block(
+    store: ImageStore, tmp_path: Path, name: str, size: int
+) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.size = b"Z", size
+    refuse(store, docker_archive(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024)), "image_archive_malformed", tmp_path)
+
+
 @pytest.mark.parametrize("cut", [0, 10, 600, 1500])
 def test_a_broken_archive_is_refused(store: ImageStore, tmp_path: Path, cut: int) -> None:
     whole = docker_archive(tar_of([("a", "file", b"1" * 5000)])).getvalue()

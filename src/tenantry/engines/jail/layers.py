@@ -12,6 +12,7 @@ from tenantry.engines.jail.skeleton import MOUNTED, OUTPUTS
 from tenantry.engines.jail.tree import Caps, TreeWriter, split_path
 
 _MAX_HEADER: Final = 1 << 20
+_MOST_AT_END: Final = 64
 _GZIP: Final = b"\x1f\x8b"
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
@@ -46,12 +47,17 @@ class CappedHeader(tarfile.TarInfo):
 
 
 class HashedReader(BufferedIOBase):
-    """Counts and hashes what passes; raises ImageInvalid `image_too_large` beyond `limit`."""
+    """Counts and hashes what passes; raises ImageInvalid `image_too_large` beyond `limit`.
+
+    Whoever reads on at the end is stopped: tarfile skips a member of 2^60 bytes block by block, whether they are there
+    or not.
+    """
 
     def __init__(self, source: IO[bytes], limit: int) -> None:
         self._source = source
         self._left = limit
         self._hash = hashlib.sha256()
+        self._at_end = 0
 
     def readable(self) -> bool:
         return True
@@ -61,6 +67,9 @@ class HashedReader(BufferedIOBase):
         self._left -= len(chunk)
         if self._left < 0:
             raise ImageInvalid("image_too_large", "a layer unpacks to more than the cap")
+        self._at_end = 0 if chunk else self._at_end + 1
+        if self._at_end > _MOST_AT_END:
+            raise ImageInvalid("image_archive_malformed", "a layer is shorter than one of its members says")
         self._hash.update(chunk)
         return chunk
 
