@@ -1,4 +1,4 @@
-"""Rows 6 and 7: rate limits in a real Redis (`redis-server` on a private socket)."""
+"""Rows 6 and 7: rate limits in a real Redis (`redis-server` on loopback)."""
 
 import asyncio
 import contextlib
