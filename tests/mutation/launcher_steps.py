@@ -23,10 +23,10 @@ from tenantry.engines.jail import launch
 from tenantry.engines.jail.escape import chain
 
 #: What runs between a fork and the program; a step added to one of these is tried by itself.
-FUNCTIONS = (
-    "_configure", "_make_private", "_bind", "_wait_seated", "_become", "_drop_to", "_join", "_limit", "_arrange",
-    "_close_all_but",
-)  # fmt: skip
+FUNCTIONS = {
+    "launcher.py": ("_configure", "_make_private", "_bind", "_wait_seated", "_become"),
+    "forks.py": ("drop_to", "join", "limit", "arrange", "close_all_but"),
+}
 LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE, _MS_SHARED, _MNT_DETACH = 0x20000, 16384, 1 << 18, 1 << 20, 2
 _CAPABILITY_VERSION_3, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_CHOWN = 0x20080522, 47, 2, 0
@@ -35,9 +35,9 @@ _CAPABILITY_VERSION_3, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_CHOWN = 0x20
 Step = tuple[str, list[ast.stmt], int]
 
 
-def steps(tree: ast.Module) -> Iterator[Step]:
+def steps(tree: ast.Module, functions_of: tuple[str, ...]) -> Iterator[Step]:
     """Every statement in those functions that is a call and nothing else: its name, its block, and where in it."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in FUNCTIONS]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in functions_of]
     for function in functions:
         for node in ast.walk(function):
             for part in ("body", "orelse", "finalbody"):
@@ -47,9 +47,9 @@ def steps(tree: ast.Module) -> Iterator[Step]:
                         yield f"{function.name}: {ast.unparse(statement)}", cast("list[ast.stmt]", block), at
 
 
-def without(name: str, source: str) -> str:
+def without(name: str, source: str, functions: tuple[str, ...]) -> str:
     tree = ast.parse(source)
-    block, at = next((block, at) for step, block, at in steps(tree) if step == name)
+    block, at = next((block, at) for step, block, at in steps(tree, functions) if step == name)
     block[at] = ast.copy_location(ast.Pass(), block[at])
     return ast.unparse(tree)
 
@@ -80,17 +80,21 @@ def clear_away() -> None:
 
 
 async def main(home: Path) -> None:
-    source = launch._PROGRAM.read_text()
-    mutant = home / "mutant.py"
+    sources = {file: launch._PROGRAM.with_name(file).read_text() for file in FUNCTIONS}
+    mutants = home / "mutants"
+    mutants.mkdir()
     verdicts = {}
     with pytest.MonkeyPatch.context() as patch:
         be_impatient(patch)
-        patch.setattr(launch, "_PROGRAM", mutant)
-        for name in ["", *dict.fromkeys(step for step, _, _ in steps(ast.parse(source)))]:
-            mutant.write_text(without(name, source) if name else source)
-            verdicts[name] = await open_cases(home, binary=any_bubblewrap(), groups=QUICK_GROUPS)
-            if os.geteuid() == 0:
-                clear_away()
+        patch.setattr(launch, "_PROGRAM", mutants / "launcher.py")
+        for file, functions in FUNCTIONS.items():
+            for one, source in sources.items():
+                (mutants / one).write_text(source)
+            for name in ["", *dict.fromkeys(step for step, _, _ in steps(ast.parse(sources[file]), functions))]:
+                (mutants / file).write_text(without(name, sources[file], functions) if name else sources[file])
+                verdicts[name] = await open_cases(home, binary=any_bubblewrap(), groups=QUICK_GROUPS)
+                if os.geteuid() == 0:
+                    clear_away()
     sys.stdout.write(json.dumps(verdicts))
 
 

@@ -22,19 +22,20 @@ CHECKOUT = Path(__file__).parents[2]
 HARMLESS_STEPS = {
     # Told twice or held twice: the other one is seen when it is missing.
     "_become: os.chdir('/')": "the launcher stands there already",
-    "_become: _checked(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))": "bwrap's --die-with-parent sets the "
-    "same a moment later; what is killed within that moment is in tests/integration/jail/test_death.py",
-    "_configure: _checked(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))": "the same",
+    "_become: forks.checked(forks.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))": "bwrap's "
+    "--die-with-parent sets the same a moment later; what is killed within that moment is in "
+    "tests/integration/jail/test_death.py",
+    "_configure: forks.checked(forks.LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))": "the same",
     "_configure: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))": "every sandbox gets the bound itself",
-    "_drop_to: _checked(_LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()))": "all "
+    "drop_to: checked(LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()))": "all "
     "that is effective, permitted or ambient goes with uid 0, and bwrap drops what may be inherited",
     "_bind: _mount('none', target, '', _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)": "bwrap binds "
     "it read-only as well",
     # Close-on-exec as they are.
     "_bind: os.close(source)": "it ends with the launcher",
-    "_join: os.close(group)": "it ends at the exec",
+    "join: os.close(group)": "it ends at the exec",
     "_become: os.close(filter_end)": "the same",
-    "_close_all_but: os.closerange(lowest, descriptor)": "the same; that no seat keeps another's barrier open is in "
+    "close_all_but: os.closerange(lowest, descriptor)": "the same; that no seat keeps another's barrier open is in "
     "tests/integration/jail/test_sandbox.py",
     # Not on the way to a program that runs.
     "_wait_seated: signal.set_wakeup_fd(-1)": "a seat has no signal to be woken by",
