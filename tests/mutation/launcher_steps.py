@@ -25,7 +25,7 @@ from tenantry.engines.jail.escape import chain
 #: What runs between a fork and the program; a step added to one of these is tried by itself.
 FUNCTIONS = {
     "launcher.py": ("_configure", "_make_private", "_bind", "_wait_seated", "_become"),
-    "forks.py": ("drop_to", "join", "limit", "arrange", "close_all_but"),
+    "forks.py": ("drop_to", "join", "limit", "arrange", "close_all_but", "reset_signals"),
 }
 LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE, _MS_SHARED, _MNT_DETACH = 0x20000, 16384, 1 << 18, 1 << 20, 2
@@ -103,4 +103,5 @@ if __name__ == "__main__":
         be_apart()
     os.umask(0o077)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     asyncio.run(main(Path(sys.argv[1])))

@@ -267,8 +267,7 @@ class Launcher:
             program, filter_end = os.pipe()
             os.write(filter_end, self._filter)
             os.close(filter_end)
-            for ignored in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:  # by us, or who started us
-                signal.signal(ignored, signal.SIG_DFL)
+            forks.reset_signals()
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.chdir("/")
             forks.arrange([self._null, out, err, args, program, status, barrier, *more])
