@@ -137,8 +137,9 @@ def test_a_job_that_never_started_used_nothing(tenant: Tenant, place: str) -> No
     # Suspended before a worker could have it: what is queued is cancelled, or never was.
     tenant.owner.post(path, json=queued)
     tenant.owner.post(f"/workspaces/{place}/suspend", json={"reason": "x"})
-    ran = {each["id"] for each in tenant.owner.get(path).json()["items"] if each["usage"] and each["exit_code"] != 127}
+    # Looked at first: a job that had begun may be reported in between, and its event comes with its end.
     events = shown(tenant.owner, f"/tenants/{tenant.id}", granularity="event")
+    ran = {each["id"] for each in tenant.owner.get(path).json()["items"] if each["usage"] and each["exit_code"] != 127}
     assert {each["subject"] for each in events} <= ran
 
 
