@@ -98,9 +98,9 @@ class Ran:
     wrong: bytearray = field(default_factory=bytearray)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     events: list[Event] = field(default_factory=list)
-    outcome: Outcome = None  # type: ignore[assignment]
-    gateway: Gateway = None  # type: ignore[assignment]
-    sandbox: Sandbox = None  # type: ignore[assignment]
+    outcome: Outcome = field(init=False)
+    gateway: Gateway = field(init=False)
+    sandbox: Sandbox = field(init=False)
 
     def hear(self, stream: Stream, text: bytes) -> None:
         self.heard.set()

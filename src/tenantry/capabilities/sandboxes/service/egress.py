@@ -23,6 +23,7 @@ class JobEgress:
 
     def __init__(self, asked: Sequence[Connection], *, settings: JobSettings, say: Callable[[str], None]) -> None:
         self.network = Network(tcp_ports=frozenset(each.port for each in asked))
+        self._asked = tuple(asked)
         self._table = table_of(asked)
         self._settings = settings
         self._say = say
@@ -41,8 +42,9 @@ class JobEgress:
         )
 
     def narrow(self, asked: Sequence[Connection]) -> None:
-        """Allow no more than this from now on; what is open and not in it ends at once."""
-        self._table = table_of(asked)
+        """Allow of what is allowed no more than this from now on; what is open and not in it ends at once."""
+        self._asked = tuple(each for each in self._asked if each in asked)
+        self._table = table_of(self._asked)
         if self._gateway is not None:
             self._gateway.narrow(self._decide)
 

@@ -39,7 +39,7 @@ class ImageAnswer(Answer):
 class PullBody(Body):
     reference: str = Field(min_length=1, max_length=512, description="registry/repository:tag, or with @sha256:…")
     username: _Printable | None = Field(default=None, description="for the registry; used once, and not kept")
-    password: _Printable | None = None
+    password: _Printable | None = Field(default=None, repr=False)
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
