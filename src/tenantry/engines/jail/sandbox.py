@@ -17,6 +17,7 @@ from tenantry.engines.jail.kernel import open_process
 from tenantry.engines.jail.launch import Death, LauncherClient
 from tenantry.engines.jail.output import OutputPump
 from tenantry.engines.jail.receipt import Receipt
+from tenantry.engines.jail.trees import SavedTree
 from tenantry.engines.jail.types import Ending, Outcome, Spec, Usage
 from tenantry.foundation.clock import Clock
 
@@ -66,6 +67,7 @@ class Sandbox:
         self._dead = False
         self._receipt: Receipt | None = None
         self.verified = False
+        self.filled: SavedTree | None = None
 
     @property
     def receipt(self) -> Receipt | None:
@@ -102,6 +104,16 @@ class Sandbox:
         return await self.in_thread(
             lambda: collect(root, patterns=globs, max_files=max_files, max_bytes=max_bytes, uid=self._parts.uid)
         )
+
+    def remains(self) -> tuple[int, int | None] | None:
+        """Give what it left in /workspace, by a new descriptor that is the taker's to close, and the uid to read it as.
+
+        None when it never had a /workspace. Raises SandboxBusy while it lives and once it is closed.
+        """
+        if not self._dead or self._closing is not None:
+            raise SandboxBusy("what it left")
+        root = self._parts.workspace
+        return (os.dup(root), self._parts.uid) if root >= 0 else None
 
     async def close(self) -> None:
         """Kill it if need be and give back everything it held; idempotent, and finished even when cancelled.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantry.engines.jail.errors import SpecInvalid
+from tenantry.engines.jail.trees import Fill
 
 MIB: Final = 1 << 20
 _MAX_COMMAND_BYTES: Final = 128 << 10  # one argument of execve is at most 128 KiB, so is our sum
@@ -157,6 +158,8 @@ class Spec:
 
     `secret_files` lie below /run/secrets, read-only, for the program's user alone. `workdir` is where it starts,
     /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself.
+    `workspace` is what lies in /workspace at its start, and takes of `disk_mib`; without `workspace_writable` it can
+    neither change that nor leave anything.
     """
 
     image: ImageRoot
@@ -167,6 +170,8 @@ class Spec:
     limits: Limits = field(default_factory=Limits)
     workdir: str = "/workspace"
     network: Network | None = None
+    workspace: Fill | None = field(default=None, repr=False)
+    workspace_writable: bool = True
 
     def __post_init__(self) -> None:
         self._check_command()
