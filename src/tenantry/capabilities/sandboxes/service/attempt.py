@@ -17,8 +17,8 @@ from uuid import UUID
 import structlog
 
 from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.service.collecting import collect_artifacts
 from tenantry.capabilities.sandboxes.service.content import JobContent
-from tenantry.capabilities.sandboxes.service.egress import JobEgress
 from tenantry.capabilities.sandboxes.service.ending import (
     LEASE_LOST,
     WORKER_STOPPED,
@@ -31,6 +31,7 @@ from tenantry.capabilities.sandboxes.service.ending import (
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary
 from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
 from tenantry.capabilities.sandboxes.service.output import JobOutput
+from tenantry.capabilities.sandboxes.service.phase_run import PhaseRun
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
 from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobInput, JobStatus, SealedLine, StartedJob
@@ -38,14 +39,13 @@ from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
-from tenantry.engines.jail.sandbox import Sandbox
-from tenantry.engines.jail.types import Ending, InputFile, Limits, Network, Spec
+from tenantry.engines.jail.types import Ending, InputFile, Limits, Spec
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied, TenantryError, Unavailable
-from tenantry.foundation.ids import Prefix, format_id, new_id
+from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import TenantScope
 from tenantry.foundation.settings import JobSettings
 from tenantry.kit.masking.known import secrets_of
@@ -54,8 +54,6 @@ from tenantry.kit.masking.stream import Mask
 _RETRY_SECONDS: Final = 0.2
 _MOVE_SECONDS: Final = 3.0
 _DATABASE_LAYERS: Final = frozenset({"database", "fence"})
-_MAX_ARTIFACTS: Final = 1000
-_MOST_SKIPPED_TOLD: Final = 20
 
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
@@ -87,9 +85,8 @@ class Attempt:
         self._claim = claim
         self._ticket = claim.ticket
         self._scope = scope
-        self._sandbox: Sandbox | None = None
+        self._run: PhaseRun | None = None
         self._output: JobOutput | None = None
-        self._egress: JobEgress | None = None
         self._killed: str | None = None
         self._begun = workshop.clock.monotonic()
         self._mask = Mask()
@@ -99,19 +96,20 @@ class Attempt:
     def kill(self, reason: str) -> None:
         """Kill what runs; the first reason counts, but a lost lease overrules all: then nothing is reported."""
         self._killed = reason if reason == LEASE_LOST else self._killed or reason
-        if self._sandbox is not None:
-            self._sandbox.kill(reason)
+        if self._run is not None:
+            self._run.kill(reason)
         if reason == LEASE_LOST and self._output is not None:
             self._output.abandon()
 
     async def narrow(self) -> None:
         """Look at what the job may still connect to, if it may at all."""
-        if self._egress is None:
+        run = self._run
+        if run is None:
             return
         async with self._session() as session:
             job = await repository.find_job(session, self._ticket.entry)
         if job is not None:
-            self._egress.narrow(job.network)
+            run.narrow(job.network)
 
     async def live(self) -> bool:
         """Run the claim to its end; False when it was not begun and is to be given back, its tenant being on the move.
@@ -132,7 +130,7 @@ class Attempt:
             return True
         # Reported first, cleared away after: whoever waits need not wait for that.
         async with contextlib.AsyncExitStack() as stack:
-            end, artifacts = await self._run(started, stack)
+            end, artifacts = await self._run_to_end(started, stack)
             if self._killed == LEASE_LOST:
                 return True
             end = dataclasses.replace(end, detail=self._mask.text(end.detail))
@@ -206,10 +204,10 @@ class Attempt:
         settings, clock = self._workshop.settings, self._workshop.clock
         return await end_job(session, job, end, settings=settings, clock=clock, inputs=inputs, artifact_bytes=kept)
 
-    async def _run(self, started: StartedJob, stack: contextlib.AsyncExitStack) -> tuple[JobEnd, list[Artifact]]:
+    async def _run_to_end(self, started: StartedJob, stack: contextlib.AsyncExitStack) -> tuple[JobEnd, list[Artifact]]:
         """Run the job; whatever goes wrong is its end. The sandbox is closed with the stack."""
         try:
-            return await self._run_sandbox(started, stack)
+            return await self._run_program(started, stack)
         except Denied as error:
             end = JobEnd(JobStatus.DENIED, error.code, error.message)
         except TenantryError as error:
@@ -226,7 +224,7 @@ class Attempt:
         self._say(f"{end.reason}: {end.detail}")
         return end, []
 
-    async def _run_sandbox(
+    async def _run_program(
         self, started: StartedJob, stack: contextlib.AsyncExitStack
     ) -> tuple[JobEnd, list[Artifact]]:
         content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
@@ -245,29 +243,20 @@ class Attempt:
             clock=self._workshop.clock,
         )
         self._require_isolation(started)
-        egress = JobEgress(job.network, settings=self._workshop.settings, say=self._say) if job.network else None
-        self._egress = egress
-        if egress is not None:
-            stack.push_async_callback(egress.close)
-        network = egress.network if egress else None
-        spec = await self._spec(job, environment, inputs, secrets=secrets.files, network=network)
+        spec = await self._spec(job, environment, inputs, secrets=secrets.files)
         if killed := self._why_killed():
             return killed_end(killed), []
-        sandbox = self._sandbox = await self._workshop.jail.start(
-            spec, output.take, attach=egress.attach if egress else None
+        run = self._run = PhaseRun(
+            spec, network=job.network, jail=self._workshop.jail, output=output, settings=self._workshop.settings
         )
-        stack.push_async_callback(self._clear_away, sandbox)
-        if killed := self._why_killed():
-            sandbox.kill(killed)
-        outcome = await sandbox.wait()
-        end = end_of(outcome, killed=self._killed)
-        if outcome.ending not in (Ending.EXITED, Ending.KILLED):
+        stack.push_async_callback(run.close)
+        ran = await run.run()
+        end = end_of(ran.outcome, killed=self._killed)
+        if ran.outcome.ending not in (Ending.EXITED, Ending.KILLED):
             self._say(f"{end.reason}: {end.detail}" if end.detail else end.reason)
-        receipt = sandbox.receipt.as_record() if sandbox.receipt else None
-        usage = dataclasses.asdict(outcome.usage) | (egress.used() if egress else {})
-        end = dataclasses.replace(end, usage=usage, receipt=receipt)
+        end = dataclasses.replace(end, usage=ran.usage, receipt=ran.receipt)
         wanted = job.artifact_globs and self._killed != LEASE_LOST
-        return end, await self._collect(sandbox, job, key) if wanted else []
+        return end, await self._collect(run, job, key) if wanted else []
 
     def _require_isolation(self, started: StartedJob) -> None:
         """Refuse what this machine cannot isolate as asked: there is no silent downgrade."""
@@ -285,12 +274,6 @@ class Attempt:
         """Ask anew after each wait."""
         return self._killed
 
-    async def _clear_away(self, sandbox: Sandbox) -> None:
-        try:
-            await sandbox.close()
-        except OSError as error:
-            _log.error("sandbox.remains", sandbox=sandbox.id, reason=error.strerror)
-
     async def _spec(
         self,
         job: Job,
@@ -298,7 +281,6 @@ class Attempt:
         inputs: Sequence[JobInput],
         *,
         secrets: tuple[InputFile, ...],
-        network: Network | None,
     ) -> Spec:
         limits = job.limits
         return Spec(
@@ -306,7 +288,6 @@ class Attempt:
             command=job.command,
             env=environment,
             inputs=tuple(InputFile(item.path, item.content) for item in inputs),
-            network=network,
             secret_files=secrets,
             limits=Limits(
                 cpus=limits.cpus,
@@ -318,29 +299,16 @@ class Attempt:
             ),
         )
 
-    async def _collect(self, sandbox: Sandbox, job: Job, key: Keyset) -> list[Artifact]:
-        found = await sandbox.artifacts(
-            job.artifact_globs, max_files=_MAX_ARTIFACTS, max_bytes=job.limits.artifacts_mib << 20
+    async def _collect(self, run: PhaseRun, job: Job, key: Keyset) -> list[Artifact]:
+        return await collect_artifacts(
+            run,
+            job,
+            tenant_id=self._scope.tenant_id,
+            key=key,
+            content=self._workshop.content,
+            say=self._say,
+            clock=self._workshop.clock,
         )
-        artifacts = []
-        for file in found:
-            artifact_id = new_id()
-            with contextlib.closing(await asyncio.to_thread(file.open)) as source:
-                size, digest = await self._workshop.content.put_artifact(
-                    key,
-                    source,
-                    tenant_id=self._scope.tenant_id,
-                    job=job,
-                    artifact_id=artifact_id,
-                    limit=file.size_bytes,
-                )
-            now = self._workshop.clock.now()
-            artifacts.append(Artifact(artifact_id, job.job_id, file.path, size, digest, now))
-        for skipped in found.skipped[:_MOST_SKIPPED_TOLD]:
-            self._say(f"artifact {skipped.path!r} was not kept: {skipped.reason}")
-        if (more := len(found.skipped) - _MOST_SKIPPED_TOLD) > 0:
-            self._say(f"and {more} more artifacts were not kept")
-        return artifacts
 
     def _say(self, text: str) -> None:
         if self._output is not None:

@@ -1,0 +1,86 @@
+"""One program of a job in a sandbox of its own, with what it may connect to."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from tenantry.capabilities.sandboxes.service.egress import JobEgress
+from tenantry.capabilities.sandboxes.service.output import JobOutput
+from tenantry.engines.jail.artifacts import Artifacts
+from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.sandbox import Sandbox
+from tenantry.engines.jail.types import Outcome, Spec
+from tenantry.engines.rules.types import Connection
+from tenantry.foundation.settings import JobSettings
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ran:
+    """How it ended, with its usage and its receipt as they are recorded; None where there was nothing to read."""
+
+    outcome: Outcome
+    usage: Mapping[str, Any]
+    receipt: Mapping[str, Any] | None
+
+
+class PhaseRun:
+    """Made for one sandbox; `run` is awaited once and `close` always, `kill` and `narrow` may come at any time."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        network: Sequence[Connection],
+        jail: Jail,
+        output: JobOutput,
+        settings: JobSettings,
+    ) -> None:
+        self._egress = JobEgress(network, settings=settings, say=output.say) if network else None
+        self._spec = dataclasses.replace(spec, network=self._egress.network) if self._egress else spec
+        self._jail = jail
+        self._output = output
+        self._sandbox: Sandbox | None = None
+        self._killed: str | None = None
+
+    async def run(self) -> Ran:
+        """Run it to its end; raises TenantryError when it could not be started."""
+        egress = self._egress
+        sandbox = self._sandbox = await self._jail.start(
+            self._spec, self._output.take, attach=egress.attach if egress else None
+        )
+        if self._killed is not None:
+            sandbox.kill(self._killed)
+        outcome = await sandbox.wait()
+        usage = dataclasses.asdict(outcome.usage) | (egress.used() if egress else {})
+        return Ran(outcome, usage, sandbox.receipt.as_record() if sandbox.receipt else None)
+
+    def kill(self, reason: str) -> None:
+        self._killed = self._killed or reason
+        if self._sandbox is not None:
+            self._sandbox.kill(reason)
+
+    def narrow(self, asked: Sequence[Connection]) -> None:
+        """Let it connect to no more than this from now on."""
+        if self._egress is not None:
+            self._egress.narrow(asked)
+
+    async def artifacts(self, globs: Sequence[str], *, max_files: int, max_bytes: int) -> Artifacts:
+        """Find what it left, once it has run and until it is closed."""
+        if self._sandbox is None:
+            return Artifacts([], [])
+        return await self._sandbox.artifacts(globs, max_files=max_files, max_bytes=max_bytes)
+
+    async def close(self) -> None:
+        """Clear it away; idempotent."""
+        sandbox = self._sandbox
+        if sandbox is not None:
+            try:
+                await sandbox.close()
+            except OSError as error:
+                _log.error("sandbox.remains", sandbox=sandbox.id, reason=error.strerror)
+        if self._egress is not None:
+            await self._egress.close()
