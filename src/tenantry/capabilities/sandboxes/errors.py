@@ -28,13 +28,26 @@ def image_unknown(name: str) -> Invalid:
     )
 
 
-def network_phase_unavailable(at: int, phase: str) -> Invalid:
+def phase_absent(at: int, phase: str) -> Invalid:
     return Invalid(
-        "network_phase_unavailable",
-        f"network[{at}].phase: a job runs in the phase run alone, so nothing would be connected in {phase}",
+        "phase_absent",
+        f"network[{at}].phase: this job has no phase {phase}: name it under phases, or leave this out",
         layer="sandboxes",
         field=f"network[{at}].phase",
     )
+
+
+def secrets_in_fetch() -> Invalid:
+    return Invalid(
+        "fetch_has_no_secrets",
+        "phases.fetch.secrets: what fetches is given no secrets: name them in run or publish",
+        layer="sandboxes",
+        field="phases.fetch.secrets",
+    )
+
+
+def phases_malformed(rule: str) -> Invalid:
+    return Invalid("phases_malformed", f"phases: {rule}", layer="sandboxes", field="phases", rule=rule)
 
 
 def secret_place_taken(place: str) -> Invalid:

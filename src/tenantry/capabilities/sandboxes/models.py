@@ -41,7 +41,7 @@ jobs = Table(
     *(Column(name, ARRAY(Text), nullable=False) for name in ("command", "artifact_globs")),
     Column("environment", Text),
     *(Column(name, JSONB, nullable=False) for name in ("labels", "limits", "inputs", "usage")),
-    *(Column(name, JSONB, nullable=False, server_default=text("'[]'")) for name in ("secrets", "network")),
+    *(Column(name, JSONB, nullable=False, server_default=text("'[]'")) for name in ("secrets", "network", "phases")),
     Column("receipt", JSONB),
     *(Column(name, LargeBinary) for name in ("content_key", "transient_key", "given", "given_inputs", "log_sha256")),
     *(Column(name, Uuid) for name in ("transient_holder", "grant_id")),

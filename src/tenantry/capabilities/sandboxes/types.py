@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from tenantry.capabilities.secrets.types import SecretReference
-from tenantry.engines.rules.types import Connection
+from tenantry.engines.rules.types import Connection, Phase
 
 JOB_NEWS: Final = "tenantry_jobs"
 """NOTIFY channel of a cell; the payload is the job whose state or log has grown."""
@@ -74,6 +74,7 @@ class WantedSecret:
     env: str | None = None
     file: str | None = None
     """Below /run/secrets."""
+    phase: Phase = Phase.RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,37 @@ class JobSecret:
     secret: SecretReference
     env: str | None = None
     file: str | None = None
+    phase: Phase = Phase.RUN
+
+
+@dataclass(frozen=True, slots=True)
+class NewPhase:
+    """One program of a job, in a sandbox of its own; /workspace goes on to the next one."""
+
+    phase: Phase
+    command: tuple[str, ...]
+    image: str | None = None
+    """None: the job's."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout_seconds: float | None = None
+    """At most; all of them together have what the job has."""
+    writable: bool = True
+    """Whether it may change /workspace."""
+    inputs: bool = False
+    """Whether it is given /inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPhase:
+    """The same, of a job that was accepted: without its variables, which are sealed."""
+
+    phase: Phase
+    command: tuple[str, ...]
+    image: str
+    image_digest: str | None = None
+    timeout_seconds: float | None = None
+    writable: bool = True
+    inputs: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +133,12 @@ class NewJob:
     secrets: tuple[WantedSecret, ...] = ()
     network: tuple[Connection, ...] = ()
     """What it asks to reach."""
+    phases: tuple[NewPhase, ...] = ()
+    """Its programs, in their order, where it has more than the one above: that is then the one of `run`."""
+
+    @property
+    def programs(self) -> tuple[NewPhase, ...]:
+        return self.phases or (NewPhase(Phase.RUN, self.command, env=self.env, inputs=True),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +186,12 @@ class Job:
     network: tuple[Connection, ...] = ()
     """What it asked to reach and policies allowed; nothing else is to be had."""
     secrets: tuple[JobSecret, ...] = ()
+    phases: tuple[JobPhase, ...] = ()
+    """Its programs, in their order, where it was asked for by phases; else the one above is all."""
+
+    @property
+    def programs(self) -> tuple[JobPhase, ...]:
+        return self.phases or (JobPhase(Phase.RUN, self.command, self.image, self.image_digest),)
 
     @property
     def content_kept(self) -> bool:
@@ -209,7 +253,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """How a job ended. `reason` is a stable word, `detail` is for people."""
+    """How a job ended. `reason` is a stable word, `detail` is for people.
+
+    The receipt of a job of several phases has one for each that began, by its name, under `phases`.
+    """
 
     status: JobStatus
     reason: str

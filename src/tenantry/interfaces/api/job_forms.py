@@ -1,13 +1,14 @@
-"""What a job is given, as bodies: files and secrets."""
+"""What a job is given, as bodies: files, secrets, connections, programs."""
 
 import base64
 import binascii
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from tenantry.capabilities.sandboxes.types import JobInput, JobSecret, WantedSecret
+from tenantry.capabilities.sandboxes.types import JobInput, JobPhase, JobSecret, NewPhase, WantedSecret
 from tenantry.capabilities.secrets.types import NAME_PATTERN
+from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.interfaces.api.schema import Answer, Body
@@ -23,6 +24,21 @@ def _relative(path: str) -> str:
 
 
 RelativePath = Annotated[str, AfterValidator(_relative), Field(max_length=1000)]
+
+
+def _number(value: object) -> object:
+    """Whole numbers are fine where seconds or cores are asked for; booleans are not."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not hold NUL")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_no_nul), Field(max_length=100_000)]
+Number = Annotated[float, BeforeValidator(_number)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
 
 
@@ -53,9 +69,86 @@ class SecretUseBody(Body):
             raise ValueError("env or file, not both")
         return self
 
+    def wanted(self, phase: Phase = Phase.RUN) -> WantedSecret:
+        return WantedSecret(self.name, self.version, self.env, self.file, phase)
+
+
+class ReachBody(Body):
+    host: str = Field(min_length=1, max_length=253, description="a name, `*.name`, or an address")
+    port: int = Field(ge=1, le=65535)
+
+
+class ConnectionBody(ReachBody):
+    phase: Annotated[Phase, Field(strict=False)] = Phase.RUN
+
     @property
-    def wanted(self) -> WantedSecret:
-        return WantedSecret(self.name, self.version, self.env, self.file)
+    def connection(self) -> Connection:
+        return Connection(self.phase, self.host, self.port)
+
+
+class PhaseBody(Body):
+    """One program, in a sandbox of its own."""
+
+    command: list[Text] = Field(min_length=1, max_length=1000)
+    image: str | None = Field(default=None, min_length=1, max_length=300, description="the job's, unless told")
+    env: dict[VariableName, Text] = Field(default={}, max_length=200)
+    network: list[ReachBody] = Field(
+        default=[], max_length=64, description="what it may connect to, where a network policy allows it in this phase"
+    )
+    secrets: list[SecretUseBody] = Field(default=[], max_length=32, description="asks for `secret:use`; fetch has none")
+    timeout_seconds: Annotated[Number, Field(gt=0, le=30 * 86400, allow_inf_nan=False)] | None = Field(
+        default=None, description="at most; all phases together have `limits.timeout_seconds`"
+    )
+    workspace: Literal["write", "read"] | None = Field(
+        default=None, description="what it may do with /workspace; unless told publish reads, the others write"
+    )
+    inputs: bool | None = Field(default=None, description="whether it is given /inputs; unless told run alone is")
+
+    def phase(self, phase: Phase) -> NewPhase:
+        return NewPhase(
+            phase,
+            tuple(self.command),
+            self.image,
+            self.env,
+            self.timeout_seconds,
+            writable=phase is not Phase.PUBLISH if self.workspace is None else self.workspace == "write",
+            inputs=phase is Phase.RUN if self.inputs is None else self.inputs,
+        )
+
+
+class PhasesBody(Body):
+    """Programs one after the other, each in a fresh sandbox; /workspace goes from one to the next."""
+
+    fetch: PhaseBody | None = None
+    run: PhaseBody
+    publish: PhaseBody | None = None
+
+    @property
+    def given(self) -> dict[Phase, PhaseBody]:
+        named = {Phase.FETCH: self.fetch, Phase.RUN: self.run, Phase.PUBLISH: self.publish}
+        return {phase: body for phase, body in named.items() if body is not None}
+
+
+class PhaseAnswer(Answer):
+    phase: str
+    command: list[str]
+    image: str
+    image_digest: str | None
+    timeout_seconds: float | None
+    workspace: str
+    inputs: bool
+
+
+def render_phase(phase: JobPhase) -> PhaseAnswer:
+    return PhaseAnswer(
+        phase=phase.phase,
+        command=list(phase.command),
+        image=phase.image,
+        image_digest=phase.image_digest,
+        timeout_seconds=phase.timeout_seconds,
+        workspace="write" if phase.writable else "read",
+        inputs=phase.inputs,
+    )
 
 
 class JobSecretAnswer(Answer):
@@ -64,6 +157,7 @@ class JobSecretAnswer(Answer):
     version: int
     env: str | None
     file: str | None
+    phase: str
 
 
 def render_secret(given: JobSecret) -> JobSecretAnswer:
@@ -74,4 +168,5 @@ def render_secret(given: JobSecret) -> JobSecretAnswer:
         version=given.secret.version,
         env=given.env,
         file=given.file,
+        phase=given.phase,
     )

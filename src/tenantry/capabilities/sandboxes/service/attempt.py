@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final, TypeVar
@@ -23,23 +23,21 @@ from tenantry.capabilities.sandboxes.service.ending import (
     LEASE_LOST,
     WORKER_STOPPED,
     end_job,
-    end_of,
     failed_end,
     killed_end,
     lost_end,
 )
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary
-from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
+from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener, values_of
 from tenantry.capabilities.sandboxes.service.output import JobOutput
-from tenantry.capabilities.sandboxes.service.phase_run import PhaseRun
+from tenantry.capabilities.sandboxes.service.phases import Given, JobPhases
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
-from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobInput, JobStatus, SealedLine, StartedJob
+from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobStatus, SealedLine, StartedJob
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
-from tenantry.engines.jail.types import Ending, InputFile, Limits, Spec
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.pool import database_errors
@@ -85,7 +83,7 @@ class Attempt:
         self._claim = claim
         self._ticket = claim.ticket
         self._scope = scope
-        self._run: PhaseRun | None = None
+        self._phases: JobPhases | None = None
         self._output: JobOutput | None = None
         self._killed: str | None = None
         self._begun = workshop.clock.monotonic()
@@ -96,20 +94,20 @@ class Attempt:
     def kill(self, reason: str) -> None:
         """Kill what runs; the first reason counts, but a lost lease overrules all: then nothing is reported."""
         self._killed = reason if reason == LEASE_LOST else self._killed or reason
-        if self._run is not None:
-            self._run.kill(reason)
+        if self._phases is not None:
+            self._phases.kill(reason)
         if reason == LEASE_LOST and self._output is not None:
             self._output.abandon()
 
     async def narrow(self) -> None:
         """Look at what the job may still connect to, if it may at all."""
-        run = self._run
-        if run is None:
+        phases = self._phases
+        if phases is None:
             return
         async with self._session() as session:
             job = await repository.find_job(session, self._ticket.entry)
         if job is not None:
-            run.narrow(job.network)
+            phases.narrow(job.network)
 
     async def live(self) -> bool:
         """Run the claim to its end; False when it was not begun and is to be given back, its tenant being on the move.
@@ -207,7 +205,7 @@ class Attempt:
     async def _run_to_end(self, started: StartedJob, stack: contextlib.AsyncExitStack) -> tuple[JobEnd, list[Artifact]]:
         """Run the job; whatever goes wrong is its end. The sandbox is closed with the stack."""
         try:
-            return await self._run_program(started, stack)
+            return await self._run_programs(started, stack)
         except Denied as error:
             end = JobEnd(JobStatus.DENIED, error.code, error.message)
         except TenantryError as error:
@@ -222,20 +220,17 @@ class Attempt:
         if self._killed is not None:
             end = killed_end(self._killed, end.detail)
         self._say(f"{end.reason}: {end.detail}")
-        return end, []
+        return self._measured(end), []
 
-    async def _run_program(
+    async def _run_programs(
         self, started: StartedJob, stack: contextlib.AsyncExitStack
     ) -> tuple[JobEnd, list[Artifact]]:
         content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
-        given_key = await self._patiently(lambda: content.open_given_key(tenant_id=tenant_id, job=job))
-        environment, inputs = content.open_given(given_key, started.sealed_given, job_id=job.job_id)
-        inputs += content.open_inputs(given_key, started.sealed_inputs, job_id=job.job_id)
-        secrets = await self._patiently(lambda: self._workshop.secrets.open(job, self._scope))
-        environment |= secrets.environment
-        self._mask = Mask((*secrets.values, *secrets_of(environment)))
+        given = await self._open(started)
+        named = (value for environment in given.environments.values() for value in secrets_of(environment))
+        self._mask = Mask((*values_of(given.secrets), *named))
         key = await self._patiently(lambda: content.open_key(tenant_id=tenant_id, job=job))
-        self._seal_inputs = lambda: content.seal_inputs(key, inputs, job_id=job.job_id)
+        self._seal_inputs = lambda: content.seal_inputs(key, given.inputs, job_id=job.job_id)
         output = self._output = JobOutput(
             lambda lines: self._patiently(lambda: self._write(job, lines)),
             seal=lambda line: content.seal_line(key, line, job_id=job.job_id),
@@ -243,20 +238,51 @@ class Attempt:
             clock=self._workshop.clock,
         )
         self._require_isolation(started)
-        spec = await self._spec(job, environment, inputs, secrets=secrets.files)
+        phases = self._phases = JobPhases(
+            job,
+            given,
+            jail=self._workshop.jail,
+            root=lambda program: self._workshop.library.root(tenant_id=tenant_id, digest=program.image_digest),
+            still_wanted=self._still_wanted,
+            output=output,
+            settings=self._workshop.settings,
+            clock=self._workshop.clock,
+        )
         if killed := self._why_killed():
             return killed_end(killed), []
-        run = self._run = PhaseRun(
-            spec, network=job.network, jail=self._workshop.jail, output=output, settings=self._workshop.settings
-        )
-        stack.push_async_callback(run.close)
-        ran = await run.run()
-        end = end_of(ran.outcome, killed=self._killed)
-        if ran.outcome.ending not in (Ending.EXITED, Ending.KILLED):
+        end = await phases.run(stack)
+        if end.reason != "exited" and end.status is not JobStatus.CANCELLED and self._killed is None:
             self._say(f"{end.reason}: {end.detail}" if end.detail else end.reason)
-        end = dataclasses.replace(end, usage=ran.usage, receipt=ran.receipt)
         wanted = job.artifact_globs and self._killed != LEASE_LOST
-        return end, await self._collect(run, job, key) if wanted else []
+        return self._measured(end), await self._collect(phases, job, key) if wanted else []
+
+    async def _open(self, started: StartedJob) -> Given:
+        """Open what its programs are given; all at once, so that what cannot be had is known before any begins."""
+        content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
+        given_key = await self._patiently(lambda: content.open_given_key(tenant_id=tenant_id, job=job))
+        environments, inputs = content.open_given(given_key, started.sealed_given, job_id=job.job_id)
+        inputs += content.open_inputs(given_key, started.sealed_inputs, job_id=job.job_id)
+        secrets = await self._patiently(lambda: self._workshop.secrets.open(job, self._scope))
+        return Given(environments, inputs, secrets)
+
+    async def _still_wanted(self) -> Job | JobEnd:
+        """Look at the job before its next phase, by a normal session: the fence refuses that of a suspended tenant."""
+        entry, attempt = self._ticket.entry, self._ticket.attempt
+
+        async def look() -> Job | None:
+            async with self._workshop.cell.session(self._scope) as session:
+                return await repository.find_running_job(session, entry, attempt=attempt)
+
+        try:
+            job = await self._patiently(look)
+        except Denied as error:
+            return killed_end(error.code)
+        return job if job is not None else killed_end(self._killed or "cancelled")
+
+    def _measured(self, end: JobEnd) -> JobEnd:
+        """Add what its programs used, those that ended before something went wrong too."""
+        phases = self._phases
+        return end if phases is None else dataclasses.replace(end, usage=phases.usage, receipt=phases.receipt)
 
     def _require_isolation(self, started: StartedJob) -> None:
         """Refuse what this machine cannot isolate as asked: there is no silent downgrade."""
@@ -274,34 +300,11 @@ class Attempt:
         """Ask anew after each wait."""
         return self._killed
 
-    async def _spec(
-        self,
-        job: Job,
-        environment: Mapping[str, str],
-        inputs: Sequence[JobInput],
-        *,
-        secrets: tuple[InputFile, ...],
-    ) -> Spec:
-        limits = job.limits
-        return Spec(
-            image=await self._workshop.library.root(tenant_id=self._scope.tenant_id, digest=job.image_digest),
-            command=job.command,
-            env=environment,
-            inputs=tuple(InputFile(item.path, item.content) for item in inputs),
-            secret_files=secrets,
-            limits=Limits(
-                cpus=limits.cpus,
-                memory_mib=limits.memory_mib,
-                pids=limits.pids,
-                timeout_seconds=limits.timeout_seconds,
-                output_bytes=limits.output_bytes,
-                disk_mib=max(1, limits.memory_mib // 2),
-            ),
-        )
-
-    async def _collect(self, run: PhaseRun, job: Job, key: Keyset) -> list[Artifact]:
+    async def _collect(self, phases: JobPhases, job: Job, key: Keyset) -> list[Artifact]:
+        if phases.last is None:
+            return []
         return await collect_artifacts(
-            run,
+            phases.last,
             job,
             tenant_id=self._scope.tenant_id,
             key=key,

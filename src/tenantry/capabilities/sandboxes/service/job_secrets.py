@@ -1,6 +1,6 @@
 """The secrets of a job: pinned when it is accepted, opened by the attempt that begins it, kept nowhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from tenantry.capabilities.sandboxes.types import Job, JobSecret, NewJob
 from tenantry.capabilities.secrets.service import find_reference, open_secrets
 from tenantry.engines.envelope.keyring import Keyring
 from tenantry.engines.jail.types import InputFile
+from tenantry.engines.rules.types import Phase
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.session import TenantSession
@@ -19,7 +20,7 @@ from tenantry.foundation.scope import TenantScope
 
 @dataclass(frozen=True, slots=True)
 class OpenedSecrets:
-    """What a sandbox is given; `values` is to be masked, the shortest first: those are tokens, the long ones files."""
+    """What one sandbox is given; `values` is to be masked."""
 
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     files: tuple[InputFile, ...] = field(default=(), repr=False)
@@ -34,13 +35,13 @@ class SecretOpener:
         self._keyring = keyring
         self._clock = clock
 
-    async def open(self, job: Job, scope: TenantScope) -> OpenedSecrets:
-        """Open what the job was promised; the use is recorded, and committed, before anything is given.
+    async def open(self, job: Job, scope: TenantScope) -> Mapping[Phase, OpenedSecrets]:
+        """Open what the job was promised, by phase; the use is recorded, and committed, before anything is given.
 
         Raises what `secrets.open_secrets` raises, Denied where the tenant is closed. A retry is safe.
         """
         if not job.secrets:
-            return OpenedSecrets()
+            return {}
         keyset = await self._keyring.keyset(scope.tenant_id)
         async with self._cell.session(scope) as session:
             values = await open_secrets(
@@ -52,21 +53,32 @@ class SecretOpener:
                 used_by=format_id(Prefix.JOB, job.job_id),
             )
         pairs = list(zip(job.secrets, values, strict=True))
-        return OpenedSecrets(
-            environment={given.env: value for given, value in pairs if given.env is not None},
-            files=tuple(InputFile(given.file, value.encode()) for given, value in pairs if given.file is not None),
-            values=tuple(sorted(values, key=len)),
-        )
+        phases = {each.phase for each in job.secrets}
+        return {phase: _opened([(each, value) for each, value in pairs if each.phase is phase]) for phase in phases}
+
+
+def _opened(pairs: Sequence[tuple[JobSecret, str]]) -> OpenedSecrets:
+    return OpenedSecrets(
+        environment={given.env: value for given, value in pairs if given.env is not None},
+        files=tuple(InputFile(given.file, value.encode()) for given, value in pairs if given.file is not None),
+        values=tuple(value for _, value in pairs),
+    )
+
+
+def values_of(opened: Mapping[Phase, OpenedSecrets]) -> tuple[str, ...]:
+    """List all values, the shortest first: those are tokens, the long ones files."""
+    return tuple(sorted((value for each in opened.values() for value in each.values), key=len))
 
 
 async def pin_secrets(session: TenantSession, new: NewJob, *, workspace_id: UUID) -> tuple[JobSecret, ...]:
-    """Say which versions a job will be given; raises Invalid `secret_unknown`, `secret_place_taken`."""
+    """Say which versions each program of a job will be given; raises Invalid `secret_unknown`, `secret_place_taken`."""
     pinned = []
     for wanted in new.secrets:
         reference = await find_reference(session, wanted.name, version=wanted.version, workspace_id=workspace_id)
         env = wanted.name if wanted.env is None and wanted.file is None else wanted.env
-        pinned.append(JobSecret(reference, env=env, file=wanted.file))
-    _require_places(pinned, taken=tuple(new.env))
+        pinned.append(JobSecret(reference, env=env, file=wanted.file, phase=wanted.phase))
+    for program in new.programs:
+        _require_places([each for each in pinned if each.phase is program.phase], taken=tuple(program.env))
     return tuple(pinned)
 
 

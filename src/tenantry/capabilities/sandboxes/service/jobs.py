@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import inf
 from typing import Any, Final
 from uuid import UUID
@@ -23,7 +23,6 @@ from tenantry.capabilities.sandboxes.errors import (
     input_not_found,
     job_not_found,
     limit_exceeded,
-    network_phase_unavailable,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.image_names import names_of
@@ -35,6 +34,7 @@ from tenantry.capabilities.sandboxes.service.judging import (
     reason_of,
     refusal_of,
 )
+from tenantry.capabilities.sandboxes.service.planning import images_of, plan_phases, require_phases
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.sharing import QueueShares
 from tenantry.capabilities.sandboxes.service.stopping import JobStopper
@@ -55,7 +55,7 @@ from tenantry.capabilities.sandboxes.types import (
 from tenantry.capabilities.tenants.service import WorkspaceService, place_of
 from tenantry.capabilities.tenants.types import Workspace, WorkspaceSettings
 from tenantry.engines.envelope.keyset import Keyset
-from tenantry.engines.rules.types import Connection, Phase
+from tenantry.engines.rules.types import Phase
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
@@ -103,16 +103,17 @@ class JobService:
 
         Commit, then raise what comes with it. Raises Invalid, Denied, Exhausted `quota_exceeded`.
         """
-        _require_run(new.network)
+        require_phases(new)
         workspace = await self._workspaces.get(workspace_id)
         limits = _limits_of(new.limits, await self._quotas.limits_in(workspace_id), workspace.settings)
-        image = await self._find_image(new.image, workspace_id)
-        job = self._made(new, workspace, limits=limits, image=image, principal=principal)
+        images = {name: await self._find_image(name, workspace_id) for name in images_of(new)}
+        job = self._made(new, workspace, limits=limits, images=images, principal=principal)
         job = dataclasses.replace(job, secrets=await pin_secrets(self._session, new, workspace_id=workspace_id))
-        facts = facts_of(job, env_names=tuple(new.env))
+        facts = facts_of(job, env_names={program.phase: tuple(program.env) for program in new.programs})
         checked = await self._policies.check_job(facts, workspace_id=workspace_id, settings=workspace.settings)
-        if not checked.outcome.denied and image is None and new.image != HOST_IMAGE:
-            raise image_unknown(new.image)
+        unknown = [name for name, image in images.items() if image is None and name != HOST_IMAGE]
+        if unknown and not checked.outcome.denied:
+            raise image_unknown(unknown[0])
         await self._policies.note(
             checked,
             workspace_id=workspace_id,
@@ -126,8 +127,16 @@ class JobService:
         return await self._queue(job, new, checked, settings=workspace.settings), None
 
     def _made(
-        self, new: NewJob, workspace: Workspace, *, limits: JobLimits, image: Image | None, principal: str
+        self,
+        new: NewJob,
+        workspace: Workspace,
+        *,
+        limits: JobLimits,
+        images: Mapping[str, Image | None],
+        principal: str,
     ) -> Job:
+        phases = plan_phases(new, images)
+        run = next(each for each in phases if each.phase is Phase.RUN)
         return Job(
             job_id=new_id(),
             workspace_id=workspace.workspace_id,
@@ -136,9 +145,9 @@ class JobService:
             reason=None,
             detail=None,
             exit_code=None,
-            command=new.command,
-            image=new.image,
-            image_digest=image.digest if image is not None else None,
+            command=run.command,
+            image=run.image,
+            image_digest=run.image_digest,
             labels=new.labels,
             limits=limits,
             artifact_globs=new.artifacts,
@@ -161,16 +170,20 @@ class JobService:
             environment=new.environment,
             grant_id=new.grant_id,
             network=new.network,
+            phases=phases if new.phases else (),
         )
 
     async def _queue(self, job: Job, new: NewJob, checked: Checked, *, settings: WorkspaceSettings) -> Job:
         key, wrapped = await self._content.make_key(tenant_id=self._session.scope.tenant_id, job_id=job.job_id)
         job = dataclasses.replace(job, content_key=wrapped)
-        given = self._content.seal_given(key, new.env, job_id=job.job_id)
+        environments = {program.phase: program.env for program in new.programs}
+        given = self._content.seal_given(key, environments, job_id=job.job_id)
         inputs = self._content.seal_inputs(key, new.inputs, job_id=job.job_id)
         await repository.insert_job(self._session, job, given=given, given_inputs=inputs)
         await self._enqueue(job)
-        details: dict[str, Any] = {"image": new.image, "inputs": len(new.inputs)}
+        details: dict[str, Any] = {"image": job.image, "inputs": len(new.inputs)}
+        if job.phases:
+            details["phases"] = [each.phase.value for each in job.phases]
         if job.secrets:
             details["secrets"] = [f"{each.secret.name}@{each.secret.version}" for each in job.secrets]
         if exempted := checked.outcome.exempted_by:
@@ -336,12 +349,6 @@ class JobService:
             reason=reason,
             details=details,
         )
-
-
-def _require_run(network: Sequence[Connection]) -> None:
-    for at, asked in enumerate(network):
-        if asked.phase is not Phase.RUN:
-            raise network_phase_unavailable(at, asked.phase)
 
 
 def _limits_of(wanted: Mapping[str, float], held: PlaceLimits, settings: WorkspaceSettings) -> JobLimits:

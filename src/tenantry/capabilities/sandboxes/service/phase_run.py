@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -11,9 +11,12 @@ from tenantry.capabilities.sandboxes.service.output import JobOutput
 from tenantry.engines.jail.artifacts import Artifacts
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.sandbox import Sandbox
+from tenantry.engines.jail.trees import Fill
 from tenantry.engines.jail.types import Outcome, Spec
 from tenantry.engines.rules.types import Connection
 from tenantry.foundation.settings import JobSettings
+
+_MOST_SKIPPED_TOLD: Final = 20
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +31,7 @@ class Ran:
 
 
 class PhaseRun:
-    """Made for one sandbox; `run` is awaited once and `close` always, `kill` and `narrow` may come at any time."""
+    """Made for one sandbox; `start`, then `wait`, then always `close`; `kill` and `narrow` may come at any time."""
 
     def __init__(
         self,
@@ -46,17 +49,35 @@ class PhaseRun:
         self._sandbox: Sandbox | None = None
         self._killed: str | None = None
 
-    async def run(self) -> Ran:
-        """Run it to its end; raises TenantryError when it could not be started."""
+    async def start(self) -> bool:
+        """Start it, and tell whether its program has begun; raises TenantryError when nothing could be started."""
         egress = self._egress
         sandbox = self._sandbox = await self._jail.start(
             self._spec, self._output.take, attach=egress.attach if egress else None
         )
         if self._killed is not None:
             sandbox.kill(self._killed)
+        for skipped in (sandbox.filled.skipped if sandbox.filled else ())[:_MOST_SKIPPED_TOLD]:
+            self._output.say(f"{skipped.path!r} of /workspace was not carried on: {skipped.reason}")
+        return sandbox.verified
+
+    async def wait(self) -> Ran:
+        """Wait for its end; to be called once it has been started."""
+        sandbox, egress = self._started, self._egress
         outcome = await sandbox.wait()
         usage = dataclasses.asdict(outcome.usage) | (egress.used() if egress else {})
         return Ran(outcome, usage, sandbox.receipt.as_record() if sandbox.receipt else None)
+
+    @property
+    def left(self) -> Fill:
+        """What it left in /workspace, for the next one; it may be closed once that has started."""
+        return Fill.from_sandbox(self._started)
+
+    @property
+    def _started(self) -> Sandbox:
+        if self._sandbox is None:
+            raise RuntimeError("it is asked of after its start")
+        return self._sandbox
 
     def kill(self, reason: str) -> None:
         self._killed = self._killed or reason

@@ -11,8 +11,8 @@ from tenantry.capabilities.policies.types import Checked, Difference, Outcome, R
 from tenantry.engines.rules.types import DeploymentFacts, JobFacts
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id
-from tenantry.interfaces.api.job_forms import VariableName
-from tenantry.interfaces.api.routes.jobs import ConnectionBody, Slug, Text
+from tenantry.interfaces.api.job_forms import ConnectionBody, Text, VariableName
+from tenantry.interfaces.api.routes.jobs import Slug
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, Moment
 from tenantry.interfaces.api.unit import unit_of
@@ -117,7 +117,9 @@ async def test_policies(request: Request, ws: str, body: TestBody) -> TestAnswer
         raise Invalid("spec_ambiguous", "body: give exactly one of job and deployment", layer="api", field="body")
     settings = (await unit.workspaces.get(unit.workspace_id)).settings
     if body.job is not None:
-        checked = await unit.policies.check_job(_job_facts(body.job), workspace_id=unit.workspace_id, settings=settings)
+        checked = await unit.policies.check_job(
+            (_job_facts(body.job),), workspace_id=unit.workspace_id, settings=settings
+        )
     elif body.deployment is not None:
         facts = _deployment_facts(body.deployment)
         checked = await unit.policies.check_deployment(facts, workspace_id=unit.workspace_id, settings=settings)
