@@ -19,6 +19,7 @@ _MAX_PATH: Final = 1024
 _MAX_NAME: Final = 255
 _MAX_PORT: Final = 65535
 _MAX_PORTS: Final = 64
+CERTIFICATES: Final = "/run/tenantry/ca.pem"
 WEB_PORTS: Final = frozenset({80, 443})
 
 
@@ -157,6 +158,7 @@ class Spec:
 
     `secret_files` lie below /run/secrets, read-only, for the program's user alone. `workdir` is where it starts,
     /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself.
+    `authority` is a certificate (PEM) that lies, behind those the image trusts, in the file CERTIFICATES.
     """
 
     image: ImageRoot
@@ -167,6 +169,7 @@ class Spec:
     limits: Limits = field(default_factory=Limits)
     workdir: str = "/workspace"
     network: Network | None = None
+    authority: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._check_command()
