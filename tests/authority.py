@@ -80,9 +80,9 @@ class Authority:
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
         )
         if server:
-            names: list[x509.GeneralName] = [x509.DNSName(each) for each in names]
-            names += [x509.IPAddress(ip_address("127.0.0.1"))] if by_address else []
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            known: list[x509.GeneralName] = [x509.DNSName(each) for each in names]
+            known += [x509.IPAddress(ip_address("127.0.0.1"))] if by_address else []
+            builder = builder.add_extension(x509.SubjectAlternativeName(known), critical=False)
         made = builder.sign(self._key, hashes.SHA256())
         return Issued(
             pem=made.public_bytes(serialization.Encoding.PEM).decode(),
