@@ -66,8 +66,9 @@ class Authority:
         until: datetime | None = None,
         by_address: bool = True,
         names: Sequence[str] = ("localhost",),
+        address: str = "127.0.0.1",
     ) -> Issued:
-        """Issue for a client, or for a server on this machine, as `localhost` and 127.0.0.1 or those names alone.
+        """Issue for a client, or for a server on this machine, as `localhost` and 127.0.0.1 or what is named.
 
         `until` may lie in the past.
         """
@@ -81,7 +82,7 @@ class Authority:
         )
         if server:
             known: list[x509.GeneralName] = [x509.DNSName(each) for each in names]
-            known += [x509.IPAddress(ip_address("127.0.0.1"))] if by_address else []
+            known += [x509.IPAddress(ip_address(address))] if by_address else []
             builder = builder.add_extension(x509.SubjectAlternativeName(known), critical=False)
         made = builder.sign(self._key, hashes.SHA256())
         return Issued(

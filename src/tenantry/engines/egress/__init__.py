@@ -8,10 +8,11 @@ address that was checked is connected to; a query of a sandbox is forwarded to n
 
 from tenantry.engines.egress.certificates import Authority, trusting_context
 from tenantry.engines.egress.gateway import Gateway
-from tenantry.engines.egress.injection import Injection, Injector, is_injectable, is_injectable_header
+from tenantry.engines.egress.injection import PORT, Injection, Injector, is_injectable, is_injectable_header
 from tenantry.engines.egress.types import Caps, Decision, Event, Usage
 
 __all__ = [
+    "PORT",
     "Authority",
     "Caps",
     "Decision",

@@ -114,7 +114,11 @@ def trusting_context(authorities: str | os.PathLike[str] | None = None) -> ssl.S
     By the authorities of that file, else by those of this machine. Reads hundreds of certificates: call it in a thread.
     Raises OSError.
     """
-    context = ssl.create_default_context(cafile=authorities)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which demands a proof, and notes no keys for anybody
+    if authorities is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    else:
+        context.load_verify_locations(authorities)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.hostname_checks_common_name = False

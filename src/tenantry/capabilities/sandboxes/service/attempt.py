@@ -29,7 +29,7 @@ from tenantry.capabilities.sandboxes.service.ending import (
     lost_end,
 )
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary
-from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
+from tenantry.capabilities.sandboxes.service.job_secrets import OpenedSecrets, SecretOpener
 from tenantry.capabilities.sandboxes.service.output import JobOutput
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
@@ -39,7 +39,7 @@ from tenantry.engines.fairqueue.types import Claim
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
 from tenantry.engines.jail.sandbox import Sandbox
-from tenantry.engines.jail.types import Ending, InputFile, Limits, Network, Spec
+from tenantry.engines.jail.types import Ending, InputFile, Limits, Spec
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.pool import database_errors
@@ -245,12 +245,11 @@ class Attempt:
             clock=self._workshop.clock,
         )
         self._require_isolation(started)
-        egress = JobEgress(job.network, settings=self._workshop.settings, say=self._say) if job.network else None
-        self._egress = egress
+        egress = self._egress = self._open_egress(job, secrets)
         if egress is not None:
             stack.push_async_callback(egress.close)
-        network = egress.network if egress else None
-        spec = await self._spec(job, environment, inputs, secrets=secrets.files, network=network)
+        environment |= secrets.placeholders
+        spec = await self._spec(job, environment, inputs, secrets=secrets.files, egress=egress)
         if killed := self._why_killed():
             return killed_end(killed), []
         sandbox = self._sandbox = await self._workshop.jail.start(
@@ -268,6 +267,17 @@ class Attempt:
         end = dataclasses.replace(end, usage=usage, receipt=receipt)
         wanted = job.artifact_globs and self._killed != LEASE_LOST
         return end, await self._collect(sandbox, job, key) if wanted else []
+
+    def _open_egress(self, job: Job, secrets: OpenedSecrets) -> JobEgress | None:
+        if not job.network:
+            return None
+        return JobEgress(
+            job.network,
+            settings=self._workshop.settings,
+            say=self._say,
+            injections=secrets.injections,
+            seconds=job.limits.timeout_seconds,
+        )
 
     def _require_isolation(self, started: StartedJob) -> None:
         """Refuse what this machine cannot isolate as asked: there is no silent downgrade."""
@@ -298,15 +308,16 @@ class Attempt:
         inputs: Sequence[JobInput],
         *,
         secrets: tuple[InputFile, ...],
-        network: Network | None,
+        egress: JobEgress | None,
     ) -> Spec:
         limits = job.limits
         return Spec(
             image=await self._workshop.library.root(tenant_id=self._scope.tenant_id, digest=job.image_digest),
             command=job.command,
-            env=environment,
+            env={**(egress.environment if egress else {}), **environment},
             inputs=tuple(InputFile(item.path, item.content) for item in inputs),
-            network=network,
+            network=egress.network if egress else None,
+            authority=egress.authority if egress else None,
             secret_files=secrets,
             limits=Limits(
                 cpus=limits.cpus,

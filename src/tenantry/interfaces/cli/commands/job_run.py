@@ -41,6 +41,14 @@ SecretFiles = Annotated[
     list[str] | None,
     typer.Option("--secret-file", metavar="NAME[@VERSION][=PATH]", help="a secret as /run/secrets/PATH"),
 ]
+Injections = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inject",
+        metavar="NAME[@VERSION]=HOST[,HEADER]",
+        help="a secret that requests to HOST have, and the job itself only a placeholder for",
+    ),
+]
 Connect = Annotated[
     list[str] | None,
     typer.Option("--connect", metavar="HOST:PORT", help="what it may connect to, where a network policy allows it"),
@@ -58,6 +66,7 @@ def run(
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE")] = None,
     secrets: SecretVariables = None,
     secret_files: SecretFiles = None,
+    inject: Injections = None,
     cpus: Annotated[float | None, typer.Option("--cpus")] = None,
     memory_mib: Annotated[int | None, typer.Option("--memory-mib", min=1)] = None,
     pids: Annotated[int | None, typer.Option("--pids", min=1, help="processes and threads at once")] = None,
@@ -84,7 +93,7 @@ def run(
         limits=_limits(cpus=cpus, memory_mib=memory_mib, pids=pids, timeout_seconds=timeout),
         labels=pairs(labels, option="--label") or None,
         network=[_connection(text) for text in connect or ()] or None,
-        secrets=uses(secrets, secret_files) or None,
+        secrets=uses(secrets, secret_files, inject) or None,
     )
     if detach:
         cli.show(job)
