@@ -258,13 +258,13 @@ import subprocess
 done = subprocess.run(['curl', '-sS', '-o', '/dev/null', '-w', '%{{http_code}} %{{http_version}}', '-H',
                        'Authorization: Bearer ' + T, 'https://{API}/'], capture_output=True, text=True)
 say(done.stdout, done.stderr, call()[0], oct(os.stat('{CERTIFICATES}').st_mode))
-try: open('{CERTIFICATES}', 'a')
+try: os.chmod('{CERTIFICATES}', 0o644)
 except OSError as e: say(errno.errorcode[e.errno])
 say(open('{CERTIFICATES}').read().count('BEGIN CERTIFICATE'))
 """)
     lines = [read(line) for line in ran.out.splitlines()]
     assert lines[0] == ["200 1.1", "", 200, "0o100444"]
-    assert lines[1] in (["EROFS"], ["EACCES"])
+    assert lines[1] == ["EROFS"]
     assert lines[2] == [len(SYSTEM.split("BEGIN CERTIFICATE"))]
     assert sent(stage.server, "Authorization") == [f"Bearer {VALUE}"]
 

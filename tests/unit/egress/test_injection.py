@@ -152,3 +152,11 @@ def test_rules_are_for_their_very_host_at_the_port_of_https() -> None:
     for host in ("a.api.example.com", "example.com", "api.example.com.evil.example.net"):
         assert injector.rules_for(parse_host(host)) == ()
     assert injector.rules_for(HOST, 8443) == ()
+
+
+def test_handshakes_take_their_turns() -> None:
+    injector = Injector([rule()], authority=Authority([HOST], seconds=60), trust=trusting_context())
+    waits = [injector.wait_seconds(1000.0) for _ in range(150)]
+    assert waits[:50] == [0.0] * 50
+    assert waits[149] == pytest.approx(1.0)
+    assert injector.wait_seconds(1100.0) == 0.0

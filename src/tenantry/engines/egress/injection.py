@@ -4,7 +4,6 @@ Only fields of a head are looked at, each a whole line by the strict reader, and
 put there: so nothing of a value can end a line, and nothing of a sandbox's can be taken for more than a placeholder.
 """
 
-import asyncio
 import base64
 import binascii
 import re
@@ -88,11 +87,10 @@ class Injector:
         """Give those of exactly this host; at other ports than 443 there are none."""
         return tuple(rule for rule in self._rules if rule.host == host) if port == PORT else ()
 
-    async def wait_for_turn(self, now: float) -> None:
-        """Let handshakes come one after the other: signing is work, and a sandbox asks for it for nothing."""
+    def wait_seconds(self, now: float) -> float:
+        """Tell how long the next handshake is to wait: signing is work, and a sandbox asks for it for nothing."""
         self._turn_at = max(self._turn_at, now - _BURST / _PER_SECOND) + 1 / _PER_SECOND
-        if self._turn_at > now:
-            await asyncio.sleep(self._turn_at - now)
+        return max(0.0, self._turn_at - now)
 
 
 def is_injectable(value: str) -> bool:

@@ -1,5 +1,6 @@
 """Connections to hosts that values are put in for: TLS ends here, requests are judged and filled, TLS begins anew."""
 
+import asyncio
 import ssl
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ async def intercept(connection: Connection, injector: Injector, hello: Hello, ho
     if hello.protocols is not None and HTTP_1.encode() not in hello.protocols:
         remedy = "Let the client speak HTTP/1.1 to a host that secrets are injected for."
         raise Barred("tls", refusal("tls_alpn", "its ClientHello offers no http/1.1", remedy))
-    await injector.wait_for_turn(connection.gate.now())
+    await asyncio.sleep(injector.wait_seconds(connection.gate.now()))
     try:
         await connection.end_tls(injector.authority.context_of(host))
     except ssl.SSLError as error:
