@@ -60,6 +60,8 @@ class Server:
                 for piece in answer(head.split()[1].decode(), head):
                     writer.write(piece)
                     await writer.drain()
+                if head.split()[1] == b"/torn":
+                    writer.transport.abort()
                 if head.split()[1] in (b"/until", b"/cut"):
                     break
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
@@ -106,6 +108,7 @@ WAYS: dict[str, Callable[[bytes], list[bytes]]] = {
     "/gzip": compressed,
     "/header": in_a_header,
     "/cut": lambda _: [OK + b"Content-Length: 100\r\n\r\nhalf"],
+    "/torn": lambda _: [OK + b"Connection: close\r\n\r\nhalf"],
     "/hold": lambda _: [],
 }
 
@@ -305,6 +308,21 @@ except http.client.IncompleteRead as e: say('cut')
     assert [event.kind for event in ran.events if event.kind == "failed"] == ["failed"]
 
 
+@pytest.mark.parametrize(("path", "seen"), [("/until", "ended"), ("/torn", "torn")])
+async def test_an_answer_without_an_end_of_its_own_ends_as_the_servers_did(stage: Stage, path: str, seen: str) -> None:
+    ran = await stage.run(f"""
+made = socket.create_connection(('{API}', 443), timeout=10)
+context = ssl.create_default_context(); context.options &= ~getattr(ssl, 'OP_IGNORE_UNEXPECTED_EOF', 0)
+tls = context.wrap_socket(made, server_hostname='{API}', suppress_ragged_eofs=False)
+tls.sendall(b'GET {path} HTTP/1.1\\r\\nHost: {API}\\r\\n\\r\\n')
+try:
+    while tls.recv(100): pass
+    say('ended')
+except OSError: say('torn')
+""")
+    assert read(ran.out) == [seen]
+
+
 async def test_much_passes_and_is_counted_and_bounded(stage: Stage) -> None:
     from tenantry.engines.egress import Caps
 
@@ -413,7 +431,7 @@ say(got.count(b'HTTP/1.1 200'), got.count(b'HTTP/1.1 403'))
     assert sent(stage.server, "X") == [VALUE] * len(stage.server.heads)
     assert len(stage.server.heads) <= 2
     assert OTHER not in "".join(stage.server.heads)
-    assert ("http", API, 443, "http_host") in ran.denials
+    assert ("https", API, 443, "http_host") in ran.denials
 
 
 async def test_a_client_of_http_2_alone_is_told_so(stage: Stage) -> None:

@@ -94,7 +94,7 @@ def server(issuer: Authority, tmp_path_factory: pytest.TempPathFactory) -> Itera
         def do_GET(self) -> None:
             found.fields.append(dict(self.headers.items()))
             if self.path == "/hold":
-                found.released.wait(30)
+                found.released.wait(100)
                 return
             said = str(found.fields[-1]).encode()
             self.send_response(200)
@@ -264,6 +264,7 @@ def test_a_narrower_policy_ends_the_intercepted_connection_of_a_running_job(grou
     written(ground, "API_TOKEN", value_of())
     allow(ground, 443, server.address)
     server.fields.clear()
+    server.released.clear()
     script = CALL + "\ntry: call(host, '/hold', Authorization=token)\nexcept Exception as e: print('ended')"
     use = {"name": "API_TOKEN", "inject": {"host": server.address}}
     job = ground.start("python3", "-c", script, server.address, secrets=[use], network=connected(server.address))

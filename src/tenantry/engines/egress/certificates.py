@@ -22,6 +22,7 @@ from tenantry.kit.hosts import Host
 HTTP_1: Final = "http/1.1"
 _EARLY: Final = timedelta(minutes=5)
 _WEB: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+_HIDES_ENDS: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # takes a connection that was cut for one that ended
 _NOWHERE: Final = "invalid"  # no host has this name (RFC 6761)
 
 
@@ -120,7 +121,7 @@ def trusting_context(authorities: str | os.PathLike[str] | None = None) -> ssl.S
     else:
         context.load_verify_locations(authorities)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.options = (context.options | ssl.OP_NO_RENEGOTIATION) & ~_HIDES_ENDS
     context.hostname_checks_common_name = False
     context.set_alpn_protocols([HTTP_1])
     return context

@@ -221,7 +221,7 @@ class Connection:
         left = _LINGER_BYTES
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
-                if self.inside is not None:
+                if self.inside is not None and not (self.outside is not None and self.outside.ragged):
                     await self.inside.close()
                 self.client.shutdown(socket.SHUT_WR)
                 while left > 0 and (data := await self._loop.sock_recv(self.client, _SMALL)):

@@ -80,7 +80,7 @@ class Injector:
         self._rules = tuple(rules)
         self.authority = authority
         self.trust = trust
-        self.pieces = pieces_of(rule.value for rule in self._rules)
+        self.pieces = pieces_of(sorted((rule.value for rule in self._rules), key=len))
         self._turn_at = 0.0
 
     def rules_for(self, host: Host, port: int = PORT) -> tuple[Injection, ...]:

@@ -29,6 +29,8 @@ class TlsEnd:
         self._tls = context.wrap_bio(self._came, self._goes, server_side=name is None, server_hostname=name)
         self._writing = asyncio.Lock()
         self._over = False
+        self.ragged = False
+        """Whether the other side ended without saying so, as one that is cut off does."""
 
     async def shake(self, first: bytes = b"") -> None:
         """Shake hands; `first` came before. Raises ssl.SSLError, SSLCertVerificationError where no proof is."""
@@ -60,6 +62,7 @@ class TlsEnd:
                 await self._fetch()
             except ssl.SSLError:
                 if self._over:
+                    self.ragged = True
                     return b""
                 raise
 

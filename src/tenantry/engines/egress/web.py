@@ -167,7 +167,7 @@ def _hold_against(request: Request, host: Host, port: int) -> None:
         if said is not None and split_place(said, default=port) != (host, port):
             reason = f"it is for {shown(said)}, but was sent to {host}:{port}"
             remedy = "Connect to the address that was resolved for this very name."
-            raise Barred("http", refusal("http_host", reason, remedy), status=status)
+            raise Barred("", refusal("http_host", reason, remedy), status=status)
 
 
 async def _request(connection: Connection, request: Request, *, close: bool = False) -> None:
