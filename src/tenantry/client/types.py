@@ -216,15 +216,22 @@ class Artifact(TypedDict, total=False):
     sha256: str
 
 
+class SecretInjection(TypedDict, total=False):
+    """Requests in TLS to `host` have it: as the whole of `header`, or for the placeholder in the variable `env`."""
+
+    host: Required[str]
+    env: str
+    header: str
+
+
 class SecretUse(TypedDict, total=False):
-    """A secret that a job is given, as the variable `env` or the file `file` below /run/secrets; the newest version
-    unless one is named.
-    """
+    """A secret as a variable, a file below /run/secrets, or injected; the newest version unless one is named."""
 
     name: Required[str]
     version: int
     env: str
     file: str
+    inject: SecretInjection
 
 
 class Secret(TypedDict, total=False):

@@ -180,6 +180,8 @@ class JobSettings(Frozen):
     """Private networks that jobs may reach where their policies allow it, `["10.20.0.0/16"]`; public ones need none."""
     egress_connections: int = Field(default=64, ge=1, le=10_000)
     """Connections that one job has open at once."""
+    egress_ca_file: Path | None = None
+    """By whose certificates servers are known that secrets are injected for (PEM); unset: this machine's own."""
     egress_mib: int = Field(default=10_240, ge=1, le=1 << 24)
     """What one job may send, and what it may receive, through the egress gateway."""
 

@@ -60,6 +60,10 @@ def test_run_sends_what_its_options_say(api: "Api", tenantry: "Run", job: str, t
         "PEM=tls/key.pem",
         "--secret-file",
         "CA",
+        "--inject",
+        "OUT=api.example.com",
+        "--inject",
+        "KEYED@2=api.example.com,X-Api-Key",
     ]
     options += ["--env", "A=b=c", "--cpus", "0.5", "--memory-mib", "64", "--pids", "9", "--timeout", "60"]
     result = tenantry("job", "run", *options, "--label", "team=core", "python3", "app.py", "--flag", "--", "x")
@@ -72,6 +76,8 @@ def test_run_sends_what_its_options_say(api: "Api", tenantry: "Run", job: str, t
         {"name": "KEY", "version": 3, "env": "API_KEY"},
         {"name": "PEM", "file": "tls/key.pem"},
         {"name": "CA", "file": "CA"},
+        {"name": "OUT", "inject": {"host": "api.example.com"}},
+        {"name": "KEYED", "version": 2, "inject": {"host": "api.example.com", "header": "X-Api-Key"}},
     ]
     assert body["limits"] == {"cpus": 0.5, "memory_mib": 64, "pids": 9, "timeout_seconds": 60}
     assert (body["env"], body["labels"], body["artifacts"], body["image"]) == (

@@ -59,6 +59,52 @@ def secret_place_taken(place: str) -> Invalid:
     )
 
 
+def injection_host_invalid(host: str, reason: str) -> Invalid:
+    return Invalid(
+        "injection_host_invalid",
+        f"secrets.inject.host: {host[:100]!r} {reason}: name the one host, without a port",
+        layer="sandboxes",
+        field="secrets",
+    )
+
+
+def injection_header_invalid(header: str) -> Invalid:
+    return Invalid(
+        "injection_header_invalid",
+        f"secrets.inject.header: {header[:100]!r} is no header that can be set: one like X-Api-Key",
+        layer="sandboxes",
+        field="secrets",
+    )
+
+
+def injection_unconnected(name: str, host: str) -> Invalid:
+    return Invalid(
+        "injection_unconnected",
+        f"secrets: {name} is to be injected for {host}, and the job does not ask to connect to {host}:443",
+        layer="sandboxes",
+        field="network",
+        allow_with=(f"network: {host}:443", f"--connect {host}:443"),
+    )
+
+
+def secret_not_injectable(name: str, version: int) -> Invalid:
+    return Invalid(
+        "secret_not_injectable",
+        f"secret {name}, version {version}, cannot lie in a header: it has line breaks, control characters, blanks at "
+        "its ends, or more than 4096 bytes: write it anew, or give it as a variable or file",
+        layer="sandboxes",
+        field="secrets",
+    )
+
+
+def egress_authorities_unreadable(reason: str) -> Unavailable:
+    return Unavailable(
+        "egress_authorities_unreadable",
+        f"the certificates that servers are known by cannot be read (jobs.egress_ca_file): {reason}",
+        layer="sandboxes",
+    )
+
+
 def image_name_taken(name: str) -> Conflict:
     return Conflict("name_taken", f"name: an image {name!r} exists here: remove it first", layer="sandboxes")
 

@@ -66,8 +66,19 @@ class JobInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Injected:
+    """Where the gateway puts it: into requests in TLS to `host`, for a placeholder or as the whole of `header`."""
+
+    host: str
+    header: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WantedSecret:
-    """A secret by its name, the newest version unless one is named, and where it goes: a variable or a file."""
+    """A secret by its name, the newest version unless one is named, and where it goes: a variable or a file.
+
+    With `inject` the variable holds a placeholder, and the sandbox never has the value.
+    """
 
     name: str
     version: int | None = None
@@ -75,6 +86,7 @@ class WantedSecret:
     file: str | None = None
     """Below /run/secrets."""
     phase: Phase = Phase.RUN
+    inject: Injected | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,7 @@ class JobSecret:
     env: str | None = None
     file: str | None = None
     phase: Phase = Phase.RUN
+    inject: Injected | None = None
 
 
 @dataclass(frozen=True, slots=True)

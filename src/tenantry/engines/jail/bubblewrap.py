@@ -6,10 +6,12 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import dirname
 from typing import Final
 
+from tenantry.engines.jail.certificates import MOST_CERTIFICATES
 from tenantry.engines.jail.errors import JailUnavailable
-from tenantry.engines.jail.types import MIB, ImageRoot, InputFile, Spec, os_bytes
+from tenantry.engines.jail.types import CERTIFICATES, MIB, ImageRoot, InputFile, Spec, os_bytes
 
 OLDEST: Final = (0, 8)
 SANDBOX_UID: Final = 1000
@@ -93,7 +95,7 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
 
     `exposed` says by which path the chain reaches a source. The `--file` of the barrier blocks bwrap until its pipe is
     closed: then everything before it is mounted, nothing of the program has run, and the supervisor may still write
-    to /workspace, /inputs and /run/secrets, which the options after it close where they are to be read only.
+    to /workspace, /inputs and below /run, which the options after it close where they are to be read only.
     """
     limits, image = spec.limits, spec.image
     options: list[str] = [
@@ -114,11 +116,14 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     options += _tmpfs("/run", _RUN_BYTES)
     if spec.secret_files:
         options += _tmpfs("/run/secrets", _room_for(spec.secret_files), perms="0700")
+    if spec.authority is not None:
+        options += _tmpfs(dirname(CERTIFICATES), MOST_CERTIFICATES + MIB)
     options += ("--file", str(BARRIER_FD), "/dev/shm/barrier")
     options += _tmpfs("/dev/shm", limits.shm_mib * MIB, perms="1777")
     options += ("--remount-ro", "/dev", *(("--remount-ro", "/inputs") if spec.inputs else ()))
     options += ("--remount-ro", "/run/secrets") if spec.secret_files else ()
     options += () if spec.workspace_writable else ("--remount-ro", "/workspace")
+    options += ("--remount-ro", dirname(CERTIFICATES)) if spec.authority is not None else ()
     options += _tmpfs("/tmp", limits.tmp_mib * MIB, perms="1777")
     options += ("--chdir", spec.workdir, "--clearenv")
     for name, value in _environment(image, spec).items():

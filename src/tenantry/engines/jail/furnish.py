@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 from tenantry.engines.jail import kernel
+from tenantry.engines.jail.certificates import write_certificates
 from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion
 from tenantry.engines.jail.errors import TreeInvalid
 from tenantry.engines.jail.identity import filesystem_identity
@@ -164,6 +165,9 @@ class Furnisher:
                 folder = os.open(f"{inside}/{place}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 write = partial(_write_files, folder, files, parts.uid, private=private)
                 await loop.run_in_executor(parts.threads, write)
+        if parts.spec.authority is not None:
+            certify = partial(write_certificates, inside, parts.spec.authority, uid=parts.uid)
+            await loop.run_in_executor(parts.threads, certify)
 
     async def _fill(self, parts: Parts) -> SavedTree | None:
         spec = parts.spec

@@ -20,6 +20,7 @@ _MAX_PATH: Final = 1024
 _MAX_NAME: Final = 255
 _MAX_PORT: Final = 65535
 _MAX_PORTS: Final = 64
+CERTIFICATES: Final = "/run/tenantry/ca.pem"
 WEB_PORTS: Final = frozenset({80, 443})
 
 
@@ -160,6 +161,7 @@ class Spec:
     /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself.
     `workspace` is what lies in /workspace at its start, and takes of `disk_mib`; without `workspace_writable` it can
     neither change that nor leave anything.
+    `authority` is a certificate (PEM) that lies, behind those the image trusts, in the file CERTIFICATES.
     """
 
     image: ImageRoot
@@ -172,6 +174,7 @@ class Spec:
     network: Network | None = None
     workspace: Fill | None = field(default=None, repr=False)
     workspace_writable: bool = True
+    authority: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._check_command()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from tenantry.capabilities.sandboxes.types import JobInput, JobPhase, JobSecret, NewPhase, WantedSecret
+from tenantry.capabilities.sandboxes.types import Injected, JobInput, JobPhase, JobSecret, NewPhase, WantedSecret
 from tenantry.capabilities.secrets.types import NAME_PATTERN
 from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.errors import Invalid
@@ -57,20 +57,42 @@ class InputBody(Body):
             ) from None
 
 
+class InjectionBody(Body):
+    """Requests in TLS to `host`:443 have the secret; the sandbox has a placeholder."""
+
+    host: str = Field(min_length=1, max_length=253, description="the one host whose requests have the secret")
+    env: VariableName | None = Field(
+        default=None, description="variable that holds the placeholder; the secret's name, unless told"
+    )
+    header: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="header that the gateway sets; unless told, it replaces the placeholder in any",
+    )
+
+
 class SecretUseBody(Body):
     name: str = Field(pattern=NAME_PATTERN)
     version: int | None = Field(default=None, ge=1, le=1 << 53, description="the newest, unless told")
     env: VariableName | None = Field(default=None, description="variable that holds it; its name, unless told")
     file: RelativePath | None = Field(default=None, description="file below /run/secrets, readable by the job alone")
 
+    inject: InjectionBody | None = Field(
+        default=None, description="gives the sandbox a placeholder alone, which the gateway replaces for one host"
+    )
+
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if self.env is not None and self.file is not None:
-            raise ValueError("env or file, not both")
+        if sum(place is not None for place in (self.env, self.file, self.inject)) > 1:
+            raise ValueError("one of env, file and inject")
         return self
 
     def wanted(self, phase: Phase = Phase.RUN) -> WantedSecret:
-        return WantedSecret(self.name, self.version, self.env, self.file, phase)
+        if self.inject is None:
+            return WantedSecret(self.name, self.version, self.env, self.file, phase)
+        into = Injected(self.inject.host, self.inject.header)
+        return WantedSecret(self.name, self.version, self.inject.env, phase=phase, inject=into)
 
 
 class ReachBody(Body):
@@ -151,6 +173,12 @@ def render_phase(phase: JobPhase) -> PhaseAnswer:
     )
 
 
+class InjectionAnswer(Answer):
+    host: str
+    env: str | None
+    header: str | None
+
+
 class JobSecretAnswer(Answer):
     id: str
     name: str
@@ -158,15 +186,18 @@ class JobSecretAnswer(Answer):
     env: str | None
     file: str | None
     phase: str
+    inject: InjectionAnswer | None
 
 
 def render_secret(given: JobSecret) -> JobSecretAnswer:
     """Show which secret a job was given, and where; its value is nobody's to show."""
+    into = given.inject
     return JobSecretAnswer(
         id=format_id(Prefix.SECRET, given.secret.secret_id),
         name=given.secret.name,
         version=given.secret.version,
-        env=given.env,
+        env=None if into else given.env,
         file=given.file,
         phase=given.phase,
+        inject=None if into is None else InjectionAnswer(host=into.host, env=given.env, header=into.header),
     )

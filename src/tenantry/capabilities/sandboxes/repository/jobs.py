@@ -12,6 +12,7 @@ from tenantry.capabilities.sandboxes.types import (
     JOB_NEWS,
     NARROWING,
     QUEUE_NEWS,
+    Injected,
     Job,
     JobEnd,
     JobLimits,
@@ -318,12 +319,14 @@ def _phase_of(record: dict[str, Any]) -> JobPhase:
 
 def _secret_record(given: JobSecret) -> dict[str, Any]:
     reference = given.secret
-    place = {"env": given.env} if given.env is not None else {"file": given.file}
+    place: dict[str, Any] = {"env": given.env} if given.env is not None else {"file": given.file}
     place |= {"phase": given.phase.value} if given.phase is not Phase.RUN else {}
+    place |= {"inject": dataclasses.asdict(given.inject)} if given.inject is not None else {}
     return {"secret_id": reference.secret_id.hex, "name": reference.name, "version": reference.version, **place}
 
 
 def _secret_of(record: dict[str, Any]) -> JobSecret:
     reference = SecretReference(UUID(hex=record["secret_id"]), record["name"], record["version"])
     phase = Phase(record.get("phase", Phase.RUN))
-    return JobSecret(reference, env=record.get("env"), file=record.get("file"), phase=phase)
+    inject = Injected(**record["inject"]) if "inject" in record else None
+    return JobSecret(reference, env=record.get("env"), file=record.get("file"), phase=phase, inject=inject)

@@ -26,7 +26,7 @@ from tenantry.capabilities.sandboxes.errors import (
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.image_names import names_of
-from tenantry.capabilities.sandboxes.service.job_secrets import pin_secrets
+from tenantry.capabilities.sandboxes.service.job_secrets import pin_secrets, told_of
 from tenantry.capabilities.sandboxes.service.judging import (
     DENIED_BY_POLICY,
     detail_of,
@@ -185,7 +185,7 @@ class JobService:
         if job.phases:
             details["phases"] = [each.phase.value for each in job.phases]
         if job.secrets:
-            details["secrets"] = [f"{each.secret.name}@{each.secret.version}" for each in job.secrets]
+            details["secrets"] = [told_of(each) for each in job.secrets]
         if exempted := checked.outcome.exempted_by:
             details["exempted_by"] = [format_id(Prefix.EXEMPTION, each) for each in exempted]
         if (warned := checked.outcome.decisive) is not None:

@@ -8,6 +8,7 @@ import structlog
 
 from tenantry.capabilities.sandboxes.service.egress import JobEgress
 from tenantry.capabilities.sandboxes.service.output import JobOutput
+from tenantry.engines.egress import Injection
 from tenantry.engines.jail.artifacts import Artifacts
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.sandbox import Sandbox
@@ -41,9 +42,20 @@ class PhaseRun:
         jail: Jail,
         output: JobOutput,
         settings: JobSettings,
+        injections: Sequence[Injection] = (),
     ) -> None:
-        self._egress = JobEgress(network, settings=settings, say=output.say) if network else None
-        self._spec = dataclasses.replace(spec, network=self._egress.network) if self._egress else spec
+        self._egress = (
+            JobEgress(
+                network,
+                settings=settings,
+                say=output.say,
+                injections=injections,
+                seconds=spec.limits.timeout_seconds,
+            )
+            if network
+            else None
+        )
+        self._spec = _connected(spec, self._egress) if self._egress else spec
         self._jail = jail
         self._output = output
         self._sandbox: Sandbox | None = None
@@ -105,3 +117,8 @@ class PhaseRun:
                 _log.error("sandbox.remains", sandbox=sandbox.id, reason=error.strerror)
         if self._egress is not None:
             await self._egress.close()
+
+
+def _connected(spec: Spec, egress: JobEgress) -> Spec:
+    environment = {**egress.environment, **spec.env}
+    return dataclasses.replace(spec, network=egress.network, authority=egress.authority, env=environment)

@@ -131,6 +131,7 @@ class JobPhases:
             jail=self._jail,
             output=self._output,
             settings=self._settings,
+            injections=self._secrets(program).injections,
         )
         stack.push_async_callback(run.close)
         # From here on news reach it; what came before is seen by looking.
@@ -159,13 +160,16 @@ class JobPhases:
         run.narrow(found.network)
         return None
 
+    def _secrets(self, program: JobPhase) -> OpenedSecrets:
+        return self._given.secrets.get(program.phase, OpenedSecrets())
+
     def _spec(self, program: JobPhase, root: ImageRoot, *, seconds: float, workspace: Fill | None) -> Spec:
         limits, phase = self._job.limits, program.phase
-        secrets = self._given.secrets.get(phase, OpenedSecrets())
+        secrets = self._secrets(program)
         return Spec(
             image=root,
             command=program.command,
-            env={**self._given.environments.get(phase, {}), **secrets.environment},
+            env={**self._given.environments.get(phase, {}), **secrets.environment, **secrets.placeholders},
             inputs=tuple(InputFile(each.path, each.content) for each in self._given.inputs if program.inputs),
             secret_files=secrets.files,
             limits=Limits(

@@ -42,6 +42,14 @@ SecretFiles = Annotated[
     list[str] | None,
     typer.Option("--secret-file", metavar="NAME[@VERSION][=PATH]", help="a secret as /run/secrets/PATH"),
 ]
+Injections = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inject",
+        metavar="NAME[@VERSION]=HOST[,HEADER]",
+        help="a secret that requests to HOST have, and the job itself only a placeholder for",
+    ),
+]
 Connect = Annotated[
     list[str] | None,
     typer.Option("--connect", metavar="HOST:PORT", help="what it may connect to, where a network policy allows it"),
@@ -72,6 +80,7 @@ def run(
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE")] = None,
     secrets: SecretVariables = None,
     secret_files: SecretFiles = None,
+    inject: Injections = None,
     cpus: Annotated[float | None, typer.Option("--cpus")] = None,
     memory_mib: Annotated[int | None, typer.Option("--memory-mib", min=1)] = None,
     pids: Annotated[int | None, typer.Option("--pids", min=1, help="processes and threads at once")] = None,
@@ -106,7 +115,7 @@ def run(
             fetch=fetch,
             fetch_connect=fetch_connect,
             env=pairs(env, option="--env"),
-            secrets=uses(secrets, secret_files),
+            secrets=uses(secrets, secret_files, inject),
             connect=connect,
         ),
     )
