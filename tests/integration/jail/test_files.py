@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import itertools
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,18 +106,7 @@ async def test_what_cannot_be_is_told_and_changes_nothing(
         assert (await room.sh("find . | sort")).out == before
 
 
-LINKS = (
-    "/",
-    "/etc",
-    "/etc/passwd",
-    "../..",
-    "/proc/self/root",
-    "/proc/self/cwd",
-    "/proc/1/root/etc",
-    "/root",
-    "d",
-    "f",
-)
+LINKS = ("/", "/etc", "/etc/passwd", "../..", "/proc/self/root", "/proc/self/cwd", "/proc/1/root/etc", "d", "f")
 
 
 @pytest.mark.parametrize("target", LINKS)
@@ -125,12 +116,12 @@ async def test_no_link_is_followed(prison: Any, way: str, target: str) -> None:
         files, thread = room.sandbox.files, asyncio.to_thread
         await room.sh(f"mkdir d; printf f > f; ln -s {target} l")
         refused = (FileRefused, FileConflict)
-        for call in (files.open, files.list, files.make_directory):
+        for verb in ("open", "list", "make_directory"):
             with pytest.raises(refused):
-                await thread(call, "l")  # type: ignore[arg-type]
-        for call in (files.open, files.list, files.stat, files.make_directory, files.delete):
+                await thread(getattr(files, verb), "l")
+        for verb in ("open", "list", "stat", "make_directory", "delete"):
             with pytest.raises(refused):
-                await thread(call, "l/passwd")  # type: ignore[arg-type]
+                await thread(getattr(files, verb), "l/passwd")
         with pytest.raises(refused):
             await thread(files.write, "l/x", iter([b"x"]), most_bytes=1)
         with pytest.raises(refused):
@@ -162,7 +153,6 @@ async def test_a_tree_deeper_than_any_path_is_deleted(prison: Any) -> None:
 async def test_names_swapped_meanwhile_lead_nowhere_else(prison: Any, way: str) -> None:
     """A directory and a link to / change places as fast as they can: what is read or written is never outside."""
     async with kept(prison, limits=Limits(cpus=1, timeout_seconds=60)) as room:
-        canary = Path("/etc/passwd").read_bytes()
         await room.sh("mkdir d; printf inside > d/passwd; ln -s /etc l")
         swapping = await room.start("echo on; while :; do mv -T d x; mv -T l d; mv -T d l; mv -T x d; done")
         await heard(swapping, "on")
@@ -170,13 +160,15 @@ async def test_names_swapped_meanwhile_lead_nowhere_else(prison: Any, way: str) 
 
         def attack() -> set[str]:
             seen = set()
-            for _ in range(400):
+            end = time.monotonic() + 20
+            for turn in itertools.count():
+                if (turn > 400 and len(seen) > 1 and "read" in seen) or time.monotonic() > end:
+                    break
                 try:
                     with room.sandbox.files.open("d/passwd") as source:
                         content = source.read()
                     seen.add("read")
                     assert content == b"inside"
-                    assert content != canary
                     room.sandbox.files.write("d/tenantry-was-here", iter([b"x"]), most_bytes=1)
                     room.sandbox.files.delete("d/tenantry-was-here")
                 except (FileMissing, FileRefused, FileConflict) as error:
@@ -238,15 +230,10 @@ async def test_a_directory_with_too_many_names_is_not_listed(prison: Any) -> Non
 
 async def test_odd_names_and_times_are_no_trouble(prison: Any) -> None:
     async with kept(prison) as room:
-        await room.sh(
-            "touch \"$(printf 'a\\nb')\" \"$(printf '\\377')\" 'ü x'; touch -d @99999999999 far; touch -d @-5 old"
-        )
-        assert [one.path for one in await asyncio.to_thread(room.sandbox.files.list)] == [
-            "far",
-            "old",
-            "outputs",
-            "ü x",
-        ]
+        await room.sh("touch \"$(printf 'a\\nb')\" \"$(printf '\\377')\" 'ü x'")
+        await room.sh("touch -d @99999999999 far; touch -d @-5 old")
+        listed = await asyncio.to_thread(room.sandbox.files.list)
+        assert [one.path for one in listed] == ["far", "old", "outputs", "ü x"]
 
 
 async def test_files_are_there_after_death_and_until_it_is_closed(prison: Any) -> None:
@@ -257,9 +244,9 @@ async def test_files_are_there_after_death_and_until_it_is_closed(prison: Any) -
         await room.sandbox.wait()
         with await asyncio.to_thread(files.open, "f") as source:
             assert source.read() == b"left\n"
-    for call in (files.list, files.stat, files.open):
+    for verb in ("list", "stat", "open"):
         with pytest.raises(SandboxEnded):
-            call("f")  # type: ignore[operator]
+            getattr(files, verb)("f")
 
 
 @pytest.mark.parametrize(
