@@ -159,7 +159,7 @@ async def test_names_swapped_meanwhile_lead_nowhere_else(prison: Any, way: str) 
         before = set(os.listdir("/etc"))
 
         def attack() -> set[str]:
-            seen = set()
+            seen: set[str] = set()
             end = time.monotonic() + 20
             for turn in itertools.count():
                 if (turn > 400 and len(seen) > 1 and "read" in seen) or time.monotonic() > end:

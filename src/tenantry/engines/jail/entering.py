@@ -228,6 +228,7 @@ class Guests:
             self._tell(left=message["token"], status=-1)
             return
         self._by_pid[message["pid"]] = _Guest(message["token"], message["id"], admitted=True)
+        self._tell(admitted=message["token"])
 
     def strike(self, message: dict[str, Any]) -> None:
         """Send a signal to the process group of a program, which is not reaped yet, so its number is its own."""

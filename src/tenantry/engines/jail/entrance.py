@@ -123,7 +123,7 @@ class Guest:
                 return
             if "pid" in answer:
                 self.pid = answer["pid"]
-                self._place.launcher.admit(self.token, sandbox_id=self._place.sandbox_id, pid=self.pid)
+                await self._place.launcher.admit(self.token, sandbox_id=self._place.sandbox_id, pid=self.pid)
 
     def _look_at(self) -> None:
         try:
