@@ -65,31 +65,40 @@ def enter(message: dict[str, Any], descriptors: list[int], seccomp: bytes) -> No
 
     `descriptors` are channel, payload, a handle of process 1, input, output, errors.
     """
-    signal.alarm(_SECONDS)
-    signal.set_wakeup_fd(-1)
     channel, payload, init, *streams = descriptors
     try:
-        _be_unreadable()
-        sys.meta_path.clear()  # from here on a module would be one of the image's
-        forks.close_all_but(*descriptors)
+        _shut(descriptors)
         with os.fdopen(payload, "rb") as source:
             wanted = json.load(source)
-        places = _opened(wanted["pid"], init, wanted["namespaces"])
-        forks.join(message["join"])
-        if message["uid"] is not None:
-            forks.drop_to(message["uid"])
-        _join_namespaces(places)
-        _drop_capabilities()
-        _be_unreadable()  # whoever changes its identity is made readable or not as the machine is set
+        _go_in(message, wanted, init)
         pid = forks.checked_call(_CLONE, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
         if pid:
             _say(channel, pid=pid)
             os._exit(_LEFT)
-        _become(channel, wanted, streams, seccomp)
+        _stand_at_the_door(channel, wanted, streams, seccomp)
     except _NoProgramError as error:
         _say(channel, error=str(error), exit_code=error.code)
     except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
         _say(channel, error=repr(error))
+
+
+def _shut(descriptors: list[int]) -> None:
+    """Be of no use to anybody who gets hold of this process."""
+    signal.alarm(_SECONDS)
+    signal.set_wakeup_fd(-1)
+    _be_unreadable()
+    sys.meta_path.clear()  # from here on a module would be one of the image's
+    forks.close_all_but(*descriptors)
+
+
+def _go_in(message: dict[str, Any], wanted: dict[str, Any], init: int) -> None:
+    places = _opened(wanted["pid"], init, wanted["namespaces"])
+    forks.join(message["join"])
+    if message["uid"] is not None:
+        forks.drop_to(message["uid"])
+    _join_namespaces(places)
+    _drop_capabilities()
+    _be_unreadable()  # whoever changes its identity is made readable or not as the machine is set
 
 
 def _say(channel: int, **answer: object) -> None:
@@ -137,7 +146,7 @@ def _drop_capabilities() -> None:
     forks.checked(forks.LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
-def _become(channel: int, wanted: dict[str, Any], streams: list[int], seccomp: bytes) -> NoReturn:
+def _stand_at_the_door(channel: int, wanted: dict[str, Any], streams: list[int], seccomp: bytes) -> NoReturn:
     """Be what the program will be, and stand at the door (keeper.py), which waits to be let in."""
     os.setsid()
     forks.checked(forks.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))

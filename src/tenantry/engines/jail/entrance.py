@@ -49,8 +49,11 @@ class Place:
 class Guest:
     """Somebody on the way in: `refusal` is the outcome of one that never ran, `left` is of another's wait status."""
 
-    def __init__(self, place: Place, channel: socket.socket, token: int, left: asyncio.Future[int | None]) -> None:
+    def __init__(
+        self, place: Place, wanted: ExecSpec, channel: socket.socket, token: int, left: asyncio.Future[int | None]
+    ) -> None:
         self._place = place
+        self._wanted = wanted
         self._channel = channel
         self.token = token
         self.left = left
@@ -130,6 +133,8 @@ class Guest:
             faults = faults_of(self.pid, self._place)
         except (OSError, KeyError, ValueError, IndexError) as error:
             faults = (f"it cannot be looked at: {error}",)
+        if self._wanted.terminal and self.terminal < 0:
+            faults = (*faults, "it has no terminal")
         if faults:
             self._refuse("this is not in its sandbox: " + "; ".join(faults))
 
@@ -167,7 +172,7 @@ async def bring_in(place: Place, wanted: ExecSpec, *, streams: Sequence[int]) ->
     finally:
         theirs.close()
         os.close(payload)
-    guest = Guest(place, ours, token, left)
+    guest = Guest(place, wanted, ours, token, left)
     await guest.come_in()
     return guest
 

@@ -88,6 +88,11 @@ class Execution:
                 self._wanted.timeout_seconds, self._end, Ending.TIMED_OUT, told
             )
 
+    @property
+    def pid(self) -> int:
+        """Its number on the host, 0 when it never came in; somebody else's once it has ended."""
+        return self._guest.pid
+
     async def read(self) -> tuple[Stream, bytes] | None:
         """Wait for what it says next; None when it has ended and all of it was read. One reader at a time.
 
