@@ -33,7 +33,7 @@ FUNCTIONS = {
         "_opened",
         "_join_namespaces",
         "_drop_capabilities",
-        "_become",
+        "_stand_at_the_door",
         "_terminal",
         "_go_to",
         "_filter",

@@ -63,9 +63,11 @@ class _NoProgramError(Exception):
 def enter(message: dict[str, Any], descriptors: list[int], seccomp: bytes) -> None:
     """Enter, and become the program; returns only when it failed, after it has said so on the channel.
 
-    `descriptors` are channel, payload, a handle of process 1, input, output, errors.
+    `descriptors` are channel, door, payload, a handle of process 1, input, output, errors. What is said on the channel
+    is believed, so it ends with this program; the door is what its successor (keeper.py) holds, into which everybody
+    inside can look.
     """
-    channel, payload, init, *streams = descriptors
+    channel, door, payload, init, *streams = descriptors
     try:
         _shut(descriptors)
         with os.fdopen(payload, "rb") as source:
@@ -75,7 +77,7 @@ def enter(message: dict[str, Any], descriptors: list[int], seccomp: bytes) -> No
         if pid:
             _say(channel, pid=pid)
             os._exit(_LEFT)
-        _stand_at_the_door(channel, wanted, streams, seccomp)
+        _stand_at_the_door(channel, door, wanted, streams, seccomp)
     except _NoProgramError as error:
         _say(channel, error=str(error), exit_code=error.code)
     except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
@@ -146,7 +148,7 @@ def _drop_capabilities() -> None:
     forks.checked(forks.LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
-def _stand_at_the_door(channel: int, wanted: dict[str, Any], streams: list[int], seccomp: bytes) -> NoReturn:
+def _stand_at_the_door(channel: int, door: int, wanted: dict[str, Any], streams: list[int], seccomp: bytes) -> NoReturn:
     """Be what the program will be, and stand at the door (keeper.py), which waits to be let in."""
     os.setsid()
     forks.checked(forks.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
@@ -156,7 +158,7 @@ def _stand_at_the_door(channel: int, wanted: dict[str, Any], streams: list[int],
     environment = {os.fsencode(name): os.fsencode(value) for name, value in wanted["env"].items()}
     command = [os.fsencode(word) for word in wanted["command"]]
     words = [b"keeper", _found(command[0], environment.get(b"PATH", b"")), *command]
-    forks.arrange([*streams, channel])
+    forks.arrange([*streams, door])
     forks.limit(wanted["rlimits"])
     forks.reset_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
