@@ -3,13 +3,17 @@
 import asyncio
 import os
 import signal
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.jail.living import finished, heard, kept
+from tests.integration.jail.living import Room, finished, heard, kept
 
 from tenantry.engines.jail import kernel
+from tenantry.engines.jail.cgroups import CgroupVersion
+from tenantry.engines.jail.entrance import Ends, Guest, Place
 from tenantry.engines.jail.errors import ExecsExhausted, SandboxEnded, SpecInvalid
 from tenantry.engines.jail.exec_types import ExecSpec, TerminalSize
 from tenantry.engines.jail.keeper import PLACE
@@ -311,6 +315,46 @@ async def test_a_namespace_that_is_not_the_sandboxs_is_not_entered(prison: Any) 
         done = await room.sh("echo ran")
         assert done.outcome.ending is Ending.NOT_STARTED
         assert "another net namespace" in done.outcome.detail
+
+
+@pytest.mark.parametrize("said", [b'{"pid": 1}', b'{"terminal": true}', b"+\0", b"", b"\xff" * 70_000, b"2"])
+async def test_whoever_is_at_the_door_is_believed_nothing_but_that_it_is_there(prison: Any, said: bytes) -> None:
+    """The memory of what stands there can be written by its peers: no number, no descriptor is taken from it."""
+    async with kept(prison) as room:
+        with ExitStack() as stack:
+            ends = Ends.open(stack)
+            channel, door = (socket.socket(fileno=os.dup(end)) for end in ends.theirs)
+            with channel, door, open(os.devnull) as something:  # noqa: ASYNC230 - nobody waits for it
+                before = len(os.listdir("/proc/self/fd"))
+                socket.send_fds(door, [said], [something.fileno()])
+                channel.close()
+                stack.close()
+                guest = Guest(place_of(room), ExecSpec(command=("true",)), ends, 0, asyncio.Future())
+                guest.pid = room.sandbox._parts.init_pid
+                await guest.come_in()
+                assert guest.refusal is not None
+                assert guest.refusal.ending is Ending.NOT_STARTED
+                assert (guest.pid, guest.terminal) == (room.sandbox._parts.init_pid, -1)
+                assert len(os.listdir("/proc/self/fd")) <= before
+        assert (await room.sh("echo on")).out == "on\n"
+
+
+def place_of(room: Room) -> Place:
+    parts, receipt = room.sandbox._parts, room.sandbox.receipt
+    assert receipt is not None
+    return Place(
+        sandbox_id=room.sandbox.id, spec=parts.spec, uid=parts.uid, cgroup=parts.cgroup, rlimits=parts.rlimits,
+        init=parts.init, init_pid=parts.init_pid, receipt=receipt, launcher=room.sandbox._launcher,
+    )  # fmt: skip
+
+
+async def test_what_the_kernel_kills_for_its_memory_says_so(prison: Any) -> None:
+    if prison.jail.hierarchy.version is not CgroupVersion.V1:
+        pytest.skip("here the kernel kills all of the sandbox, or bounds no memory")
+    async with kept(prison, limits=Limits(memory_mib=48, timeout_seconds=60)) as room:
+        done = await room.exec("tail", "/dev/zero")
+        assert (done.outcome.ending, done.outcome.exit_code) == (Ending.OUT_OF_MEMORY, 137)
+        assert (await room.sh("echo on")).out == "on\n"
 
 
 async def test_a_launcher_that_dies_ends_them_all(prison: Any, tmp_path: Path) -> None:

@@ -111,18 +111,20 @@ class Cgroup:
 
         A frozen process can be killed.
         """
-        if self.version is not CgroupVersion.V2 or not self._file("cgroup.freeze").exists():
+        switch = self._file("cgroup.freeze") if self.version is CgroupVersion.V2 else None
+        if switch is None or not switch.exists():
             yield
             return
-        _write(self._file("cgroup.freeze"), "1")
         try:
-            deadline = time.monotonic() + _FREEZING_SECONDS
-            while not _table(self._file("cgroup.events")).get("frozen") and time.monotonic() < deadline:
-                time.sleep(0.001)
+            with contextlib.suppress(FileNotFoundError):  # it may be removed meanwhile
+                _write(switch, "1")
+                deadline = time.monotonic() + _FREEZING_SECONDS
+                while not _table(self._file("cgroup.events")).get("frozen") and time.monotonic() < deadline:
+                    time.sleep(0.001)
             yield
         finally:
             with contextlib.suppress(FileNotFoundError):
-                _write(self._file("cgroup.freeze"), "0")
+                _write(switch, "0")
 
     def kill(self) -> None:
         """End every process in the group; version 2 does it in one stroke."""
