@@ -1,4 +1,4 @@
-"""Runs the launcher without each of its steps; prints which cases noticed, as JSON: `python launcher_steps.py HOME`.
+"""Runs the launcher without each of its steps; prints which cases noticed, as JSON: `launcher_steps.py HOME FILE…`.
 
 A program of its own because a launcher without its private namespace mounts where it stands: as root this process first
 takes a mount namespace whose mounts are shared with the launcher's as badly as a host's may be, and with no other. It
@@ -93,7 +93,7 @@ def clear_away() -> None:
     checked(LIBC.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_SHARED), None))
 
 
-async def main(home: Path) -> None:
+async def main(home: Path, files: list[str]) -> None:
     sources = {file: launch._PROGRAM.with_name(file).read_text() for file in FUNCTIONS}
     mutants = home / "mutants"
     mutants.mkdir()
@@ -101,7 +101,8 @@ async def main(home: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         be_impatient(patch)
         patch.setattr(launch, "_PROGRAM", mutants / "launcher.py")
-        for file, functions in FUNCTIONS.items():
+        for file in files:
+            functions = FUNCTIONS[file]
             for one, source in sources.items():
                 (mutants / one).write_text(source)
             for name in ["", *dict.fromkeys(step for step, _, _ in steps(ast.parse(sources[file]), functions))]:
@@ -119,4 +120,4 @@ if __name__ == "__main__":
     os.umask(0o077)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))
