@@ -109,3 +109,29 @@ def test_only_empty_groups_of_processes_that_are_gone_are_swept(tmp_path: Path) 
     (tmp_path / used / "child").mkdir()
     assert sweep_empty(Hierarchy(version=CgroupVersion.V1, parents={"pids": tmp_path})) == 1
     assert {path.name for path in tmp_path.iterdir()} == {used, mine, "somebody-else"}
+
+
+def test_a_version_2_group_is_frozen_for_a_block_and_thawed_whatever_happens(tmp_path: Path) -> None:
+    group = Cgroup(Hierarchy(version=CgroupVersion.V2, parents={"memory": tmp_path}), "g")
+    (tmp_path / "g").mkdir()
+    with group.frozen():  # a kernel that cannot
+        assert not (tmp_path / "g/cgroup.freeze").exists()
+    (tmp_path / "g/cgroup.freeze").write_text("0")
+    (tmp_path / "g/cgroup.events").write_text("populated 1\nfrozen 1\n")
+
+    def fail_frozen() -> None:
+        with group.frozen():
+            assert (tmp_path / "g/cgroup.freeze").read_text() == "1"
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        fail_frozen()
+    assert (tmp_path / "g/cgroup.freeze").read_text() == "0"
+
+
+def test_a_version_1_group_is_never_frozen(tmp_path: Path) -> None:
+    group = Cgroup(Hierarchy(version=CgroupVersion.V1, parents={"memory": tmp_path}), "g")
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g/cgroup.freeze").write_text("0")
+    with group.frozen():
+        assert (tmp_path / "g/cgroup.freeze").read_text() == "0"
