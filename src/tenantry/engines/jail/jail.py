@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from tenantry.engines.jail import uids
 from tenantry.engines.jail.bubblewrap import RESOLVER, Bubblewrap, build_arguments, find_bubblewrap, is_reachable
-from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion, Hierarchy, find_hierarchy
+from tenantry.engines.jail.cgroups import OVERHEAD_NPROC, CgroupVersion, Hierarchy, find_hierarchy
 from tenantry.engines.jail.errors import JailUnavailable, SpecInvalid
 from tenantry.engines.jail.furnish import Furnisher, Pipes
 from tenantry.engines.jail.images import ImageStore
@@ -240,7 +240,7 @@ class Jail:
             (resource.RLIMIT_MSGQUEUE, 0),
         ]
         if parts.uid is not None:  # otherwise the furnisher's to set: this uid is the supervisor's too
-            bounds.append((resource.RLIMIT_NPROC, limits.pids + OVERHEAD_PIDS))
+            bounds.append((resource.RLIMIT_NPROC, limits.pids + OVERHEAD_NPROC))
         if self.isolation is IsolationLevel.RLIMIT:
             bounds.append((resource.RLIMIT_AS, limits.memory_mib * MIB))
         return bounds

@@ -1,7 +1,8 @@
-"""Reading what the kernel says of a process: /proc/<pid>/{status,ns,cgroup,limits,uid_map}, proc_pid_status(5)."""
+"""Reading what the kernel says of a process: /proc/<pid>/{status,ns,cgroup,limits,uid_map,io}, proc_pid_status(5)."""
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,9 @@ _LIMITS: Final = {
     "Max msgqueue size": "msgqueue",
 }
 _LIMIT_NAME_WIDTH: Final = 26
+
+Moved = tuple[int, int]
+"""Bytes that system calls have read and written."""
 
 
 def read_status(pid: int) -> dict[str, str]:
@@ -68,3 +72,18 @@ def open_process(pid: int, *, pid_namespace: object) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def read_moved(pid: int) -> Moved | None:
+    """Read `rchar` and `wchar` of /proc/<pid>/io, with its reaped children's; None when the kernel does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        return int(lines[0].split()[1]), int(lines[1].split()[1])
+    return None
+
+
+def added(parts: Iterable[Moved]) -> Moved:
+    read = written = 0
+    for part in parts:
+        read, written = read + part[0], written + part[1]
+    return read, written

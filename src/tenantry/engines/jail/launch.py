@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from tenantry.engines.jail.bubblewrap import Bubblewrap
 from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.kernel import Moved
 from tenantry.engines.jail.seccomp import build_filter
 
 _PROGRAM: Final = Path(__file__).with_name("launcher.py")
@@ -34,6 +35,9 @@ class Death:
     status: int | None
     cpu_seconds: float = 0.0
     peak_memory_mib: float = 0.0
+    moved: Moved | None = None
+    """Read and written by all that were reaped, and of that before the program began, `set_up`."""
+    set_up: Moved = (0, 0)
 
 
 class LauncherClient:
@@ -199,7 +203,13 @@ class LauncherClient:
             self._hand_over(answer, [_adopted(descriptor) for descriptor in descriptors])
         elif "ended" in answer:
             future = self._deaths.pop(answer["ended"], None)
-            death = Death(answer["status"], answer["cpu_us"] / 1e6, answer["peak_kib"] / 1024)
+            death = Death(
+                answer["status"],
+                answer["cpu_us"] / 1e6,
+                answer["peak_kib"] / 1024,
+                moved=tuple(answer["moved"]) if answer["moved"] else None,
+                set_up=tuple(answer["set_up"]),
+            )
             if future and not future.done():
                 future.set_result(death)
         elif "exposed" in answer:

@@ -15,7 +15,7 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
     → {op: resume, id}          lets the monitor go on
     → {op: kill, id}
-                                                             ← {ended: id, status, cpu_us, peak_kib}
+                                                             ← {ended: id, status, cpu_us, peak_kib, moved, set_up}
 `ended` comes when the monitor and process 1 are both gone, which means every process of the sandbox is. When the
 supervisor goes, by whatever death, this process goes, and with it every sandbox.
 """
@@ -59,6 +59,8 @@ class _Sandbox:
     status: int | None = None
     cpu: float = 0.0
     peak_kib: int = 0
+    moved: tuple[int, int] | None = (0, 0)
+    set_up: tuple[int, int] = (0, 0)
 
 
 def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
@@ -285,6 +287,7 @@ class Launcher:
         if operation == "release":
             sandbox.init = message["init"]
             self._by_pid[sandbox.init] = message["id"]
+            sandbox.set_up = forks.both(forks.moved(sandbox.monitor), forks.moved(sandbox.init)) or (0, 0)
             if alive:
                 os.kill(sandbox.monitor, signal.SIGSTOP)
             self._open_barrier(sandbox)
@@ -299,11 +302,13 @@ class Launcher:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status, used = os.wait4(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if ended is None:
                 return
+            moved = forks.moved(ended.si_pid)  # it is told of a zombie and of nobody after
+            pid, status, used = os.wait4(ended.si_pid, 0)
             token = self._listening.pop(pid, None)
             if token is not None and status:
                 self._tell(listening=token, errno=0, error=f"the fork that binds ended with {status}")
@@ -313,6 +318,7 @@ class Launcher:
                 continue
             sandbox.cpu += used.ru_utime + used.ru_stime
             sandbox.peak_kib = max(sandbox.peak_kib, used.ru_maxrss)
+            sandbox.moved = forks.both(sandbox.moved, moved)
             if pid == sandbox.monitor:
                 sandbox.status = status
                 self._kill_orphans(sandbox)
@@ -346,7 +352,14 @@ class Launcher:
         del self._sandboxes[sandbox_id]
         if self._by_pid.get(sandbox.init) == sandbox_id:
             del self._by_pid[sandbox.init]
-        self._tell(ended=sandbox_id, status=sandbox.status, cpu_us=round(sandbox.cpu * 1e6), peak_kib=sandbox.peak_kib)
+        self._tell(
+            ended=sandbox_id,
+            status=sandbox.status,
+            cpu_us=round(sandbox.cpu * 1e6),
+            peak_kib=sandbox.peak_kib,
+            moved=sandbox.moved,
+            set_up=sandbox.set_up,
+        )
 
 
 if __name__ == "__main__":
