@@ -206,6 +206,7 @@ class Jail:
                 uid=parts.uid,
                 join=parts.cgroup.join_files,
                 rlimits=self._rlimits(parts),
+                files=[(resource.RLIMIT_NOFILE, parts.spec.limits.open_files)],
                 descriptors=inner,
             )
         except BaseException:
@@ -233,7 +234,6 @@ class Jail:
         seconds = math.ceil(limits.timeout_seconds * max(1.0, limits.cpus)) + 5
         bounds = [
             (resource.RLIMIT_CORE, 0),
-            (resource.RLIMIT_NOFILE, limits.open_files),
             (resource.RLIMIT_FSIZE, max(limits.disk_mib, limits.tmp_mib, limits.shm_mib) * MIB),
             (resource.RLIMIT_CPU, seconds),
             (resource.RLIMIT_MEMLOCK, _MEMLOCK_BYTES),

@@ -132,12 +132,14 @@ class LauncherClient:
         uid: int | None,
         join: Sequence[str],
         rlimits: Sequence[tuple[int, int]],
+        files: Sequence[tuple[int, int]],
         descriptors: Sequence[int],
     ) -> asyncio.Future[Death]:
         """Fork a sandbox; returns once the descriptors are handed over, with the future of its death."""
         death = self._deaths[sandbox_id] = self._loop.create_future()
         sent = self._loop.create_future()
         body = {"op": "launch", "id": sandbox_id, "uid": uid, "join": list(join), "rlimits": list(rlimits)}
+        body["files"] = list(files)
         self._put(json.dumps(body).encode(), descriptors, sent)
         await sent
         return death

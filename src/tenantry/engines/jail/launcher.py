@@ -9,8 +9,8 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: configure, seccomp, bwrap, libraries, private}    ← {configured: shelf} or {error, errno}
     → {op: expose, token, path}                              ← {exposed: token, path} or {exposed: token, errno}
     → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take 10 ms, and waits to be launched
-    → {op: launch, id, uid, join, rlimits} and seven descriptors: command, args, status, barrier r, barrier w, out, err
-      (and an eighth with a network: resolv.conf)
+    → {op: launch, id, uid, join, rlimits, files} and seven descriptors: command, args, status, barrier r,
+      barrier w, out, err (and an eighth with a network: resolv.conf)
     → {op: listen, token, pid, network, addresses}           ← {listening: token} and the sockets, or {…, errno, error}
     → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
     → {op: resume, id}          lets the monitor go on
@@ -273,6 +273,7 @@ class Launcher:
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.chdir("/")
             forks.arrange([self._null, out, err, args, program, status, barrier, *more])
+            forks.limit(message["files"])  # not before: it may be lower than the descriptors that are arranged
             os.execve(self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment)
         except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
             number = error.errno if isinstance(error, OSError) else 0
