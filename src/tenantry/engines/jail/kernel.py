@@ -76,10 +76,17 @@ def open_process(pid: int, *, pid_namespace: object) -> int:
 
 def read_moved(pid: int) -> Moved | None:
     """Read `rchar` and `wchar` of /proc/<pid>/io, with its reaped children's; None when the kernel does not tell."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
-        return int(lines[0].split()[1]), int(lines[1].split()[1])
-    return None
+    try:
+        source = os.open(f"/proc/{pid}/io", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        words = os.read(source, 1024).split()
+        return int(words[1]), int(words[3])
+    except (OSError, ValueError, IndexError):
+        return None
+    finally:
+        os.close(source)
 
 
 def added(parts: Iterable[Moved]) -> Moved:

@@ -21,6 +21,7 @@ from tenantry.engines.jail.types import Ending, Outcome, Spec, Usage
 from tenantry.foundation.clock import Clock
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+_FIRST = -20
 _Result = TypeVar("_Result")
 
 
@@ -143,7 +144,10 @@ class Sandbox:
         if self._parts.init >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._parts.init, signal.SIGKILL)  # process 1 takes its namespace along
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._parts.init_pid, _FIRST)  # before it takes them, they run
         self._launcher.kill(self.id)
+        self._parts.cgroup.hurry()
 
     def fail_output(self, error: Exception) -> None:
         self._callback_error = error
