@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from bench.installation import Installation
@@ -59,7 +59,8 @@ def _pss_of(group: Path) -> float:
 
 def _launcher() -> Path:
     for process in Path("/proc").iterdir():
-        if process.name.isdecimal() and b"launcher.py" in (process / "cmdline").read_bytes():
-            if (process / "stat").read_text().rpartition(")")[2].split()[1] == str(os.getpid()):
+        with suppress(OSError):  # it may have just ended
+            ours = process.name.isdecimal() and b"launcher.py" in (process / "cmdline").read_bytes()
+            if ours and (process / "stat").read_text().rpartition(")")[2].split()[1] == str(os.getpid()):
                 return process
     raise ProcessLookupError("the jail has no launcher")
