@@ -4,6 +4,8 @@ not known yet is null.
 
 from typing import Any, Required, TypedDict
 
+from tenantry.client.job_usage import JobUsage
+
 
 class BootstrapKey(TypedDict):
     id: str
@@ -168,25 +170,6 @@ class Connection(TypedDict):
 
     host: str
     port: int
-
-
-class JobUsage(TypedDict, total=False):
-    """What a job used; empty until its end. The last four are there with a network alone."""
-
-    cpu_seconds: float
-    peak_memory_mib: float
-    wall_seconds: float
-    output_bytes: int
-    read_bytes: int | None
-    written_bytes: int | None
-    oom_kills: int
-    memory_limit_hits: int
-    pids_refused: int
-    throttled_seconds: float
-    sent_bytes: int
-    received_bytes: int
-    connections: int
-    denied_connections: int
 
 
 class Job(TypedDict, total=False):
