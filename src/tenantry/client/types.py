@@ -4,6 +4,8 @@ not known yet is null.
 
 from typing import Any, Required, TypedDict
 
+from tenantry.client.job_usage import JobUsage
+
 
 class BootstrapKey(TypedDict):
     id: str
@@ -205,7 +207,7 @@ class Job(TypedDict, total=False):
     queued_at: str
     started_at: str | None
     finished_at: str | None
-    usage: dict[str, Any]
+    usage: JobUsage
     labels: dict[str, str]
 
 

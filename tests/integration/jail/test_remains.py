@@ -58,13 +58,30 @@ def link_of(path: Path) -> str:
         return ""
 
 
-def children_of(parent: int) -> list[int]:
+def children_of(parent: int) -> list[str]:
     found = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError, KeyError):
-            if int(read_status(int(name))["PPid"]) == parent:
-                found.append(int(name))
+            status = read_status(int(name))
+            if int(status["PPid"]) == parent:
+                found.append(f"{name} {status['Name']} {status['State']}")
     return found
+
+
+def told(jail: Jail) -> str:
+    """Everything there is of it by name and state: which of it is too much, the counts say."""
+    launcher = jail._launcher._process.pid
+    groups = [p for parent in jail.hierarchy.directories for p in parent.glob(f"{jail._owner.instance}-*")]
+    lines = [
+        f"children of the launcher: {children_of(launcher)}",
+        *(f"group {group}: {(group / 'cgroup.procs').read_text().split()}" for group in groups if group.is_dir()),
+        *(f"descriptor {path.name}: {link_of(path)}" for path in Path("/proc/self/fd").iterdir()),
+        *(f"descriptor of the launcher: {link_of(path)}" for path in Path(f"/proc/{launcher}/fd").iterdir()),
+        Path("/proc/self/mountinfo").read_text(),
+        Path(f"/proc/{launcher}/mountinfo").read_text(),
+        f"sandboxes: {list(jail._sandboxes)}, seats: {[seat.name for seat in jail._seats._ready]}",
+    ]
+    return "\n".join(lines)
 
 
 async def at_rest(jail: Jail, bound: Counter[str] | None = None) -> Counter[str]:
@@ -99,7 +116,8 @@ async def test_no_group_mount_lock_file_process_or_descriptor_is_left(prison: An
     await asyncio.gather(*map(one, range(AT_ONCE)))
     before = await at_rest(prison.jail)
     await asyncio.gather(*map(one, range(RUNS)))
-    assert await at_rest(prison.jail, before) - before == Counter()
+    left = await at_rest(prison.jail, before) - before
+    assert left == Counter(), told(prison.jail)
     pool = prison.jail._pool
     if pool:  # a uid rests before it is used again, and none is lost
         assert len(pool._free) == len(pool._locks)

@@ -10,7 +10,7 @@ import pytest
 
 from tenantry.engines.jail.errors import JailUnavailable, SandboxBusy
 from tenantry.engines.jail.jail import Jail
-from tenantry.engines.jail.types import Ending, InputFile, Limits, Stream
+from tenantry.engines.jail.types import Ending, InputFile, Limits, Listeners, Network, Stream
 
 SMALL = Limits(memory_mib=64, pids=16, timeout_seconds=30, disk_mib=8, tmp_mib=4, shm_mib=4)
 
@@ -98,6 +98,27 @@ async def test_output_is_cut_at_its_limit(prison: Any) -> None:
 async def test_output_of_exactly_the_limit_is_no_excess(prison: Any) -> None:
     ran = await prison.sh("printf 1234567890", limits=Limits(output_bytes=10, timeout_seconds=30))
     assert ran.outcome.ending is Ending.EXITED
+
+
+@pytest.mark.parametrize("networked", [False, True])
+async def test_the_fewest_open_files_suffice_to_start(prison: Any, networked: bool) -> None:
+    said: list[bytes] = []
+    files = (InputFile("a", b"x"),)
+    spec = prison.spec(
+        *("sh", "-c", "ulimit -Hn"),
+        limits=Limits(open_files=16),
+        inputs=files,
+        secret_files=files,
+        network=Network() if networked else None,
+    )
+
+    async def attach(listeners: Listeners) -> None:
+        listeners.close()
+
+    started = await prison.jail.start(spec, lambda _, text: said.append(text), attach=attach if networked else None)
+    async with started as sandbox:
+        assert (await sandbox.wait()).exit_code == 0
+    assert b"".join(said) == b"16\n"
 
 
 async def test_a_killed_child_behind_exit_0_is_still_out_of_memory(prison: Any) -> None:

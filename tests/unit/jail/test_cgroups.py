@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.engines.jail.cgroups import Cgroup, CgroupVersion, Hierarchy, find_hierarchy, sweep_empty
+from tenantry.engines.jail.cgroups import Cgroup, CgroupReading, CgroupVersion, Hierarchy, find_hierarchy, sweep_empty
 from tenantry.engines.jail.types import Limits
 
 
@@ -88,9 +88,41 @@ def test_what_version_2_counted_is_read(tmp_path: Path) -> None:
     group.create()
     (tmp_path / "one/memory.events").write_text("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\n")
     (tmp_path / "one/memory.peak").write_text(str(3 << 20))
-    (tmp_path / "one/cpu.stat").write_text("usage_usec 1500000\nuser_usec 1\nsystem_usec 1\n")
-    reading = group.reading()
-    assert (reading.oom_kills, reading.peak_memory_mib, reading.cpu_seconds) == (1, 3.0, 1.5)
+    (tmp_path / "one/cpu.stat").write_text("usage_usec 1500000\nuser_usec 1\nthrottled_usec 250000\n")
+    (tmp_path / "one/pids.events").write_text("max 4\n")
+    assert group.reading() == CgroupReading(
+        oom_kills=1,
+        memory_limit_hits=7,
+        pids_refused=4,
+        throttled_seconds=0.25,
+        peak_memory_mib=3.0,
+        cpu_seconds=1.5,
+    )
+
+
+@pytest.mark.parametrize(("counters", "cpu"), [((), None), (("cpuacct",), 1.5)])
+def test_what_version_1_counted_is_read(tmp_path: Path, counters: tuple[str, ...], cpu: float | None) -> None:
+    parents = dict.fromkeys(("memory", "pids", "cpu", *counters), tmp_path)
+    group = Cgroup(Hierarchy(version=CgroupVersion.V1, parents=parents), "one")
+    group.create()
+    for name, text in {
+        "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+        "memory.failcnt": "3",
+        "memory.memsw.failcnt": "4",
+        "memory.max_usage_in_bytes": str(3 << 20),
+        "pids.events": "max 5\n",
+        "cpu.stat": "nr_periods 9\nnr_throttled 1\nthrottled_time 250000000\n",
+        "cpuacct.usage": "1500000000",
+    }.items():
+        (tmp_path / "one" / name).write_text(text)
+    assert group.reading() == CgroupReading(
+        oom_kills=2,
+        memory_limit_hits=7,
+        pids_refused=5,
+        throttled_seconds=0.25,
+        peak_memory_mib=3.0,
+        cpu_seconds=cpu,
+    )
 
 
 def test_no_hierarchy_bounds_nothing_and_breaks_nothing() -> None:

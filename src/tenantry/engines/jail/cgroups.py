@@ -17,12 +17,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from tenantry.engines.jail.kernel import Moved, added, read_moved
 from tenantry.engines.jail.types import MIB, Limits
 
 PARENT: Final = "tenantry-jail"
 _PERIOD_US: Final = 100_000
 OVERHEAD_PIDS: Final = 3  # bwrap's monitor, process 1, and the fork that becomes the program
+OVERHEAD_NPROC: Final = OVERHEAD_PIDS + 1  # RLIMIT_NPROC is asked first, and counts no refusals: it stands behind
 _CONTROLLERS: Final = ("memory", "pids", "cpu")
+_COUNTER: Final = "cpuacct"  # of version 1, where `cpu` bounds and does not count; taken where it is there
+#: Of two limits alike the second is asked first; some kernels (6.18) count neither, so whoever reads adds what is sure.
+_V1_MEMORY_HITS: Final = ("memory.failcnt", "memory.memsw.failcnt")
+_MOST_LOOKED_AT: Final = 64  # each takes some 20 µs, and a kill waits for them
 _REMOVAL_SECONDS: Final = 5.0
 _FREEZING_SECONDS: Final = 1.0
 _GROUP_NAME: Final = re.compile(r"(\d+)-[0-9a-f]{12}-\d+")
@@ -32,6 +38,12 @@ class CgroupVersion(StrEnum):
     V2 = "v2"
     V1 = "v1"
     NONE = "none"
+
+
+_DYING: Final = {
+    CgroupVersion.V2: (("cpu.max", "max"), ("cpu.weight", "10000")),
+    CgroupVersion.V1: (("cpu.cfs_quota_us", "-1"), ("cpu.shares", "262144")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,9 @@ class CgroupReading:
     """What the kernel counted, read before the group is removed."""
 
     oom_kills: int = 0
+    memory_limit_hits: int = 0
+    pids_refused: int = 0
+    throttled_seconds: float = 0.0
     peak_memory_mib: float = 0.0
     cpu_seconds: float | None = None
 
@@ -90,20 +105,47 @@ class Cgroup:
         return {name: path.read_text().strip() for name in self._limit_names() if (path := self._file(name)).is_file()}
 
     def reading(self) -> CgroupReading:
+        if self.version is CgroupVersion.NONE:
+            return CgroupReading()
+        usage, refused = _table(self._file("cpu.stat")), _table(self._file("pids.events")).get("max", 0)
         if self.version is CgroupVersion.V2:
             events = _table(self._file("memory.events"))
-            usage = _table(self._file("cpu.stat"))
             return CgroupReading(
                 oom_kills=events.get("oom_kill", 0),
+                memory_limit_hits=events.get("max", 0),
+                pids_refused=refused,
+                throttled_seconds=usage.get("throttled_usec", 0) / 1e6,
                 peak_memory_mib=_number(self._file("memory.peak")) / MIB,
                 cpu_seconds=usage.get("usage_usec", 0) / 1e6,
             )
-        if self.version is CgroupVersion.V1:
-            return CgroupReading(
-                oom_kills=_table(self._file("memory.oom_control")).get("oom_kill", 0),
-                peak_memory_mib=_number(self._file("memory.max_usage_in_bytes")) / MIB,
-            )
-        return CgroupReading()
+        counted = _number(self._file("cpuacct.usage")) if _COUNTER in self._places else None
+        kills = _table(self._file("memory.oom_control")).get("oom_kill", 0)
+        return CgroupReading(
+            oom_kills=kills,
+            memory_limit_hits=max(kills, sum(_number(self._file(name)) for name in _V1_MEMORY_HITS)),
+            pids_refused=refused,
+            throttled_seconds=usage.get("throttled_time", 0) / 1e9,
+            peak_memory_mib=_number(self._file("memory.max_usage_in_bytes")) / MIB,
+            cpu_seconds=None if counted is None else counted / 1e9,
+        )
+
+    def moved(self) -> Moved | None:
+        """Sum what its processes have read and written until now, of at most 64 of them; None without a group.
+
+        Parents are read before their children (by number), so that who is reaped meanwhile is not counted twice.
+        """
+        if not self.directories:
+            return None
+        with contextlib.suppress(OSError):
+            members = sorted(map(int, (self.directories[0] / "cgroup.procs").read_text().split()))
+            return added(filter(None, map(read_moved, members[:_MOST_LOOKED_AT])))
+        return None
+
+    def hurry(self) -> None:
+        """Let what has been killed die: not held back until its next period, and before what lives."""
+        for name, value in _DYING.get(self.version, ()):
+            with contextlib.suppress(OSError):
+                _write(self._file(name), value)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -295,9 +337,11 @@ def _hand_down(place: Path) -> None:
 def _version_1(proc: Path, own: dict[str, str]) -> Hierarchy:
     parents: dict[str, Path] = {}
     mounts = _mounts(proc, "cgroup")
-    for controller in _CONTROLLERS:
+    for controller in (*_CONTROLLERS, _COUNTER):
         mount = next((entry for entry in mounts if controller in entry[2]), None)
         if mount is None or controller not in own:
+            if controller == _COUNTER:
+                continue
             raise LookupError(f"cgroup v1 has no {controller} controller")
         parent = _below(mount[0], mount[1], own[controller]) / PARENT
         try:
@@ -306,6 +350,8 @@ def _version_1(proc: Path, own: dict[str, str]) -> Hierarchy:
             trial.mkdir()
             trial.rmdir()
         except OSError as error:
+            if controller == _COUNTER:
+                continue
             raise LookupError(f"cgroup v1 at {parent} is not ours to write ({error.strerror})") from None
         parents[controller] = parent
     return Hierarchy(version=CgroupVersion.V1, parents=parents)

@@ -18,7 +18,7 @@ from typing import Final
 
 from tenantry.engines.jail import keeper, kernel
 from tenantry.engines.jail.bubblewrap import environment_of
-from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, Cgroup
+from tenantry.engines.jail.cgroups import OVERHEAD_NPROC, Cgroup
 from tenantry.engines.jail.exec_types import ExecOutcome, ExecSpec
 from tenantry.engines.jail.launch import LauncherClient, memory_file
 from tenantry.engines.jail.output import readable
@@ -195,8 +195,11 @@ async def bring_in(place: Place, wanted: ExecSpec, *, streams: Sequence[int]) ->
 
 def _payload(place: Place, wanted: ExecSpec) -> dict[str, object]:
     size = wanted.terminal
-    tasks = place.spec.limits.pids + OVERHEAD_PIDS
-    rlimits = dict(place.rlimits) | {resource.RLIMIT_NPROC: tasks}
+    limits = place.spec.limits
+    rlimits = dict(place.rlimits) | {
+        resource.RLIMIT_NPROC: limits.pids + OVERHEAD_NPROC,
+        resource.RLIMIT_NOFILE: limits.open_files,
+    }
     return {
         "pid": place.init_pid,
         "namespaces": dict(place.receipt.namespaces),

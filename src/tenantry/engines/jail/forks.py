@@ -56,6 +56,20 @@ def children() -> list[int]:
     return found
 
 
+def moved(pid: int) -> tuple[int, int] | None:
+    """Bytes read and written by a process and its reaped children (proc_pid_io(5)); None when the kernel refuses."""
+    try:
+        with open(f"/proc/{pid}/io", "rb") as source:
+            lines = source.read().split(b"\n")
+        return int(lines[0].split()[1]), int(lines[1].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def both(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
+    return (one[0] + other[0], one[1] + other[1]) if one and other else None
+
+
 def receive_with_descriptors(channel: socket.socket) -> tuple[bytes, list[int]]:
     body, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 16)
     for descriptor in descriptors:

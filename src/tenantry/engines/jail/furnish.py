@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from tenantry.engines.jail import kernel
 from tenantry.engines.jail.certificates import write_certificates
-from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion
+from tenantry.engines.jail.cgroups import OVERHEAD_NPROC, CgroupVersion
 from tenantry.engines.jail.errors import TreeInvalid
 from tenantry.engines.jail.identity import filesystem_identity
 from tenantry.engines.jail.launch import Death, LauncherClient
@@ -157,7 +157,7 @@ class Furnisher:
         parts.workspace = os.open(f"{inside}/workspace", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         if parts.uid is None:
             # Counted in the sandbox's own user namespace, where the supervisor's other processes are not.
-            tasks = parts.spec.limits.pids + OVERHEAD_PIDS
+            tasks = parts.spec.limits.pids + OVERHEAD_NPROC
             resource.prlimit(pid, resource.RLIMIT_NPROC, (tasks, tasks))
         loop, spec = asyncio.get_running_loop(), parts.spec
         for place, files, private in (("inputs", spec.inputs, False), ("run/secrets", spec.secret_files, True)):

@@ -18,7 +18,7 @@ from tenantry.engines.jail.bubblewrap import (
     is_reachable,
     program_of,
 )
-from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion, Hierarchy, find_hierarchy
+from tenantry.engines.jail.cgroups import OVERHEAD_NPROC, CgroupVersion, Hierarchy, find_hierarchy
 from tenantry.engines.jail.errors import JailUnavailable, SpecInvalid
 from tenantry.engines.jail.furnish import Furnisher, Pipes
 from tenantry.engines.jail.images import ImageStore
@@ -216,6 +216,7 @@ class Jail:
                 uid=parts.uid,
                 join=parts.cgroup.join_files,
                 rlimits=parts.rlimits,
+                files=[(resource.RLIMIT_NOFILE, parts.spec.limits.open_files)],
                 descriptors=inner,
             )
         except BaseException:
@@ -243,14 +244,13 @@ class Jail:
         seconds = math.ceil(limits.timeout_seconds * max(1.0, limits.cpus)) + 5
         bounds = [
             (resource.RLIMIT_CORE, 0),
-            (resource.RLIMIT_NOFILE, limits.open_files),
             (resource.RLIMIT_FSIZE, max(limits.disk_mib, limits.tmp_mib, limits.shm_mib) * MIB),
             (resource.RLIMIT_CPU, seconds),
             (resource.RLIMIT_MEMLOCK, _MEMLOCK_BYTES),
             (resource.RLIMIT_MSGQUEUE, 0),
         ]
         if parts.uid is not None:  # otherwise the furnisher's to set: this uid is the supervisor's too
-            bounds.append((resource.RLIMIT_NPROC, limits.pids + OVERHEAD_PIDS))
+            bounds.append((resource.RLIMIT_NPROC, limits.pids + OVERHEAD_NPROC))
         if self.isolation is IsolationLevel.RLIMIT:
             bounds.append((resource.RLIMIT_AS, limits.memory_mib * MIB))
         return bounds

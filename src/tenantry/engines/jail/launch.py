@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from tenantry.engines.jail.bubblewrap import Bubblewrap
 from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.kernel import Moved
 from tenantry.engines.jail.seccomp import build_filter
 
 _PROGRAM: Final = Path(__file__).with_name("launcher.py")
@@ -35,6 +36,9 @@ class Death:
     status: int | None
     cpu_seconds: float = 0.0
     peak_memory_mib: float = 0.0
+    moved: Moved | None = None
+    """Read and written by all that were reaped, and of that before the program began, `set_up`."""
+    set_up: Moved = (0, 0)
 
 
 class LauncherClient:
@@ -137,12 +141,14 @@ class LauncherClient:
         uid: int | None,
         join: Sequence[str],
         rlimits: Sequence[tuple[int, int]],
+        files: Sequence[tuple[int, int]],
         descriptors: Sequence[int],
     ) -> asyncio.Future[Death]:
         """Fork a sandbox; returns once the descriptors are handed over, with the future of its death."""
         death = self._deaths[sandbox_id] = self._loop.create_future()
         sent = self._loop.create_future()
         body = {"op": "launch", "id": sandbox_id, "uid": uid, "join": list(join), "rlimits": list(rlimits)}
+        body["files"] = list(files)
         self._put(json.dumps(body).encode(), descriptors, sent)
         await sent
         return death
@@ -251,7 +257,13 @@ class LauncherClient:
         if "listening" in answer:
             self._hand_over(answer, [_adopted(descriptor) for descriptor in descriptors])
         elif "ended" in answer:
-            death = Death(answer["status"], answer["cpu_us"] / 1e6, answer["peak_kib"] / 1024)
+            death = Death(
+                answer["status"],
+                answer["cpu_us"] / 1e6,
+                answer["peak_kib"] / 1024,
+                moved=tuple(answer["moved"]) if answer["moved"] else None,
+                set_up=tuple(answer["set_up"]),
+            )
             _settle(self._deaths.pop(answer["ended"], None), death)
         elif "admitted" in answer:
             _settle(self._admitted.get(answer["admitted"]), None)

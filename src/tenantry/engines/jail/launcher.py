@@ -9,8 +9,8 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: configure, seccomp, bwrap, libraries, private}    ← {configured: shelf} or {error, errno}
     → {op: expose, token, path}                              ← {exposed: token, path} or {exposed: token, errno}
     → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take 10 ms, and waits to be launched
-    → {op: launch, id, uid, join, rlimits} and seven descriptors: command, args, status, barrier r, barrier w, out, err
-      (and an eighth with a network: resolv.conf)
+    → {op: launch, id, uid, join, rlimits, files} and seven descriptors: command, args, status, barrier r,
+      barrier w, out, err (and an eighth with a network: resolv.conf)
     → {op: listen, token, pid, network, addresses}           ← {listening: token} and the sockets, or {…, errno, error}
     → {op: dial, token, pid, network, port}                  ← the same, with one
     → {op: enter, token, id, uid, join} and seven descriptors: channel, door, payload, process 1,
@@ -20,7 +20,7 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
     → {op: resume, id}          lets the monitor go on
     → {op: kill, id}
-                                                             ← {ended: id, status, cpu_us, peak_kib}
+                                                             ← {ended: id, status, cpu_us, peak_kib, moved, set_up}
 `ended` comes when the monitor and process 1 are both gone, which means every process of the sandbox is. When the
 supervisor goes, by whatever death, this process goes, and with it every sandbox.
 """
@@ -69,6 +69,8 @@ class _Sandbox:
     status: int | None = None
     cpu: float = 0.0
     peak_kib: int = 0
+    moved: tuple[int, int] | None = (0, 0)
+    set_up: tuple[int, int] = (0, 0)
 
 
 def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
@@ -300,6 +302,7 @@ class Launcher:
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.chdir("/")
             forks.arrange([self._null, out, err, args, program, status, barrier, *more])
+            forks.limit(message["files"])  # not before: it may be lower than the descriptors that are arranged
             os.execve(self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment)
         except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
             number = error.errno if isinstance(error, OSError) else 0
@@ -314,6 +317,7 @@ class Launcher:
         if operation == "release":
             sandbox.init = message["init"]
             self._by_pid[sandbox.init] = message["id"]
+            sandbox.set_up = forks.both(forks.moved(sandbox.monitor), forks.moved(sandbox.init)) or (0, 0)
             if alive:
                 os.kill(sandbox.monitor, signal.SIGSTOP)
             self._open_barrier(sandbox)
@@ -334,6 +338,7 @@ class Launcher:
             if ended is None:
                 return
             self._guests.ends(ended.si_pid)
+            moved = forks.moved(ended.si_pid)  # it is told of a zombie and of nobody after
             pid, status, used = os.wait4(ended.si_pid, 0)
             token = self._listening.pop(pid, None)
             if token is not None and status:
@@ -344,6 +349,7 @@ class Launcher:
                 continue
             sandbox.cpu += used.ru_utime + used.ru_stime
             sandbox.peak_kib = max(sandbox.peak_kib, used.ru_maxrss)
+            sandbox.moved = forks.both(sandbox.moved, moved)
             if pid == sandbox.monitor:
                 sandbox.status = status
                 self._guests.end(sandbox_id)
@@ -378,7 +384,14 @@ class Launcher:
         del self._sandboxes[sandbox_id]
         if self._by_pid.get(sandbox.init) == sandbox_id:
             del self._by_pid[sandbox.init]
-        self._tell(ended=sandbox_id, status=sandbox.status, cpu_us=round(sandbox.cpu * 1e6), peak_kib=sandbox.peak_kib)
+        self._tell(
+            ended=sandbox_id,
+            status=sandbox.status,
+            cpu_us=round(sandbox.cpu * 1e6),
+            peak_kib=sandbox.peak_kib,
+            moved=sandbox.moved,
+            set_up=sandbox.set_up,
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tenantry.engines.jail.errors import ExecsExhausted, SandboxBusy, SandboxEnd
 from tenantry.engines.jail.exec_types import ExecSpec
 from tenantry.engines.jail.execution import Execution, close_all
 from tenantry.engines.jail.files import SandboxFiles
-from tenantry.engines.jail.kernel import open_process
+from tenantry.engines.jail.kernel import Moved, open_process
 from tenantry.engines.jail.launch import Death, LauncherClient
 from tenantry.engines.jail.output import OutputPump
 from tenantry.engines.jail.receipt import Receipt
@@ -31,6 +31,7 @@ from tenantry.foundation.clock import Clock
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 #: Programs put into one sandbox that run at a time, beside its own.
 MOST_EXECS: Final = 32
+_FIRST: Final = -20
 _Result = TypeVar("_Result")
 
 
@@ -69,6 +70,7 @@ class Sandbox:
         self._launcher = launcher
         self._ending: Ending | None = None
         self._detail = ""
+        self._before_kill: Moved | None = None
         self._callback_error: Exception | None = None
         self._started_at = parts.clock.monotonic()
         self._timer: asyncio.TimerHandle | None = None
@@ -255,10 +257,14 @@ class Sandbox:
             return
         if self._ending is None:
             self._ending, self._detail = ending, detail
+            self._before_kill = self._parts.cgroup.moved()
         if self._parts.init >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._parts.init, signal.SIGKILL)  # process 1 takes its namespace along
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._parts.init_pid, _FIRST)  # before it takes them, they run
         self._launcher.kill(self.id)
+        self._parts.cgroup.hurry()
 
     def fail_output(self, error: Exception) -> None:
         self._callback_error = error
@@ -279,13 +285,34 @@ class Sandbox:
         await carried
         reading = await self.in_thread(self._parts.cgroup.reading)
         self._dead = True
-        usage = Usage(
+        usage = self._usage(end, reading, wall_seconds=wall, output_bytes=pump.total)
+        return self._judge(end, reading, usage, pump.last_error_text.decode("utf-8", "replace"))
+
+    def _usage(self, end: Death, reading: CgroupReading, *, wall_seconds: float, output_bytes: int) -> Usage:
+        read, written = self._total(end)
+        return Usage(
             cpu_seconds=end.cpu_seconds if reading.cpu_seconds is None else reading.cpu_seconds,
             peak_memory_mib=reading.peak_memory_mib or end.peak_memory_mib,
-            wall_seconds=wall,
-            output_bytes=pump.total,
+            wall_seconds=wall_seconds,
+            output_bytes=output_bytes,
+            read_bytes=read,
+            written_bytes=written,
+            oom_kills=reading.oom_kills,
+            memory_limit_hits=reading.memory_limit_hits,
+            pids_refused=reading.pids_refused,
+            throttled_seconds=reading.throttled_seconds,
         )
-        return self._judge(end, reading, usage, pump.last_error_text.decode("utf-8", "replace"))
+
+    def _total(self, end: Death) -> Moved | tuple[None, None]:
+        """Tell the higher of two sums that are never too high: of all who were reaped, and of all before the kill.
+
+        What the kernel kills with process 1 is reaped by nobody, and in no sum.
+        """
+        sums = [each for each in (end.moved, self._before_kill) if each is not None]
+        if not sums:
+            return None, None
+        read, written = (max(parts) for parts in zip(*sums, strict=True))
+        return max(0, read - end.set_up[0]), max(0, written - end.set_up[1])
 
     def _kill_without_launcher(self) -> None:
         """Kill process 1 by what bwrap reported, if the launcher died before this sandbox was entered."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantry.engines.jail import keeper, kernel
-from tenantry.engines.jail.cgroups import OVERHEAD_PIDS
+from tenantry.engines.jail.cgroups import OVERHEAD_NPROC
 from tenantry.engines.jail.escape import chain, surface, visits
 from tenantry.engines.jail.escape.archives import try_archives
 from tenantry.engines.jail.escape.cases import Case, Verdict
@@ -192,7 +192,7 @@ def _rlimits() -> dict[str, int]:
         "cpu": math.ceil(_LIMITS.timeout_seconds * _LIMITS.cpus) + 5,
         "memlock": 64 << 10,
         "msgqueue": 0,
-        "nproc": _LIMITS.pids + OVERHEAD_PIDS,
+        "nproc": _LIMITS.pids + OVERHEAD_NPROC,
         "as": _LIMITS.memory_mib * MIB,
     }
 

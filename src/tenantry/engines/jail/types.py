@@ -197,12 +197,30 @@ class Spec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What it took: CPU of every process together, the highest memory, wall time from launch to death."""
+    """What it took: CPU of every process together, the highest memory, wall time from launch to death, and its limits.
+
+    With a cgroup all but the bytes are the kernel's own sums, whoever died of what. `read_bytes` and `written_bytes`
+    are what read(2), write(2) and their like moved to and from files, pipes and terminals, a few KiB of bwrap's among
+    them; None when the kernel does not tell. They are never too high: not in them are mapped memory, send(2), recv(2),
+    what a process read whose parent ignores SIGCHLD, and what processes still alive when the sandbox ended have read
+    since the jail last looked, which it does before it kills.
+
+    `oom_kills` are processes killed at `memory_mib`, `memory_limit_hits` how often at least it was run into (caches
+    that were dropped in time too), `pids_refused` forks refused at `pids`, `throttled_seconds` how long tasks waited
+    for the next period of `cpus`, summed over processors. Without a cgroup these are 0, and the CPU of what was killed
+    is missing.
+    """
 
     cpu_seconds: float = 0.0
     peak_memory_mib: float = 0.0
     wall_seconds: float = 0.0
     output_bytes: int = 0
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    oom_kills: int = 0
+    memory_limit_hits: int = 0
+    pids_refused: int = 0
+    throttled_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,13 @@ class JobAnswer(Answer):
     queued_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
-    usage: dict[str, Any]
+    usage: dict[str, Any] = Field(
+        description="what its sandboxes used, as the kernel counted it, and which limits they ran into; empty until "
+        "its end, and when no sandbox told: cpu_seconds, peak_memory_mib, wall_seconds, output_bytes, read_bytes, "
+        "written_bytes (null where the kernel does not tell), oom_kills, memory_limit_hits, pids_refused, "
+        "throttled_seconds; with a network sent_bytes, received_bytes, connections, denied_connections; of several "
+        "phases also `phases`, by their names"
+    )
     log: dict[str, Any] = Field(description="size and digest of the output, which remain when the content is gone")
     content_until: Moment | None
 

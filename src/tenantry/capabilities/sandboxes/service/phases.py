@@ -98,10 +98,8 @@ class JobPhases:
         ran = {phase: each for phase, each in self._ran.items() if self._counts(each)}
         if not self._several:
             return next((dict(each.usage) for each in ran.values()), {})
-        total: dict[str, Any] = {}
-        for each in ran.values():
-            for name, value in each.usage.items():
-                total[name] = max(total.get(name, 0), value) if name in _HIGHEST else total.get(name, 0) + value
+        names = dict.fromkeys(name for each in ran.values() for name in each.usage)
+        total = {name: _together(name, [each.usage.get(name, 0) for each in ran.values()]) for name in names}
         return total | {"phases": {phase.value: dict(each.usage) for phase, each in ran.items()}} if ran else {}
 
     @property
@@ -183,3 +181,11 @@ class JobPhases:
             workspace=workspace,
             workspace_writable=program.writable,
         )
+
+
+def _together(name: str, values: Sequence[float | None]) -> float | None:
+    """Sum up, or say that it is not known where it is not of one of them."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return max(known) if name in _HIGHEST else sum(known)
