@@ -68,6 +68,7 @@ from tenantry.foundation.secrets import Secrets, load_secrets
 from tenantry.foundation.settings import Settings
 from tenantry.foundation.signatures import Signer
 from tenantry.interfaces.api.runtime import Runtime
+from tenantry.interfaces.api.seats import Seats
 
 USAGE_SOURCES: Final[tuple[UsageSource, ...]] = (UserCount(), StoredContent())
 """What counts the usage of tenants, each of its own rows."""
@@ -305,6 +306,7 @@ def make_runtime(parts: Parts) -> Runtime:
         news=JobNews(parts.cells),
         caches=parts.caches,
         vouchers=parts.vouchers,
+        seats=Seats(most=parts.settings.server.max_streams_per_tenant),
     )
 
 

@@ -78,6 +78,10 @@ class ServerSettings(Frozen):
     """Largest JSON body; larger ones are 413."""
     max_upload_bytes: int = Field(default=2 << 30, ge=1024)
     """Largest streamed upload (an image archive)."""
+    max_streams_per_tenant: int = Field(default=200, ge=1)
+    """WebSockets, and streams in and out of sandboxes, that one server process holds open for one tenant."""
+    stream_idle_seconds: int = Field(default=3600, ge=1)
+    """When a WebSocket is ended over which nothing has come either way."""
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

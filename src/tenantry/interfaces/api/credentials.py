@@ -52,6 +52,7 @@ def presented(request: Request, runtime: Runtime) -> Presented:
         return Presented(signed.keyid, kind=SIGNATURE, proof=proof, beside=fingerprint)
     if bearer or fingerprint is None:
         return Presented(_bearer(bearer), beside=fingerprint)
+    cookies.require_no_foreign_page(request, runtime.settings)
     return Presented(fingerprint.hex(), kind=CERTIFICATE, place=_place(request))
 
 

@@ -198,7 +198,7 @@ async def _judge(request: Request, *, spec: RouteSpec, caller: Caller, place: Pl
     environment = request.path_params.get("environment")
     about = Circumstances(path=state.path, told=environment is not None, environment=environment)
     judgement = _required(needs, decide(caller.access, needs, workspace_id, about), about=about)
-    if state.status is not WorkspaceStatus.ACTIVE and spec.method != "GET" and not spec.closed_too:
+    if state.status is not WorkspaceStatus.ACTIVE and not spec.reads and not spec.closed_too:
         raise workspace_closed(state.status)
     return judgement
 
@@ -297,7 +297,7 @@ async def readmit(unit: Unit, needs: Permission) -> Unit:
 
 def _finish(unit: Unit, response: Response, *, spec: RouteSpec) -> Response:
     """Record a read, and complete the answer."""
-    if spec.method == "GET" and isinstance(spec.needs, Permission):
+    if spec.reads and isinstance(spec.needs, Permission):
         unit.runtime.trails[unit.scope.region].read(
             unit.scope,
             action=_action(spec),

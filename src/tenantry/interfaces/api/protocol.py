@@ -1,5 +1,7 @@
 """HTTP/1.1 with bounded heads: neither a header without end nor one that never comes holds memory or a connection.
 
+A WebSocket begins as such a request and is bounded as one; its messages are by `SOCKET_OPTIONS`.
+
 A client certificate that the TLS layer has verified goes into the ASGI scope; nothing that is sent can put one there.
 """
 
@@ -7,6 +9,8 @@ import asyncio
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request as Handshake
 
 HEAD_BYTES: Final = 32 << 10
 HEAD_SECONDS: Final = 15.0
@@ -14,6 +18,16 @@ TLS: Final = "tls"
 """Extension of the ASGI scope, there where the client has shown a certificate."""
 CLIENT_CERTIFICATE: Final = "client_certificate"
 """In it: the certificate, DER."""
+SOCKET: Final = "tenantry.socket"
+"""In the scope of a request that asks to become a WebSocket: the connection's own `receive` and `send`."""
+MESSAGE_BYTES: Final = 1 << 20
+SOCKET_OPTIONS: Final[dict[str, Any]] = {
+    "ws_max_size": MESSAGE_BYTES,
+    "ws_per_message_deflate": False,  # 64 KiB of state for each, and a way to send a bomb
+    "ws_ping_interval": 20.0,
+    "ws_ping_timeout": 20.0,
+}
+"""How uvicorn is told to hold WebSockets; a peer that answers no ping is gone after 40 s."""
 _PROBLEM: Final = (
     b'{"type":"urn:tenantry:problem:head_too_large","title":"Too large","status":431,"code":"head_too_large",'
     b'"detail":"the request line and headers are longer than 32768 bytes","layer":"http","trace_id":""}'
@@ -53,6 +67,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
+    def handle_websocket_upgrade(self) -> None:
+        # While an earlier request of this connection is still answered, its answer would go into the socket.
+        cycle = getattr(self, "cycle", None)
+        if cycle is not None and not cycle.response_complete:
+            self.transport.close()
+            return
+        super().handle_websocket_upgrade()
+
     def on_headers_complete(self) -> None:
         self._head_open = False
         self._stop_timer()
@@ -86,3 +108,19 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket whose scope also tells of a client certificate, and that ends with whoever serves it."""
+
+    def handle_connect(self, event: Handshake) -> None:
+        super().handle_connect(event)
+        tls = self.transport.get_extra_info("ssl_object")
+        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+        if certificate is not None and self.response.status_code == 101:  # noqa: PLR2004 - it was taken
+            self.scope["extensions"][TLS] = {CLIENT_CERTIFICATE: certificate}
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        # What a peer does not take would else be kept for it as long as it holds the connection.
+        self.loop.call_later(self.close_timeout, self.transport.abort)

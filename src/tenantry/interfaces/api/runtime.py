@@ -29,6 +29,7 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.objects.ports import ObjectStore
 from tenantry.foundation.settings import Settings
+from tenantry.interfaces.api.seats import Seats
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +72,4 @@ class Runtime:
     news: JobNews
     caches: Mapping[str, Caches]
     vouchers: Mapping[str, Vouchers]
+    seats: Seats
