@@ -8,6 +8,7 @@ A client certificate that the TLS layer has verified goes into the ASGI scope; n
 import asyncio
 from typing import Any, Final
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request as Handshake
@@ -119,6 +120,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         if certificate is not None and self.response.status_code == 101:  # noqa: PLR2004 - it was taken
             self.scope["extensions"][TLS] = {CLIENT_CERTIFICATE: certificate}
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        # A refusal completes the handshake too, which uvicorn does not note and then calls an error.
+        self.handshake_complete |= self.initial_response is not None and self.close_sent
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
