@@ -18,7 +18,7 @@ from tenantry import __version__
 from tenantry.foundation.telemetry import trace_id_of
 from tenantry.interfaces.api import problems
 from tenantry.interfaces.api.guard import Handler, guard
-from tenantry.interfaces.api.protocol import SOCKET
+from tenantry.interfaces.api.protocol import GONE, SOCKET
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import PREFIX, Mark, RouteSpec
 from tenantry.interfaces.api.runtime import Runtime
@@ -52,7 +52,7 @@ class SocketRoute(GuardedRoute):
         if scope["type"] != "websocket":
             await super().handle(scope, receive, send)
             return
-        door = Door(receive, send)
+        door = Door(receive, send, scope["extensions"][GONE])
         with door.stack:
             await super().handle({**as_request(scope), SOCKET: door}, nothing, refusing(send))
 

@@ -6,6 +6,7 @@ A client certificate that the TLS layer has verified goes into the ASGI scope; n
 """
 
 import asyncio
+import socket
 from typing import Any, Final
 
 from uvicorn._types import ASGISendEvent
@@ -21,14 +22,25 @@ CLIENT_CERTIFICATE: Final = "client_certificate"
 """In it: the certificate, DER."""
 SOCKET: Final = "tenantry.socket"
 """In the scope of a request that asks to become a WebSocket: the connection's own `receive` and `send`."""
+GONE: Final = "tenantry.gone"
+"""Extension of the ASGI scope of a WebSocket: a future that is done when the connection is lost."""
 MESSAGE_BYTES: Final = 1 << 20
 SOCKET_OPTIONS: Final[dict[str, Any]] = {
     "ws_max_size": MESSAGE_BYTES,
     "ws_per_message_deflate": False,  # 64 KiB of state for each, and a way to send a bomb
     "ws_ping_interval": 20.0,
-    "ws_ping_timeout": 20.0,
+    "ws_ping_timeout": None,
 }
-"""How uvicorn is told to hold WebSockets; a peer that answers no ping is gone after 40 s."""
+"""How uvicorn is told to hold WebSockets. An answer to a ping is not waited for: it stands behind what the peer has
+sent and nobody has taken yet, which may take its time; TCP itself asks whether the peer is there."""
+_ALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
+)
+"""A peer that has gone without a word is missed after a minute."""
 _PROBLEM: Final = (
     b'{"type":"urn:tenantry:problem:head_too_large","title":"Too large","status":431,"code":"head_too_large",'
     b'"detail":"the request line and headers are longer than 32768 bytes","layer":"http","trace_id":""}'
@@ -112,14 +124,31 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket whose scope also tells of a client certificate, and that ends with whoever serves it."""
+    """A WebSocket whose scope also tells of a client certificate and of the end, and that ends with who serves it."""
+
+    gone: asyncio.Future[None]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.gone = self.loop.create_future()
+        connection = transport.get_extra_info("socket")
+        for level, name, value in _ALIVE:
+            connection.setsockopt(level, name, value)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.gone.done():
+            self.gone.set_result(None)
+        super().connection_lost(exc)
 
     def handle_connect(self, event: Handshake) -> None:
         super().handle_connect(event)
+        if self.response.status_code != 101:  # noqa: PLR2004 - nobody serves it
+            return
+        extensions: dict[str, Any] = self.scope["extensions"]
+        extensions[GONE] = self.gone
         tls = self.transport.get_extra_info("ssl_object")
-        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
-        if certificate is not None and self.response.status_code == 101:  # noqa: PLR2004 - it was taken
-            self.scope["extensions"][TLS] = {CLIENT_CERTIFICATE: certificate}
+        if tls is not None and (certificate := tls.getpeercert(binary_form=True)) is not None:
+            extensions[TLS] = {CLIENT_CERTIFICATE: certificate}
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)

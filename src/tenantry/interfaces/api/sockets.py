@@ -15,15 +15,13 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from tenantry.capabilities.access.types import Permission
 from tenantry.foundation.errors import ErrorKind, Exhausted, Fault, Invalid, TenantryError
 from tenantry.foundation.scope import scoped
-from tenantry.interfaces.api.guard import Handler, readmit
+from tenantry.interfaces.api.guard import Handler
 from tenantry.interfaces.api.protocol import SOCKET
+from tenantry.interfaces.api.streams import first_of, refusal, stay
 from tenantry.interfaces.api.unit import Unit, unit_of
 
-LOOK_SECONDS: Final = 0.5
-"""How often a stream's credential is looked at, in memory: a revoked one ends it within a second."""
 _CLOSE_SECONDS: Final = 1.0
 _DONE, _REFUSED, _BROKEN = 1000, 1008, 1011
 _OF_A_BODY: Final = frozenset({b"content-length", b"content-type"})
@@ -36,6 +34,7 @@ class Door:
 
     receive: Receive
     send: Send
+    gone: asyncio.Future[None]
     stack: ExitStack = field(default_factory=ExitStack)
 
 
@@ -68,6 +67,10 @@ class Socket:
         data = json.dumps(content) if isinstance(content, dict) else content
         await self._door.send({"type": "websocket.send", name: data})
 
+    async def gone(self) -> None:
+        """Wait until the connection is lost, also while nobody receives."""
+        await asyncio.shield(self._door.gone)
+
     async def close(self, code: int, reason: str = "") -> None:
         await self._door.send({"type": "websocket.close", "code": code, "reason": reason})
 
@@ -92,44 +95,35 @@ class Upgrade(Response):
             await self._run(Socket(door))
 
     async def _run(self, socket: Socket) -> None:
-        serving = asyncio.ensure_future(self._serve(socket))
-        watching = asyncio.create_task(_watch(self._unit, socket))
+        error: Exception | None = None
         try:
-            await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (serving, watching):
-                task.cancel()
-            ends = await asyncio.gather(watching, serving, return_exceptions=True)
-        # A peer that takes nothing is not waited for: the connection is ended below.
+            await first_of(self._serve(socket), stay(self._unit), _idle(self._unit, socket), socket.gone())
+        except OSError:  # the peer has gone while something was sent
+            return
+        except Exception as fault:  # noqa: BLE001 - nothing of an error of ours may reach a caller
+            error = fault
+        # A peer that takes nothing is not waited for: its connection is ended by the protocol.
         with contextlib.suppress(OSError, RuntimeError, TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await _close(socket, next((end for end in ends if _tells(end)), None))
+                await _close(socket, error)
 
 
-async def _watch(unit: Unit, socket: Socket) -> None:
-    """Raise what ends a socket: it may not be had any more, or nothing has come over it for long."""
-    permission = unit.judgement.permission
+async def _idle(unit: Unit, socket: Socket) -> None:
+    """Raise Exhausted `stream_idle` when nothing has come over a socket for long."""
     longest = unit.runtime.settings.server.stream_idle_seconds
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        if permission is not None:
-            await readmit(unit, permission)
-        if socket.idle_seconds > longest:
-            raise Exhausted("stream_idle", f"nothing has come over it for {longest} s", layer="api", limit=longest)
+    while (left := longest - socket.idle_seconds) > 0:
+        await asyncio.sleep(left)
+    raise Exhausted("stream_idle", f"nothing has come over it for {longest} s", layer="api", limit=longest)
 
 
-def _tells(end: object) -> bool:
-    return isinstance(end, Exception) and not isinstance(end, OSError)
-
-
-async def _close(socket: Socket, error: object) -> None:
+async def _close(socket: Socket, error: Exception | None) -> None:
     if error is None:
         await socket.close(_DONE)
         return
     if not isinstance(error, TenantryError):
         _log.error("api.socket_broken", exc_info=error, kind=type(error).__name__)
         error = Fault("internal", "an error of ours; the log knows it by the trace id", layer="api")
-    await socket.send({"refused": {"code": error.code, "detail": error.message}})
+    await socket.send({"refused": refusal(error)})
     await socket.close(_BROKEN if error.kind is ErrorKind.FAULT else _REFUSED, error.code)
 
 
@@ -165,10 +159,3 @@ def refusing(send: Send) -> Send:
         await send({**message, "type": f"websocket.{message['type']}"})
 
     return sent
-
-
-def needed(unit: Unit) -> Permission:
-    """Tell the permission by which a request was let in, for what goes on after it."""
-    if unit.judgement.permission is None:
-        raise Fault("permission_unknown", "this route asks for no permission", layer="api")
-    return unit.judgement.permission
