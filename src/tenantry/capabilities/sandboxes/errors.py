@@ -1,6 +1,6 @@
 """What jobs and images refuse."""
 
-from tenantry.foundation.errors import Conflict, Gone, Invalid, NotFound, Unavailable
+from tenantry.foundation.errors import Conflict, Gone, Invalid, NotFound, Precondition, Unavailable
 
 
 def job_not_found() -> NotFound:
@@ -89,4 +89,112 @@ def pull_timed_out(seconds: float) -> Unavailable:
         f"the image has not come within {seconds:g} seconds (images.pull_seconds): pull it again",
         layer="sandboxes",
         limit=seconds,
+    )
+
+
+def sandbox_not_found() -> NotFound:
+    return NotFound("not_found", "no such sandbox", layer="sandboxes")
+
+
+def snapshot_not_found() -> NotFound:
+    return NotFound("not_found", "no such snapshot", layer="sandboxes")
+
+
+def sandbox_name_taken(name: str) -> Conflict:
+    return Conflict("name_taken", f"name: a sandbox {name!r} exists here: delete it first", layer="sandboxes")
+
+
+def snapshot_name_taken(name: str) -> Conflict:
+    return Conflict("name_taken", f"name: this sandbox has a snapshot {name!r}: delete it first", layer="sandboxes")
+
+
+def too_many_snapshots(most: int) -> Conflict:
+    return Conflict(
+        "snapshot_limit", f"a sandbox has at most {most} snapshots: delete one first", layer="sandboxes", limit=most
+    )
+
+
+def sandbox_not_running(state: str) -> Conflict:
+    return Conflict(
+        "sandbox_not_running",
+        f"the sandbox is {state}: start it, and ask again when it runs",
+        layer="sandboxes",
+        current=state,
+        allow_with=("POST …/start?wait=30",),
+    )
+
+
+def sandbox_busy(state: str) -> Conflict:
+    return Conflict(
+        "sandbox_busy",
+        f"the sandbox is {state}: wait until it is stopped, or runs",
+        layer="sandboxes",
+        current=state,
+    )
+
+
+def content_not_kept() -> Conflict:
+    return Conflict(
+        "content_not_kept",
+        "files of this sandbox are not kept (persistence_mode of its workspace is metadata_only): set it to full, "
+        "and make another sandbox",
+        layer="sandboxes",
+        allow_with=("persistence_mode: full, before the sandbox is created",),
+    )
+
+
+def nothing_kept() -> Conflict:
+    return Conflict(
+        "nothing_kept", "nothing of this sandbox is kept yet: start it, and stop it once it has run", layer="sandboxes"
+    )
+
+
+def life_too_long(*, most: float) -> Invalid:
+    return Invalid(
+        "life_too_long",
+        f"seconds: the sandbox may live for {most:g} more seconds: stop it and start it again for more",
+        layer="sandboxes",
+        field="seconds",
+        limit=most,
+    )
+
+
+def link_lost() -> Unavailable:
+    return Unavailable(
+        "sandbox_away",
+        "the worker of this sandbox does not answer: look at the sandbox, and try again while it runs",
+        layer="sandboxes",
+    )
+
+
+def sandbox_version_mismatch(current: int) -> Precondition:
+    return Precondition(
+        "version_mismatch",
+        "the sandbox has changed since it was read: read it again and repeat",
+        layer="sandboxes",
+        current=f'"{current}"',
+    )
+
+
+def tree_too_large(most: int) -> Invalid:
+    return Invalid(
+        "tree_too_large", f"/workspace holds more than the {most} bytes that can be kept", layer="sandboxes", limit=most
+    )
+
+
+def file_not_found(path: str) -> NotFound:
+    return NotFound("file_not_found", f"path: there is no {path!r}", layer="sandboxes", field="path")
+
+
+def file_conflict(path: str, why: str) -> Conflict:
+    return Conflict("file_conflict", f"path: {path!r}: {why}", layer="sandboxes", field="path")
+
+
+def path_refused(path: str, why: str) -> Invalid:
+    return Invalid("path_refused", f"path: {path!r}: {why}", layer="sandboxes", field="path")
+
+
+def port_refused(port: int, why: str) -> Conflict:
+    return Conflict(
+        "port_refused", f"port: nothing answers at {port} inside: {why}", layer="sandboxes", field="port", current=port
     )

@@ -56,6 +56,7 @@ MOST_PIDS: Final = 4096
 MOST_OUTPUT_BYTES: Final = 64 << 20
 JOB: Final = "job"
 IMAGE: Final = "image"
+TREE: Final = "tree"
 """What reservations are held for."""
 
 
@@ -86,6 +87,14 @@ class JobSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeper:
+    """A job that only keeps a sandbox: which, and under which id its /workspace is kept at the end, if it is."""
+
+    sandbox_id: UUID
+    tree_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     command: tuple[str, ...]
     image: str = HOST_IMAGE
@@ -101,6 +110,8 @@ class NewJob:
     secrets: tuple[WantedSecret, ...] = ()
     network: tuple[Connection, ...] = ()
     """What it asks to reach."""
+    keeper: Keeper | None = None
+    """The sandbox that is to live by it: then there is no command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,12 @@ class Job:
     network: tuple[Connection, ...] = ()
     """What it asked to reach and policies allowed; nothing else is to be had."""
     secrets: tuple[JobSecret, ...] = ()
+    sandbox_id: UUID | None = None
+    """The sandbox that lives by it."""
+    tree_id: UUID | None = None
+    """Under which its /workspace is to be kept at its end; None where nothing is kept."""
+    link: str | None = None
+    """Where its worker answers for what runs in it, while it runs."""
 
     @property
     def content_kept(self) -> bool:
@@ -229,6 +246,8 @@ class Taking:
     open: bool
     begun: bool
     kept_bytes: int
+    daily: bool = True
+    """Whether it counts to the jobs of its day."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,15 @@ SpecInvalid(Invalid)           a spec breaks a rule; fields: field, rule
 ImageInvalid(Invalid)          an archive or directory is no image one may trust; fields: rule
 ImageNotFound(NotFound)        no image has that digest
 SandboxBusy(Conflict)          asked of a living sandbox what only a dead one answers
+SandboxEnded(Conflict)         asked of a dead sandbox what only a living one does
+ExecsExhausted(Exhausted)      as many programs were put into it as it may have at a time; fields: limit
+FileMissing(NotFound)          nothing is there
+FileConflict(Conflict)         something else is there than was asked for
+FileRefused(Denied)            it lies behind a link, or the sandbox's user may not
+FileFull(Exhausted)            too large, too many, or no room
 """
 
-from tenantry.foundation.errors import Conflict, Invalid, NotFound, Unavailable
+from tenantry.foundation.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unavailable
 
 
 class JailUnavailable(Unavailable):
@@ -33,3 +39,41 @@ class ImageNotFound(NotFound):
 class SandboxBusy(Conflict):
     def __init__(self, verb: str) -> None:
         super().__init__("sandbox_alive", f"{verb} needs a dead sandbox: await wait() first", layer="jail")
+
+
+class SandboxEnded(Conflict):
+    def __init__(self, verb: str) -> None:
+        super().__init__("sandbox_ended", f"{verb} needs a living sandbox: start it again", layer="jail")
+
+
+class ExecsExhausted(Exhausted):
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            "execs_exhausted", f"{limit} programs run in it beside its own: end one", layer="jail", limit=limit
+        )
+
+
+class FileMissing(NotFound):
+    def __init__(self, path: str) -> None:
+        super().__init__("file_not_found", f"nothing is at {path!r}", layer="jail")
+
+
+class FileConflict(Conflict):
+    """`code` is one of `file_exists`, `not_a_file`, `not_a_directory`, `directory_not_empty`."""
+
+    def __init__(self, code: str, path: str) -> None:
+        super().__init__(code, f"{path!r}: {code.replace('_', ' ')}", layer="jail")
+
+
+class FileRefused(Denied):
+    """`code` is `file_behind_link` or `file_refused`."""
+
+    def __init__(self, code: str, path: str) -> None:
+        super().__init__(code, f"{path!r}: {code.replace('_', ' ')}", layer="jail")
+
+
+class FileFull(Exhausted):
+    """`code` is one of `file_too_large`, `workspace_full`, `directory_too_large`."""
+
+    def __init__(self, code: str, path: str) -> None:
+        super().__init__(code, f"{path!r}: {code.replace('_', ' ')}", layer="jail")

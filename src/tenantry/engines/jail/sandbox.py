@@ -5,14 +5,19 @@ import contextlib
 import json
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Self, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 from tenantry.engines.jail.artifacts import Artifacts, collect
 from tenantry.engines.jail.cgroups import Cgroup, CgroupReading
 from tenantry.engines.jail.errors import SandboxBusy
+from tenantry.engines.jail.exec_types import ExecSpec
+from tenantry.engines.jail.execution import Execution
+from tenantry.engines.jail.file_types import SavedTree
+from tenantry.engines.jail.files import SandboxFiles
 from tenantry.engines.jail.kernel import open_process
 from tenantry.engines.jail.launch import Death, LauncherClient
 from tenantry.engines.jail.output import OutputPump
@@ -102,6 +107,33 @@ class Sandbox:
         return await self.in_thread(
             lambda: collect(root, patterns=globs, max_files=max_files, max_bytes=max_bytes, uid=self._parts.uid)
         )
+
+    async def exec(self, wanted: ExecSpec) -> Execution:
+        """Start one more program in it, which is verified before it runs; only in a sandbox that is kept.
+
+        One that cannot be started is an Execution too, whose outcome is `not_started`. Raises SandboxEnded,
+        ExecsExhausted above 32 at a time, SpecInvalid when the sandbox is not kept, JailUnavailable (retry is safe).
+        """
+        raise NotImplementedError
+
+    async def dial(self, port: int) -> socket.socket:
+        """Connect to 127.0.0.1:`port` inside; non-blocking, the caller's to close.
+
+        Raises OSError when refused, SandboxEnded.
+        """
+        raise NotImplementedError
+
+    @property
+    def files(self) -> SandboxFiles:
+        """Its /workspace, while it lives and until `close`; raises SandboxEnded when it never began."""
+        raise NotImplementedError
+
+    async def save(self, target: BinaryIO, *, max_bytes: int) -> SavedTree:
+        """Write an archive of /workspace that a `Fill` takes; it is still meanwhile where the kernel can freeze it.
+
+        `target` is written to in a thread. Raises FileFull `workspace_too_large` above `max_bytes`, SandboxEnded.
+        """
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Kill it if need be and give back everything it held; idempotent, and finished even when cancelled.

@@ -156,21 +156,26 @@ class Spec:
     """One program to run. `env` values are taken for secrets: they travel by descriptor and are not in `repr`.
 
     `secret_files` lie below /run/secrets, read-only, for the program's user alone. `workdir` is where it starts,
-    /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself.
+    /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself. With
+    `keep` its program only waits, for what `Sandbox.exec` puts beside it, and `command` is empty.
     """
 
     image: ImageRoot
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     inputs: tuple[InputFile, ...] = field(default=(), repr=False)
     secret_files: tuple[InputFile, ...] = field(default=(), repr=False)
     limits: Limits = field(default_factory=Limits)
     workdir: str = "/workspace"
     network: Network | None = None
+    keep: bool = False
 
     def __post_init__(self) -> None:
-        self._check_command()
-        self._check_env()
+        if not self.keep:
+            check_command(self.command)
+        elif self.command:
+            raise SpecInvalid("command", "none, when it is kept: its program only waits")
+        check_env(self.env)
         if not self.workdir.startswith("/") or "\0" in self.workdir:
             raise SpecInvalid("workdir", "an absolute path without NUL")
         for name, files in (("inputs", self.inputs), ("secret_files", self.secret_files)):
@@ -178,21 +183,6 @@ class Spec:
                 raise SpecInvalid(name, "no two have one path")
         if sum(len(item.content) for item in (*self.inputs, *self.secret_files)) > self.limits.memory_mib * MIB:
             raise SpecInvalid("inputs", "together no larger than memory_mib, which they count to")
-
-    def _check_command(self) -> None:
-        if not self.command or not self.command[0]:
-            raise SpecInvalid("command", "at least a program")
-        if any("\0" in part for part in self.command):
-            raise SpecInvalid("command", "no NUL")
-        if len(self.command) > _MAX_COMMAND_PARTS or sum(len(os_bytes(p)) for p in self.command) > _MAX_COMMAND_BYTES:
-            raise SpecInvalid("command", f"at most {_MAX_COMMAND_PARTS} parts and {_MAX_COMMAND_BYTES} bytes")
-
-    def _check_env(self) -> None:
-        if len(self.env) > _MAX_ENV or sum(len(os_bytes(v)) for v in self.env.values()) > _MAX_ENV_BYTES:
-            raise SpecInvalid("env", f"at most {_MAX_ENV} variables and {_MAX_ENV_BYTES} bytes")
-        for name, value in self.env.items():
-            if not name or "=" in name or "\0" in name or "\0" in value:
-                raise SpecInvalid("env", "names without `=`, and no NUL anywhere")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +207,25 @@ class Outcome:
     exit_code: int | None
     usage: Usage
     detail: str = ""
+
+
+def check_command(command: tuple[str, ...]) -> None:
+    """Raise SpecInvalid for one that execve would not take."""
+    if not command or not command[0]:
+        raise SpecInvalid("command", "at least a program")
+    if any("\0" in part for part in command):
+        raise SpecInvalid("command", "no NUL")
+    if len(command) > _MAX_COMMAND_PARTS or sum(len(os_bytes(p)) for p in command) > _MAX_COMMAND_BYTES:
+        raise SpecInvalid("command", f"at most {_MAX_COMMAND_PARTS} parts and {_MAX_COMMAND_BYTES} bytes")
+
+
+def check_env(env: Mapping[str, str]) -> None:
+    """Raise SpecInvalid for names or values that no environment holds."""
+    if len(env) > _MAX_ENV or sum(len(os_bytes(v)) for v in env.values()) > _MAX_ENV_BYTES:
+        raise SpecInvalid("env", f"at most {_MAX_ENV} variables and {_MAX_ENV_BYTES} bytes")
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise SpecInvalid("env", "names without `=`, and no NUL anywhere")
 
 
 def os_bytes(text: str) -> bytes:

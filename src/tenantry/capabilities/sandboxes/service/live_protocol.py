@@ -1,0 +1,130 @@
+"""What an API process and a worker say to each other of a running sandbox: one connection an operation.
+
+    →  REQUEST {op, sandbox, job, …}        ←  OK {…} or ERROR {kind, code, message, layer, fields}
+    exec    → STDIN* STDIN_END RESIZE SIGNAL    ← STDOUT* STDERR* EXIT; who hangs up kills what runs
+    read    ← DATA* END          write   → DATA* END   ← OK          watch   ← EVENT*
+    dial    after OK the connection is the other's bytes, both ways, without frames
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, Final
+
+from tenantry.capabilities.sandboxes.errors import link_lost
+from tenantry.capabilities.sandboxes.live_types import FileInfo
+from tenantry.foundation.errors import (
+    Conflict,
+    Denied,
+    Exhausted,
+    Fault,
+    Gone,
+    Invalid,
+    NotFound,
+    TenantryError,
+    Unavailable,
+)
+from tenantry.kit.frames import HEAD_BYTES, Frame, FrameError, pack, unpack_head
+
+PIECE_BYTES: Final = 64 << 10
+"""Most that one frame of content holds."""
+_ERRORS: Final = {
+    each.kind.value: each for each in (Conflict, Denied, Exhausted, Fault, Gone, Invalid, NotFound, Unavailable)
+}
+
+
+class Kind(IntEnum):
+    REQUEST = 1
+    OK = 2
+    ERROR = 3
+    STDIN = 4
+    STDIN_END = 5
+    RESIZE = 6
+    SIGNAL = 7
+    STDOUT = 8
+    STDERR = 9
+    EXIT = 10
+    DATA = 11
+    END = 12
+    EVENT = 13
+
+
+async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
+    """Read one frame; None when the other side has ended. Raises FrameError."""
+    try:
+        kind, length = unpack_head(await reader.readexactly(HEAD_BYTES))
+        return Frame(kind, await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+
+
+async def send(writer: asyncio.StreamWriter, kind: Kind, payload: bytes = b"") -> None:
+    """Send one frame and wait until there is room for more; raises ConnectionError."""
+    writer.write(pack(kind, payload))
+    await writer.drain()
+
+
+async def send_json(writer: asyncio.StreamWriter, kind: Kind, told: Mapping[str, Any]) -> None:
+    await send(writer, kind, json.dumps(told).encode())
+
+
+def read_json(frame: Frame) -> dict[str, Any]:
+    """Raises FrameError for what is no object."""
+    try:
+        found = json.loads(frame.payload)
+    except ValueError as error:
+        raise FrameError("not JSON") from error
+    if not isinstance(found, dict):
+        raise FrameError("not an object")
+    return found
+
+
+def told_of(error: TenantryError) -> dict[str, Any]:
+    fields = {name: value for name, value in error.fields.items() if isinstance(value, str | int | float | list | tuple)}
+    kind = error.kind.value if error.kind.value in _ERRORS else Fault.kind.value
+    return {"kind": kind, "code": error.code, "message": error.message, "layer": error.layer, "fields": fields}
+
+
+def error_of(told: Mapping[str, Any]) -> TenantryError:
+    """Make the error again that the other side refused with."""
+    made = _ERRORS.get(str(told.get("kind")), Fault)
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in told["fields"].items()}
+    return made(str(told["code"]), str(told["message"]), layer=str(told["layer"]), **fields)
+
+
+async def answered(reader: asyncio.StreamReader, *, seconds: float) -> dict[str, Any]:
+    """Wait for OK; raises what the other side refused with, Unavailable `sandbox_away`."""
+    try:
+        async with asyncio.timeout(seconds):
+            frame = await read_frame(reader)
+        if frame is None:
+            raise link_lost()
+        if frame.kind == Kind.ERROR:
+            raise error_of(read_json(frame))
+        if frame.kind != Kind.OK:
+            raise link_lost()
+        return read_json(frame)
+    except (TimeoutError, FrameError) as error:
+        raise link_lost() from error
+
+
+def told_file(found: FileInfo) -> dict[str, Any]:
+    return {
+        "path": found.path,
+        "kind": found.kind,
+        "size_bytes": found.size_bytes,
+        "mode": found.mode,
+        "modified_at": found.modified_at.isoformat(),
+    }
+
+
+def file_of(told: Mapping[str, Any]) -> FileInfo:
+    return FileInfo(
+        path=str(told["path"]),
+        kind=str(told["kind"]),
+        size_bytes=int(told["size_bytes"]),
+        mode=int(told["mode"]),
+        modified_at=datetime.fromisoformat(told["modified_at"]),
+    )
