@@ -48,6 +48,7 @@ class RouteSpec:
     `answer`: the model of what it answers, where it may also answer in other media types.
     `document`: its body is a text of YAML or JSON, which the handler reads as it stands.
     `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
+    `recorded`: its handler records each use itself, with more than the guard knows of it.
     `socket`: a GET that becomes a WebSocket once the guard has let it through. `rest`: its last parameter is a path.
     """
 
@@ -68,6 +69,7 @@ class RouteSpec:
     narrowed: Reach | None = None
     action: Action | None = None
     feature: Feature | None = None
+    recorded: bool = False
     socket: bool = False
     rest: bool = False
 
