@@ -1,6 +1,6 @@
 """Frames on a stream of bytes: one byte of kind, four bytes of length, the payload. What is too long is refused unread.
 
-    frame    kind (1 byte), length (4 bytes, big-endian, at most MOST_BYTES), payload
+frame    kind (1 byte), length (4 bytes, big-endian, at most MOST_BYTES), payload
 """
 
 import struct

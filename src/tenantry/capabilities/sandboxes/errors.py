@@ -176,24 +176,6 @@ def sandbox_version_mismatch(current: int) -> Precondition:
     )
 
 
-def tree_too_large(most: int) -> Invalid:
-    return Invalid(
-        "tree_too_large", f"/workspace holds more than the {most} bytes that can be kept", layer="sandboxes", limit=most
-    )
-
-
-def file_not_found(path: str) -> NotFound:
-    return NotFound("file_not_found", f"path: there is no {path!r}", layer="sandboxes", field="path")
-
-
-def file_conflict(path: str, why: str) -> Conflict:
-    return Conflict("file_conflict", f"path: {path!r}: {why}", layer="sandboxes", field="path")
-
-
-def path_refused(path: str, why: str) -> Invalid:
-    return Invalid("path_refused", f"path: {path!r}: {why}", layer="sandboxes", field="path")
-
-
 def port_refused(port: int, why: str) -> Conflict:
     return Conflict(
         "port_refused", f"port: nothing answers at {port} inside: {why}", layer="sandboxes", field="port", current=port

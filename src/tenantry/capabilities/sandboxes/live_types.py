@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
 from tenantry.capabilities.sandboxes.types import HOST_IMAGE, JobStatus, WantedSecret
+from tenantry.engines.jail.exec_types import TerminalSize
 from tenantry.engines.rules.types import Connection
 
 MOST_LIFE_SECONDS: Final = 30 * 86_400
@@ -169,11 +170,6 @@ class LivePlace:
     address: str = field(repr=False)
 
 
-class TerminalSize(NamedTuple):
-    rows: int
-    columns: int
-
-
 @dataclass(frozen=True, slots=True)
 class ExecWanted:
     """With a terminal all output is stdout. `output_bytes` is stdout and stderr together."""
@@ -184,31 +180,3 @@ class ExecWanted:
     terminal: TerminalSize | None = None
     timeout_seconds: float | None = None
     output_bytes: int = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ExecEnd:
-    """`ending` as the engine's: `exited`, `timed_out`, `output_limit`, `killed`, `not_started`."""
-
-    ending: str
-    exit_code: int | None
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FileInfo:
-    """`kind` is `file`, `directory`, `link` or `other`; `mode` the permission bits."""
-
-    path: str
-    kind: str
-    size_bytes: int
-    mode: int
-    modified_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class FileChange:
-    """`kind` is `created`, `modified`, `deleted`, `moved`, or `overflow`: then look at everything."""
-
-    kind: str
-    path: str

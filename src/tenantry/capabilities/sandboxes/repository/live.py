@@ -21,10 +21,7 @@ from tenantry.foundation.database.session import TenantSession
 if TYPE_CHECKING:
     import asyncpg
 
-_SANDBOX: Final = tuple(
-    "sandbox_id workspace_id name image environment labels limits network secrets persistence_mode place content_key "
-    "given ttl_seconds idle_seconds job_id tree_id created_at created_by expires_at deleted_at version".split()
-)
+_SANDBOX: Final = tuple(field.name for field in dataclasses.fields(LiveSandbox) if field.name not in ("job", "tree"))
 _JOB: Final = tuple(field.name for field in dataclasses.fields(LiveJob))
 _TREE: Final = tuple(field.name for field in dataclasses.fields(KeptTree))
 _SELECT: Final = f"""

@@ -71,8 +71,7 @@ async def connect(address: str, *, seconds: float) -> tuple[asyncio.StreamReader
         async with asyncio.timeout(seconds):
             with _directory(path) as reached:
                 await loop.sock_connect(one, reached)
-            if not is_ours(one):
-                raise PermissionError("another user listens there")
+            _require_ours(one)
             return await asyncio.open_connection(sock=one, limit=_BUFFER_BYTES)
     except BaseException:
         one.close()
@@ -83,6 +82,11 @@ def is_ours(one: socket.socket) -> bool:
     """Ask the kernel whether the other end is a process of our user."""
     raw = one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return bool(_CREDENTIALS.unpack(raw)[1] == os.geteuid())
+
+
+def _require_ours(one: socket.socket) -> None:
+    if not is_ours(one):
+        raise PermissionError("another user listens there")
 
 
 @contextlib.contextmanager

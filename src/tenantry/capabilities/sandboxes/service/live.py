@@ -99,9 +99,7 @@ class LiveSandboxService:
             await self._record("sandbox.started", sandbox, {"job": format_id(Prefix.JOB, job.job_id)})
         return await self.get(sandbox.sandbox_id, workspace_id=workspace_id), None
 
-    async def _made(
-        self, new: NewSandbox, *, workspace_id: UUID, principal: str, tree_id: UUID | None
-    ) -> LiveSandbox:
+    async def _made(self, new: NewSandbox, *, workspace_id: UUID, principal: str, tree_id: UUID | None) -> LiveSandbox:
         workspace = await self._workspaces.get(workspace_id)
         held = await self._quotas.limits_in(workspace_id)
         limits = limits_of(new.limits, held, workspace.settings)
@@ -236,7 +234,7 @@ class LiveSandboxService:
     async def change(
         self, sandbox_id: UUID, changes: SandboxChanges, *, workspace_id: UUID, if_version: int | None = None
     ) -> LiveSandbox:
-        """Change labels, for the next start, how long it may be idle, at once, and how long it lives from a start on."""
+        """Change how long it may be idle, at once; labels, and how long it lives, from the next start on."""
         sandbox = await self._locked(sandbox_id, workspace_id=workspace_id, if_version=if_version)
         workspace = await self._workspaces.get(workspace_id)
         ttl = sandbox.ttl_seconds
@@ -295,9 +293,7 @@ class LiveSandboxService:
         """Record that files or a port of a running sandbox were used: `kind` says how, `path` what."""
         await self._record("sandbox.accessed", sandbox, {"kind": kind, "path": path})
 
-    async def _locked(
-        self, sandbox_id: UUID, *, workspace_id: UUID, if_version: int | None = None
-    ) -> LiveSandbox:
+    async def _locked(self, sandbox_id: UUID, *, workspace_id: UUID, if_version: int | None = None) -> LiveSandbox:
         found = await repository.find_sandbox(self._session, sandbox_id, workspace_id=workspace_id, lock=True)
         if found is None:
             raise sandbox_not_found()

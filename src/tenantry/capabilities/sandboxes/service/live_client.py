@@ -2,34 +2,31 @@
 
 import asyncio
 import contextlib
-import signal as signals
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any, Final
 
 from tenantry.capabilities.sandboxes.errors import link_lost
-from tenantry.capabilities.sandboxes.live_types import (
-    ExecEnd,
-    ExecWanted,
-    FileChange,
-    FileInfo,
-    LivePlace,
-    TerminalSize,
-)
+from tenantry.capabilities.sandboxes.live_types import ExecWanted, LivePlace
 from tenantry.capabilities.sandboxes.service.link_sockets import connect
 from tenantry.capabilities.sandboxes.service.live_protocol import (
     PIECE_BYTES,
     Kind,
     answered,
+    change_of,
     error_of,
     file_of,
+    outcome_of,
+    pack_json,
     read_frame,
     read_json,
     send,
     send_json,
 )
+from tenantry.engines.jail.exec_types import ExecOutcome, TerminalSize
+from tenantry.engines.jail.file_types import FileChange, FileInfo
 from tenantry.engines.jail.types import Stream
-from tenantry.kit.frames import FrameError
+from tenantry.kit.frames import FrameError, pack
 
 _CONNECT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 30.0
@@ -54,7 +51,7 @@ class LiveExecution:
 
     def __init__(self, line: _Line) -> None:
         self._line = line
-        self._end: ExecEnd | None = None
+        self._end: ExecOutcome | None = None
 
     async def read(self) -> tuple[Stream, bytes] | None:
         """Wait for more output; None when it has ended. With a terminal all of it is stdout.
@@ -71,8 +68,7 @@ class LiveExecution:
                 if frame.kind == Kind.STDERR:
                     return Stream.STDERR, frame.payload
                 if frame.kind == Kind.EXIT:
-                    told = read_json(frame)
-                    self._end = ExecEnd(str(told["ending"]), told["exit_code"], str(told["detail"]))
+                    self._end = outcome_of(read_json(frame))
                 elif frame.kind == Kind.ERROR:
                     raise error_of(read_json(frame))
             except FrameError as error:
@@ -84,18 +80,18 @@ class LiveExecution:
         for at in range(0, len(data), PIECE_BYTES):
             await self._send(Kind.STDIN, data[at : at + PIECE_BYTES])
 
-    async def close_stdin(self) -> None:
-        await self._send(Kind.STDIN_END)
+    def close_stdin(self) -> None:
+        self._line.writer.write(pack(Kind.STDIN_END))
 
-    async def resize(self, size: TerminalSize) -> None:
-        with contextlib.suppress(ConnectionError):
-            await send_json(self._line.writer, Kind.RESIZE, {"rows": size.rows, "columns": size.columns})
+    def resize(self, size: TerminalSize) -> None:
+        """Give its terminal another size; without effect on one that has none."""
+        self._line.writer.write(pack_json(Kind.RESIZE, asdict(size)))
 
-    async def signal(self, number: signals.Signals | int) -> None:
-        with contextlib.suppress(ConnectionError):
-            await send_json(self._line.writer, Kind.SIGNAL, {"number": int(number)})
+    def signal(self, number: int) -> None:
+        """Send a signal to its process group; without effect once it has ended, and where it is none."""
+        self._line.writer.write(pack_json(Kind.SIGNAL, {"number": int(number)}))
 
-    async def wait(self) -> ExecEnd:
+    async def wait(self) -> ExecOutcome:
         """Wait for its end; output that nobody has read is dropped."""
         while await self.read() is not None:
             pass
@@ -166,8 +162,7 @@ class LiveClient:
 
     async def exec(self, place: LivePlace, wanted: ExecWanted) -> LiveExecution:
         """Start a program; raises Unavailable `sandbox_away` and what the worker refuses with."""
-        asked = asdict(wanted) | {"command": list(wanted.command)}
-        asked["terminal"] = list(wanted.terminal) if wanted.terminal else None
+        asked = asdict(wanted)
         line, _ = await self.open(place, "exec", **asked)
         return LiveExecution(line)
 
@@ -221,8 +216,7 @@ async def _content(line: _Line) -> AsyncIterator[bytes]:
 async def _changes(line: _Line) -> AsyncIterator[FileChange]:
     try:
         while (frame := await read_frame(line.reader)) is not None and frame.kind == Kind.EVENT:
-            told = read_json(frame)
-            yield FileChange(str(told["kind"]), str(told["path"]))
+            yield change_of(read_json(frame))
     except FrameError as error:
         raise link_lost() from error
     finally:

@@ -25,7 +25,7 @@ class LiveContent:
     async def seal_environment(
         self, environment: Mapping[str, str], *, tenant_id: UUID, sandbox_id: UUID
     ) -> tuple[bytes | None, bytes | None]:
-        """Seal the environment under a key of the sandbox; gives the wrapped key and what is sealed, if there is any."""
+        """Seal the environment under a key of the sandbox; gives the wrapped key and what it sealed, if anything."""
         if not environment:
             return None, None
         key, wrapped = await self._make_key(tenant_id, b"tenantry/sandbox/" + tenant_id.bytes + sandbox_id.bytes)
@@ -44,7 +44,14 @@ class LiveContent:
         return await self._make_key(tenant_id, _tree_context(tenant_id, tree_id))
 
     async def put_tree(
-        self, key: Keyset, archive: AsyncIterator[bytes], *, tenant_id: UUID, place: str, sandbox_id: UUID, tree_id: UUID
+        self,
+        key: Keyset,
+        archive: AsyncIterator[bytes],
+        *,
+        tenant_id: UUID,
+        place: str,
+        sandbox_id: UUID,
+        tree_id: UUID,
     ) -> tuple[int, bytes]:
         """Store an archive; gives its size and SHA-256. What the archive raises leaves nothing behind."""
         digest, size = hashlib.sha256(), 0

@@ -35,7 +35,7 @@ class TreeKind:
 
 
 class SandboxKind:
-    """What a deleted sandbox was given, which has gone with it, and what a worker may have kept since (`ContentKind`)."""
+    """What a deleted sandbox was given, gone with it, and what a worker may have kept since (`ContentKind`)."""
 
     name: ClassVar[str] = SANDBOX
     columns: ClassVar[frozenset[str]] = frozenset({"sandboxes.content_key", "sandboxes.given"})

@@ -1,12 +1,15 @@
 """What an API process and a worker say to each other of a running sandbox: one connection an operation.
 
-    →  REQUEST {op, sandbox, job, …}        ←  OK {…} or ERROR {kind, code, message, layer, fields}
-    exec    → STDIN* STDIN_END RESIZE SIGNAL    ← STDOUT* STDERR* EXIT; who hangs up kills what runs
-    read    ← DATA* END          write   → DATA* END   ← OK          watch   ← EVENT*
-    dial    after OK the connection is the other's bytes, both ways, without frames
+- all    → REQUEST {op, sandbox, job, …}    ← OK {…} or ERROR {kind, code, message, layer, fields}
+- exec   → STDIN* STDIN_END RESIZE SIGNAL    ← STDOUT* STDERR* EXIT; who hangs up kills what runs
+- read   ← DATA* END
+- write  → DATA* END, then ← OK
+- watch  ← EVENT*
+- dial   after OK the connection is the bytes of what was dialled, both ways, without frames
 """
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +17,9 @@ from enum import IntEnum
 from typing import Any, Final
 
 from tenantry.capabilities.sandboxes.errors import link_lost
-from tenantry.capabilities.sandboxes.live_types import FileInfo
+from tenantry.engines.jail.exec_types import ExecOutcome
+from tenantry.engines.jail.file_types import ChangeKind, FileChange, FileInfo, FileKind
+from tenantry.engines.jail.types import Ending
 from tenantry.foundation.errors import (
     Conflict,
     Denied,
@@ -66,12 +71,16 @@ async def send(writer: asyncio.StreamWriter, kind: Kind, payload: bytes = b"") -
     await writer.drain()
 
 
+def pack_json(kind: Kind, told: Mapping[str, Any]) -> bytes:
+    return pack(kind, json.dumps(told).encode())
+
+
 async def send_json(writer: asyncio.StreamWriter, kind: Kind, told: Mapping[str, Any]) -> None:
     await send(writer, kind, json.dumps(told).encode())
 
 
 def read_json(frame: Frame) -> dict[str, Any]:
-    """Raises FrameError for what is no object."""
+    """Read an object; raises FrameError for anything else."""
     try:
         found = json.loads(frame.payload)
     except ValueError as error:
@@ -82,7 +91,8 @@ def read_json(frame: Frame) -> dict[str, Any]:
 
 
 def told_of(error: TenantryError) -> dict[str, Any]:
-    fields = {name: value for name, value in error.fields.items() if isinstance(value, str | int | float | list | tuple)}
+    plain = (str, int, float, list, tuple)
+    fields = {name: value for name, value in error.fields.items() if isinstance(value, plain)}
     kind = error.kind.value if error.kind.value in _ERRORS else Fault.kind.value
     return {"kind": kind, "code": error.code, "message": error.message, "layer": error.layer, "fields": fields}
 
@@ -111,20 +121,22 @@ async def answered(reader: asyncio.StreamReader, *, seconds: float) -> dict[str,
 
 
 def told_file(found: FileInfo) -> dict[str, Any]:
-    return {
-        "path": found.path,
-        "kind": found.kind,
-        "size_bytes": found.size_bytes,
-        "mode": found.mode,
-        "modified_at": found.modified_at.isoformat(),
-    }
+    return {**dataclasses.asdict(found), "modified_at": found.modified_at.isoformat()}
 
 
 def file_of(told: Mapping[str, Any]) -> FileInfo:
     return FileInfo(
         path=str(told["path"]),
-        kind=str(told["kind"]),
+        kind=FileKind(told["kind"]),
         size_bytes=int(told["size_bytes"]),
         mode=int(told["mode"]),
         modified_at=datetime.fromisoformat(told["modified_at"]),
     )
+
+
+def change_of(told: Mapping[str, Any]) -> FileChange:
+    return FileChange(kind=ChangeKind(told["kind"]), path=str(told["path"]), moved_from=str(told["moved_from"]))
+
+
+def outcome_of(told: Mapping[str, Any]) -> ExecOutcome:
+    return ExecOutcome(ending=Ending(told["ending"]), exit_code=told["exit_code"], detail=str(told["detail"]))
