@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from tenantry.capabilities.access.service import Admission, CertificateReader, OwnerAdmissionByKey, SignatureReader
+from tenantry.capabilities.access.service import Admission, OwnerAdmissionByKey
 from tenantry.capabilities.approvals.service import ApprovalComments, CommentKind
 from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, UserCount
@@ -306,6 +306,7 @@ def make_runtime(parts: Parts) -> Runtime:
         news=JobNews(parts.cells),
         caches=parts.caches,
         vouchers=parts.vouchers,
+        port_tokens=logins.port_tokens,
         seats=Seats(most=parts.settings.server.max_streams_per_tenant),
     )
 
@@ -336,7 +337,7 @@ def _admission(parts: Parts, hasher: KeyHasher, logins: Logins) -> Admission:
         directory=parts.directory,
         hasher=hasher,
         clock=parts.clock,
-        readers=(logins.reader, CertificateReader(), SignatureReader()),
+        readers=logins.readers,
     )
 
 

@@ -18,6 +18,7 @@ from tenantry import __version__
 from tenantry.foundation.telemetry import trace_id_of
 from tenantry.interfaces.api import problems
 from tenantry.interfaces.api.guard import Handler, guard
+from tenantry.interfaces.api.port_access import set_aside_query
 from tenantry.interfaces.api.protocol import GONE, SOCKET
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import PREFIX, Mark, RouteSpec
@@ -37,6 +38,11 @@ class GuardedRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:  # type: ignore[override]
         return guard(self.spec, super().get_route_handler(), self.runtime)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.spec.rest:
+            set_aside_query(scope)
+        await super().handle(scope, receive, send)
 
 
 class SocketRoute(GuardedRoute):
@@ -103,7 +109,7 @@ def _add(app: FastAPI, spec: RouteSpec, runtime: Runtime) -> None:
         methods=[spec.method],
         status_code=spec.status,
         route_class_override=route_class,
-        operation_id=f"{spec.endpoint.__module__.rpartition('.')[2]}_{spec.endpoint.__name__}",
+        operation_id=_operation_id(spec),
         tags=[spec.endpoint.__module__.rpartition(".")[2]],
         openapi_extra={
             "x-permission": spec.needs.value,
@@ -113,6 +119,11 @@ def _add(app: FastAPI, spec: RouteSpec, runtime: Runtime) -> None:
         responses={"default": {"description": "A problem document (RFC 9457)", "content": _PROBLEM}},
         **options,
     )
+
+
+def _operation_id(spec: RouteSpec) -> str:
+    name = f"{spec.endpoint.__module__.rpartition('.')[2]}_{spec.endpoint.__name__}"
+    return f"{name}_{spec.method.lower()}" if spec.rest else name
 
 
 _PROBLEM: Final = {

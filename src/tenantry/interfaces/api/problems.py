@@ -36,6 +36,7 @@ _STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "body_slow": 408,
     "body_too_large": 413,
     "content_type_unsupported": 415,
+    "range_unsatisfiable": 416,
     "upgrade_required": 426,
 }
 _TITLES: Final[Mapping[int, str]] = {
@@ -50,6 +51,7 @@ _TITLES: Final[Mapping[int, str]] = {
     412: "Changed since it was read",
     413: "Too large",
     415: "Unsupported content type",
+    416: "No such range",
     421: "Another region's process must be asked",
     422: "Invalid",
     426: "Upgrade required",

@@ -11,6 +11,9 @@ from tenantry.capabilities.limits.types import Action
 from tenantry.capabilities.limits.types.quotas import Feature
 
 PREFIX: Final = "/api/v1"
+METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+"""Methods that are handed on to what a tenant itself serves."""
+_HANDED_ON: Final = {"media_type": "*/*"}
 
 
 class Mark(StrEnum):
@@ -116,6 +119,20 @@ class RouteRegistry:
         is changed, or where repeating it leads to the same and the tenant may take no writes: no record is kept then.
         """
         return self._add("POST", path, needs, {"replay": replay, **options})
+
+    def any(self, path: str, *, needs: Permission | Mark, **options: Any) -> Callable[..., Any]:
+        """Register all methods of what is behind a path, which is handed on; the last parameter is the rest of it."""
+        adds = [
+            self._add(method, path, needs, {"rest": True, "raw_body": True, "recorded": True, **_HANDED_ON, **options})
+            for method in METHODS
+        ]
+
+        def register(endpoint: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            for add in adds:
+                add(endpoint)
+            return endpoint
+
+        return register
 
     def socket(self, path: str, *, needs: Permission | Mark, **options: Any) -> Callable[..., Any]:
         """Register a WebSocket; its endpoint answers with an `Upgrade`, or refuses as any other."""

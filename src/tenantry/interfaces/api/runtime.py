@@ -10,7 +10,7 @@ from tenantry.capabilities.identity.service import KeyHasher, LoginFlows, TokenD
 from tenantry.capabilities.limits.service import FeatureGate, LimitBook, RateKeeper
 from tenantry.capabilities.notifications.service import AddressBook
 from tenantry.capabilities.policies.service import PolicyBook
-from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews, QueueView
+from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews, PortTokens, QueueView
 from tenantry.capabilities.tenants.ports import Provisioner, UsageSource
 from tenantry.capabilities.tenants.service import (
     Directory,
@@ -72,4 +72,5 @@ class Runtime:
     news: JobNews
     caches: Mapping[str, Caches]
     vouchers: Mapping[str, Vouchers]
+    port_tokens: PortTokens
     seats: Seats

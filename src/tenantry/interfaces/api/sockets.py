@@ -111,8 +111,10 @@ class Upgrade(Response):
 async def _idle(unit: Unit, socket: Socket) -> None:
     """Raise Exhausted `stream_idle` when nothing has come over a socket for long."""
     longest = unit.runtime.settings.server.stream_idle_seconds
-    while (left := longest - socket.idle_seconds) > 0:
+    left = float(longest)
+    while left > 0:
         await asyncio.sleep(left)
+        left = longest - socket.idle_seconds
     raise Exhausted("stream_idle", f"nothing has come over it for {longest} s", layer="api", limit=longest)
 
 

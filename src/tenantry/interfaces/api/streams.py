@@ -1,10 +1,13 @@
 """What goes on after a request was let in, as long as its caller may have it: looked at twice a second, in memory."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.foundation.errors import Fault, Invalid, TenantryError
@@ -36,7 +39,25 @@ async def hung_up(request: Request) -> None:
     """Wait until the caller of a request has gone, whose body has been read; raises Invalid `caller_gone`."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    raise Invalid("caller_gone", "whoever asked has gone before the answer", layer="api")
+    raise _gone()
+
+
+async def uploaded(request: Request, most: int) -> AsyncIterator[bytes]:
+    """Give a body as it comes; raises Invalid `body_too_large`, `caller_gone`."""
+    size = 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise Invalid("body_too_large", f"body: larger than {most} bytes", layer="api", limit=most)
+            if part:
+                yield part
+    except ClientDisconnect:
+        raise _gone() from None
+
+
+def _gone() -> Invalid:
+    return Invalid("caller_gone", "whoever asked has gone before the answer", layer="api")
 
 
 async def first_of(work: Awaitable[T], *guards: Coroutine[Any, Any, None]) -> T:
@@ -56,7 +77,7 @@ async def first_of(work: Awaitable[T], *guards: Coroutine[Any, Any, None]) -> T:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
     if working.cancelled():
-        raise Invalid("caller_gone", "whoever asked has gone before the answer", layer="api")
+        raise _gone()
     return working.result()
 
 
@@ -86,6 +107,18 @@ async def admitted(unit: Unit, take: Callable[[], Awaitable[T | None]]) -> Async
         if taking is not None:
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
+
+
+class Held(StreamingResponse):
+    """A stream that holds something, which is given back however it ends, and also where it never begins."""
+
+    def __init__(self, content: AsyncIterable[Any], *, held: AsyncExitStack, **options: Any) -> None:
+        super().__init__(content, **options)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
 
 
 def refusal(error: TenantryError) -> dict[str, str]:

@@ -11,8 +11,11 @@ from tenantry.capabilities.sandboxes.service.image_sweep import sweep_images
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary, ImageService
 from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
 from tenantry.capabilities.sandboxes.service.jobs import JobService
+from tenantry.capabilities.sandboxes.service.live import LiveSandboxService
+from tenantry.capabilities.sandboxes.service.live_client import LiveClient, LiveExecution, LiveFiles
 from tenantry.capabilities.sandboxes.service.measuring import ImageTakings, JobTakings, StoredContent
 from tenantry.capabilities.sandboxes.service.news import JobNews
+from tenantry.capabilities.sandboxes.service.port_tokens import PORT_TOKEN, PortToken, PortTokenReader, PortTokens
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
 from tenantry.capabilities.sandboxes.service.rechecking import PastJobs, QueuedJobs
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
@@ -24,6 +27,7 @@ from tenantry.capabilities.sandboxes.service.worker_identity import worker_ident
 
 __all__ = [
     "HOLDERS",
+    "PORT_TOKEN",
     "Dispatcher",
     "ImageLibrary",
     "ImagePulls",
@@ -37,7 +41,14 @@ __all__ = [
     "JobService",
     "JobStopper",
     "JobTakings",
+    "LiveClient",
+    "LiveExecution",
+    "LiveFiles",
+    "LiveSandboxService",
     "PastJobs",
+    "PortToken",
+    "PortTokenReader",
+    "PortTokens",
     "QueueRelay",
     "QueueShares",
     "QueueView",

@@ -32,6 +32,10 @@ from tenantry.interfaces.api.routes import (
     policy_tests,
     proofs,
     roles,
+    sandbox_exec,
+    sandbox_files,
+    sandbox_ports,
+    sandbox_terminal,
     secrets,
     service_accounts,
     tenants,
@@ -76,6 +80,10 @@ _ROOMS = (
     jobs,
     inputs,
     artifacts,
+    sandbox_exec,
+    sandbox_terminal,
+    sandbox_files,
+    sandbox_ports,
     notifications,
 )
 ALL_ROUTES: tuple[RouteSpec, ...] = tuple(spec for room in _ROOMS for spec in room.routes)

@@ -6,23 +6,24 @@ import binascii
 import codecs
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Request
 from pydantic import Field, model_validator
-from starlette.responses import StreamingResponse
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types.quotas import Feature
-from tenantry.capabilities.sandboxes.live_types import ExecEnd, ExecWanted, LivePlace
+from tenantry.capabilities.sandboxes.live_types import ExecWanted, LivePlace
 from tenantry.capabilities.sandboxes.service import LiveExecution
+from tenantry.engines.jail.exec_types import ExecOutcome
 from tenantry.foundation.errors import Invalid, TenantryError
 from tenantry.interfaces.api.job_forms import VariableName
 from tenantry.interfaces.api.live import SANDBOX, reach
 from tenantry.interfaces.api.routes.jobs import Decimal, Text
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body
-from tenantry.interfaces.api.streams import admitted, first_of, hung_up, refusal, stay
+from tenantry.interfaces.api.streams import Held, admitted, first_of, hung_up, refusal, stay
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
@@ -102,15 +103,15 @@ async def run_command(request: Request, ws: str, sandbox: str, body: ExecBody) -
             layer="api",
             field="output_bytes",
         )
-    given, place = body.given, await prepare(unit, sandbox, body.wanted)
-    execution = await unit.runtime.live.exec(place, body.wanted)
-    if streams:
-        return StreamingResponse(_events(unit, execution, given, Shown(body.encoding)), media_type=_EVENTS)
-    try:
-        with unit.runtime.seats.taken(unit.scope.tenant_id):
-            return await first_of(_answered(execution, given, body.encoding), stay(unit), hung_up(request))
-    finally:
-        await execution.close()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(unit.runtime.seats.taken(unit.scope.tenant_id))
+        given, place = body.given, await prepare(unit, sandbox, body.wanted)
+        execution = await unit.runtime.live.exec(place, body.wanted)
+        stack.push_async_callback(execution.close)
+        if streams:
+            events = _events(unit, execution, given, Shown(body.encoding))
+            return Held(events, held=stack.pop_all(), media_type=_EVENTS)
+        return await first_of(_answered(execution, given, body.encoding), stay(unit), hung_up(request))
 
 
 async def prepare(unit: Unit, sandbox: str, wanted: ExecWanted) -> LivePlace:
@@ -124,7 +125,7 @@ async def prepare(unit: Unit, sandbox: str, wanted: ExecWanted) -> LivePlace:
 async def _fed(execution: LiveExecution, given: bytes) -> None:
     """Give a command all of its input; one that reads no more of it goes on without."""
     await execution.write(given)
-    await execution.close_stdin()
+    execution.close_stdin()
 
 
 async def _answered(execution: LiveExecution, given: bytes, encoding: str) -> ExecAnswer:
@@ -137,14 +138,14 @@ async def _answered(execution: LiveExecution, given: bytes, encoding: str) -> Ex
     finally:
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
-    told = {
-        name: base64.b64encode(content).decode() if encoding == "base64" else content.decode(errors="replace")
-        for name, content in found.items()
-    }
-    return ExecAnswer(**told, **end_of(end))
+    out, err = (
+        base64.b64encode(content).decode() if encoding == "base64" else content.decode(errors="replace")
+        for content in (found["stdout"], found["stderr"])
+    )
+    return ExecAnswer(stdout=out, stderr=err, **end_of(end))
 
 
-def end_of(end: ExecEnd) -> dict[str, Any]:
+def end_of(end: ExecOutcome) -> dict[str, Any]:
     truncated = end.ending == "output_limit"
     return {"exit_code": end.exit_code, "ending": end.ending, "detail": end.detail, "truncated": truncated}
 
@@ -171,13 +172,12 @@ async def _events(unit: Unit, execution: LiveExecution, given: bytes, shown: Sho
     feeding = asyncio.create_task(_fed(execution, given))
     quiet = 0
     try:
-        with unit.runtime.seats.taken(unit.scope.tenant_id):
-            async for piece in admitted(unit, execution.read):
-                quiet = quiet + 1 if piece is None else 0
-                if piece is not None:
-                    yield shown.piece(piece[0].value, piece[1])
-                elif quiet % _KEEPALIVE_LOOKS == 0:
-                    yield ": still here\n\n"
+        async for piece in admitted(unit, execution.read):
+            quiet = quiet + 1 if piece is None else 0
+            if piece is not None:
+                yield shown.piece(piece[0].value, piece[1])
+            elif quiet % _KEEPALIVE_LOOKS == 0:
+                yield ": still here\n\n"
         for text in shown.rest():
             yield text
         yield event("exit", end_of(await execution.wait()))
@@ -186,11 +186,8 @@ async def _events(unit: Unit, execution: LiveExecution, given: bytes, shown: Sho
     finally:
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
-        await execution.close()
 
 
 def event(name: str, data: dict[str, Any]) -> str:
     """Write one server-sent event."""
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
-
-

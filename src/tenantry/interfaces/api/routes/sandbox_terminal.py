@@ -8,8 +8,9 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types.quotas import Feature
-from tenantry.capabilities.sandboxes.live_types import ExecWanted, LivePlace, TerminalSize
+from tenantry.capabilities.sandboxes.live_types import ExecWanted, LivePlace
 from tenantry.capabilities.sandboxes.service import LiveExecution
+from tenantry.engines.jail.exec_types import TerminalSize
 from tenantry.foundation.errors import Invalid
 from tenantry.interfaces.api.live import SANDBOX
 from tenantry.interfaces.api.routes.jobs import Text
@@ -105,11 +106,11 @@ async def _hear(execution: LiveExecution, socket: Socket) -> None:
             continue
         control = _control(message)
         if control.resize is not None:
-            await execution.resize(TerminalSize(control.resize.rows, control.resize.columns))
+            execution.resize(TerminalSize(control.resize.rows, control.resize.columns))
         if control.signal is not None:
-            await execution.signal(control.signal)
+            execution.signal(control.signal)
         if control.close_stdin:
-            await execution.close_stdin()
+            execution.close_stdin()
 
 
 def _control(text: str) -> ControlBody:
