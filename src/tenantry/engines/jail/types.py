@@ -17,9 +17,11 @@ _MAX_ENV: Final = 1024  # three bwrap options each, of the 9000 it takes
 _MAX_ENV_BYTES: Final = 1 << 20
 _MAX_PATH: Final = 1024
 _MAX_NAME: Final = 255
-_MAX_PORT: Final = 65535
+MOST_PORT: Final = 65535
 _MAX_PORTS: Final = 64
 WEB_PORTS: Final = frozenset({80, 443})
+#: At 127.0.0.1 inside, of a sandbox with a network: names and the proxy.
+HOST_PORTS: Final = frozenset({53, 3128})
 
 
 class Stream(StrEnum):
@@ -119,8 +121,8 @@ class Network:
     tcp_ports: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if any(isinstance(port, bool) or not 1 <= port <= _MAX_PORT for port in self.tcp_ports):
-            raise SpecInvalid("network.tcp_ports", f"ports from 1 to {_MAX_PORT}")
+        if any(isinstance(port, bool) or not 1 <= port <= MOST_PORT for port in self.tcp_ports):
+            raise SpecInvalid("network.tcp_ports", f"ports from 1 to {MOST_PORT}")
         if len(self.tcp_ports) > _MAX_PORTS:
             raise SpecInvalid("network.tcp_ports", f"at most {_MAX_PORTS}")
 
