@@ -95,7 +95,7 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
 
     `exposed` says by which path the chain reaches a source. The `--file` of the barrier blocks bwrap until its pipe is
     closed: then everything before it is mounted, nothing of the program has run, and the supervisor may still write
-    to /inputs and /run/secrets, which the options after it close.
+    to /workspace, /inputs and /run/secrets, which the options after it close where they are to be read only.
     """
     limits, image = spec.limits, spec.image
     options: list[str] = [
@@ -123,6 +123,7 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     options += _tmpfs("/dev/shm", limits.shm_mib * MIB, perms="1777")
     options += ("--remount-ro", "/dev", *(("--remount-ro", "/inputs") if spec.inputs else ()))
     options += ("--remount-ro", "/run/secrets") if spec.secret_files else ()
+    options += () if spec.workspace_writable else ("--remount-ro", "/workspace")
     options += _tmpfs("/tmp", limits.tmp_mib * MIB, perms="1777")
     options += ("--chdir", spec.workdir, "--clearenv")
     for name, value in environment_of(spec).items():

@@ -19,12 +19,12 @@ from tenantry.engines.jail.entrance import Place
 from tenantry.engines.jail.errors import ExecsExhausted, SandboxBusy, SandboxEnded, SpecInvalid
 from tenantry.engines.jail.exec_types import ExecSpec
 from tenantry.engines.jail.execution import Execution, close_all
-from tenantry.engines.jail.file_types import SavedTree
 from tenantry.engines.jail.files import SandboxFiles
 from tenantry.engines.jail.kernel import open_process
 from tenantry.engines.jail.launch import Death, LauncherClient
 from tenantry.engines.jail.output import OutputPump
 from tenantry.engines.jail.receipt import Receipt
+from tenantry.engines.jail.trees import SavedTree
 from tenantry.engines.jail.types import HOST_PORTS, MOST_PORT, Ending, Outcome, Spec, Usage
 from tenantry.foundation.clock import Clock
 
@@ -79,6 +79,7 @@ class Sandbox:
         self._executions: set[Execution] = set()
         self._entering: set[asyncio.Future[None]] = set()
         self.verified = False
+        self.filled: SavedTree | None = None
 
     @property
     def receipt(self) -> Receipt | None:
@@ -189,6 +190,16 @@ class Sandbox:
         `target` is written to in a thread. Raises FileFull `workspace_too_large` above `max_bytes`, SandboxEnded.
         """
         raise NotImplementedError
+
+    def remains(self) -> tuple[int, int | None] | None:
+        """Give what it left in /workspace, by a new descriptor that is the taker's to close, and the uid to read it as.
+
+        None when it never had a /workspace. Raises SandboxBusy while it lives and once it is closed.
+        """
+        if not self._dead or self._closing is not None:
+            raise SandboxBusy("what it left")
+        root = self._parts.workspace
+        return (os.dup(root), self._parts.uid) if root >= 0 else None
 
     async def close(self) -> None:
         """Kill it if need be and give back everything it held; idempotent, and finished even when cancelled.

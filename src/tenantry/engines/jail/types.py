@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantry.engines.jail.errors import SpecInvalid
+from tenantry.engines.jail.trees import Fill
 
 MIB: Final = 1 << 20
 _MAX_COMMAND_BYTES: Final = 128 << 10  # one argument of execve is at most 128 KiB, so is our sum
@@ -158,8 +159,10 @@ class Spec:
     """One program to run. `env` values are taken for secrets: they travel by descriptor and are not in `repr`.
 
     `secret_files` lie below /run/secrets, read-only, for the program's user alone. `workdir` is where it starts,
-    /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself. With
-    `keep` its program only waits, for what `Sandbox.exec` puts beside it, and `command` is empty.
+    /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself.
+    `workspace` is what lies in /workspace at its start, and takes of `disk_mib`; without `workspace_writable` it can
+    neither change that nor leave anything. With `keep` its program
+    only waits, for what `Sandbox.exec` puts beside it, and `command` is empty.
     """
 
     image: ImageRoot
@@ -170,6 +173,8 @@ class Spec:
     limits: Limits = field(default_factory=Limits)
     workdir: str = "/workspace"
     network: Network | None = None
+    workspace: Fill | None = field(default=None, repr=False)
+    workspace_writable: bool = True
     keep: bool = False
 
     def __post_init__(self) -> None:
