@@ -5,8 +5,11 @@ The thread waits for the loop, so the loop must not wait for the thread but by `
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Buffer, Callable, Coroutine
-from typing import Any, BinaryIO, Final, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 _BUFFER_BYTES: Final = 256 << 10
 _WAITING: Final = 4
@@ -31,7 +34,7 @@ class _Reading(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Buffer, /) -> int:
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
         target = memoryview(buffer).cast("B")
         while not self._held and not self._ended:
             piece = asyncio.run_coroutine_threadsafe(_next(self._source), self._loop).result()
@@ -61,7 +64,7 @@ class Writing(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: "ReadableBuffer", /) -> int:
         piece = bytes(data)
         asyncio.run_coroutine_threadsafe(self._put(piece), self._loop).result()
         return len(piece)

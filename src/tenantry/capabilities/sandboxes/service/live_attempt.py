@@ -177,7 +177,7 @@ class LiveAttempt(Attempt):
                 await self._look()
 
     def _end_of(self, outcome: Outcome) -> JobEnd:
-        """A sandbox whose worker stops is stopped with it, and can be started again: nothing has failed."""
+        """Tell of one whose worker stops that it is stopped, and can be started again: nothing has failed."""
         if outcome.ending is Ending.KILLED and self._killed == WORKER_STOPPED:
             return JobEnd(JobStatus.CANCELLED, WORKER_STOPPED, "its worker was stopped: start it again")
         return super()._end_of(outcome)

@@ -143,7 +143,8 @@ class SnapshotService:
         except BaseException:
             await self._let_go(fresh)
             raise
-        if refusal is not None:
+        if refusal is not None and fresh is not None:
+            await repository.delete_tree(self._session, fresh.tree_id)
             await self._let_go(fresh)
         return made, refusal
 

@@ -45,12 +45,7 @@ class JobRunner:
         What goes wrong is reported on the job; nothing is raised but cancellation.
         """
         scope = self._scope(claim.levels)
-        room, lives = self._workshop.room, SANDBOXES in claim.labels
-        attempt = self._attempts[claim.ticket] = (
-            LiveAttempt(self._workshop, claim, scope, room=room)
-            if lives and room
-            else Attempt(self._workshop, claim, scope)
-        )
+        attempt = self._attempts[claim.ticket] = self._attempt(claim, scope)
         JOBS_RUNNING.inc()
         try:
             with scoped(scope):
@@ -62,6 +57,12 @@ class JobRunner:
             JOBS_RUNNING.dec()
             del self._attempts[claim.ticket]
         return True
+
+    def _attempt(self, claim: Claim, scope: TenantScope) -> Attempt:
+        room = self._workshop.room
+        if room is not None and SANDBOXES in claim.labels:
+            return LiveAttempt(self._workshop, claim, scope, room=room)
+        return Attempt(self._workshop, claim, scope)
 
     async def settle_lapsed(self, lapsed: Lapsed) -> bool:
         """Report a job as lost if its attempt had begun; False when it had not, so that it may run again.
