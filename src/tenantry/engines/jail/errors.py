@@ -65,7 +65,7 @@ class FileMissing(NotFound):
 
 
 class FileConflict(Conflict):
-    """`code` is one of `file_exists`, `not_a_file`, `not_a_directory`, `directory_not_empty`."""
+    """`code` is one of `file_exists`, `not_a_file`, `not_a_directory`, `directory_not_empty`, `inside_itself`."""
 
     def __init__(self, code: str, path: str) -> None:
         super().__init__(code, f"{path!r}: {code.replace('_', ' ')}", layer="jail")
@@ -79,7 +79,7 @@ class FileRefused(Denied):
 
 
 class FileFull(Exhausted):
-    """`code` is one of `file_too_large`, `workspace_full`, `directory_too_large`."""
+    """`code` is one of `file_too_large`, `workspace_full`, `directory_too_large`, `watches_exhausted`."""
 
     def __init__(self, code: str, path: str) -> None:
         super().__init__(code, f"{path!r}: {code.replace('_', ' ')}", layer="jail")

@@ -24,7 +24,7 @@ from tenantry.engines.jail.kernel import open_process
 from tenantry.engines.jail.launch import Death, LauncherClient
 from tenantry.engines.jail.output import OutputPump
 from tenantry.engines.jail.receipt import Receipt
-from tenantry.engines.jail.trees import SavedTree
+from tenantry.engines.jail.trees import SavedTree, pack
 from tenantry.engines.jail.types import HOST_PORTS, MOST_PORT, Ending, Outcome, Spec, Usage
 from tenantry.foundation.clock import Clock
 
@@ -78,6 +78,7 @@ class Sandbox:
         self._receipt: Receipt | None = None
         self._executions: set[Execution] = set()
         self._entering: set[asyncio.Future[None]] = set()
+        self._files: SandboxFiles | None = None
         self.verified = False
         self.filled: SavedTree | None = None
 
@@ -181,15 +182,33 @@ class Sandbox:
 
     @property
     def files(self) -> SandboxFiles:
-        """Its /workspace, while it lives and until `close`; raises SandboxEnded when it never began."""
-        raise NotImplementedError
+        """Its /workspace, while it lives and after, until `close`; raises SandboxEnded when it never began."""
+        if self._files is None:
+            if self._life is None or self._parts.workspace < 0 or self._closing is not None:
+                raise SandboxEnded("files")
+            root, uid = os.dup(self._parts.workspace), self._parts.uid
+            self._files = SandboxFiles(root, uid=uid, in_thread=self.in_thread, over=self._life)
+        return self._files
 
     async def save(self, target: BinaryIO, *, max_bytes: int) -> SavedTree:
-        """Write an archive of /workspace that a `Fill` takes; it is still meanwhile where the kernel can freeze it.
+        """Write an archive of /workspace that a `Fill` takes, while it lives or after.
 
-        `target` is written to in a thread. Raises FileFull `workspace_too_large` above `max_bytes`, SandboxEnded.
+        A living one stands still meanwhile where the kernel can freeze it (cgroup v2); otherwise each file is as it is
+        met. What is above `max_bytes` is left out and told. `target` is written to in a thread. Raises SandboxEnded
+        once closed, OSError where `target` does.
         """
-        raise NotImplementedError
+        if self._parts.workspace < 0 or self._closing is not None:
+            raise SandboxEnded("save")
+        root, uid, group = os.dup(self._parts.workspace), self._parts.uid, self._parts.cgroup
+
+        def work() -> SavedTree:
+            try:
+                with group.frozen():
+                    return pack(root, uid, target, max_bytes=max_bytes)
+            finally:
+                os.close(root)
+
+        return await asyncio.shield(self.in_thread(work))
 
     def remains(self) -> tuple[int, int | None] | None:
         """Give what it left in /workspace, by a new descriptor that is the taker's to close, and the uid to read it as.
@@ -245,8 +264,8 @@ class Sandbox:
         self._callback_error = error
         self.end(Ending.KILLED, "the receiver of its output failed")
 
-    async def in_thread(self, call: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._parts.threads, call)
+    def in_thread(self, call: Callable[[], _Result]) -> asyncio.Future[_Result]:
+        return asyncio.get_running_loop().run_in_executor(self._parts.threads, call)
 
     async def _live(self, death: Awaitable[Death], carried: Awaitable[object], pump: OutputPump) -> Outcome:
         end = await death
@@ -326,6 +345,8 @@ class Sandbox:
         while self._entering:
             await asyncio.wait(self._entering)
         await close_all(list(self._executions))
+        if self._files is not None:
+            self._files.close()
         await self.in_thread(self._parts.close_descriptors)
         await self.in_thread(self._parts.cgroup.remove)
         self._parts.give_back()
