@@ -18,10 +18,14 @@ from tenantry.capabilities.sandboxes.service import (
     JobContentKind,
     JobNews,
     JobStopper,
+    LiveClient,
+    LiveContent,
     QueueView,
+    SandboxKind,
     StoredContent,
     TenantImages,
     TransientKeys,
+    TreeKind,
 )
 from tenantry.capabilities.tenants.adapters.cached_entries import TenantCaches
 from tenantry.capabilities.tenants.adapters.folders import TenantFolders
@@ -86,6 +90,7 @@ class Parts:
     directory: Directory
     wrapper: KeyFile
     content: dict[str, JobContent]
+    kept: dict[str, LiveContent]
     libraries: dict[str, ImageLibrary]
     objects: dict[str, ObjectStore]
     keyrings: dict[str, TenantKeyring]
@@ -159,6 +164,8 @@ class Parts:
         """Make what forgets content whose time is over, by the name the purge list has for it."""
         kinds: tuple[ContentKind, ...] = (
             JobContentKind(content=self.content[region], clock=self.clock),
+            TreeKind(content=self.kept[region], clock=self.clock),
+            SandboxKind(content=self.kept[region]),
             CommentKind(clock=self.clock),
         )
         return {kind.name: kind for kind in kinds}
@@ -176,7 +183,7 @@ async def open_parts(
     clock, wrapper = SystemClock(), KeyFile.open(settings.home / KEY_FILE)
     served = regions or tuple(addresses.cells)
     cells: dict[str, Cell] = {}
-    content, libraries, stored, keyrings = {}, {}, {}, {}
+    content, kept, libraries, stored, keyrings = {}, {}, {}, {}, {}
     directory = Directory(await open_pool(addresses.directory, search_path="directory", max_size=4))
     stores = AsyncExitStack()
     try:
@@ -194,6 +201,7 @@ async def open_parts(
             objects = stored[region] = open_objects(root=settings.home / region, bucket=bucket_of(settings, region))
             keyring = keyrings[region] = TenantKeyring(cell=cell, wrapper=wrapper, clock=clock)
             content[region] = _content_of(cell, objects, keyring=keyring, secrets=secrets)
+            kept[region] = LiveContent(keyring=keyring, objects=objects)
             libraries[region] = ImageLibrary(home=settings.home, region=region)
         yield Parts(
             settings=settings,
@@ -204,6 +212,7 @@ async def open_parts(
             directory=directory,
             wrapper=wrapper,
             content=content,
+            kept=kept,
             libraries=libraries,
             objects=stored,
             keyrings=keyrings,
@@ -300,6 +309,8 @@ def make_runtime(parts: Parts) -> Runtime:
         trails=_trails(parts),
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,
+        kept=parts.kept,
+        live=LiveClient(),
         libraries=parts.libraries,
         address_books={cell.region: parts.address_book(cell.region) for cell in parts.cells},
         queues=parts.queues,

@@ -188,6 +188,13 @@ class JobSettings(Frozen):
     """What one job may send, and what it may receive, through the egress gateway."""
 
 
+class SandboxSettings(Frozen):
+    """Sandboxes that live."""
+
+    slots: int = Field(default=64, ge=0, le=10_000)
+    """How many of them one worker lets live at once, beside its jobs; 0: it takes none."""
+
+
 class AuditSettings(Frozen):
     """The audit trail."""
 
@@ -296,6 +303,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
     jobs: JobSettings = JobSettings()
+    sandboxes: SandboxSettings = SandboxSettings()
     images: ImageSettings = ImageSettings()
     audit: AuditSettings = AuditSettings()
     identity: IdentitySettings = IdentitySettings()

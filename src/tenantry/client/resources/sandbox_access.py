@@ -8,8 +8,8 @@ from typing import TypeVar
 from tenantry.client.archives import ArchiveUpload, BytesUpload
 from tenantry.client.calls import API, Call, QueryValue, delete, get, given, path_of, query_of
 from tenantry.client.operations import Connecting, Download, Operation, Resource
-from tenantry.client.saving import Saving
 from tenantry.client.sandbox_types import ExecResult, FileEntry, FileListing, PortToken
+from tenantry.client.saving import Saving
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ import errno
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,7 @@ _PERIOD_US: Final = 100_000
 OVERHEAD_PIDS: Final = 3  # bwrap's monitor, process 1, and the fork that becomes the program
 _CONTROLLERS: Final = ("memory", "pids", "cpu")
 _REMOVAL_SECONDS: Final = 5.0
+_FREEZING_SECONDS: Final = 1.0
 _GROUP_NAME: Final = re.compile(r"(\d+)-[0-9a-f]{12}-\d+")
 
 
@@ -102,6 +104,25 @@ class Cgroup:
                 peak_memory_mib=_number(self._file("memory.max_usage_in_bytes")) / MIB,
             )
         return CgroupReading()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold all of it still for the block, in version 2 and where the kernel does so within a second.
+
+        A frozen process can be killed.
+        """
+        if self.version is not CgroupVersion.V2 or not self._file("cgroup.freeze").exists():
+            yield
+            return
+        _write(self._file("cgroup.freeze"), "1")
+        try:
+            deadline = time.monotonic() + _FREEZING_SECONDS
+            while not _table(self._file("cgroup.events")).get("frozen") and time.monotonic() < deadline:
+                time.sleep(0.001)
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                _write(self._file("cgroup.freeze"), "0")
 
     def kill(self) -> None:
         """End every process in the group; version 2 does it in one stroke."""

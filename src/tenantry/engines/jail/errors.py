@@ -3,6 +3,7 @@
 JailUnavailable(Unavailable)   this machine cannot hold a sandbox now; fields: remedy
 SpecInvalid(Invalid)           a spec breaks a rule; fields: field, rule
 ImageInvalid(Invalid)          an archive or directory is no image one may trust; fields: rule
+TreeInvalid(Invalid)           a tree that is carried is none one may trust, or does not fit; fields: rule
 ImageNotFound(NotFound)        no image has that digest
 SandboxBusy(Conflict)          asked of a living sandbox what only a dead one answers
 SandboxEnded(Conflict)         asked of a dead sandbox what only a living one does
@@ -29,6 +30,11 @@ class SpecInvalid(Invalid):
 class ImageInvalid(Invalid):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message, layer="jail", rule=code)
+
+
+class TreeInvalid(Invalid):
+    def __init__(self, rule: str) -> None:
+        super().__init__("workspace_tree_invalid", f"what is carried into /workspace: {rule}", layer="jail", rule=rule)
 
 
 class ImageNotFound(NotFound):
@@ -59,7 +65,7 @@ class FileMissing(NotFound):
 
 
 class FileConflict(Conflict):
-    """`code` is one of `file_exists`, `not_a_file`, `not_a_directory`, `directory_not_empty`."""
+    """`code` is one of `file_exists`, `not_a_file`, `not_a_directory`, `directory_not_empty`, `inside_itself`."""
 
     def __init__(self, code: str, path: str) -> None:
         super().__init__(code, f"{path!r}: {code.replace('_', ' ')}", layer="jail")
@@ -73,7 +79,7 @@ class FileRefused(Denied):
 
 
 class FileFull(Exhausted):
-    """`code` is one of `file_too_large`, `workspace_full`, `directory_too_large`."""
+    """`code` is one of `file_too_large`, `workspace_full`, `directory_too_large`, `watches_exhausted`."""
 
     def __init__(self, code: str, path: str) -> None:
         super().__init__(code, f"{path!r}: {code.replace('_', ' ')}", layer="jail")

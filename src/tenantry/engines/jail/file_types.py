@@ -42,12 +42,3 @@ class FileChange:
     kind: ChangeKind
     path: str = ""
     moved_from: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedTree:
-    """What an archive of /workspace holds; `skipped` counts what is neither file, directory nor link, or unreadable."""
-
-    files: int
-    bytes: int
-    skipped: int

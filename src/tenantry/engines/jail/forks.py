@@ -21,6 +21,7 @@ _FIRST_OWN_FD = 3
 _MOST_FDS = 1 << 20  # close_range(2) does not mind
 _MESSAGE_BYTES = 1 << 16
 _BACKLOG = 128
+_LOOPBACK = "127.0.0.1"
 _LISTEN_SECONDS = 10
 _RT_SIGACTION = {"x86_64": 13, "aarch64": 134}.get(os.uname().machine, -1)
 _MOST_SIGNALS = 64
@@ -31,6 +32,13 @@ def checked(result: int, path: str = "") -> None:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
+
+
+def checked_call(number: int, *arguments: int) -> int:
+    """Make a system call by its number; raises OSError."""
+    result = int(LIBC.syscall(number, *(ctypes.c_long(argument) for argument in arguments)))
+    checked(result)
+    return result
 
 
 def children() -> list[int]:
@@ -114,6 +122,23 @@ def send_listeners(channel: socket.socket, message: dict[str, Any]) -> None:
         made.extend(_bound(datagrams, address, port) for datagrams, address, port in message["addresses"])
     except OSError as error:
         made.clear()
+        answer |= {"errno": error.errno, "error": str(error)}
+    socket.send_fds(channel, [json.dumps(answer).encode()], [one.fileno() for one in made])
+
+
+def send_connection(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Enter the sandbox's network, connect, and send the connection to the supervisor, or the reason why not."""
+    signal.alarm(_LISTEN_SECONDS)
+    signal.set_wakeup_fd(-1)
+    close_all_but(channel.fileno())
+    answer: dict[str, object] = {"listening": message["token"]}
+    made: list[socket.socket] = []
+    try:
+        _enter_network(message["pid"], message["network"])
+        one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        one.connect((_LOOPBACK, message["port"]))
+        made.append(one)
+    except OSError as error:
         answer |= {"errno": error.errno, "error": str(error)}
     socket.send_fds(channel, [json.dumps(answer).encode()], [one.fileno() for one in made])
 

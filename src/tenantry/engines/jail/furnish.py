@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from tenantry.engines.jail import kernel
 from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion
+from tenantry.engines.jail.errors import TreeInvalid
 from tenantry.engines.jail.identity import filesystem_identity
 from tenantry.engines.jail.launch import Death, LauncherClient
 from tenantry.engines.jail.listening import open_listeners
@@ -25,7 +26,8 @@ from tenantry.engines.jail.output import readable, writable
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
 from tenantry.engines.jail.sandbox import Parts, Sandbox, read_lines
 from tenantry.engines.jail.seccomp import filter_sha256
-from tenantry.engines.jail.types import Attach, Ending, InputFile, Listeners
+from tenantry.engines.jail.trees import SavedTree
+from tenantry.engines.jail.types import MIB, Attach, Ending, InputFile, Listeners
 
 _SMALLEST_PIPE: Final = 4096
 _SETUP_SECONDS: Final = 60.0
@@ -90,10 +92,14 @@ class Furnisher:
             return
         try:
             await self._enter(parts)
+            sandbox.filled = await self._fill(parts)
             listeners = await self._listen(parts)
             facts = _Facts.read(parts)
         except OSError as error:
             sandbox.end(Ending.NOT_STARTED, f"it could not be furnished: {error}")
+            return
+        except TreeInvalid as error:
+            sandbox.end(Ending.NOT_STARTED, error.message)
             return
         if listeners and attach:
             try:
@@ -158,6 +164,14 @@ class Furnisher:
                 folder = os.open(f"{inside}/{place}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 write = partial(_write_files, folder, files, parts.uid, private=private)
                 await loop.run_in_executor(parts.threads, write)
+
+    async def _fill(self, parts: Parts) -> SavedTree | None:
+        spec = parts.spec
+        if spec.workspace is None:
+            return None
+        work = spec.workspace.ready(parts.workspace, uid=parts.uid, max_bytes=spec.limits.disk_mib * MIB)
+        # Shielded: once both ends are held, what holds them has to come to its end.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(parts.threads, work))
 
     async def _listen(self, parts: Parts) -> Listeners | None:
         network, inode = parts.spec.network, parts.init_report.get("net-namespace")

@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Final, Self
 
 from tenantry.engines.jail import uids
-from tenantry.engines.jail.bubblewrap import RESOLVER, Bubblewrap, build_arguments, find_bubblewrap, is_reachable
+from tenantry.engines.jail.bubblewrap import (
+    RESOLVER,
+    Bubblewrap,
+    build_arguments,
+    find_bubblewrap,
+    is_reachable,
+    program_of,
+)
 from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion, Hierarchy, find_hierarchy
 from tenantry.engines.jail.errors import JailUnavailable, SpecInvalid
 from tenantry.engines.jail.furnish import Furnisher, Pipes
 from tenantry.engines.jail.images import ImageStore
-from tenantry.engines.jail.launch import LauncherClient
+from tenantry.engines.jail.keeper import build_keeper
+from tenantry.engines.jail.launch import LauncherClient, memory_file
 from tenantry.engines.jail.output import OutputPump
 from tenantry.engines.jail.owners import Owner, reclaim_orphans
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
@@ -194,18 +202,20 @@ class Jail:
     async def _bring_up(
         self, sandbox: Sandbox, parts: Parts, arguments: bytes, on_output: OnOutput, attach: Attach | None
     ) -> None:
+        parts.rlimits = self._rlimits(parts)
         pipes = Pipes.open()
         parts.status_pipe, parts.barrier = pipes.status[0], pipes.barrier[1]
         files: list[int] = []
         try:
-            contents = [json.dumps(parts.spec.command).encode(), arguments, *([RESOLVER] if attach else [])]
-            files.extend(_memory_file(content) for content in contents)
+            contents = [json.dumps(program_of(parts.spec)).encode(), arguments]
+            contents += [*([RESOLVER] if attach else []), *([build_keeper()] if parts.spec.keep else [])]
+            files.extend(memory_file(content) for content in contents)
             inner = (*files[:2], pipes.status[1], *pipes.barrier, pipes.out[1], pipes.err[1], *files[2:])
             death = await self._launcher.launch(
                 sandbox.id,
                 uid=parts.uid,
                 join=parts.cgroup.join_files,
-                rlimits=self._rlimits(parts),
+                rlimits=parts.rlimits,
                 descriptors=inner,
             )
         except BaseException:
@@ -271,16 +281,3 @@ class Jail:
                     ) from error
                 reached[path] = self._exposed[key]
             return reached
-
-
-def _memory_file(content: bytes) -> int:
-    """Make a file in memory, read from its start by whoever gets the descriptor; no command line shows it."""
-    descriptor = os.memfd_create("tenantry", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(os.dup(descriptor), "wb") as target:
-            target.write(content)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor

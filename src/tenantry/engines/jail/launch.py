@@ -47,6 +47,7 @@ class LauncherClient:
         self._exposed: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._listening: dict[int, asyncio.Future[list[socket.socket]]] = {}
         self._deaths: dict[str, asyncio.Future[Death]] = {}
+        self._guests: dict[int, asyncio.Future[int | None]] = {}
         self._outbox: deque[tuple[bytes, Sequence[int], asyncio.Future[None] | None]] = deque()
         self._tokens = 0
         self.shelf = ""  # the directory it has covered in its own mount namespace, if it has one
@@ -102,11 +103,17 @@ class LauncherClient:
 
     async def listen(self, addresses: Sequence[Address], *, pid: int, inode: int) -> list[socket.socket]:
         """Bind sockets in network namespace `inode`, that of process `pid`, one for each address; raises OSError."""
+        return await self._sockets(op="listen", pid=pid, network=inode, addresses=list(addresses))
+
+    async def dial(self, port: int, *, pid: int, inode: int) -> socket.socket:
+        """Connect to 127.0.0.1:`port` in network namespace `inode`, that of process `pid`; raises OSError."""
+        return (await self._sockets(op="dial", pid=pid, network=inode, port=port))[0]
+
+    async def _sockets(self, **message: object) -> list[socket.socket]:
         self._tokens += 1
-        token = self._tokens
         answer: asyncio.Future[list[socket.socket]] = self._loop.create_future()
-        self._listening[token] = answer
-        self._post(op="listen", token=token, pid=pid, network=inode, addresses=list(addresses))
+        self._listening[self._tokens] = answer
+        self._post(token=self._tokens, **message)
         if not self.alive:
             raise OSError(errno.ESRCH, "the sandbox launcher has ended")
         try:
@@ -137,6 +144,42 @@ class LauncherClient:
         self._put(json.dumps(body).encode(), descriptors, sent)
         await sent
         return death
+
+    async def enter(
+        self, sandbox_id: str, *, uid: int | None, join: Sequence[str], descriptors: Sequence[int]
+    ) -> tuple[int, asyncio.Future[int | None]]:
+        """Put a fork into a sandbox (entering.py); returns once the descriptors are handed over.
+
+        The token is what `admit` and `strike` want. The future is of its wait status once it was admitted: -1 when it
+        had ended before, None when the launcher died.
+        """
+        self._tokens += 1
+        token = self._tokens
+        left = self._guests[token] = self._loop.create_future()
+        sent = self._loop.create_future()
+        body = {"op": "enter", "token": token, "id": sandbox_id, "uid": uid, "join": list(join)}
+        try:
+            self._put(json.dumps(body).encode(), descriptors, sent)
+            await sent
+        except BaseException:
+            self._guests.pop(token, None)
+            raise
+        return token, left
+
+    def admit(self, token: int, *, sandbox_id: str, pid: int) -> None:
+        self._post(op="admit", token=token, id=sandbox_id, pid=pid)
+
+    def strike(self, token: int, number: int) -> None:
+        """Send a signal to its process group; nothing once it has ended."""
+        self._post(op="strike", token=token, number=number)
+
+    def forget(self, token: int) -> None:
+        """Expect no news of one that was never admitted."""
+        self._guests.pop(token, None)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def release(self, sandbox_id: str, *, init: int) -> None:
         self._post(op="release", id=sandbox_id, init=init)
@@ -202,6 +245,10 @@ class LauncherClient:
             death = Death(answer["status"], answer["cpu_us"] / 1e6, answer["peak_kib"] / 1024)
             if future and not future.done():
                 future.set_result(death)
+        elif "left" in answer:
+            left = self._guests.pop(answer["left"], None)
+            if left and not left.done():
+                left.set_result(answer["status"])
         elif "exposed" in answer:
             waiting = self._exposed.pop(answer["exposed"])
             if not waiting.done():
@@ -215,7 +262,7 @@ class LauncherClient:
             for one in sockets:
                 one.close()
         elif "error" in answer:
-            waiting.set_exception(OSError(answer["errno"], f"no listeners in its network: {answer['error']}"))
+            waiting.set_exception(OSError(answer["errno"], f"in its network: {answer['error']}"))
         else:
             waiting.set_result(sockets)
 
@@ -233,16 +280,33 @@ class LauncherClient:
         for waiting in (*self._exposed.values(), self._configured):
             if not waiting.done():
                 waiting.set_result({})
+        for left in self._guests.values():
+            if not left.done():
+                left.set_result(None)
+        self._refuse_the_rest()
+        for held in (self._outbox, self._deaths, self._guests, self._exposed, self._listening):
+            held.clear()
+
+    def _refuse_the_rest(self) -> None:
         for listening in self._listening.values():
             if not listening.done():
                 listening.set_exception(OSError(errno.ESRCH, "the sandbox launcher has ended"))
         for _, _, sent in self._outbox:
             if sent and not sent.done():
                 sent.set_exception(JailUnavailable("launcher_gone", "the sandbox launcher has ended", remedy="retry"))
-        self._outbox.clear()
-        self._deaths.clear()
-        self._exposed.clear()
-        self._listening.clear()
+
+
+def memory_file(content: bytes) -> int:
+    """Make a file in memory, read from its start by whoever gets the descriptor; no command line shows it."""
+    descriptor = os.memfd_create("tenantry", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as target:
+            target.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _adopted(descriptor: int) -> socket.socket:

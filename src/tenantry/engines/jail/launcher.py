@@ -12,6 +12,10 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: launch, id, uid, join, rlimits} and seven descriptors: command, args, status, barrier r, barrier w, out, err
       (and an eighth with a network: resolv.conf)
     → {op: listen, token, pid, network, addresses}           ← {listening: token} and the sockets, or {…, errno, error}
+    → {op: dial, token, pid, network, port}                  ← the same, with one
+    → {op: enter, token, id, uid, join} and six descriptors: channel, payload, process 1, in, out, err (entering.py)
+    → {op: admit, token, id, pid}       takes that child for the program     ← {left: token, status}
+    → {op: strike, token, number}       a signal to its process group
     → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
     → {op: resume, id}          lets the monitor go on
     → {op: kill, id}
@@ -36,11 +40,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from tenantry.engines.jail import forks
+    from tenantry.engines.jail import entering, forks
 else:  # by its place: this program has no packages, and must not take a module of this directory for one of Python's
-    _spec = importlib.util.spec_from_file_location("forks", os.path.join(os.path.dirname(__file__), "forks.py"))
-    forks = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(forks)
+
+    def _module(name: str) -> Any:
+        spec = importlib.util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+        return sys.modules[name]
+
+    forks, entering = _module("forks"), _module("entering")
 
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -74,6 +83,7 @@ class Launcher:
         self._by_pid: dict[int, str] = {}
         self._seats: dict[str, tuple[int, socket.socket]] = {}
         self._listening: dict[int, int] = {}
+        self._guests = entering.Guests(self._tell)
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._filter, self._bwrap = b"", ""
         self._environment: dict[str, str] = {}
@@ -125,8 +135,14 @@ class Launcher:
             self._launch(message, body, descriptors)
         elif operation == "prepare":
             self._prepare(message)
-        elif operation == "listen":
+        elif operation in {"listen", "dial"}:
             self._listen(message)
+        elif operation == "enter":
+            self._enter(message, descriptors)
+        elif operation == "admit":
+            self._guests.admit(message)
+        elif operation == "strike":
+            self._guests.strike(message)
         elif operation == "configure":
             self._configure(message)
         elif operation == "expose":
@@ -224,11 +240,23 @@ class Launcher:
         pid = os.fork()
         if pid == 0:
             try:
-                forks.send_listeners(self._channel, message)
+                send = forks.send_connection if message["op"] == "dial" else forks.send_listeners
+                send(self._channel, message)
             except BaseException:  # noqa: BLE001 - a fork must never return into the loop
                 os._exit(_NOT_LAUNCHED)
             os._exit(0)
         self._listening[pid] = message["token"]
+
+    def _enter(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                entering.enter(message, descriptors, self._filter)
+            finally:
+                os._exit(_NOT_LAUNCHED)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._guests.entering(pid, message)
 
     def _launch(self, message: dict[str, Any], body: bytes, descriptors: list[int]) -> None:
         sandbox_id = message["id"]
@@ -299,15 +327,17 @@ class Launcher:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status, used = os.wait4(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if ended is None:
                 return
+            self._guests.ends(ended.si_pid)
+            pid, status, used = os.wait4(ended.si_pid, 0)
             token = self._listening.pop(pid, None)
             if token is not None and status:
                 self._tell(listening=token, errno=0, error=f"the fork that binds ended with {status}")
-            sandbox_id = self._by_pid.pop(pid, "")
+            sandbox_id = self._by_pid.pop(pid, "") or self._guests.reaped(pid, status)
             sandbox = self._sandboxes.get(sandbox_id)
             if sandbox is None:
                 continue
@@ -315,9 +345,10 @@ class Launcher:
             sandbox.peak_kib = max(sandbox.peak_kib, used.ru_maxrss)
             if pid == sandbox.monitor:
                 sandbox.status = status
+                self._guests.end(sandbox_id)
                 self._kill_orphans(sandbox)
                 self._open_barrier(sandbox)
-            if sandbox.status is not None and not self._is_ours(sandbox.init):
+            if sandbox.status is not None and not self._is_ours(sandbox.init) and not self._guests.any_in(sandbox_id):
                 self._forget(sandbox_id, sandbox)
 
     def _kill_orphans(self, sandbox: _Sandbox) -> None:
@@ -326,7 +357,7 @@ class Launcher:
             if self._is_ours(sandbox.init):
                 os.kill(sandbox.init, signal.SIGKILL)
             return
-        known = {*self._by_pid, *self._listening, *(pid for pid, _ in self._seats.values())}
+        known = {*self._by_pid, *self._listening, *self._guests, *(pid for pid, _ in self._seats.values())}
         for pid in forks.children():
             if pid not in known:
                 with contextlib.suppress(ProcessLookupError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantry.engines.jail.errors import SpecInvalid
+from tenantry.engines.jail.trees import Fill
 
 MIB: Final = 1 << 20
 _MAX_COMMAND_BYTES: Final = 128 << 10  # one argument of execve is at most 128 KiB, so is our sum
@@ -17,9 +18,11 @@ _MAX_ENV: Final = 1024  # three bwrap options each, of the 9000 it takes
 _MAX_ENV_BYTES: Final = 1 << 20
 _MAX_PATH: Final = 1024
 _MAX_NAME: Final = 255
-_MAX_PORT: Final = 65535
+MOST_PORT: Final = 65535
 _MAX_PORTS: Final = 64
 WEB_PORTS: Final = frozenset({80, 443})
+#: At 127.0.0.1 inside, of a sandbox with a network: names and the proxy.
+HOST_PORTS: Final = frozenset({53, 3128})
 
 
 class Stream(StrEnum):
@@ -119,8 +122,8 @@ class Network:
     tcp_ports: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if any(isinstance(port, bool) or not 1 <= port <= _MAX_PORT for port in self.tcp_ports):
-            raise SpecInvalid("network.tcp_ports", f"ports from 1 to {_MAX_PORT}")
+        if any(isinstance(port, bool) or not 1 <= port <= MOST_PORT for port in self.tcp_ports):
+            raise SpecInvalid("network.tcp_ports", f"ports from 1 to {MOST_PORT}")
         if len(self.tcp_ports) > _MAX_PORTS:
             raise SpecInvalid("network.tcp_ports", f"at most {_MAX_PORTS}")
 
@@ -156,8 +159,10 @@ class Spec:
     """One program to run. `env` values are taken for secrets: they travel by descriptor and are not in `repr`.
 
     `secret_files` lie below /run/secrets, read-only, for the program's user alone. `workdir` is where it starts,
-    /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself. With
-    `keep` its program only waits, for what `Sandbox.exec` puts beside it, and `command` is empty.
+    /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself.
+    `workspace` is what lies in /workspace at its start, and takes of `disk_mib`; without `workspace_writable` it can
+    neither change that nor leave anything. With `keep` its program
+    only waits, for what `Sandbox.exec` puts beside it, and `command` is empty.
     """
 
     image: ImageRoot
@@ -168,6 +173,8 @@ class Spec:
     limits: Limits = field(default_factory=Limits)
     workdir: str = "/workspace"
     network: Network | None = None
+    workspace: Fill | None = field(default=None, repr=False)
+    workspace_writable: bool = True
     keep: bool = False
 
     def __post_init__(self) -> None:

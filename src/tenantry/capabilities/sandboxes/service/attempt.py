@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import Final, TypeVar
 from uuid import UUID
@@ -17,7 +16,6 @@ from uuid import UUID
 import structlog
 
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.egress import JobEgress
 from tenantry.capabilities.sandboxes.service.ending import (
     LEASE_LOST,
@@ -28,26 +26,21 @@ from tenantry.capabilities.sandboxes.service.ending import (
     killed_end,
     lost_end,
 )
-from tenantry.capabilities.sandboxes.service.images import ImageLibrary
-from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
+from tenantry.capabilities.sandboxes.service.job_limits import disk_mib_of
 from tenantry.capabilities.sandboxes.service.output import JobOutput
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
-from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
+from tenantry.capabilities.sandboxes.service.workshop import Workshop
 from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobInput, JobStatus, SealedLine, StartedJob
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
-from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
 from tenantry.engines.jail.sandbox import Sandbox
-from tenantry.engines.jail.types import Ending, InputFile, Limits, Network, Spec
-from tenantry.foundation.clock import Clock
-from tenantry.foundation.database.cells import Cell
+from tenantry.engines.jail.types import Ending, InputFile, Limits, Network, Outcome, Spec
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied, TenantryError, Unavailable
 from tenantry.foundation.ids import Prefix, format_id, new_id
 from tenantry.foundation.scope import TenantScope
-from tenantry.foundation.settings import JobSettings
 from tenantry.kit.masking.known import secrets_of
 from tenantry.kit.masking.stream import Mask
 
@@ -63,20 +56,6 @@ _Result = TypeVar("_Result")
 
 class _OnTheMoveError(Exception):
     """The tenant cannot begin anything now, for longer than a claim should wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What every attempt of a worker process works with."""
-
-    cell: Cell
-    jail: Jail
-    content: JobContent
-    secrets: SecretOpener
-    library: ImageLibrary
-    relay: QueueRelay
-    settings: JobSettings
-    clock: Clock
 
 
 class Attempt:
@@ -95,6 +74,7 @@ class Attempt:
         self._mask = Mask()
         self._transient: tuple[bytes, UUID] | None = None
         self._seal_inputs: Callable[[], bytes | None] = _no_inputs
+        self._tree_bytes = 0
 
     def kill(self, reason: str) -> None:
         """Kill what runs; the first reason counts, but a lost lease overrules all: then nothing is reported."""
@@ -134,6 +114,7 @@ class Attempt:
         async with contextlib.AsyncExitStack() as stack:
             end, artifacts = await self._run(started, stack)
             if self._killed == LEASE_LOST:
+                await self._discard(started.job)
                 return True
             end = dataclasses.replace(end, detail=self._mask.text(end.detail))
             lines = await self._output.finish() if self._output else []
@@ -204,7 +185,16 @@ class Attempt:
     ) -> bool:
         kept = sum(artifact.size_bytes for artifact in artifacts)
         settings, clock = self._workshop.settings, self._workshop.clock
-        return await end_job(session, job, end, settings=settings, clock=clock, inputs=inputs, artifact_bytes=kept)
+        return await end_job(
+            session,
+            job,
+            end,
+            settings=settings,
+            clock=clock,
+            inputs=inputs,
+            artifact_bytes=kept,
+            tree_bytes=self._tree_bytes,
+        )
 
     async def _run(self, started: StartedJob, stack: contextlib.AsyncExitStack) -> tuple[JobEnd, list[Artifact]]:
         """Run the job; whatever goes wrong is its end. The sandbox is closed with the stack."""
@@ -259,15 +249,36 @@ class Attempt:
         stack.push_async_callback(self._clear_away, sandbox)
         if killed := self._why_killed():
             sandbox.kill(killed)
-        outcome = await sandbox.wait()
-        end = end_of(outcome, killed=self._killed)
+        outcome = await self._while_it_runs(sandbox, job)
+        end = self._end_of(outcome)
         if outcome.ending not in (Ending.EXITED, Ending.KILLED):
             self._say(f"{end.reason}: {end.detail}" if end.detail else end.reason)
         receipt = sandbox.receipt.as_record() if sandbox.receipt else None
         usage = dataclasses.asdict(outcome.usage) | (egress.used() if egress else {})
         end = dataclasses.replace(end, usage=usage, receipt=receipt)
-        wanted = job.artifact_globs and self._killed != LEASE_LOST
-        return end, await self._collect(sandbox, job, key) if wanted else []
+        if self._killed == LEASE_LOST:
+            return end, []
+        end = await self._keep(sandbox, job, end)
+        return end, await self._collect(sandbox, job, key) if job.artifact_globs else []
+
+    async def _while_it_runs(self, sandbox: Sandbox, _job: Job) -> Outcome:
+        return await sandbox.wait()
+
+    def _end_of(self, outcome: Outcome) -> JobEnd:
+        return end_of(outcome, killed=self._killed)
+
+    async def _keep(self, _sandbox: Sandbox, _job: Job, end: JobEnd) -> JobEnd:
+        """Keep what outlives the sandbox besides artifacts; gives the end, which may tell that it could not."""
+        return end
+
+    async def _report_kept(self, session: TenantSession, job: Job) -> None:
+        """Write what was kept, in the transaction of the end."""
+
+    async def _discard(self, job: Job) -> None:
+        """Clear away what was kept and does not count: another decides on this job."""
+
+    def _used_slot_seconds(self, _end: JobEnd) -> float:
+        return self._workshop.clock.monotonic() - self._begun
 
     def _require_isolation(self, started: StartedJob) -> None:
         """Refuse what this machine cannot isolate as asked: there is no silent downgrade."""
@@ -314,7 +325,7 @@ class Attempt:
                 pids=limits.pids,
                 timeout_seconds=limits.timeout_seconds,
                 output_bytes=limits.output_bytes,
-                disk_mib=max(1, limits.memory_mib // 2),
+                disk_mib=disk_mib_of(limits),
             ),
         )
 
@@ -357,7 +368,7 @@ class Attempt:
 
         Repeating it when the commit is in doubt is safe: a job ends once. Locks the job, then its claim, as all do.
         """
-        used = self._workshop.clock.monotonic() - self._begun
+        used = self._used_slot_seconds(end)
         async with self._session() as session:
             ended = await self._end(session, job, end, inputs=inputs, artifacts=artifacts)
             if not ended or not await QUEUE.finish(
@@ -365,11 +376,13 @@ class Attempt:
             ):
                 await session.rollback()
                 _log.info("job.result_discarded", job=format_id(Prefix.JOB, job.job_id), attempt=self._ticket.attempt)
+                await self._discard(job)
                 return
             if lines:
                 await repository.insert_lines(session, job.job_id, workspace_id=job.workspace_id, lines=lines)
             if artifacts:
                 await repository.insert_artifacts(session, artifacts, workspace_id=job.workspace_id)
+            await self._report_kept(session, job)
 
 
 def _no_inputs() -> bytes | None:

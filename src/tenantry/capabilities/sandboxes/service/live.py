@@ -15,6 +15,7 @@ from tenantry.capabilities.limits.service import QuotaService
 from tenantry.capabilities.policies.service import PolicyService
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.errors import (
+    content_not_kept,
     life_too_long,
     sandbox_busy,
     sandbox_name_taken,
@@ -24,6 +25,7 @@ from tenantry.capabilities.sandboxes.errors import (
 )
 from tenantry.capabilities.sandboxes.live_types import (
     DEFAULT_IDLE_SECONDS,
+    KeptTree,
     LivePlace,
     LiveSandbox,
     LiveState,
@@ -76,14 +78,14 @@ class LiveSandboxService:
         self._clock = clock
 
     async def create(
-        self, new: NewSandbox, *, workspace_id: UUID, starter: Starter, start: bool = True, tree_id: UUID | None = None
+        self, new: NewSandbox, *, workspace_id: UUID, starter: Starter, start: bool = True, tree: KeptTree | None = None
     ) -> tuple[LiveSandbox, Denied | None]:
         """Make a sandbox and, if wished, start it; what policies deny is recorded as a job and not made.
 
-        Commit, then raise what comes with it. With `tree_id` its files begin as that kept tree.
+        Commit, then raise what comes with it. With `tree`, whose owner's row is locked, its files begin as that.
         Raises Invalid, Conflict `name_taken`, Denied, Exhausted `quota_exceeded`.
         """
-        sandbox = await self._made(new, workspace_id=workspace_id, principal=starter.principal, tree_id=tree_id)
+        sandbox = await self._made(new, workspace_id=workspace_id, principal=starter.principal, tree=tree)
         job: Job | None = None
         if start:
             job, refusal = await self._begin(sandbox, new.env, starter)
@@ -99,8 +101,10 @@ class LiveSandboxService:
             await self._record("sandbox.started", sandbox, {"job": format_id(Prefix.JOB, job.job_id)})
         return await self.get(sandbox.sandbox_id, workspace_id=workspace_id), None
 
-    async def _made(self, new: NewSandbox, *, workspace_id: UUID, principal: str, tree_id: UUID | None) -> LiveSandbox:
+    async def _made(self, new: NewSandbox, *, workspace_id: UUID, principal: str, tree: KeptTree | None) -> LiveSandbox:
         workspace = await self._workspaces.get(workspace_id)
+        if tree is not None and workspace.settings.persistence_mode != "full":
+            raise content_not_kept()
         held = await self._quotas.limits_in(workspace_id)
         limits = limits_of(new.limits, held, workspace.settings)
         ttl = lives(new.ttl_seconds, held, workspace.settings)
@@ -123,7 +127,7 @@ class LiveSandboxService:
             ttl_seconds=ttl,
             idle_seconds=DEFAULT_IDLE_SECONDS if new.idle_seconds is None else new.idle_seconds,
             job_id=None,
-            tree_id=tree_id,
+            tree_id=tree.tree_id if tree else None,
             created_at=self._clock.now(),
             created_by=principal,
             expires_at=None,

@@ -116,6 +116,7 @@ class JobAnswer(Answer):
     usage: dict[str, Any]
     log: dict[str, Any] = Field(description="size and digest of the output, which remain when the content is gone")
     content_until: Moment | None
+    sandbox: str | None = Field(default=None, description="the sandbox that lives by it")
 
 
 async def _again(unit: Unit, resource_id: str) -> JobAnswer:
@@ -221,13 +222,20 @@ async def list_jobs(
     status: JobStatus | None = None,
     limit: Limit = 50,
     cursor: CursorText = None,
+    sandbox: Annotated[str | None, Query(max_length=64, description="those that this sandbox lived by")] = None,
 ) -> Page[JobAnswer]:
-    """Jobs of the workspace, newest first."""
+    """Jobs of the workspace, newest first; those that sandboxes live by only where one is named."""
     unit = unit_of(request)
-    before = after(unit, cursor, filters=str(status))
-    found = await unit.jobs.list_jobs(workspace_id=unit.workspace_id, before=before, limit=limit + 1, status=status)
+    filters = f"{status}/{sandbox}"
+    found = await unit.jobs.list_jobs(
+        workspace_id=unit.workspace_id,
+        before=after(unit, cursor, filters=filters),
+        limit=limit + 1,
+        status=status,
+        sandbox_id=parse_id(Prefix.SANDBOX, sandbox) if sandbox else None,
+    )
     items = [render(job) for job in found]
-    return Page[JobAnswer](**page(unit, items, ids=[j.job_id for j in found], limit=limit, filters=str(status)))
+    return Page[JobAnswer](**page(unit, items, ids=[j.job_id for j in found], limit=limit, filters=filters))
 
 
 @routes.get("/workspaces/{ws}/jobs/{job}", needs=Permission.JOB_READ)
@@ -387,4 +395,5 @@ def render(job: Job) -> JobAnswer:
         usage=dict(job.usage),
         log={"size_bytes": job.log_bytes, "sha256": job.log_sha256.hex() if job.log_sha256 else None},
         content_until=job.content_until,
+        sandbox=format_id(Prefix.SANDBOX, job.sandbox_id) if job.sandbox_id else None,
     )

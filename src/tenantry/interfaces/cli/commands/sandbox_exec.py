@@ -69,9 +69,9 @@ def shell(
         raise BadRequest("terminal_missing", "a shell needs a terminal", remedy="tenantry sandbox exec SANDBOX -- CMD")
     found, (rows, columns) = sandbox_id(cli, sandbox), _size()
     options: dict[str, Any] = {"rows": rows, "columns": columns, "term": os.environ.get("TERM"), "workdir": workdir}
-    with cli.client.sandboxes.terminal(cli.workspace, found, command=words or (), **options) as channel:
-        with _raw_terminal(), _resizing(channel), _feeding(channel, passed=True):
-            end = _terminal(channel)
+    opened = cli.client.sandboxes.terminal(cli.workspace, found, command=words or (), **options)
+    with opened as channel, _raw_terminal(), _resizing(channel), _feeding(channel, passed=True):
+        end = _terminal(channel)
     raise typer.Exit(exit_for_exec(ending=end["ending"], exit_code=end["exit_code"]))
 
 
@@ -145,7 +145,7 @@ def _interrupting(channel: Channel) -> Generator[None]:
         return
 
     def hand_on(number: int, _frame: object) -> None:
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
         # Of its own thread: whoever was interrupted may hold the connection.
         threading.Thread(target=_told, args=(channel, number), daemon=True).start()
 

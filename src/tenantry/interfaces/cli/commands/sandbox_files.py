@@ -26,7 +26,13 @@ def files(
     found = cli.client.sandboxes.files(cli.workspace, sandbox_id(cli, sandbox), path)
     file = found["file"]
     items = found["items"] if file is None or file["kind"] == "directory" else [file]
-    columns = (("PATH", "path"), ("KIND", "kind"), ("BYTES", "size_bytes"), ("MODE", "mode"), ("CHANGED", "modified_at"))
+    columns = (
+        ("PATH", "path"),
+        ("KIND", "kind"),
+        ("BYTES", "size_bytes"),
+        ("MODE", "mode"),
+        ("CHANGED", "modified_at"),
+    )
     cli.show_items(items, columns)
 
 
