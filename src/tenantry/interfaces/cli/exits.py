@@ -11,8 +11,8 @@
     124  the job, or the command in a sandbox, timed out
     130  the job was cancelled, or the command interrupted
 
-`job run` passes the job's own code on, and `sandbox exec` the command's, so either may answer with any of these for reasons of its own; `--output json`
-tells them apart.
+`job run` passes the job's own code on, and `sandbox exec` the command's, so either may answer with any of these for
+reasons of its own; `--output json` tells a job's apart.
 """
 
 from enum import IntEnum
@@ -103,7 +103,7 @@ def exit_for_job(*, status: str, exit_code: int | None) -> int:
 
 
 def exit_for_exec(*, ending: str, exit_code: int | None) -> int:
-    """The command's own code, 124 for one that was given too little time, 1 for one that somebody else has ended."""
+    """Pass the command's own code on; 124 for one that was given too little time, 1 for one that somebody else has ended."""
     if ending == "timed_out":
         return Exit.TIMED_OUT
     return Exit.OTHER if exit_code is None else exit_code

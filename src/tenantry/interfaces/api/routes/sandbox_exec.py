@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Request
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types.quotas import Feature
@@ -20,7 +20,7 @@ from tenantry.engines.jail.exec_types import ExecOutcome
 from tenantry.foundation.errors import Invalid, TenantryError
 from tenantry.interfaces.api.job_forms import VariableName
 from tenantry.interfaces.api.live import SANDBOX, reach
-from tenantry.interfaces.api.routes.jobs import Decimal, Text
+from tenantry.interfaces.api.routes.jobs import Decimal, Text, no_nul
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body
 from tenantry.interfaces.api.streams import Held, admitted, first_of, hung_up, refusal, stay
@@ -34,7 +34,7 @@ _ANSWER_BYTES: Final = 16 << 20
 """Most that one answer holds of output; a stream may have more."""
 _STREAM_BYTES: Final = 1 << 30
 _EVENTS: Final = "text/event-stream"
-Workdir = Annotated[str, Field(pattern=r"^/[^\0]*$", max_length=4096)]
+Workdir = Annotated[str, AfterValidator(no_nul), Field(pattern="^/", max_length=4096)]
 
 
 class ExecBody(Body):

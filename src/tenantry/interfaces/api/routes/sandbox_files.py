@@ -17,6 +17,7 @@ from tenantry.capabilities.sandboxes.service import LiveFiles
 from tenantry.engines.jail.file_types import FileChange, FileInfo, FileKind
 from tenantry.foundation.errors import Conflict, Invalid, TenantryError
 from tenantry.interfaces.api.live import SANDBOX, Reached, note_read, reach
+from tenantry.interfaces.api.routes.jobs import no_nul
 from tenantry.interfaces.api.routes.sandbox_exec import event
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, Moment
@@ -31,13 +32,7 @@ _KEEPALIVE_LOOKS: Final = 30
 _LONGEST: Final = 4096
 
 
-def _no_nul(path: str) -> str:
-    if "\0" in path:
-        raise ValueError("must not hold NUL")
-    return path
-
-
-PathText = Annotated[str, AfterValidator(_no_nul), Field(max_length=_LONGEST)]
+PathText = Annotated[str, AfterValidator(no_nul), Field(max_length=_LONGEST)]
 Where = Annotated[PathText, Query(description="below /workspace; empty is /workspace itself")]
 
 
