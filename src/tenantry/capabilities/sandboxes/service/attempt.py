@@ -315,6 +315,7 @@ class Attempt:
         return Spec(
             image=await self._workshop.library.root(tenant_id=self._scope.tenant_id, digest=job.image_digest),
             command=job.command,
+            keep=job.sandbox_id is not None,
             env=environment,
             inputs=tuple(InputFile(item.path, item.content) for item in inputs),
             network=network,

@@ -85,7 +85,7 @@ class LiveAttempt(Attempt):
         if sandbox is None:
             raise Conflict("sandbox_deleted", "it was deleted before it began", layer="sandboxes")
         fill = self._fill_from(sandbox.tree) if sandbox.tree is not None else None
-        return dataclasses.replace(spec, keep=True, workspace=fill)
+        return dataclasses.replace(spec, workspace=fill)
 
     async def _find(self, job: Job) -> LiveSandbox | None:
         if job.sandbox_id is None:
