@@ -88,7 +88,7 @@ class SyncTransport:
         signed = next(flow)
         while True:
             try:
-                connection = connect(address_of(signed), **options_of(signed, self._verify))
+                connection = connect(address_of(signed), legacy=True, **options_of(signed, self._verify))
                 return Channel(connection, url=self.url)
             except InvalidStatus as error:
                 try:

@@ -52,7 +52,7 @@ class Living:
     def socket(self, path: str, *, key: str | None = None, **options: Any) -> ClientConnection:
         url = f"{self.ground.installation.api}{self.path}{path}".replace("http", "ws", 1)
         shown = {"Authorization": f"Bearer {self.key if key is None else key}"}
-        return connect(url, additional_headers=shown, proxy=None, max_size=None, **options)
+        return connect(url, additional_headers=shown, proxy=None, max_size=None, legacy=True, **options)
 
     def files(self, path: str = "", **query: Any) -> httpx.Response:
         return self.client.get(f"{self.path}/files", params={"path": path, **query})

@@ -103,7 +103,7 @@ def exit_for_job(*, status: str, exit_code: int | None) -> int:
 
 
 def exit_for_exec(*, ending: str, exit_code: int | None) -> int:
-    """Pass the command's own code on; 124 for one that was given too little time, 1 for one that somebody else has ended."""
+    """Pass the command's own code on; 124 for one that had too little time, 1 for one that somebody else has ended."""
     if ending == "timed_out":
         return Exit.TIMED_OUT
     return Exit.OTHER if exit_code is None else exit_code
