@@ -132,14 +132,20 @@ class LiveFiles:
     ) -> FileInfo:
         """Write a file, whole or not at all; gives what is there then."""
         line, _ = await self._client.open(self._place, "write", path=path, mode=mode, most_bytes=most_bytes)
+        answer = asyncio.create_task(answered(line.reader, seconds=_SAVE_SECONDS))
         try:
             with contextlib.suppress(ConnectionError):  # refused meanwhile: the answer says why
                 async for chunk in content:
                     for at in range(0, len(chunk), PIECE_BYTES):
                         await send(line.writer, Kind.DATA, chunk[at : at + PIECE_BYTES])
-                await send(line.writer, Kind.END)
-            return file_of((await answered(line.reader, seconds=_ANSWER_SECONDS))["file"])
+                    if answer.done():
+                        break
+                else:
+                    await send(line.writer, Kind.END)
+            return file_of((await answer)["file"])
         finally:
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
             await line.close()
 
     async def make_directory(self, path: str) -> None:

@@ -24,6 +24,7 @@ from tenantry.capabilities.sandboxes.service.live_protocol import (
     told_of,
 )
 from tenantry.capabilities.sandboxes.service.live_room import LiveEntry, LiveRoom, told_tree
+from tenantry.engines.jail.file_types import FileInfo
 from tenantry.foundation.errors import Fault, Invalid, TenantryError
 from tenantry.kit.frames import FrameError
 
@@ -148,11 +149,25 @@ async def _write(
     loop, files = asyncio.get_running_loop(), entry.sandbox.files
     await send_json(writer, Kind.OK, {})
 
-    def write() -> Any:
+    def write() -> FileInfo:
         with contextlib.closing(reading(opened, loop)) as content:
             return files.write(asked["path"], content, mode=int(asked["mode"]), most_bytes=int(most))
 
-    await send_json(writer, Kind.OK, {"file": told_file(await asyncio.to_thread(write))})
+    try:
+        written = await asyncio.to_thread(write)
+    except TenantryError as error:
+        await _refuse(writer, error)
+        await _drain(reader)
+        return
+    await send_json(writer, Kind.OK, {"file": told_file(written)})
+
+
+async def _drain(reader: asyncio.StreamReader) -> None:
+    """Read on until the other side has read why it is refused, and hangs up: else it would only see a reset."""
+    with contextlib.suppress(TimeoutError, OSError):
+        async with asyncio.timeout(_REQUEST_SECONDS):
+            while await reader.read(PIECE_BYTES):
+                pass
 
 
 async def _make_directory(
