@@ -1,6 +1,7 @@
 """A terminal in a running sandbox: what a terminal is, and that it ends with its credential and its connection."""
 
 import json
+import socket as sockets
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -112,8 +113,9 @@ def test_what_runs_in_it_ends_with_the_connection(living: Living) -> None:
 def test_what_runs_in_it_ends_also_when_its_peer_is_cut_off_and_it_reads_nothing(living: Living) -> None:
     connection = living.socket("/terminal?tty=false&command=sleep&command=303.5")
     until(lambda: _runs(living, "sleep 303.5"))
-    connection.send(bytes(512 << 10))
-    connection.socket.close()
+    for _ in range(8):
+        connection.send(bytes(1 << 20))
+    connection.socket.shutdown(sockets.SHUT_RDWR)
     until(lambda: not _runs(living, "sleep 303.5"), seconds=45)
 
 

@@ -81,6 +81,19 @@ async def first_of(work: Awaitable[T], *guards: Coroutine[Any, Any, None]) -> T:
     return working.result()
 
 
+async def either(*ways: Coroutine[Any, Any, None]) -> None:
+    """Do what goes several ways at once until one of them has ended; raises what that one raises."""
+    tasks = [asyncio.ensure_future(each) for each in ways]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def admitted(unit: Unit, take: Callable[[], Awaitable[T | None]]) -> AsyncGenerator[T | None]:
     """Yield what comes, as long as the caller may have it; None when nothing has come for a moment.
 

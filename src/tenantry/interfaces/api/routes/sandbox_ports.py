@@ -24,7 +24,7 @@ from tenantry.interfaces.api.port_proxy import PortCall
 from tenantry.interfaces.api.routing import PREFIX, RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, Moment
 from tenantry.interfaces.api.sockets import Socket, Upgrade
-from tenantry.interfaces.api.streams import Held, admitted, first_of, stay
+from tenantry.interfaces.api.streams import Held, admitted, either, first_of, stay
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
@@ -154,16 +154,9 @@ async def open_tunnel(request: Request, ws: str, sandbox: str, port: PortText) -
 
 async def _join(unit: Unit, place: LivePlace, port: int, socket: Socket) -> None:
     reader, writer = await unit.runtime.live.dial(place, port)
-    inwards = asyncio.create_task(_inwards(socket, writer))
-    outwards = asyncio.create_task(_outwards(reader, socket))
     try:
-        done, _ = await asyncio.wait((inwards, outwards), return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await either(_inwards(socket, writer), _outwards(reader, socket))
     finally:
-        for task in (inwards, outwards):
-            task.cancel()
-        await asyncio.gather(inwards, outwards, return_exceptions=True)
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()

@@ -1,6 +1,5 @@
 """A command in a running sandbox over a WebSocket: a terminal, or its streams."""
 
-import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Request
@@ -18,6 +17,7 @@ from tenantry.interfaces.api.routes.sandbox_exec import Workdir, end_of, prepare
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Body
 from tenantry.interfaces.api.sockets import Socket, Upgrade
+from tenantry.interfaces.api.streams import either
 from tenantry.interfaces.api.unit import Unit, unit_of
 from tenantry.kit.strict_json import NotStrictError, parse_json
 
@@ -84,17 +84,10 @@ async def open_terminal(
 
 async def _talk(unit: Unit, place: LivePlace, wanted: ExecWanted, socket: Socket) -> None:
     execution = await unit.runtime.live.exec(place, wanted)
-    hearing = asyncio.create_task(_hear(execution, socket))
-    telling = asyncio.create_task(_tell(execution, socket, plain=wanted.terminal is not None))
     try:
-        await asyncio.wait((hearing, telling), return_when=asyncio.FIRST_COMPLETED)
-        for task in (hearing, telling):
-            if task.done():
-                task.result()
+        plain = wanted.terminal is not None
+        await either(_hear(execution, socket), _tell(execution, socket, plain=plain))
     finally:
-        for task in (hearing, telling):
-            task.cancel()
-        await asyncio.gather(hearing, telling, return_exceptions=True)
         await execution.close()
 
 
