@@ -63,6 +63,16 @@ async def test_secrets_are_masked_in_what_programs_say(place: LivePlace) -> None
     assert said[Stream.STDOUT] == b"[masked]\n[masked]\n"
 
 
+async def test_the_last_words_of_a_program_come_with_input_that_nobody_reads(place: LivePlace) -> None:
+    """A hundred times: what is unread when one side closes must not take along what it has said."""
+    for _ in range(100):
+        async with executing(place, "sh", "-c", "echo last") as execution:
+            await execution.write(b"unread")
+            execution.close_stdin()
+            assert await execution.read() == (Stream.STDOUT, b"last\n")
+            assert (await execution.wait()).exit_code == 0
+
+
 async def test_a_prompt_that_looks_like_the_beginning_of_a_secret_is_shown_before_more_comes(place: LivePlace) -> None:
     async with executing(place, "sh", "-c", "printf c; read line; echo got $line") as execution:
         piece = await execution.read()

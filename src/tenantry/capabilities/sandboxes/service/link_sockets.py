@@ -12,6 +12,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+import structlog
+
+_log = structlog.get_logger(__name__)
+
 SCHEME: Final = "unix:"
 _CREDENTIALS: Final = struct.Struct("3i")
 _BACKLOG: Final = 128
@@ -53,13 +57,19 @@ async def accept_loop(listener: socket.socket, serve: Serve) -> None:
 
 
 async def _served(accepted: socket.socket, serve: Serve) -> None:
-    reader, writer = await asyncio.open_connection(sock=accepted, limit=_BUFFER_BYTES)
+    """Serve one; whatever becomes of it, the others go on."""
     try:
-        await serve(reader, writer)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        reader, writer = await asyncio.open_connection(sock=accepted, limit=_BUFFER_BYTES)
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+    except OSError:
+        accepted.close()
+    except Exception as error:  # noqa: BLE001 - one connection that fails ends no other
+        _log.exception("link.fault", kind=type(error).__name__)
 
 
 async def connect(address: str, *, seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

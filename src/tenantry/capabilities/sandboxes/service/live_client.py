@@ -81,15 +81,19 @@ class LiveExecution:
             await self._send(Kind.STDIN, data[at : at + PIECE_BYTES])
 
     def close_stdin(self) -> None:
-        self._line.writer.write(pack(Kind.STDIN_END))
+        self._say(pack(Kind.STDIN_END))
 
     def resize(self, size: TerminalSize) -> None:
         """Give its terminal another size; without effect on one that has none."""
-        self._line.writer.write(pack_json(Kind.RESIZE, asdict(size)))
+        self._say(pack_json(Kind.RESIZE, asdict(size)))
 
     def signal(self, number: int) -> None:
         """Send a signal to its process group; without effect once it has ended, and where it is none."""
-        self._line.writer.write(pack_json(Kind.SIGNAL, {"number": int(number)}))
+        self._say(pack_json(Kind.SIGNAL, {"number": int(number)}))
+
+    def _say(self, frame: bytes) -> None:
+        if not self._line.writer.is_closing():
+            self._line.writer.write(frame)
 
     async def wait(self) -> ExecOutcome:
         """Wait for its end; output that nobody has read is dropped."""

@@ -19,6 +19,7 @@ from tenantry.capabilities.sandboxes.service.live_protocol import (
     read_frame,
     read_json,
     send,
+    send_bytes,
     send_json,
     told_file,
     told_of,
@@ -72,15 +73,26 @@ class LiveLink:
         except (ConnectionError, TimeoutError):
             return
         except (FrameError, KeyError, TypeError, ValueError):
-            await _refuse(
-                writer, Invalid("link_request_invalid", "the request is none of this link", layer="sandboxes")
-            )
+            refused = Invalid("link_request_invalid", "the request is none of this link", layer="sandboxes")
+            await _refuse(writer, refused)
         except OSError as error:
             _log.warning("link.fault", reason=error.strerror)
             await _refuse(writer, link_lost())
         except Exception as error:  # noqa: BLE001 - one operation that fails ends no other
             _log.exception("link.fault", kind=type(error).__name__)
             await _refuse(writer, Fault("internal", "an error of ours in the worker", layer="sandboxes"))
+        await _part(reader, writer)
+
+
+async def _part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say that this was all, and take what still comes: were it left unread, the last words would be lost with it."""
+    if writer.is_closing():
+        return
+    with contextlib.suppress(TimeoutError, OSError):
+        writer.write_eof()
+        async with asyncio.timeout(_REQUEST_SECONDS):
+            while await reader.read(PIECE_BYTES):
+                pass
 
 
 async def _refuse(writer: asyncio.StreamWriter, error: TenantryError) -> None:
@@ -153,21 +165,7 @@ async def _write(
         with contextlib.closing(reading(opened, loop)) as content:
             return files.write(asked["path"], content, mode=int(asked["mode"]), most_bytes=int(most))
 
-    try:
-        written = await asyncio.to_thread(write)
-    except TenantryError as error:
-        await _refuse(writer, error)
-        await _drain(reader)
-        return
-    await send_json(writer, Kind.OK, {"file": told_file(written)})
-
-
-async def _drain(reader: asyncio.StreamReader) -> None:
-    """Read on until the other side has read why it is refused, and hangs up: else it would only see a reset."""
-    with contextlib.suppress(TimeoutError, OSError):
-        async with asyncio.timeout(_REQUEST_SECONDS):
-            while await reader.read(PIECE_BYTES):
-                pass
+    await send_json(writer, Kind.OK, {"file": told_file(await asyncio.to_thread(write))})
 
 
 async def _make_directory(
@@ -251,9 +249,8 @@ async def _dial(
 async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, entry: LiveEntry) -> None:
     while piece := await source.read(PIECE_BYTES):
         entry.touch()
-        target.write(piece)
-        await target.drain()
-    if target.can_write_eof():
+        await send_bytes(target, piece)
+    if not target.is_closing():
         target.write_eof()
 
 

@@ -67,7 +67,14 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
 
 async def send(writer: asyncio.StreamWriter, kind: Kind, payload: bytes = b"") -> None:
     """Send one frame and wait until there is room for more; raises ConnectionError."""
-    writer.write(pack(kind, payload))
+    await send_bytes(writer, pack(kind, payload))
+
+
+async def send_bytes(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write to a connection that may be gone, which not every event loop tells alike."""
+    if writer.is_closing():
+        raise ConnectionResetError("the other side is gone")
+    writer.write(data)
     await writer.drain()
 
 
