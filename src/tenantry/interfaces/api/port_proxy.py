@@ -90,7 +90,7 @@ class PortCall:
         return event
 
     async def close(self) -> None:
-        self._writer.close()
+        self._writer.transport.abort()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 

@@ -28,7 +28,7 @@ MESSAGE_BYTES: Final = 1 << 20
 SOCKET_OPTIONS: Final[dict[str, Any]] = {
     "ws_max_size": MESSAGE_BYTES,
     "ws_per_message_deflate": False,  # 64 KiB of state for each, and a way to send a bomb
-    "ws_ping_interval": 10.0,
+    "ws_ping_interval": 5.0,
     "ws_ping_timeout": None,
 }
 """How uvicorn is told to hold WebSockets. An answer to a ping is not waited for: it stands behind what the peer has

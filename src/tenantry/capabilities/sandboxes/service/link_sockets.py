@@ -6,11 +6,12 @@ Both ends ask the kernel who the other is: only a process of the same user is sp
 import asyncio
 import contextlib
 import os
+import select
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -20,6 +21,8 @@ SCHEME: Final = "unix:"
 _CREDENTIALS: Final = struct.Struct("3i")
 _BACKLOG: Final = 128
 _BUFFER_BYTES: Final = 128 << 10
+_LOOK_SECONDS: Final = 0.5
+"""How soon it is seen that the other end is closed, where nothing is read from it."""
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -70,6 +73,28 @@ async def _served(accepted: socket.socket, serve: Serve) -> None:
         accepted.close()
     except Exception as error:  # noqa: BLE001 - one connection that fails ends no other
         _log.exception("link.fault", kind=type(error).__name__)
+
+
+async def while_there(writer: asyncio.StreamWriter, work: Coroutine[Any, Any, None]) -> None:
+    """Do some work for the other end, and cancel it when that has hung up; raises ConnectionResetError then."""
+    working, watching = asyncio.ensure_future(work), asyncio.create_task(_hung_up(writer))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+    if working.cancelled():
+        raise ConnectionResetError
+    working.result()
+
+
+async def _hung_up(writer: asyncio.StreamWriter) -> None:
+    """Wait until the other end is closed both ways, which the kernel tells also while what it has sent is not read."""
+    poll = select.poll()
+    poll.register(writer.get_extra_info("socket").fileno(), 0)
+    while not writer.is_closing() and not any(event & select.POLLHUP for _, event in poll.poll(0)):  # noqa: ASYNC110 - as said
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def connect(address: str, *, seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

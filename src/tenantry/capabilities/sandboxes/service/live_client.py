@@ -104,7 +104,8 @@ class LiveExecution:
         return self._end
 
     async def close(self) -> None:
-        """Hang up; what still runs of it is killed."""
+        """Hang up; what still runs of it is killed, and input that it has not taken is dropped."""
+        self._line.writer.transport.abort()
         await self._line.close()
 
     async def _send(self, kind: Kind, payload: bytes = b"") -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -11,7 +11,7 @@ import structlog
 
 from tenantry.capabilities.sandboxes.errors import content_not_kept, link_lost, port_refused
 from tenantry.capabilities.sandboxes.service.bridging import reading
-from tenantry.capabilities.sandboxes.service.link_sockets import accept_loop, listen
+from tenantry.capabilities.sandboxes.service.link_sockets import accept_loop, listen, while_there
 from tenantry.capabilities.sandboxes.service.live_exec import serve_exec
 from tenantry.capabilities.sandboxes.service.live_protocol import (
     PIECE_BYTES,
@@ -67,7 +67,8 @@ class LiveLink:
             asked = read_json(frame)
             entry = self._room.find(UUID(hex=asked["sandbox"]), UUID(hex=asked["job"]))
             with entry.spoken_with():
-                await _OPERATIONS[asked["op"]](self._room, entry, asked, reader, writer)
+                operation = _OPERATIONS[asked["op"]]
+                await while_there(writer, operation(self._room, entry, asked, reader, writer))
         except TenantryError as error:
             await _refuse(writer, error)
         except (ConnectionError, TimeoutError):
@@ -264,7 +265,7 @@ async def _save(
     await send_json(writer, Kind.OK, told_tree(tree))
 
 
-_OPERATIONS: Final[Mapping[str, Callable[..., Awaitable[None]]]] = {
+_OPERATIONS: Final[Mapping[str, Callable[..., Coroutine[Any, Any, None]]]] = {
     "exec": _exec,
     "list": _list,
     "stat": _stat,

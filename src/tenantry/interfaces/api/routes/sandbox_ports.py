@@ -157,7 +157,7 @@ async def _join(unit: Unit, place: LivePlace, port: int, socket: Socket) -> None
     try:
         await either(_inwards(socket, writer), _outwards(reader, socket))
     finally:
-        writer.close()
+        writer.transport.abort()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
