@@ -88,6 +88,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes, openapi_version="3.1.0")
         schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
         schemes["apiKey"] = {"type": "http", "scheme": "bearer", "description": "an API key"}
+        for path in document["paths"].values():
+            path.pop("head", None)  # as GET
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -106,7 +108,7 @@ def _add(app: FastAPI, spec: RouteSpec, runtime: Runtime) -> None:
     app.router.add_api_route(
         path,
         spec.endpoint,
-        methods=[spec.method],
+        methods=["GET", "HEAD"] if spec.rest and spec.method == "GET" else [spec.method],
         status_code=spec.status,
         route_class_override=route_class,
         operation_id=_operation_id(spec),

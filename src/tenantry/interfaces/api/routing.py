@@ -11,8 +11,8 @@ from tenantry.capabilities.limits.types import Action
 from tenantry.capabilities.limits.types.quotas import Feature
 
 PREFIX: Final = "/api/v1"
-METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-"""Methods that are handed on to what a tenant itself serves."""
+METHODS: Final = ("GET", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+"""Methods that are handed on to what a tenant itself serves; HEAD with GET."""
 _HANDED_ON: Final = {"media_type": "*/*"}
 
 
