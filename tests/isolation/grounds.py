@@ -51,7 +51,7 @@ KINDS: Final = {
 SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
 """Those that hold a name or a digest: nothing is malformed there, what is none names nothing."""
 WORDS: Final = {"kind": "image", "port": "8080", "path": "index.html"}
-"""Those that hold a word of the API itself, or what is inside of a thing: there is none of a neighbour's to reach for."""
+"""Those that hold a word of the API itself, or what is inside of a thing: none is a neighbour's."""
 WORKSPACE_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role not in TENANT_WIDE_ROLES)
 TENANT_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role != "platform-admin")
 

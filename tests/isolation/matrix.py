@@ -27,6 +27,8 @@ _QUERIES: Final = {
 _ASKING: Final = frozenset({"/auth/login", "/auth/callback"})
 """What anybody may ask, and nobody without saying whom about."""
 _MALFORMED: Final = "not-an-id"
+_WITHIN: Final = frozenset({"port", "path"})
+"""Of a thing, and none themselves."""
 _THINGS: Final = KINDS.keys() | SLUGS | WORDS.keys()
 
 
@@ -174,12 +176,10 @@ def _judge(spec: RouteSpec, actor: Actor, varied: str, variant: str) -> Verdict:
         return _MISSING
     if varied == "ws" and variant == "archived" and not spec.reads and not spec.closed_too:
         return Verdict(403, "workspace_archived")
-    if varied == "port":
-        return _NO_PORT
-    inner = varied in _THINGS - {"path"} or (variant == "archived" and any(name in _THINGS for name in spec.parameters))
+    inner = varied in _THINGS - _WITHIN or (variant == "archived" and any(name in _THINGS for name in spec.parameters))
     if inner:
         return _MALFORMED_ID if variant == "malformed" and varied not in SLUGS | WORDS.keys() else _ABSENT
-    return _passed(spec)
+    return _NO_PORT if varied == "port" else _passed(spec)
 
 
 def _unseen(actor: Actor, variant: str) -> Verdict | None:

@@ -84,7 +84,7 @@ def test_a_character_that_pieces_share_is_shown_whole(living: Living) -> None:
 
 
 def _runs(living: Living, name: str) -> bool:
-    return living.sh(f"pgrep -f '[{name[0]}]{name[1:]}' > /dev/null")["exit_code"] == 0
+    return bool(living.sh(f"pgrep -f '[{name[0]}]{name[1:]}' > /dev/null")["exit_code"] == 0)
 
 
 @pytest.mark.parametrize("streams", [True, False])

@@ -182,11 +182,9 @@ def test_a_token_opens_its_port_alone(living: Living) -> None:
     made = token_of(living)
     left = (datetime.fromisoformat(made["expires_at"]) - datetime.now(UTC)).total_seconds()
     assert 0 < left <= 900
-    for shown in (
-        {"headers": {"X-Tenantry-Port-Token": made["token"]}},
-        {"params": {"tenantry_port_token": made["token"]}},
-    ):
-        answer = bare(living, "/x", **shown)
+    shown: list[dict[str, Any]] = [{"headers": {"X-Tenantry-Port-Token": made["token"]}}]
+    for one in (*shown, {"params": {"tenantry_port_token": made["token"]}}):
+        answer = bare(living, "/x", **one)
         assert answer.status_code == 200, answer.text
         assert made["token"] not in answer.text, "the port does not see it"
     assert httpx.get(f"{living.ground.installation.url}{made['url']}").status_code == 200

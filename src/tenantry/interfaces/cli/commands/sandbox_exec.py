@@ -50,7 +50,8 @@ def run(
     it timed out; it ends with the connection.
     """
     found = sandbox_id(cli, sandbox)
-    with cli.client.sandboxes.terminal(cli.workspace, found, command=words, tty=False, workdir=workdir) as channel:
+    asked = _command(words)
+    with cli.client.sandboxes.terminal(cli.workspace, found, command=asked, tty=False, workdir=workdir) as channel:
         passed = not is_terminal(sys.stdin) if stdin is None else stdin
         with _interrupting(channel), _feeding(channel, passed=passed):
             end = _streams(channel, raw=raw)
@@ -69,10 +70,16 @@ def shell(
         raise BadRequest("terminal_missing", "a shell needs a terminal", remedy="tenantry sandbox exec SANDBOX -- CMD")
     found, (rows, columns) = sandbox_id(cli, sandbox), _size()
     options: dict[str, Any] = {"rows": rows, "columns": columns, "term": os.environ.get("TERM"), "workdir": workdir}
-    opened = cli.client.sandboxes.terminal(cli.workspace, found, command=words or (), **options)
+    opened = cli.client.sandboxes.terminal(cli.workspace, found, command=_command(words), **options)
     with opened as channel, _raw_terminal(), _resizing(channel), _feeding(channel, passed=True):
         end = _terminal(channel)
     raise typer.Exit(exit_for_exec(ending=end["ending"], exit_code=end["exit_code"]))
+
+
+def _command(words: list[str] | None) -> list[str]:
+    """Leave out what only says that options end."""
+    found = words or []
+    return found[1:] if found[:1] == ["--"] else found
 
 
 def _streams(channel: Channel, *, raw: bool) -> dict[str, Any]:
@@ -168,7 +175,7 @@ def _raw_terminal() -> Generator[None]:
     number = sys.stdin.fileno()
     before = termios.tcgetattr(number)
     try:
-        tty.setraw(number)
+        tty.setraw(number, termios.TCSADRAIN)  # what was typed already is kept
         yield
     finally:
         termios.tcsetattr(number, termios.TCSADRAIN, before)

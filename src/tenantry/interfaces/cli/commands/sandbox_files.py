@@ -123,5 +123,6 @@ class _Copy:
 
 
 def _inside(path: str) -> PurePosixPath:
-    """Give a path below /workspace; one without a slash before it begins there."""
-    return _ROOT / path
+    """Give a path below /workspace, which may be left out before it."""
+    plain = PurePosixPath("/", path)
+    return plain if plain.is_relative_to(_ROOT) else _ROOT / plain.relative_to("/")
