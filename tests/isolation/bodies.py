@@ -82,6 +82,10 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "approvals.RejectBody": lambda _: {"comment": "no"},
     "images.PullBody": lambda _: {"reference": "registry.invalid/app:1"},
     "jobs.JobBody": lambda _: {"command": ["true"]},
+    "sandbox_exec.ExecBody": lambda _: {"command": ["true"]},
+    "sandbox_files.MoveBody": lambda _: {"source": "a", "target": "b"},
+    "sandbox_files.DirectoryBody": lambda _: {"path": "a"},
+    "sandbox_ports.PortTokenBody": lambda _: {"expires_seconds": 60},
     "secrets.SecretBody": lambda _: {"name": f"S_{secrets.token_hex(5).upper()}", "value": secrets.token_hex(16)},
     "policies.PromotionBody": lambda _: {"version": 1, "state": "shadow"},
     "policies.ExemptionBody": lambda _: {

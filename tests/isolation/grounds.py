@@ -45,12 +45,13 @@ KINDS: Final = {
     "invitation": Prefix.INVITATION,
     "exemption": Prefix.EXEMPTION,
     "secret": Prefix.SECRET,
+    "sandbox": Prefix.SANDBOX,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
 """Those that hold a name or a digest: nothing is malformed there, what is none names nothing."""
-WORDS: Final = {"kind": "image"}
-"""Those that hold a word of the API itself, the same in every tenant: there is none of a neighbour's to reach for."""
+WORDS: Final = {"kind": "image", "port": "8080", "path": "index.html"}
+"""Those that hold a word of the API itself, or what is inside of a thing: none is a neighbour's."""
 WORKSPACE_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role not in TENANT_WIDE_ROLES)
 TENANT_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role != "platform-admin")
 
@@ -212,6 +213,10 @@ def _add_things(grounds: Grounds, workspace: str) -> None:
     inputs = [{"path": "in.txt", "content_base64": base64.b64encode(given).decode()}]
     grounds.things[workspace, "job"] = grounds.post(f"{path}/jobs", {"command": ["true"], "inputs": inputs})["id"]
     grounds.things[workspace, "input"] = hashlib.sha256(given).hexdigest()
+    asleep = [{"name": name, "start": False} for name in ("asleep", "gone")]
+    made = [grounds.post(f"{path}/sandboxes", body)["id"] for body in asleep]
+    grounds.things[workspace, "sandbox"], grounds.gone[workspace, "sandbox"] = made
+    grounds.delete(f"{path}/sandboxes/{made[1]}")
     slugs = [f"e-{secrets.token_hex(5)}" for _ in range(2)]
     for slug in slugs:
         grounds.post(f"{path}/environments", {"slug": slug, "kind": "dev"})
@@ -375,6 +380,7 @@ _OF_WORKSPACE: Final = (
     "service-accounts",
     "images",
     "jobs",
+    "sandboxes",
     "environments",
     "roles",
     "groups",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from tenantry.capabilities.access.service import Admission, CertificateReader, OwnerAdmissionByKey, SignatureReader
+from tenantry.capabilities.access.service import Admission, OwnerAdmissionByKey
 from tenantry.capabilities.approvals.service import ApprovalComments, CommentKind
 from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, UserCount
@@ -18,10 +18,14 @@ from tenantry.capabilities.sandboxes.service import (
     JobContentKind,
     JobNews,
     JobStopper,
+    LiveClient,
+    LiveContent,
     QueueView,
+    SandboxKind,
     StoredContent,
     TenantImages,
     TransientKeys,
+    TreeKind,
 )
 from tenantry.capabilities.tenants.adapters.cached_entries import TenantCaches
 from tenantry.capabilities.tenants.adapters.folders import TenantFolders
@@ -68,6 +72,7 @@ from tenantry.foundation.secrets import Secrets, load_secrets
 from tenantry.foundation.settings import Settings
 from tenantry.foundation.signatures import Signer
 from tenantry.interfaces.api.runtime import Runtime
+from tenantry.interfaces.api.seats import Seats
 
 USAGE_SOURCES: Final[tuple[UsageSource, ...]] = (UserCount(), StoredContent())
 """What counts the usage of tenants, each of its own rows."""
@@ -85,6 +90,7 @@ class Parts:
     directory: Directory
     wrapper: KeyFile
     content: dict[str, JobContent]
+    kept: dict[str, LiveContent]
     libraries: dict[str, ImageLibrary]
     objects: dict[str, ObjectStore]
     keyrings: dict[str, TenantKeyring]
@@ -158,6 +164,8 @@ class Parts:
         """Make what forgets content whose time is over, by the name the purge list has for it."""
         kinds: tuple[ContentKind, ...] = (
             JobContentKind(content=self.content[region], clock=self.clock),
+            TreeKind(content=self.kept[region], clock=self.clock),
+            SandboxKind(content=self.kept[region]),
             CommentKind(clock=self.clock),
         )
         return {kind.name: kind for kind in kinds}
@@ -175,7 +183,7 @@ async def open_parts(
     clock, wrapper = SystemClock(), KeyFile.open(settings.home / KEY_FILE)
     served = regions or tuple(addresses.cells)
     cells: dict[str, Cell] = {}
-    content, libraries, stored, keyrings = {}, {}, {}, {}
+    content, kept, libraries, stored, keyrings = {}, {}, {}, {}, {}
     directory = Directory(await open_pool(addresses.directory, search_path="directory", max_size=4))
     stores = AsyncExitStack()
     try:
@@ -193,6 +201,7 @@ async def open_parts(
             objects = stored[region] = open_objects(root=settings.home / region, bucket=bucket_of(settings, region))
             keyring = keyrings[region] = TenantKeyring(cell=cell, wrapper=wrapper, clock=clock)
             content[region] = _content_of(cell, objects, keyring=keyring, secrets=secrets)
+            kept[region] = LiveContent(keyring=keyring, objects=objects)
             libraries[region] = ImageLibrary(home=settings.home, region=region)
         yield Parts(
             settings=settings,
@@ -203,6 +212,7 @@ async def open_parts(
             directory=directory,
             wrapper=wrapper,
             content=content,
+            kept=kept,
             libraries=libraries,
             objects=stored,
             keyrings=keyrings,
@@ -299,12 +309,16 @@ def make_runtime(parts: Parts) -> Runtime:
         trails=_trails(parts),
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,
+        kept=parts.kept,
+        live=LiveClient(),
         libraries=parts.libraries,
         address_books={cell.region: parts.address_book(cell.region) for cell in parts.cells},
         queues=parts.queues,
         news=JobNews(parts.cells),
         caches=parts.caches,
         vouchers=parts.vouchers,
+        port_tokens=logins.port_tokens,
+        seats=Seats(most=parts.settings.server.max_streams_per_tenant),
     )
 
 
@@ -334,7 +348,7 @@ def _admission(parts: Parts, hasher: KeyHasher, logins: Logins) -> Admission:
         directory=parts.directory,
         hasher=hasher,
         clock=parts.clock,
-        readers=(logins.reader, CertificateReader(), SignatureReader()),
+        readers=logins.readers,
     )
 
 

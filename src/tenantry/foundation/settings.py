@@ -78,6 +78,10 @@ class ServerSettings(Frozen):
     """Largest JSON body; larger ones are 413."""
     max_upload_bytes: int = Field(default=2 << 30, ge=1024)
     """Largest streamed upload (an image archive)."""
+    max_streams_per_tenant: int = Field(default=200, ge=1)
+    """WebSockets, and streams in and out of sandboxes, that one server process holds open for one tenant."""
+    stream_idle_seconds: int = Field(default=3600, ge=1)
+    """When a WebSocket is ended over which nothing has come either way."""
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
@@ -184,6 +188,13 @@ class JobSettings(Frozen):
     """By whose certificates servers are known that secrets are injected for (PEM); unset: this machine's own."""
     egress_mib: int = Field(default=10_240, ge=1, le=1 << 24)
     """What one job may send, and what it may receive, through the egress gateway."""
+
+
+class SandboxSettings(Frozen):
+    """Sandboxes that live."""
+
+    slots: int = Field(default=64, ge=0, le=10_000)
+    """How many of them one worker lets live at once, beside its jobs; 0: it takes none."""
 
 
 class AuditSettings(Frozen):
@@ -294,6 +305,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
     jobs: JobSettings = JobSettings()
+    sandboxes: SandboxSettings = SandboxSettings()
     images: ImageSettings = ImageSettings()
     audit: AuditSettings = AuditSettings()
     identity: IdentitySettings = IdentitySettings()

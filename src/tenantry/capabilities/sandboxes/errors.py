@@ -1,6 +1,6 @@
 """What jobs and images refuse."""
 
-from tenantry.foundation.errors import Conflict, Gone, Invalid, NotFound, Unavailable
+from tenantry.foundation.errors import Conflict, Gone, Invalid, NotFound, Precondition, Unavailable
 
 
 def job_not_found() -> NotFound:
@@ -148,4 +148,94 @@ def pull_timed_out(seconds: float) -> Unavailable:
         f"the image has not come within {seconds:g} seconds (images.pull_seconds): pull it again",
         layer="sandboxes",
         limit=seconds,
+    )
+
+
+def sandbox_not_found() -> NotFound:
+    return NotFound("not_found", "no such sandbox", layer="sandboxes")
+
+
+def snapshot_not_found() -> NotFound:
+    return NotFound("not_found", "no such snapshot", layer="sandboxes")
+
+
+def sandbox_name_taken(name: str) -> Conflict:
+    return Conflict("name_taken", f"name: a sandbox {name!r} exists here: delete it first", layer="sandboxes")
+
+
+def snapshot_name_taken(name: str) -> Conflict:
+    return Conflict("name_taken", f"name: this sandbox has a snapshot {name!r}: delete it first", layer="sandboxes")
+
+
+def too_many_snapshots(most: int) -> Conflict:
+    return Conflict(
+        "snapshot_limit", f"a sandbox has at most {most} snapshots: delete one first", layer="sandboxes", limit=most
+    )
+
+
+def sandbox_not_running(state: str) -> Conflict:
+    return Conflict(
+        "sandbox_not_running",
+        f"the sandbox is {state}: start it, and ask again when it runs",
+        layer="sandboxes",
+        current=state,
+        allow_with=("POST …/start?wait=30",),
+    )
+
+
+def sandbox_busy(state: str) -> Conflict:
+    return Conflict(
+        "sandbox_busy",
+        f"the sandbox is {state}: wait until it is stopped, or runs",
+        layer="sandboxes",
+        current=state,
+    )
+
+
+def content_not_kept() -> Conflict:
+    return Conflict(
+        "content_not_kept",
+        "files of this sandbox are not kept (persistence_mode of its workspace is metadata_only): set it to full, "
+        "and make another sandbox",
+        layer="sandboxes",
+        allow_with=("persistence_mode: full, before the sandbox is created",),
+    )
+
+
+def nothing_kept() -> Conflict:
+    return Conflict(
+        "nothing_kept", "nothing of this sandbox is kept yet: start it, and stop it once it has run", layer="sandboxes"
+    )
+
+
+def life_too_long(*, most: float) -> Invalid:
+    return Invalid(
+        "life_too_long",
+        f"seconds: the sandbox may live for {most:g} more seconds: stop it and start it again for more",
+        layer="sandboxes",
+        field="seconds",
+        limit=most,
+    )
+
+
+def link_lost() -> Unavailable:
+    return Unavailable(
+        "sandbox_away",
+        "the worker of this sandbox does not answer: look at the sandbox, and try again while it runs",
+        layer="sandboxes",
+    )
+
+
+def sandbox_version_mismatch(current: int) -> Precondition:
+    return Precondition(
+        "version_mismatch",
+        "the sandbox has changed since it was read: read it again and repeat",
+        layer="sandboxes",
+        current=f'"{current}"',
+    )
+
+
+def port_refused(port: int, why: str) -> Conflict:
+    return Conflict(
+        "port_refused", f"port: nothing answers at {port} inside: {why}", layer="sandboxes", field="port", current=port
     )

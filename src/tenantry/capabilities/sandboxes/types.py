@@ -56,6 +56,7 @@ MOST_PIDS: Final = 4096
 MOST_OUTPUT_BYTES: Final = 64 << 20
 JOB: Final = "job"
 IMAGE: Final = "image"
+TREE: Final = "tree"
 """What reservations are held for."""
 
 
@@ -131,6 +132,14 @@ class JobPhase:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeper:
+    """A job that only keeps a sandbox: which, and under which id its /workspace is kept at the end, if it is."""
+
+    sandbox_id: UUID
+    tree_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     command: tuple[str, ...]
     image: str = HOST_IMAGE
@@ -148,6 +157,8 @@ class NewJob:
     """What it asks to reach."""
     phases: tuple[NewPhase, ...] = ()
     """Its programs, in their order, where it has more than the one above: that is then the one of `run`."""
+    keeper: Keeper | None = None
+    """The sandbox that is to live by it: then there is no command."""
 
     @property
     def programs(self) -> tuple[NewPhase, ...]:
@@ -201,6 +212,12 @@ class Job:
     secrets: tuple[JobSecret, ...] = ()
     phases: tuple[JobPhase, ...] = ()
     """Its programs, in their order, where it was asked for by phases; else the one above is all."""
+    sandbox_id: UUID | None = None
+    """The sandbox that lives by it."""
+    tree_id: UUID | None = None
+    """Under which its /workspace is to be kept at its end; None where nothing is kept."""
+    link: str | None = None
+    """Where its worker answers for what runs in it, while it runs."""
 
     @property
     def programs(self) -> tuple[JobPhase, ...]:
@@ -289,6 +306,8 @@ class Taking:
     open: bool
     begun: bool
     kept_bytes: int
+    daily: bool = True
+    """Whether it counts to the jobs of its day."""
 
 
 @dataclass(frozen=True, slots=True)

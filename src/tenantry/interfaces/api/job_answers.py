@@ -48,6 +48,7 @@ class JobAnswer(Answer):
     )
     log: dict[str, Any] = Field(description="size and digest of the output, which remain when the content is gone")
     content_until: Moment | None
+    sandbox: str | None = Field(default=None, description="the sandbox that lives by it")
 
 
 def render_line(line: LogLine) -> dict[str, Any]:
@@ -89,4 +90,5 @@ def render(job: Job) -> JobAnswer:
         usage=dict(job.usage),
         log={"size_bytes": job.log_bytes, "sha256": job.log_sha256.hex() if job.log_sha256 else None},
         content_until=job.content_until,
+        sandbox=format_id(Prefix.SANDBOX, job.sandbox_id) if job.sandbox_id else None,
     )

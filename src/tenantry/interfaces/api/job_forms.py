@@ -31,13 +31,13 @@ def _number(value: object) -> object:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _no_nul(text: str) -> str:
+def no_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not hold NUL")
     return text
 
 
-Text = Annotated[str, AfterValidator(_no_nul), Field(max_length=100_000)]
+Text = Annotated[str, AfterValidator(no_nul), Field(max_length=100_000)]
 Number = Annotated[float, BeforeValidator(_number)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
 

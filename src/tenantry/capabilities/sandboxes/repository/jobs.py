@@ -33,7 +33,7 @@ _JOB: Final = (
     "job_id, workspace_id, principal_id, status, reason, detail, exit_code, command, image, image_digest, labels, "
     "limits, artifact_globs, persistence_mode, place, content_key, transient_key, transient_holder, inputs, attempt, "
     "log_bytes, log_sha256, usage, receipt, queued_at, started_at, finished_at, content_until, content_purged_at, "
-    "environment, grant_id, network, secrets, phases"
+    "environment, grant_id, network, secrets, phases, sandbox_id, tree_id, link"
 )
 
 
@@ -43,9 +43,10 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, g
         f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
             insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
                 labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place,
-                environment, grant_id, given_inputs, reason, detail, finished_at, network, secrets, phases)
+                environment, grant_id, given_inputs, reason, detail, finished_at, network, secrets, phases, sandbox_id,
+                tree_id)
             select $1, $2, $3, $4, $20, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17, $18,
-                $19, $21, $22, $23, $24, $25, $26
+                $19, $21, $22, $23, $24, $25, $26, $27, $28
             from woken""",
         session.scope.tenant_id,
         job.job_id,
@@ -73,6 +74,8 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, g
         [dataclasses.asdict(asked) for asked in job.network],
         [_secret_record(each) for each in job.secrets],
         [dataclasses.asdict(each) for each in job.phases],
+        job.sandbox_id,
+        job.tree_id,
     )
 
 
@@ -86,19 +89,26 @@ async def find_job(session: TenantSession, job_id: UUID, *, lock: bool = False) 
 
 
 async def list_jobs(
-    session: TenantSession, *, workspace_id: UUID, before: UUID | None, limit: int, status: JobStatus | None
+    session: TenantSession,
+    *,
+    workspace_id: UUID,
+    before: UUID | None,
+    limit: int,
+    status: JobStatus | None,
+    sandbox_id: UUID | None = None,
 ) -> list[Job]:
-    """Newest first."""
+    """Newest first: those that run a command, or those that one sandbox lived by."""
     rows = await session.fetch(
         f"""select {_JOB} from jobs
             where tenant_id = $1 and workspace_id = $2 and ($3::uuid is null or job_id < $3)
-              and ($4::text is null or status = $4)
+              and ($4::text is null or status = $4) and sandbox_id is not distinct from $6::uuid
             order by job_id desc limit $5""",
         session.scope.tenant_id,
         workspace_id,
         before,
         status.value if status else None,
         limit,
+        sandbox_id,
     )
     return [_job(row) for row in rows]
 
@@ -221,7 +231,7 @@ async def end_job(
     found = await session.fetchrow(
         f"""with ended as (
                 update jobs j set status = $3, detail = $5, exit_code = $6, usage = $7, receipt = $8, log_bytes = $9,
-                    log_sha256 = $10, finished_at = $11::timestamptz, given = null,
+                    log_sha256 = $10, finished_at = $11::timestamptz, given = null, link = null,
                     given_inputs = case when j.persistence_mode = 'full' then j.given_inputs else $16::bytea end,
                     content_key = case when j.transient_key is null then j.content_key end,
                     reason = case when $3 = 'cancelled' then coalesce(j.reason, $4) else $4 end,

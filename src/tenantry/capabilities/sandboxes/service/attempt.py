@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import Final, TypeVar
 from uuid import UUID
@@ -18,7 +17,6 @@ import structlog
 
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service.collecting import collect_artifacts
-from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.ending import (
     LEASE_LOST,
     WORKER_STOPPED,
@@ -27,25 +25,23 @@ from tenantry.capabilities.sandboxes.service.ending import (
     killed_end,
     lost_end,
 )
-from tenantry.capabilities.sandboxes.service.images import ImageLibrary
-from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener, values_of
+from tenantry.capabilities.sandboxes.service.job_secrets import values_of
 from tenantry.capabilities.sandboxes.service.output import JobOutput
 from tenantry.capabilities.sandboxes.service.phases import Given, JobPhases
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
-from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
+from tenantry.capabilities.sandboxes.service.workshop import Workshop
 from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobStatus, SealedLine, StartedJob
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
-from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
-from tenantry.foundation.clock import Clock
-from tenantry.foundation.database.cells import Cell
+from tenantry.engines.jail.sandbox import Sandbox
+from tenantry.engines.jail.trees import Fill
+from tenantry.engines.jail.types import Outcome
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied, TenantryError, Unavailable
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import TenantScope
-from tenantry.foundation.settings import JobSettings
 from tenantry.kit.masking.known import secrets_of
 from tenantry.kit.masking.stream import Mask
 
@@ -59,20 +55,6 @@ _Result = TypeVar("_Result")
 
 class _OnTheMoveError(Exception):
     """The tenant cannot begin anything now, for longer than a claim should wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What every attempt of a worker process works with."""
-
-    cell: Cell
-    jail: Jail
-    content: JobContent
-    secrets: SecretOpener
-    library: ImageLibrary
-    relay: QueueRelay
-    settings: JobSettings
-    clock: Clock
 
 
 class Attempt:
@@ -90,6 +72,7 @@ class Attempt:
         self._mask = Mask()
         self._transient: tuple[bytes, UUID] | None = None
         self._seal_inputs: Callable[[], bytes | None] = _no_inputs
+        self._tree_bytes = 0
 
     def kill(self, reason: str) -> None:
         """Kill what runs; the first reason counts, but a lost lease overrules all: then nothing is reported."""
@@ -130,6 +113,7 @@ class Attempt:
         async with contextlib.AsyncExitStack() as stack:
             end, artifacts = await self._run_to_end(started, stack)
             if self._killed == LEASE_LOST:
+                await self._discard(started.job)
                 return True
             end = dataclasses.replace(end, detail=self._mask.text(end.detail))
             lines = await self._output.finish() if self._output else []
@@ -200,7 +184,16 @@ class Attempt:
     ) -> bool:
         kept = sum(artifact.size_bytes for artifact in artifacts)
         settings, clock = self._workshop.settings, self._workshop.clock
-        return await end_job(session, job, end, settings=settings, clock=clock, inputs=inputs, artifact_bytes=kept)
+        return await end_job(
+            session,
+            job,
+            end,
+            settings=settings,
+            clock=clock,
+            inputs=inputs,
+            artifact_bytes=kept,
+            tree_bytes=self._tree_bytes,
+        )
 
     async def _run_to_end(self, started: StartedJob, stack: contextlib.AsyncExitStack) -> tuple[JobEnd, list[Artifact]]:
         """Run the job; whatever goes wrong is its end. The sandbox is closed with the stack."""
@@ -226,7 +219,7 @@ class Attempt:
         self, started: StartedJob, stack: contextlib.AsyncExitStack
     ) -> tuple[JobEnd, list[Artifact]]:
         content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
-        given = await self._open(started)
+        given = await self._open_given(started)
         named = (value for environment in given.environments.values() for value in secrets_of(environment))
         self._mask = Mask((*values_of(given.secrets), *named))
         key = await self._patiently(lambda: content.open_key(tenant_id=tenant_id, job=job))
@@ -247,16 +240,21 @@ class Attempt:
             output=output,
             settings=self._workshop.settings,
             clock=self._workshop.clock,
+            workspace=await self._workspace(job),
+            while_it_runs=lambda sandbox: self._while_it_runs(sandbox, job),
         )
         if killed := self._why_killed():
             return killed_end(killed), []
-        end = await phases.run(stack)
+        end = self._retold(await phases.run(stack))
         if end.reason != "exited" and end.status is not JobStatus.CANCELLED and self._killed is None:
             self._say(f"{end.reason}: {end.detail}" if end.detail else end.reason)
-        wanted = job.artifact_globs and self._killed != LEASE_LOST
-        return self._measured(end), await self._collect(phases, job, key) if wanted else []
+        end = self._measured(end)
+        if self._killed == LEASE_LOST:
+            return end, []
+        end = await self._keep(job, end)
+        return end, await self._collect(phases, job, key) if job.artifact_globs else []
 
-    async def _open(self, started: StartedJob) -> Given:
+    async def _open_given(self, started: StartedJob) -> Given:
         """Open what its programs are given; all at once, so that what cannot be had is known before any begins."""
         content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
         given_key = await self._patiently(lambda: content.open_given_key(tenant_id=tenant_id, job=job))
@@ -283,6 +281,30 @@ class Attempt:
         """Add what its programs used, those that ended before something went wrong too."""
         phases = self._phases
         return end if phases is None else dataclasses.replace(end, usage=phases.usage, receipt=phases.receipt)
+
+    async def _workspace(self, _job: Job) -> Fill | None:
+        """Find what lies in /workspace when its first program begins."""
+        return None
+
+    async def _while_it_runs(self, sandbox: Sandbox, _job: Job) -> Outcome:
+        return await sandbox.wait()
+
+    def _retold(self, end: JobEnd) -> JobEnd:
+        """Tell of the end in words of its own, where it has any."""
+        return end
+
+    async def _keep(self, _job: Job, end: JobEnd) -> JobEnd:
+        """Keep what outlives the sandbox besides artifacts; gives the end, which may tell that it could not."""
+        return end
+
+    async def _report_kept(self, session: TenantSession, job: Job) -> None:
+        """Write what was kept, in the transaction of the end."""
+
+    async def _discard(self, job: Job) -> None:
+        """Clear away what was kept and does not count: another decides on this job."""
+
+    def _used_slot_seconds(self, _end: JobEnd) -> float:
+        return self._workshop.clock.monotonic() - self._begun
 
     def _require_isolation(self, started: StartedJob) -> None:
         """Refuse what this machine cannot isolate as asked: there is no silent downgrade."""
@@ -328,7 +350,7 @@ class Attempt:
 
         Repeating it when the commit is in doubt is safe: a job ends once. Locks the job, then its claim, as all do.
         """
-        used = self._workshop.clock.monotonic() - self._begun
+        used = self._used_slot_seconds(end)
         async with self._session() as session:
             ended = await self._end(session, job, end, inputs=inputs, artifacts=artifacts)
             if not ended or not await QUEUE.finish(
@@ -336,11 +358,13 @@ class Attempt:
             ):
                 await session.rollback()
                 _log.info("job.result_discarded", job=format_id(Prefix.JOB, job.job_id), attempt=self._ticket.attempt)
+                await self._discard(job)
                 return
             if lines:
                 await repository.insert_lines(session, job.job_id, workspace_id=job.workspace_id, lines=lines)
             if artifacts:
                 await repository.insert_artifacts(session, artifacts, workspace_id=job.workspace_id)
+            await self._report_kept(session, job)
 
 
 def _no_inputs() -> bytes | None:

@@ -44,11 +44,13 @@ async def end_job(
     clock: Clock,
     inputs: bytes | None = None,
     artifact_bytes: int = 0,
+    tree_bytes: int = 0,
 ) -> bool:
     """Write the end, its audit event and what was used, and settle its quotas; False, and nothing done, when it had
     ended before.
 
     `inputs` are those of a job whose content is not kept, sealed as its output is; without them they go now.
+    `tree_bytes` is what was kept of the sandbox that lived by it.
     """
     now = clock.now()
     ended = await repository.end_job(session, job.job_id, end, inputs=inputs, settings=settings, now=now)
@@ -64,8 +66,12 @@ async def end_job(
         details={"exit_code": end.exit_code, "attempt": job.attempt},
     )
     await MeteringService(session=session, clock=clock).record(used_by(job, end, at=now))
-    used = {Quota.STORAGE: kept_bytes + artifact_bytes, Quota.DAILY_JOBS: 0 if job.started_at is None else 1}
+    used = {Quota.STORAGE: kept_bytes + artifact_bytes}
+    if job.sandbox_id is None:
+        used[Quota.DAILY_JOBS] = 0 if job.started_at is None else 1
     await settle(session, job.job_id, used, clock=clock)
+    if job.tree_id is not None:
+        await settle(session, job.tree_id, {Quota.STORAGE: tree_bytes}, clock=clock)
     return True
 
 

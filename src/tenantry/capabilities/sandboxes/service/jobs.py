@@ -3,16 +3,14 @@
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from math import inf
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from tenantry.capabilities.access.service import hold_grant
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.audit.types import Outcome as AuditOutcome
-from tenantry.capabilities.limits.service import PlaceLimits, QuotaService
-from tenantry.capabilities.limits.types import Layer
-from tenantry.capabilities.limits.types.quotas import Ceiling, Quota
+from tenantry.capabilities.limits.service import QuotaService
+from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.policies.service import PolicyService
 from tenantry.capabilities.policies.types import Checked
 from tenantry.capabilities.sandboxes import repository
@@ -22,10 +20,10 @@ from tenantry.capabilities.sandboxes.errors import (
     image_unknown,
     input_not_found,
     job_not_found,
-    limit_exceeded,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.image_names import names_of
+from tenantry.capabilities.sandboxes.service.job_limits import limits_of, most_kept_bytes
 from tenantry.capabilities.sandboxes.service.job_secrets import pin_secrets, told_of
 from tenantry.capabilities.sandboxes.service.judging import (
     DENIED_BY_POLICY,
@@ -35,14 +33,13 @@ from tenantry.capabilities.sandboxes.service.judging import (
     refusal_of,
 )
 from tenantry.capabilities.sandboxes.service.planning import images_of, plan_phases, require_phases
-from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.service.queue import ESTIMATE_SECONDS, JOBS, QUEUE, SANDBOXES
 from tenantry.capabilities.sandboxes.service.sharing import QueueShares
 from tenantry.capabilities.sandboxes.service.stopping import JobStopper
 from tenantry.capabilities.sandboxes.types import (
     HOST_IMAGE,
     JOB,
-    MOST_OUTPUT_BYTES,
-    MOST_PIDS,
+    TREE,
     Artifact,
     Image,
     Job,
@@ -62,16 +59,6 @@ from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_suffix
 from tenantry.foundation.settings import JobSettings
-
-_PLATFORM: Final = Layer.PLATFORM.value
-_CEILINGS: Final = {
-    "cpus": Ceiling.JOB_CPUS,
-    "memory_mib": Ceiling.JOB_MEMORY,
-    "timeout_seconds": Ceiling.JOB_SECONDS,
-    "artifacts_mib": Ceiling.JOB_ARTIFACTS,
-}
-_ESTIMATE_SECONDS: Final = 10.0
-"""What a claim charges before the real time is known; corrected at the end."""
 
 
 class JobService:
@@ -105,7 +92,7 @@ class JobService:
         """
         require_phases(new)
         workspace = await self._workspaces.get(workspace_id)
-        limits = _limits_of(new.limits, await self._quotas.limits_in(workspace_id), workspace.settings)
+        limits = limits_of(new.limits, await self._quotas.limits_in(workspace_id), workspace.settings)
         images = {name: await self._find_image(name, workspace_id) for name in images_of(new)}
         job = self._made(new, workspace, limits=limits, images=images, principal=principal)
         job = dataclasses.replace(job, secrets=await pin_secrets(self._session, new, workspace_id=workspace_id))
@@ -171,6 +158,8 @@ class JobService:
             grant_id=new.grant_id,
             network=new.network,
             phases=phases if new.phases else (),
+            sandbox_id=new.keeper.sandbox_id if new.keeper else None,
+            tree_id=new.keeper.tree_id if new.keeper else None,
         )
 
     async def _queue(self, job: Job, new: NewJob, checked: Checked, *, settings: WorkspaceSettings) -> Job:
@@ -184,6 +173,8 @@ class JobService:
         details: dict[str, Any] = {"image": job.image, "inputs": len(new.inputs)}
         if job.phases:
             details["phases"] = [each.phase.value for each in job.phases]
+        if job.sandbox_id is not None:
+            details["sandbox"] = format_id(Prefix.SANDBOX, job.sandbox_id)
         if job.secrets:
             details["secrets"] = [told_of(each) for each in job.secrets]
         if exempted := checked.outcome.exempted_by:
@@ -232,12 +223,15 @@ class JobService:
         artifacts = job.limits.artifacts_mib << 20 if job.artifact_globs else 0
         amounts = {
             Quota.CONCURRENT_JOBS: 1,
-            Quota.DAILY_JOBS: 1,
+            Quota.CONCURRENT_SANDBOXES if job.sandbox_id else Quota.DAILY_JOBS: 1,
             Quota.STORAGE: given + job.limits.output_bytes + artifacts,
         }
         # Where jobs wait for their turn, the queue sees to it that no more run at once.
         waits = frozenset({Quota.CONCURRENT_JOBS} if settings.on_limit == "queue" else ())
         await self._quotas.reserve(job.job_id, amounts, kind=JOB, workspace_id=job.workspace_id, counted_only=waits)
+        if job.tree_id is not None:
+            room = {Quota.STORAGE: most_kept_bytes(job.limits)}
+            await self._quotas.reserve(job.tree_id, room, kind=TREE, workspace_id=job.workspace_id)
 
     async def _enqueue(self, job: Job) -> None:
         if job.grant_id is not None:  # whoever ends the grant waits for this commit, and finds the job
@@ -249,7 +243,8 @@ class JobService:
                 await self._session.connection(),
                 levels=(self._session.scope.tenant_id, job.workspace_id, principal),
                 entry=job.job_id,
-                estimate_seconds=min(_ESTIMATE_SECONDS, job.limits.timeout_seconds),
+                estimate_seconds=min(ESTIMATE_SECONDS, job.limits.timeout_seconds),
+                labels=(JOBS if job.sandbox_id is None else SANDBOXES,),
             )
 
     async def get(self, job_id: UUID, *, workspace_id: UUID) -> Job:
@@ -259,10 +254,22 @@ class JobService:
         return job
 
     async def list_jobs(
-        self, *, workspace_id: UUID, before: UUID | None = None, limit: int = 50, status: JobStatus | None = None
+        self,
+        *,
+        workspace_id: UUID,
+        before: UUID | None = None,
+        limit: int = 50,
+        status: JobStatus | None = None,
+        sandbox_id: UUID | None = None,
     ) -> list[Job]:
+        """List those that run a command or, with `sandbox_id`, those that this sandbox lived by."""
         return await repository.list_jobs(
-            self._session, workspace_id=workspace_id, before=before, limit=limit, status=status
+            self._session,
+            workspace_id=workspace_id,
+            before=before,
+            limit=limit,
+            status=status,
+            sandbox_id=sandbox_id,
         )
 
     async def count_open(self, *, workspace_id: UUID) -> tuple[int, int]:
@@ -349,39 +356,6 @@ class JobService:
             reason=reason,
             details=details,
         )
-
-
-def _limits_of(wanted: Mapping[str, float], held: PlaceLimits, settings: WorkspaceSettings) -> JobLimits:
-    """Complete what is asked by the defaults; what is asked beyond a ceiling is refused, a default gives way to it."""
-    ceilings = _ceilings_of(held, settings)
-    for name, value in wanted.items():
-        most, layer = ceilings[name]
-        if value > most:
-            raise limit_exceeded(name, limit=most, wanted=value, layer=layer)
-    values = {
-        name: min(default, type(default)(ceilings[name][0])) if ceilings[name][0] != inf else default
-        for name, default in dataclasses.asdict(JobLimits()).items()
-    }
-    return JobLimits(**{**values, **wanted})  # whole numbers where the edge asks for them
-
-
-def _ceilings_of(held: PlaceLimits, settings: WorkspaceSettings) -> dict[str, tuple[float, str]]:
-    """Tell the most of each limit of a job, and whose word it is."""
-    found: dict[str, tuple[float, str]] = {
-        "pids": (MOST_PIDS, _PLATFORM),
-        "output_bytes": (MOST_OUTPUT_BYTES, _PLATFORM),
-    }
-    for name, ceiling in _CEILINGS.items():
-        effective = held.ceilings[ceiling]
-        found[name] = (
-            (inf, _PLATFORM)
-            if effective.most is None or effective.layer is None
-            else (effective.most, effective.layer.value)
-        )
-    longest = float(settings.max_job_timeout_seconds)
-    if longest < found["timeout_seconds"][0]:
-        found["timeout_seconds"] = (longest, Layer.WORKSPACE.value)
-    return found
 
 
 def _described(path: str, content: bytes) -> dict[str, Any]:

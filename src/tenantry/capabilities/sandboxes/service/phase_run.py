@@ -1,7 +1,7 @@
 """One program of a job in a sandbox of its own, with what it may connect to."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -20,6 +20,9 @@ from tenantry.foundation.settings import JobSettings
 _MOST_SKIPPED_TOLD: Final = 20
 
 _log = structlog.get_logger(__name__)
+
+WhileItRuns = Callable[[Sandbox], Awaitable[Outcome]]
+"""What is done while it runs; gives its outcome."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class PhaseRun:
         output: JobOutput,
         settings: JobSettings,
         injections: Sequence[Injection] = (),
+        while_it_runs: WhileItRuns | None = None,
     ) -> None:
         self._egress = (
             JobEgress(
@@ -57,6 +61,7 @@ class PhaseRun:
         )
         self._spec = _connected(spec, self._egress) if self._egress else spec
         self._jail = jail
+        self._while_it_runs = while_it_runs or Sandbox.wait
         self._output = output
         self._sandbox: Sandbox | None = None
         self._killed: str | None = None
@@ -76,7 +81,7 @@ class PhaseRun:
     async def wait(self) -> Ran:
         """Wait for its end; to be called once it has been started."""
         sandbox, egress = self._started, self._egress
-        outcome = await sandbox.wait()
+        outcome = await self._while_it_runs(sandbox)
         usage = dataclasses.asdict(outcome.usage) | (egress.used() if egress else {})
         return Ran(outcome, usage, sandbox.receipt.as_record() if sandbox.receipt else None)
 

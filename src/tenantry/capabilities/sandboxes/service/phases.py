@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tenantry.capabilities.sandboxes.service.ending import end_of, killed_end, phase_end, spent_end
+from tenantry.capabilities.sandboxes.service.job_limits import disk_mib_of
 from tenantry.capabilities.sandboxes.service.job_secrets import OpenedSecrets
 from tenantry.capabilities.sandboxes.service.output import JobOutput
-from tenantry.capabilities.sandboxes.service.phase_run import PhaseRun, Ran
+from tenantry.capabilities.sandboxes.service.phase_run import PhaseRun, Ran, WhileItRuns
 from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobInput, JobPhase, JobStatus
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.trees import Fill
@@ -51,6 +52,8 @@ class JobPhases:
         output: JobOutput,
         settings: JobSettings,
         clock: Clock,
+        workspace: Fill | None = None,
+        while_it_runs: WhileItRuns | None = None,
     ) -> None:
         self._job = job
         self._given = given
@@ -60,6 +63,8 @@ class JobPhases:
         self._output = output
         self._settings = settings
         self._clock = clock
+        self._workspace = workspace
+        self._while_it_runs = while_it_runs
         self._several = len(job.programs) > 1
         self._current: PhaseRun | None = None
         self._killed: str | None = None
@@ -120,7 +125,8 @@ class JobPhases:
         left = self._job.limits.timeout_seconds - (self._clock.monotonic() - self._began_at)
         if left < _LEAST_SECONDS:
             return spent_end(self._job, program.phase)
-        spec = self._spec(program, root, seconds=left, workspace=before.left if before is not None else None)
+        workspace = before.left if before is not None else self._workspace
+        spec = self._spec(program, root, seconds=left, workspace=workspace)
         if self._killed is not None:
             return killed_end(self._killed)
         run = self._current = PhaseRun(
@@ -130,6 +136,7 @@ class JobPhases:
             output=self._output,
             settings=self._settings,
             injections=self._secrets(program).injections,
+            while_it_runs=self._while_it_runs,
         )
         stack.push_async_callback(run.close)
         # From here on news reach it; what came before is seen by looking.
@@ -167,6 +174,7 @@ class JobPhases:
         return Spec(
             image=root,
             command=program.command,
+            keep=self._job.sandbox_id is not None,
             env={**self._given.environments.get(phase, {}), **secrets.environment, **secrets.placeholders},
             inputs=tuple(InputFile(each.path, each.content) for each in self._given.inputs if program.inputs),
             secret_files=secrets.files,
@@ -176,7 +184,7 @@ class JobPhases:
                 pids=limits.pids,
                 timeout_seconds=min(seconds, program.timeout_seconds or seconds),
                 output_bytes=limits.output_bytes - self._output_bytes,
-                disk_mib=max(1, limits.memory_mib // 2),
+                disk_mib=disk_mib_of(limits),
             ),
             workspace=workspace,
             workspace_writable=program.writable,

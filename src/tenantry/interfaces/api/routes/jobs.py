@@ -203,13 +203,20 @@ async def list_jobs(
     status: JobStatus | None = None,
     limit: Limit = 50,
     cursor: CursorText = None,
+    sandbox: Annotated[str | None, Query(max_length=64, description="those that this sandbox lived by")] = None,
 ) -> Page[JobAnswer]:
-    """Jobs of the workspace, newest first."""
+    """Jobs of the workspace, newest first; those that sandboxes live by only where one is named."""
     unit = unit_of(request)
-    before = after(unit, cursor, filters=str(status))
-    found = await unit.jobs.list_jobs(workspace_id=unit.workspace_id, before=before, limit=limit + 1, status=status)
+    filters = f"{status}/{sandbox}"
+    found = await unit.jobs.list_jobs(
+        workspace_id=unit.workspace_id,
+        before=after(unit, cursor, filters=filters),
+        limit=limit + 1,
+        status=status,
+        sandbox_id=parse_id(Prefix.SANDBOX, sandbox) if sandbox else None,
+    )
     items = [render(job) for job in found]
-    return Page[JobAnswer](**page(unit, items, ids=[j.job_id for j in found], limit=limit, filters=str(status)))
+    return Page[JobAnswer](**page(unit, items, ids=[j.job_id for j in found], limit=limit, filters=filters))
 
 
 @routes.get("/workspaces/{ws}/jobs/{job}", needs=Permission.JOB_READ)
