@@ -179,7 +179,7 @@ def test_a_viewer_sees_sandboxes_and_makes_none(live: LiveGround) -> None:
 def test_without_kept_content_a_stop_says_that_files_go_and_nothing_can_be_kept(live: LiveGround) -> None:
     made = live.run("forgetful")
     for verb, body in (("snapshot", {"name": "a"}), ("fork", {"name": "b"})):
-        refused = live.do(made, verb, **body)
+        refused = live.do(made, verb, wait=None, **body)
         assert (refused.status_code, refused.json()["code"]) == (409, "content_not_kept"), refused.text
         assert refused.json()["allow_with"]
     stopped = live.stopped(made)
