@@ -82,6 +82,11 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "approvals.RejectBody": lambda _: {"comment": "no"},
     "images.PullBody": lambda _: {"reference": "registry.invalid/app:1"},
     "jobs.JobBody": lambda _: {"command": ["true"]},
+    "sandbox_forms.SandboxBody": lambda _: {"name": _slug(), "start": False},
+    "sandbox_forms.SandboxChangesBody": lambda _: {"idle_seconds": 60},
+    "sandbox_forms.ExtensionBody": lambda _: {"seconds": 60},
+    "sandbox_forms.SnapshotBody": lambda _: {"name": _slug()},
+    "sandbox_forms.ForkBody": lambda _: {"name": _slug(), "start": False},
     "secrets.SecretBody": lambda _: {"name": f"S_{secrets.token_hex(5).upper()}", "value": secrets.token_hex(16)},
     "policies.PromotionBody": lambda _: {"version": 1, "state": "shadow"},
     "policies.ExemptionBody": lambda _: {

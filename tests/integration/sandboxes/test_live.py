@@ -123,7 +123,8 @@ def test_sandboxes_that_run_are_counted_and_start_no_more_than_there_may_be(make
     limits = f"/workspaces/{live.ground.workspace}/limits"
     assert live.ground.tenant.owner.patch(limits, json={"max_concurrent_sandboxes": 1}).status_code == 200
     first = live.run("first")
-    refused = until(lambda: answer if (answer := live.post("second")).status_code == 429 else None)
+    until(lambda: live.post("second").status_code == 429)
+    refused = live.post("second")
     assert refused.json()["code"] == "quota_exceeded"
     assert refused.json()["limit"]["name"] == "max_concurrent_sandboxes"
     live.stopped(first)

@@ -20,6 +20,7 @@ from tenantry.interfaces.cli.commands import (
     policy,
     proofs,
     providers,
+    sandbox,
     secret,
     tenant,
     usage,
@@ -73,7 +74,7 @@ def build_app() -> typer.Typer:
     app.callback()(_options)
     rooms = (
         *(login, tenant, workspace, overlays, access, proofs, people, providers),
-        *(grants, limits, usage, policy, job, image, secret, notification, audit),
+        *(grants, limits, usage, policy, job, sandbox, image, secret, notification, audit),
     )
     for module in rooms:
         module.register(app)
