@@ -26,7 +26,21 @@ from tenantry.engines.jail.escape import chain
 FUNCTIONS = {
     "launcher.py": ("_configure", "_make_private", "_bind", "_wait_seated", "_become"),
     "forks.py": ("drop_to", "join", "limit", "arrange", "close_all_but", "reset_signals"),
+    "entering.py": (
+        "_shut",
+        "_go_in",
+        "_be_unreadable",
+        "_opened",
+        "_join_namespaces",
+        "_drop_capabilities",
+        "_stand_at_the_door",
+        "_terminal",
+        "_go_to",
+        "_filter",
+    ),
 }
+#: What is seen of a step by programs that came in later alone.
+GROUPS = {"entering.py": {"exec"}}
 LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE, _MS_SHARED, _MNT_DETACH = 0x20000, 16384, 1 << 18, 1 << 20, 2
 _CAPABILITY_VERSION_3, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_CHOWN = 0x20080522, 47, 2, 0
@@ -92,7 +106,8 @@ async def main(home: Path) -> None:
                 (mutants / one).write_text(source)
             for name in ["", *dict.fromkeys(step for step, _, _ in steps(ast.parse(sources[file]), functions))]:
                 (mutants / file).write_text(without(name, sources[file], functions) if name else sources[file])
-                verdicts[name] = await open_cases(home, binary=any_bubblewrap(), groups=QUICK_GROUPS)
+                groups = GROUPS.get(file, QUICK_GROUPS)
+                verdicts[name] = await open_cases(home, binary=any_bubblewrap(), groups=groups)
                 if os.geteuid() == 0:
                     clear_away()
     sys.stdout.write(json.dumps(verdicts))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.engines.jail import furnish
+from tenantry.engines.jail import entrance, furnish
 from tenantry.engines.jail.bubblewrap import _in_wheel, find_bubblewrap
 from tenantry.engines.jail.escape.catalogue import CASES
 from tenantry.engines.jail.images import ImageStore
@@ -18,6 +18,7 @@ from tenantry.foundation.errors import TenantryError
 QUICK_GROUPS = {"identity", "limits", "namespaces", "mounts", "devices", "chain"}
 PATIENCE_SECONDS = 15
 _SETUP_SECONDS = 3.0
+_DOOR_SECONDS = 1.0
 
 
 async def open_cases(home: Path, *, binary: Path, groups: set[str]) -> list[str]:
@@ -46,6 +47,7 @@ def be_impatient(patch: pytest.MonkeyPatch) -> None:
     """A sandbox that does not reach its barrier, or its filter, is given up soon."""
     patch.setattr(furnish, "_SETUP_SECONDS", _SETUP_SECONDS)
     patch.setattr(furnish, "_FILTER_SECONDS", _SETUP_SECONDS)
+    patch.setattr(entrance, "_SECONDS", _DOOR_SECONDS)
 
 
 Option = tuple[str, list[str]]

@@ -15,7 +15,6 @@ _OPENAT2: Final = 437
 _RESOLVE: Final = 1 | 2 | 4 | 8  # NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH
 _RENAME_NOREPLACE: Final = 1
 _ABSENT: Final = frozenset({errno.ENOSYS, errno.EPERM})
-_ALWAYS: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class _How(ctypes.Structure):
@@ -27,7 +26,7 @@ class _How(ctypes.Structure):
 def open_below(root: int, parts: Sequence[str], flags: int) -> int:
     """Open what lies there, none of `parts` being `..`; raises OSError, ELOOP or ENOTDIR where a link is on the way."""
     path = "/".join(parts) or "."
-    how = _How(flags=flags | _ALWAYS, mode=0, resolve=_RESOLVE)
+    how = _How(flags=flags | os.O_CLOEXEC, mode=0, resolve=_RESOLVE)
     found = int(_LIBC.syscall(_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)))
     if found >= 0:
         return found
@@ -41,7 +40,7 @@ def open_stepwise(root: int, parts: Sequence[str], flags: int) -> int:
     """Do the same, a component at a time."""
     folder = open_directory(root, "/".join(parts[:-1]))
     try:
-        return os.open(parts[-1] if parts else ".", flags | _ALWAYS, dir_fd=folder)
+        return os.open(parts[-1] if parts else ".", flags | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
     finally:
         os.close(folder)
 

@@ -63,33 +63,44 @@ class _NoProgramError(Exception):
 def enter(message: dict[str, Any], descriptors: list[int], seccomp: bytes) -> None:
     """Enter, and become the program; returns only when it failed, after it has said so on the channel.
 
-    `descriptors` are channel, payload, a handle of process 1, input, output, errors.
+    `descriptors` are channel, door, payload, a handle of process 1, input, output, errors. What is said on the channel
+    is believed, so it ends with this program; the door is what its successor (keeper.py) holds, into which everybody
+    inside can look.
     """
-    signal.alarm(_SECONDS)
-    signal.set_wakeup_fd(-1)
-    channel, payload, init, *streams = descriptors
+    channel, door, payload, init, *streams = descriptors
     try:
-        _be_unreadable()
-        sys.meta_path.clear()  # from here on a module would be one of the image's
-        forks.close_all_but(*descriptors)
+        _shut(descriptors)
         with os.fdopen(payload, "rb") as source:
             wanted = json.load(source)
-        places = _opened(wanted["pid"], init, wanted["namespaces"])
-        forks.join(message["join"])
-        if message["uid"] is not None:
-            forks.drop_to(message["uid"])
-        _join_namespaces(places)
-        _drop_capabilities()
-        _be_unreadable()  # whoever changes its identity is made readable or not as the machine is set
+        _go_in(message, wanted, init)
         pid = forks.checked_call(_CLONE, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
         if pid:
             _say(channel, pid=pid)
             os._exit(_LEFT)
-        _become(channel, wanted, streams, seccomp)
+        _stand_at_the_door(channel, door, wanted, streams, seccomp)
     except _NoProgramError as error:
         _say(channel, error=str(error), exit_code=error.code)
     except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
         _say(channel, error=repr(error))
+
+
+def _shut(descriptors: list[int]) -> None:
+    """Be of no use to anybody who gets hold of this process."""
+    signal.alarm(_SECONDS)
+    signal.set_wakeup_fd(-1)
+    _be_unreadable()
+    sys.meta_path.clear()  # from here on a module would be one of the image's
+    forks.close_all_but(*descriptors)
+
+
+def _go_in(message: dict[str, Any], wanted: dict[str, Any], init: int) -> None:
+    places = _opened(wanted["pid"], init, wanted["namespaces"])
+    forks.join(message["join"])
+    if message["uid"] is not None:
+        forks.drop_to(message["uid"])
+    _join_namespaces(places)
+    _drop_capabilities()
+    _be_unreadable()  # whoever changes its identity is made readable or not as the machine is set
 
 
 def _say(channel: int, **answer: object) -> None:
@@ -137,7 +148,7 @@ def _drop_capabilities() -> None:
     forks.checked(forks.LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
-def _become(channel: int, wanted: dict[str, Any], streams: list[int], seccomp: bytes) -> NoReturn:
+def _stand_at_the_door(channel: int, door: int, wanted: dict[str, Any], streams: list[int], seccomp: bytes) -> NoReturn:
     """Be what the program will be, and stand at the door (keeper.py), which waits to be let in."""
     os.setsid()
     forks.checked(forks.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
@@ -147,7 +158,7 @@ def _become(channel: int, wanted: dict[str, Any], streams: list[int], seccomp: b
     environment = {os.fsencode(name): os.fsencode(value) for name, value in wanted["env"].items()}
     command = [os.fsencode(word) for word in wanted["command"]]
     words = [b"keeper", _found(command[0], environment.get(b"PATH", b"")), *command]
-    forks.arrange([*streams, channel])
+    forks.arrange([*streams, door])
     forks.limit(wanted["rlimits"])
     forks.reset_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -228,6 +239,7 @@ class Guests:
             self._tell(left=message["token"], status=-1)
             return
         self._by_pid[message["pid"]] = _Guest(message["token"], message["id"], admitted=True)
+        self._tell(admitted=message["token"])
 
     def strike(self, message: dict[str, Any]) -> None:
         """Send a signal to the process group of a program, which is not reaped yet, so its number is its own."""

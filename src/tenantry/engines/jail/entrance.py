@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,18 +47,43 @@ class Place:
     launcher: LauncherClient
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Our ends of channel and door; `theirs` are closed by the stack they were opened with."""
+
+    channel: socket.socket
+    door: socket.socket
+    theirs: tuple[int, int]
+
+    @classmethod
+    def open(cls, theirs: ExitStack) -> "Ends":
+        pairs = []
+        for _ in range(2):
+            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pair[0].setblocking(False)
+            theirs.enter_context(pair[1])
+            pairs.append(pair)
+        return cls(pairs[0][0], pairs[1][0], (pairs[0][1].fileno(), pairs[1][1].fileno()))
+
+    def close(self) -> None:
+        self.channel.close()
+        self.door.close()
+
+
 class Guest:
     """Somebody on the way in: `refusal` is the outcome of one that never ran, `left` is of another's wait status."""
 
-    def __init__(self, place: Place, channel: socket.socket, token: int, left: asyncio.Future[int | None]) -> None:
+    def __init__(
+        self, place: Place, wanted: ExecSpec, ends: "Ends", token: int, left: asyncio.Future[int | None]
+    ) -> None:
         self._place = place
-        self._channel = channel
+        self._wanted = wanted
+        self._ends = ends
         self.token = token
         self.left = left
         self.pid = 0
         self.terminal = -1
         self.refusal: ExecOutcome | None = None
-        self._here = False
 
     async def come_in(self) -> None:
         """Wait for it at the door, look at it, let it in; whoever is refused is killed."""
@@ -74,7 +100,7 @@ class Guest:
             self._refuse("its start was given up")
             raise
         finally:
-            self._channel.close()
+            self._ends.close()
             if self.refusal is not None:
                 self._turn_away()
 
@@ -91,14 +117,26 @@ class Guest:
             os.close(self.terminal)
             self.terminal = -1
 
-    async def _hear(self) -> bytes:
-        """Wait for a message; a descriptor that comes along is its terminal."""
-        loop = asyncio.get_running_loop()
+    async def _arrive(self) -> None:
+        """Hear what the launcher's forks say until the last of them is gone, then who is at the door."""
+        while body := await self._hear(self._ends.channel, most_descriptors=1):
+            answer = json.loads(body)
+            if "error" in answer:
+                self._refuse(answer["error"], answer.get("exit_code"))
+                return
+            if "pid" in answer:
+                self.pid = answer["pid"]
+                await self._place.launcher.admit(self.token, sandbox_id=self._place.sandbox_id, pid=self.pid)
+        if not self.pid or await self._hear(self._ends.door) != keeper.HERE:
+            self._refuse("it ended on its way into the sandbox")
+
+    async def _hear(self, source: socket.socket, *, most_descriptors: int = 0) -> bytes:
+        """Wait for a message; a descriptor that comes along is its terminal. None takes one from the door."""
         while True:
             try:
-                body, descriptors, _, _ = socket.recv_fds(self._channel, _MESSAGE_BYTES, 1)
+                body, descriptors, _, _ = socket.recv_fds(source, _MESSAGE_BYTES, most_descriptors)
             except BlockingIOError:
-                await readable(loop, self._channel.fileno())
+                await readable(asyncio.get_running_loop(), source.fileno())
                 continue
             except ConnectionResetError:
                 return b""
@@ -108,37 +146,22 @@ class Guest:
                 self.terminal = descriptor
             return body
 
-    async def _arrive(self) -> None:
-        while not (self.pid and self._here):
-            body = await self._hear()
-            if not body:
-                self._refuse("it ended on its way into the sandbox")
-                return
-            if body == keeper.HERE:
-                self._here = True
-                continue
-            answer = json.loads(body)
-            if "error" in answer:
-                self._refuse(answer["error"], answer.get("exit_code"))
-                return
-            if "pid" in answer:
-                self.pid = answer["pid"]
-                self._place.launcher.admit(self.token, sandbox_id=self._place.sandbox_id, pid=self.pid)
-
     def _look_at(self) -> None:
         try:
             faults = faults_of(self.pid, self._place)
         except (OSError, KeyError, ValueError, IndexError) as error:
             faults = (f"it cannot be looked at: {error}",)
+        if self._wanted.terminal and self.terminal < 0:
+            faults = (*faults, "it has no terminal")
         if faults:
             self._refuse("this is not in its sandbox: " + "; ".join(faults))
 
     async def _pass(self) -> None:
         try:
-            self._channel.send(_GO)
+            self._ends.door.send(_GO)
         except OSError:
             return  # it was killed at the door, and `left` says how
-        answer = await self._hear()
+        answer = await self._hear(self._ends.door)
         if answer:
             number = answer[0]
             missing = number in {errno.ENOENT, errno.ENOTDIR}
@@ -151,23 +174,21 @@ async def bring_in(place: Place, wanted: ExecSpec, *, streams: Sequence[int]) ->
 
     Raises JailUnavailable when the launcher is gone; everything else that goes wrong is the guest's `refusal`.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    payload = memory_file(json.dumps(_payload(place, wanted)).encode())
-    try:
-        token, left = await place.launcher.enter(
-            place.sandbox_id,
-            uid=place.uid,
-            join=place.cgroup.join_files,
-            descriptors=(theirs.fileno(), payload, place.init, *streams),
-        )
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-        os.close(payload)
-    guest = Guest(place, ours, token, left)
+    with ExitStack() as theirs:
+        ends = Ends.open(theirs)
+        try:
+            payload = memory_file(json.dumps(_payload(place, wanted)).encode())
+            theirs.callback(os.close, payload)
+            token, left = await place.launcher.enter(
+                place.sandbox_id,
+                uid=place.uid,
+                join=place.cgroup.join_files,
+                descriptors=(*ends.theirs, payload, place.init, *streams),
+            )
+        except BaseException:
+            ends.close()
+            raise
+    guest = Guest(place, wanted, ends, token, left)
     await guest.come_in()
     return guest
 

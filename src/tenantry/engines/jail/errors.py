@@ -8,7 +8,7 @@ ImageNotFound(NotFound)        no image has that digest
 SandboxBusy(Conflict)          asked of a living sandbox what only a dead one answers
 SandboxEnded(Conflict)         asked of a dead sandbox what only a living one does
 ExecsExhausted(Exhausted)      as many programs were put into it as it may have at a time; fields: limit
-FileMissing(NotFound)          nothing is there
+FileMissing(NotFound)          nothing is there; fields: path, as of the next three
 FileConflict(Conflict)         something else is there than was asked for
 FileRefused(Denied)            it lies behind a link, or the sandbox's user may not
 FileFull(Exhausted)            too large, too many, or no room
@@ -61,25 +61,19 @@ class ExecsExhausted(Exhausted):
 
 class FileMissing(NotFound):
     def __init__(self, path: str) -> None:
-        super().__init__("file_not_found", f"nothing is at {path!r}", layer="jail")
+        super().__init__("file_not_found", "nothing is there in /workspace", layer="jail", path=path)
 
 
 class FileConflict(Conflict):
-    """`code` is one of `file_exists`, `not_a_file`, `not_a_directory`, `directory_not_empty`, `inside_itself`."""
-
-    def __init__(self, code: str, path: str) -> None:
-        super().__init__(code, f"{path!r}: {code.replace('_', ' ')}", layer="jail")
+    def __init__(self, code: str, message: str, *, path: str) -> None:
+        super().__init__(code, message, layer="jail", path=path)
 
 
 class FileRefused(Denied):
-    """`code` is `file_behind_link` or `file_refused`."""
-
-    def __init__(self, code: str, path: str) -> None:
-        super().__init__(code, f"{path!r}: {code.replace('_', ' ')}", layer="jail")
+    def __init__(self, code: str, message: str, *, path: str) -> None:
+        super().__init__(code, message, layer="jail", path=path)
 
 
 class FileFull(Exhausted):
-    """`code` is one of `file_too_large`, `workspace_full`, `directory_too_large`, `watches_exhausted`."""
-
-    def __init__(self, code: str, path: str) -> None:
-        super().__init__(code, f"{path!r}: {code.replace('_', ' ')}", layer="jail")
+    def __init__(self, code: str, message: str, *, path: str) -> None:
+        super().__init__(code, message, layer="jail", path=path)

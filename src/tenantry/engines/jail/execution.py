@@ -9,6 +9,7 @@ import signal
 import struct
 import termios
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Final
 
 from tenantry.engines.jail.entrance import Guest, Place, bring_in
@@ -45,6 +46,8 @@ class Execution:
         self._ending: tuple[Ending, str] | None = None
         self._reading = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
+        self._cgroup = place.cgroup
+        self._oom_kills_before = self._oom_kills()
         self._life = asyncio.create_task(self._live())
 
     @classmethod
@@ -63,8 +66,7 @@ class Execution:
             if guest.terminal >= 0:
                 execution._hold(guest.terminal, {Stream.STDOUT: guest.terminal})
             return execution
-        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
-        (their_in, our_in), (our_out, their_out), (our_err, their_err) = pipes
+        (their_in, our_in), (our_out, their_out), (our_err, their_err) = _three_pipes()
         try:
             guest = await bring_in(place, wanted, streams=(their_in, their_out, their_err))
         except BaseException:
@@ -88,6 +90,11 @@ class Execution:
                 self._wanted.timeout_seconds, self._end, Ending.TIMED_OUT, told
             )
 
+    @property
+    def pid(self) -> int:
+        """Its number on the host, 0 when it never came in; somebody else's once it has ended."""
+        return self._guest.pid
+
     async def read(self) -> tuple[Stream, bytes] | None:
         """Wait for what it says next; None when it has ended and all of it was read. One reader at a time.
 
@@ -100,6 +107,7 @@ class Execution:
                 for stream in list(self._sources):
                     chunk = self._take(stream)
                     if chunk:
+                        self._sources[stream] = self._sources.pop(stream)  # the other one is first next time
                         return stream, chunk
                 if ended:
                     break
@@ -192,6 +200,9 @@ class Execution:
             self._input, self._sources = -1, {}
         self._on_close(self)
 
+    def _oom_kills(self) -> int:
+        return self._cgroup.reading().oom_kills
+
     def _end(self, ending: Ending, detail: str) -> None:
         if self._ending is None and not self._life.done():
             self._ending = (ending, detail)
@@ -209,11 +220,25 @@ class Execution:
             return ExecOutcome(ending=Ending.KILLED, exit_code=None, detail="the sandbox ended")
         code = os.waitstatus_to_exitcode(status)
         if code == -signal.SIGKILL:
+            if self._oom_kills() > self._oom_kills_before:
+                told = "the kernel killed it for its memory"
+                return ExecOutcome(ending=Ending.OUT_OF_MEMORY, exit_code=128 - code, detail=told)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_DEATH_SECONDS):
                     await asyncio.shield(self._over)
                     return ExecOutcome(ending=Ending.KILLED, exit_code=None, detail="the sandbox ended")
         return ExecOutcome(ending=Ending.EXITED, exit_code=code if code >= 0 else 128 - code)
+
+
+def _three_pipes() -> list[tuple[int, int]]:
+    with ExitStack() as stack:
+        made = []
+        for _ in range(3):
+            made.append(os.pipe2(os.O_CLOEXEC))
+            for descriptor in made[-1]:
+                stack.callback(os.close, descriptor)
+        stack.pop_all()
+    return made
 
 
 async def close_all(executions: Sequence[Execution]) -> None:

@@ -21,6 +21,7 @@ from tenantry.engines.jail.file_types import FileChange, FileInfo, FileKind
 from tenantry.engines.jail.identity import filesystem_identity
 from tenantry.engines.jail.walking import MOST_LEVELS, is_text
 from tenantry.engines.jail.watching import TEMPORARY, Watcher, changes
+from tenantry.foundation.errors import TenantryError
 
 _WORKSPACE: Final = "/workspace"
 _OUTPUTS: Final = "/outputs"
@@ -31,22 +32,28 @@ _CHUNK: Final = 256 << 10
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_CONFLICTS: Final = {
-    errno.ENOTDIR: "not_a_directory",
-    errno.EISDIR: "not_a_file",
-    errno.ENXIO: "not_a_file",
-    errno.EEXIST: "file_exists",
-    errno.ENOTEMPTY: "directory_not_empty",
-    errno.EINVAL: "inside_itself",
+_LINK: Final = "a link is on the way, and none is followed"
+_RIGHTS: Final = "the sandbox's user may not do this there"
+_ROOM: Final = "there is no room for it in /workspace"
+_Refusal = Callable[[str], TenantryError]
+_REFUSALS: Final[dict[int, _Refusal]] = {
+    errno.ENOENT: FileMissing,
+    errno.ENOTDIR: lambda path: FileConflict("not_a_directory", "what is there is no directory", path=path),
+    errno.EISDIR: lambda path: FileConflict("not_a_file", "what is there is no regular file", path=path),
+    errno.ENXIO: lambda path: FileConflict("not_a_file", "what is there is no regular file", path=path),
+    errno.EEXIST: lambda path: FileConflict("file_exists", "something is there already", path=path),
+    errno.ENOTEMPTY: lambda path: FileConflict("directory_not_empty", "the directory is not empty", path=path),
+    errno.EINVAL: lambda path: FileConflict("inside_itself", "nothing can be moved into itself", path=path),
+    errno.ELOOP: lambda path: FileRefused("file_behind_link", _LINK, path=path),
+    errno.EXDEV: lambda path: FileRefused("file_behind_link", _LINK, path=path),
+    errno.EACCES: lambda path: FileRefused("file_refused", _RIGHTS, path=path),
+    errno.EPERM: lambda path: FileRefused("file_refused", _RIGHTS, path=path),
+    errno.EROFS: lambda path: FileRefused("file_refused", _RIGHTS, path=path),
+    errno.ENOSPC: lambda path: FileFull("workspace_full", _ROOM, path=path),
+    errno.EDQUOT: lambda path: FileFull("workspace_full", _ROOM, path=path),
+    errno.EFBIG: lambda path: FileFull("workspace_full", _ROOM, path=path),
+    errno.ENOMEM: lambda path: FileFull("workspace_full", _ROOM, path=path),
 }
-_REFUSALS: Final = {
-    errno.ELOOP: "file_behind_link",
-    errno.EXDEV: "file_behind_link",
-    errno.EACCES: "file_refused",
-    errno.EPERM: "file_refused",
-    errno.EROFS: "file_refused",
-}
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
 InThread = Callable[[Callable[[], Any]], "asyncio.Future[Any]"]
 
 
@@ -77,7 +84,7 @@ class SandboxFiles:
         with self._within(path) as root, _opened(root, parts, _FOLDER) as folder, os.scandir(folder) as entries:
             for entry in entries:
                 if len(found) >= _MOST_LISTED:
-                    raise FileFull("directory_too_large", path)
+                    raise FileFull("directory_too_large", f"more than {_MOST_LISTED} names", path=path)
                 with suppress(FileNotFoundError):  # it went meanwhile
                     if is_text(entry.name):
                         found.append(_told((*parts, entry.name), entry.stat(follow_symlinks=False)))
@@ -97,7 +104,7 @@ class SandboxFiles:
             found = open_below(root, parse_path(path), _FILE)
             if not stat.S_ISREG(os.fstat(found).st_mode):
                 os.close(found)
-                raise FileConflict("not_a_file", path)
+                raise FileConflict("not_a_file", "what is there is no regular file", path=path)
         return os.fdopen(found, "rb")
 
     def write(self, path: str, content: BinaryIO | Iterable[bytes], *, mode: int = 0o644, most_bytes: int) -> FileInfo:
@@ -172,7 +179,7 @@ class SandboxFiles:
         """
         parts = parse_path(path)
         if self._watchers >= _MOST_WATCHERS:
-            raise FileFull("watches_exhausted", path)
+            raise FileFull("watches_exhausted", f"{_MOST_WATCHERS} watch this sandbox already", path=path)
         self._watchers += 1
         try:
             with self._held() as root:
@@ -246,16 +253,10 @@ def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        number = error.errno or 0
-        if number == errno.ENOENT:
-            raise FileMissing(path) from error
-        if number in _CONFLICTS:
-            raise FileConflict(_CONFLICTS[number], path) from error
-        if number in _REFUSALS:
-            raise FileRefused(_REFUSALS[number], path) from error
-        if number in _FULL:
-            raise FileFull("workspace_full", path) from error
-        raise
+        refusal = _REFUSALS.get(error.errno or 0)
+        if refusal is None:
+            raise
+        raise refusal(path) from error
 
 
 @contextmanager
@@ -297,7 +298,7 @@ def _fill(target: int, content: BinaryIO | Iterable[bytes], path: str, most_byte
     for chunk in chunks:
         written += len(chunk)
         if written > most_bytes:
-            raise FileFull("file_too_large", path)
+            raise FileFull("file_too_large", f"more than {most_bytes} bytes", path=path)
         rest = memoryview(chunk)
         while rest:
             rest = rest[os.write(target, rest) :]

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tenantry.engines.jail.bubblewrap import Bubblewrap
 from tenantry.engines.jail.errors import JailUnavailable
@@ -23,6 +23,7 @@ _PROGRAM: Final = Path(__file__).with_name("launcher.py")
 _MESSAGE_BYTES: Final = 1 << 16
 _MOST_SOCKETS: Final = 128
 
+_Answer = TypeVar("_Answer")
 Address = tuple[bool, str, int]
 """Whether of datagrams, then where: address and port."""
 
@@ -48,6 +49,7 @@ class LauncherClient:
         self._listening: dict[int, asyncio.Future[list[socket.socket]]] = {}
         self._deaths: dict[str, asyncio.Future[Death]] = {}
         self._guests: dict[int, asyncio.Future[int | None]] = {}
+        self._admitted: dict[int, asyncio.Future[None]] = {}
         self._outbox: deque[tuple[bytes, Sequence[int], asyncio.Future[None] | None]] = deque()
         self._tokens = 0
         self.shelf = ""  # the directory it has covered in its own mount namespace, if it has one
@@ -166,8 +168,16 @@ class LauncherClient:
             raise
         return token, left
 
-    def admit(self, token: int, *, sandbox_id: str, pid: int) -> None:
+    async def admit(self, token: int, *, sandbox_id: str, pid: int) -> None:
+        """Have the launcher know process `pid` by its token; returns once it does, or has told that it left."""
+        left = self._guests.get(token)
+        known = self._admitted[token] = self._loop.create_future()
         self._post(op="admit", token=token, id=sandbox_id, pid=pid)
+        try:
+            if left is not None:
+                await asyncio.wait([known, left], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._admitted.pop(token, None)
 
     def strike(self, token: int, number: int) -> None:
         """Send a signal to its process group; nothing once it has ended."""
@@ -241,20 +251,16 @@ class LauncherClient:
         if "listening" in answer:
             self._hand_over(answer, [_adopted(descriptor) for descriptor in descriptors])
         elif "ended" in answer:
-            future = self._deaths.pop(answer["ended"], None)
             death = Death(answer["status"], answer["cpu_us"] / 1e6, answer["peak_kib"] / 1024)
-            if future and not future.done():
-                future.set_result(death)
+            _settle(self._deaths.pop(answer["ended"], None), death)
+        elif "admitted" in answer:
+            _settle(self._admitted.get(answer["admitted"]), None)
         elif "left" in answer:
-            left = self._guests.pop(answer["left"], None)
-            if left and not left.done():
-                left.set_result(answer["status"])
+            _settle(self._guests.pop(answer["left"], None), answer["status"])
         elif "exposed" in answer:
-            waiting = self._exposed.pop(answer["exposed"])
-            if not waiting.done():
-                waiting.set_result(answer)
-        elif not self._configured.done():
-            self._configured.set_result(answer)
+            _settle(self._exposed.pop(answer["exposed"]), answer)
+        else:
+            _settle(self._configured, answer)
 
     def _hand_over(self, answer: dict[str, Any], sockets: list[socket.socket]) -> None:
         waiting = self._listening.pop(answer["listening"], None)
@@ -275,14 +281,11 @@ class LauncherClient:
             self._loop.remove_reader(self._channel.fileno())
             self._loop.remove_writer(self._channel.fileno())
         for death in self._deaths.values():
-            if not death.done():
-                death.set_result(Death(None))
+            _settle(death, Death(None))
         for waiting in (*self._exposed.values(), self._configured):
-            if not waiting.done():
-                waiting.set_result({})
+            _settle(waiting, {})
         for left in self._guests.values():
-            if not left.done():
-                left.set_result(None)
+            _settle(left, None)
         self._refuse_the_rest()
         for held in (self._outbox, self._deaths, self._guests, self._exposed, self._listening):
             held.clear()
@@ -294,6 +297,11 @@ class LauncherClient:
         for _, _, sent in self._outbox:
             if sent and not sent.done():
                 sent.set_exception(JailUnavailable("launcher_gone", "the sandbox launcher has ended", remedy="retry"))
+
+
+def _settle(waiting: asyncio.Future[_Answer] | None, answer: _Answer) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(answer)
 
 
 def memory_file(content: bytes) -> int:

@@ -13,8 +13,9 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
       (and an eighth with a network: resolv.conf)
     → {op: listen, token, pid, network, addresses}           ← {listening: token} and the sockets, or {…, errno, error}
     → {op: dial, token, pid, network, port}                  ← the same, with one
-    → {op: enter, token, id, uid, join} and six descriptors: channel, payload, process 1, in, out, err (entering.py)
-    → {op: admit, token, id, pid}       takes that child for the program     ← {left: token, status}
+    → {op: enter, token, id, uid, join} and seven descriptors: channel, door, payload, process 1,
+      in, out, err (entering.py)
+    → {op: admit, token, id, pid}       takes that child for the program     ← {admitted: token}, {left: token, status}
     → {op: strike, token, number}       a signal to its process group
     → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
     → {op: resume, id}          lets the monitor go on

@@ -83,7 +83,7 @@ def run(
         artifacts=artifacts,
         limits=_limits(cpus=cpus, memory_mib=memory_mib, pids=pids, timeout_seconds=timeout),
         labels=pairs(labels, option="--label") or None,
-        network=[_connection(text) for text in connect or ()] or None,
+        network=[connection(text) for text in connect or ()] or None,
         secrets=uses(secrets, secret_files) or None,
     )
     if detach:
@@ -175,7 +175,7 @@ def _input(text: str) -> JobInput:
     return job_input(path=name or path.name, content=path.read_bytes())
 
 
-def _connection(text: str) -> Connection:
+def connection(text: str) -> Connection:
     """Read `HOST:PORT`; an IPv6 address stands in brackets."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
