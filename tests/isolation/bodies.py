@@ -86,6 +86,11 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "sandbox_files.MoveBody": lambda _: {"source": "a", "target": "b"},
     "sandbox_files.DirectoryBody": lambda _: {"path": "a"},
     "sandbox_ports.PortTokenBody": lambda _: {"expires_seconds": 60},
+    "sandbox_forms.SandboxBody": lambda _: {"name": _slug(), "start": False},
+    "sandbox_forms.SandboxChangesBody": lambda _: {"idle_seconds": 60},
+    "sandbox_forms.ExtensionBody": lambda _: {"seconds": 60},
+    "sandbox_forms.SnapshotBody": lambda _: {"name": _slug()},
+    "sandbox_forms.ForkBody": lambda _: {"name": _slug(), "start": False},
     "secrets.SecretBody": lambda _: {"name": f"S_{secrets.token_hex(5).upper()}", "value": secrets.token_hex(16)},
     "policies.PromotionBody": lambda _: {"version": 1, "state": "shadow"},
     "policies.ExemptionBody": lambda _: {

@@ -18,7 +18,9 @@ from tests.isolation.wire import without_times
 
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, TENANT_WIDE_ROLES, Permission
 from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.live_types import KeptTree, Snapshot
 from tenantry.entrypoints.runtime import Parts, open_parts
+from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
@@ -46,6 +48,7 @@ KINDS: Final = {
     "exemption": Prefix.EXEMPTION,
     "secret": Prefix.SECRET,
     "sandbox": Prefix.SANDBOX,
+    "snapshot": Prefix.SNAPSHOT,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
@@ -130,6 +133,7 @@ def _furnish(tenant: Tenant) -> Grounds:
     for workspace in (own, sibling):
         _add_things(grounds, workspace)
         _add_secrets(grounds, workspace)
+        _add_sandboxes(grounds, workspace)
     for place, path in ((WHOLE_TENANT, f"/tenants/{tenant.id}"), (own, f"/workspaces/{own}")):
         _add_key_and_binding(grounds, place, path)
     _add_key_and_binding(grounds, sibling, f"/workspaces/{sibling}")
@@ -213,10 +217,6 @@ def _add_things(grounds: Grounds, workspace: str) -> None:
     inputs = [{"path": "in.txt", "content_base64": base64.b64encode(given).decode()}]
     grounds.things[workspace, "job"] = grounds.post(f"{path}/jobs", {"command": ["true"], "inputs": inputs})["id"]
     grounds.things[workspace, "input"] = hashlib.sha256(given).hexdigest()
-    asleep = [{"name": name, "start": False} for name in ("asleep", "gone")]
-    made = [grounds.post(f"{path}/sandboxes", body)["id"] for body in asleep]
-    grounds.things[workspace, "sandbox"], grounds.gone[workspace, "sandbox"] = made
-    grounds.delete(f"{path}/sandboxes/{made[1]}")
     slugs = [f"e-{secrets.token_hex(5)}" for _ in range(2)]
     for slug in slugs:
         grounds.post(f"{path}/environments", {"slug": slug, "kind": "dev"})
@@ -231,6 +231,13 @@ def _add_secrets(grounds: Grounds, workspace: str) -> None:
     path = f"/workspaces/{workspace}/secrets"
     made = [grounds.post(path, {"name": name, "value": secrets.token_hex(16)})["id"] for name in ("TOKEN", "GONE")]
     grounds.things[workspace, "secret"], grounds.gone[workspace, "secret"] = made
+    grounds.delete(f"{path}/{made[1]}")
+
+
+def _add_sandboxes(grounds: Grounds, workspace: str) -> None:
+    path = f"/workspaces/{workspace}/sandboxes"
+    made = [grounds.post(path, {"name": name, "start": False})["id"] for name in ("dev", "gone")]
+    grounds.things[workspace, "sandbox"], grounds.gone[workspace, "sandbox"] = made
     grounds.delete(f"{path}/{made[1]}")
 
 
@@ -309,8 +316,36 @@ async def _add_content(parts: Parts, grounds: Grounds, workspace: str) -> None:
             job_id,
             {"network": "none"},
         )
+        snapshots = await _add_snapshots(session, parse_id(Prefix.SANDBOX, grounds.things[workspace, "sandbox"]))
+    grounds.things[workspace, "snapshot"], grounds.gone[workspace, "snapshot"] = snapshots
     grounds.things[workspace, "artifact"] = format_id(Prefix.ARTIFACT, artifact_id)
     grounds.things[workspace, "image"] = await _add_image(parts, grounds, workspace, "base")
+
+
+async def _add_snapshots(session: TenantSession, sandbox_id: UUID) -> list[str]:
+    """Give a sandbox a snapshot, as its worker would, and one that is gone."""
+    sandbox = await repository.find_sandbox(session, sandbox_id, workspace_id=None)
+    assert sandbox is not None
+    now, ids = datetime.now(UTC), []
+    for name in ("one", "gone"):
+        tree = KeptTree(
+            tree_id=new_id(),
+            workspace_id=sandbox.workspace_id,
+            sandbox_id=sandbox_id,
+            place=sandbox.place,
+            content_key=b"none",
+            size_bytes=1,
+            files=1,
+            sha256=bytes(32),
+            created_at=now,
+        )
+        await repository.insert_tree(session, tree)
+        snapshot = Snapshot(new_id(), sandbox_id, name, now, "test", tree)
+        await repository.insert_snapshot(session, snapshot, workspace_id=sandbox.workspace_id)
+        ids.append(format_id(Prefix.SNAPSHOT, snapshot.snapshot_id))
+    await repository.delete_snapshot(session, snapshot.snapshot_id)
+    await repository.delete_tree(session, tree.tree_id)
+    return ids
 
 
 async def _add_login(parts: Parts, grounds: Grounds) -> None:
@@ -380,7 +415,6 @@ _OF_WORKSPACE: Final = (
     "service-accounts",
     "images",
     "jobs",
-    "sandboxes",
     "environments",
     "roles",
     "groups",
@@ -388,6 +422,7 @@ _OF_WORKSPACE: Final = (
     "approvals",
     "invitations",
     "secrets",
+    "sandboxes",
     *_NOTICES,
     *_POLICIES,
 )

@@ -150,7 +150,7 @@ def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) ->
     for grounds in (world.us, world.eu, world.neighbour):
         kinds = {"key", "binding", "account", "job", "artifact", "image", "environment", "role", "group", "principal"}
         kinds |= {"channel", "invitation", "input", "grant", "approval", "certificate", "signing_key", "exemption"}
-        kinds |= {"secret", "sandbox"}
+        kinds |= {"secret", "sandbox", "snapshot"}
         assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
         kinds = {"key", "binding", "operation", "export", "role", "group", "principal", "member", "channel"}
         kinds |= {"invitation", "provider", "login", "exemption"}

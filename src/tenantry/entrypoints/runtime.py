@@ -8,7 +8,6 @@ from typing import Final
 
 from tenantry.capabilities.access.service import Admission, OwnerAdmissionByKey
 from tenantry.capabilities.approvals.service import ApprovalComments, CommentKind
-from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, UserCount
 from tenantry.capabilities.limits.service import FeatureGate, LimitBook
 from tenantry.capabilities.notifications.service import AddressBook
@@ -56,6 +55,7 @@ from tenantry.entrypoints.logins import Logins, make_logins
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
 from tenantry.entrypoints.stores import bucket_of, open_queues, open_stores
+from tenantry.entrypoints.trails import make_trails
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.caches.vouchers import Vouchers
 from tenantry.foundation.changes import CHANGES
@@ -90,7 +90,6 @@ class Parts:
     directory: Directory
     wrapper: KeyFile
     content: dict[str, JobContent]
-    kept: dict[str, LiveContent]
     libraries: dict[str, ImageLibrary]
     objects: dict[str, ObjectStore]
     keyrings: dict[str, TenantKeyring]
@@ -109,6 +108,14 @@ class Parts:
     def grant_follower(self, cell: Cell) -> GrantFollower:
         jobs = JobStopper(settings=self.settings.jobs, clock=self.clock)
         return GrantFollower(cell=cell, directory=self.directory, jobs=jobs, clock=self.clock)
+
+    @property
+    def kept(self) -> dict[str, LiveContent]:
+        """What seals and opens files of sandboxes, by region."""
+        return {
+            region: LiveContent(keyring=keyring, objects=self.objects[region])
+            for region, keyring in self.keyrings.items()
+        }
 
     @property
     def stores(self) -> dict[str, TenantStore]:
@@ -183,7 +190,7 @@ async def open_parts(
     clock, wrapper = SystemClock(), KeyFile.open(settings.home / KEY_FILE)
     served = regions or tuple(addresses.cells)
     cells: dict[str, Cell] = {}
-    content, kept, libraries, stored, keyrings = {}, {}, {}, {}, {}
+    content, libraries, stored, keyrings = {}, {}, {}, {}
     directory = Directory(await open_pool(addresses.directory, search_path="directory", max_size=4))
     stores = AsyncExitStack()
     try:
@@ -201,7 +208,6 @@ async def open_parts(
             objects = stored[region] = open_objects(root=settings.home / region, bucket=bucket_of(settings, region))
             keyring = keyrings[region] = TenantKeyring(cell=cell, wrapper=wrapper, clock=clock)
             content[region] = _content_of(cell, objects, keyring=keyring, secrets=secrets)
-            kept[region] = LiveContent(keyring=keyring, objects=objects)
             libraries[region] = ImageLibrary(home=settings.home, region=region)
         yield Parts(
             settings=settings,
@@ -212,7 +218,6 @@ async def open_parts(
             directory=directory,
             wrapper=wrapper,
             content=content,
-            kept=kept,
             libraries=libraries,
             objects=stored,
             keyrings=keyrings,
@@ -306,7 +311,7 @@ def make_runtime(parts: Parts) -> Runtime:
         flows=logins.flows,
         desk=logins.desk,
         keyrings=parts.keyrings,
-        trails=_trails(parts),
+        trails=make_trails(parts),
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,
         kept=parts.kept,
@@ -392,19 +397,3 @@ def _registry(parts: Parts, *, plans: PlanCatalogue, overlays: OverlayCatalogue,
         regions=parts.settings.known_region_names,
         clock=parts.clock,
     )
-
-
-def _trails(parts: Parts) -> dict[str, AuditTrail]:
-    settings = parts.settings.audit
-    return {
-        cell.region: AuditTrail(
-            region=cell.region,
-            open_session=lambda scope: parts.cells.session(scope, lifecycle=True),
-            find_region=parts.directory.find_region,
-            clock=parts.clock,
-            flush_seconds=settings.flush_seconds,
-            capacity=settings.buffer_events,
-            sample_reads=settings.sample_reads,
-        )
-        for cell in parts.cells
-    }

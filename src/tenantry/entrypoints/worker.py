@@ -81,20 +81,7 @@ async def work(settings: Settings, region: str) -> None:
         stack.push_async_callback(purging.close)
         relay = QueueRelay(cell=cell, databases=rounds)
         workshop = await _workshop(parts, region, jail=jail, relay=relay, stack=stack)
-        dispatchers = [
-            Dispatcher(
-                pool=pool,
-                runner=JobRunner(workshop),
-                worker=stack.enter_context(worker_identity(settings.home / region / "workers")),
-                boot=parts.content[region].transient.holder,
-                settings=settings.jobs,
-                clock=parts.clock,
-                lane=lane,
-                slots=slots,
-            )
-            for lane, slots in ((JOBS, settings.jobs.slots), (SANDBOXES, settings.sandboxes.slots))
-            if slots
-        ]
+        dispatchers = _dispatchers(parts, region, pool=pool, workshop=workshop, stack=stack)
         news = asyncio.Event()
         cell.link.subscribe(PLACE_NEWS, rounds.stir)
         cell.link.subscribe(PLACE_NEWS, lambda _place: news.set())
@@ -115,6 +102,27 @@ async def work(settings: Settings, region: str) -> None:
         for janitor in janitors:
             janitor.cancel()
         await asyncio.gather(*janitors, return_exceptions=True)
+
+
+def _dispatchers(
+    parts: Parts, region: str, *, pool: "Pool", workshop: Workshop, stack: contextlib.AsyncExitStack
+) -> list[Dispatcher]:
+    """Make one for jobs and one for sandboxes, each a worker of its own to the queue."""
+    settings = parts.settings
+    return [
+        Dispatcher(
+            pool=pool,
+            runner=JobRunner(workshop),
+            worker=stack.enter_context(worker_identity(settings.home / region / "workers")),
+            boot=parts.content[region].transient.holder,
+            settings=settings.jobs,
+            clock=parts.clock,
+            lane=lane,
+            slots=slots,
+        )
+        for lane, slots in ((JOBS, settings.jobs.slots), (SANDBOXES, settings.sandboxes.slots))
+        if slots
+    ]
 
 
 async def _stop(dispatchers: Sequence[Dispatcher]) -> None:

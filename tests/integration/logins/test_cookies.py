@@ -134,7 +134,7 @@ _HANDSHAKE = {
 
 
 def test_another_sites_page_opens_no_websocket(ground: Ground, person: Person) -> None:
-    """A browser sends the cookie with any handshake, and lets any page read what comes: `Origin` tells them apart."""
+    """A browser sends the cookie with any handshake and lets any page read what comes: `Origin` tells them apart."""
     workspace = ground.tenant.workspace("sockets")
     sandbox = format_id(Prefix.SANDBOX, new_id())
     origin = ground.tenant.installation.url

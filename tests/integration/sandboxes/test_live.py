@@ -123,7 +123,8 @@ def test_sandboxes_that_run_are_counted_and_start_no_more_than_there_may_be(make
     limits = f"/workspaces/{live.ground.workspace}/limits"
     assert live.ground.tenant.owner.patch(limits, json={"max_concurrent_sandboxes": 1}).status_code == 200
     first = live.run("first")
-    refused = until(lambda: answer if (answer := live.post("second")).status_code == 429 else None)
+    until(lambda: live.post("second").status_code == 429)
+    refused = live.post("second")
     assert refused.json()["code"] == "quota_exceeded"
     assert refused.json()["limit"]["name"] == "max_concurrent_sandboxes"
     live.stopped(first)
@@ -179,7 +180,7 @@ def test_a_viewer_sees_sandboxes_and_makes_none(live: LiveGround) -> None:
 def test_without_kept_content_a_stop_says_that_files_go_and_nothing_can_be_kept(live: LiveGround) -> None:
     made = live.run("forgetful")
     for verb, body in (("snapshot", {"name": "a"}), ("fork", {"name": "b"})):
-        refused = live.do(made, verb, **body)
+        refused = live.do(made, verb, wait=None, **body)
         assert (refused.status_code, refused.json()["code"]) == (409, "content_not_kept"), refused.text
         assert refused.json()["allow_with"]
     stopped = live.stopped(made)

@@ -159,11 +159,17 @@ async def test_a_worker_that_stops_keeps_what_its_sandboxes_hold(live: LiveGroun
     await asyncio.to_thread(live.stopped, made)
 
 
-def test_sandboxes_take_no_slot_of_a_job(live: LiveGround) -> None:
-    slots = live.ground.installation.settings.jobs.slots
-    made = [live.make(f"many-{n}", wait=0, limits={"memory_mib": 32}) for n in range(slots + 1)]
-    for each in made:
+def test_sandboxes_take_no_slot_of_a_job(make_ground: MakeGround) -> None:
+    grounds = [LiveGround(make_ground()) for _ in range(3)]
+    slots = grounds[0].ground.installation.settings.jobs.slots
+    made = [
+        (live, live.make(f"many-{number}", wait=0, limits={"memory_mib": 32}))
+        for live in grounds
+        for number in range(3)
+    ]
+    assert len(made) > slots
+    for live, each in made:
         live.until_status(each, "running", seconds=30)
-    assert live.ground.run("true")["status"] == "succeeded"
-    for each in made:
+    assert grounds[0].ground.run("true")["status"] == "succeeded"
+    for live, each in made:
         live.stopped(each)

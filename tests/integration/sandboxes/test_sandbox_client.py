@@ -231,7 +231,9 @@ def test_shell_is_a_terminal_as_large_as_ours_and_gives_it_back(living: Living, 
         ran.send_signal(signal.SIGWINCH)
         until(lambda: b"50 120" in living.sh("for t in /dev/pts/[0-9]*; do stty size < $t; done")["stdout"].encode())
         os.write(leader, b"sleep 100\n")
+        until(lambda: living.sh("pgrep -f '[s]leep 100' > /dev/null")["exit_code"] == 0)
         os.write(leader, b"\x03")
+        until_shown(b"^C")
         os.write(leader, b"echo after-$((2+2)); exit 6\n")
         until_shown(b"after-4")
         assert ended(ran) == 6
