@@ -156,6 +156,47 @@ def test_each_phase_has_a_sandbox_a_receipt_and_a_share_of_the_usage(ground: Gro
     assert usage["peak_memory_mib"] == max(each["peak_memory_mib"] for each in usage["phases"].values())
 
 
+def test_memory_is_metered_for_as_long_as_each_phase_held_it(ground: Ground) -> None:
+    large = {"command": ["python3", "-c", "x = b'x' * (150 << 20)"]}
+    job, _ = run(ground, {"fetch": large, "run": sh("sleep 1")})
+    asked = {"meter": "job_memory_mib_seconds", "granularity": "event"}
+    [item] = ground.tenant.owner.get(f"/workspaces/{ground.workspace}/metering", params=asked).json()["items"]
+    held = sum(each["peak_memory_mib"] * each["wall_seconds"] for each in job["usage"]["phases"].values())
+    assert float(item["quantity"]) == pytest.approx(held, rel=0.01)
+    assert held < job["usage"]["peak_memory_mib"] * job["usage"]["wall_seconds"]
+
+
+def test_a_rule_of_ones_own_sees_the_phase(ground: Ground) -> None:
+    owner, place = ground.tenant.owner, f"/workspaces/{ground.workspace}/policies"
+    rule = {"name": "sealed", "expression": "job.phase == 'publish'", "message": "Nothing is published here."}
+    answer = owner.put(f"{place}/rules", params={"state": "enforced"}, json={"rules": [rule]})
+    assert answer.status_code == 200, answer.text
+    true: Json = {"command": ["true"]}
+    assert run(ground, {"fetch": true, "run": true})[0]["status"] == "succeeded"
+    refused = problem(
+        ground.client.post(ground.jobs, json={"phases": {"run": true, "publish": true}}), 403, "policy_denied"
+    )
+    assert "In the phase publish: Nothing is published here." in refused["detail"]
+    tried = [
+        owner.post(f"{place}/test", json={"job": {**true, "phase": phase}}).json()["decision"]
+        for phase in ("fetch", "run", "publish")
+    ]
+    assert tried == ["allow", "allow", "deny"]
+
+
+def test_a_waiting_job_is_denied_when_a_policy_takes_what_one_phase_asks_for(ground: Ground, ports: list[int]) -> None:
+    allow(ground, {"allowed_hosts": ["127.0.0.1"], "allowed_ports": [ports[0]]})
+    owner = ground.tenant.owner
+    assert owner.patch(f"/workspaces/{ground.workspace}/limits", json={"max_concurrent_jobs": 1}).status_code == 200
+    running = ground.start("sleep", "30")
+    ground.until_status(running, "running")
+    true: Json = {"command": ["true"]}
+    waiting = begin(ground, {"fetch": {**true, "network": hosts(ports[0])}, "run": true})
+    allow(ground, {"allowed_hosts": ["127.0.0.1"], "phases": {"fetch": {"allowed_hosts": ["example.com"]}}})
+    assert ground.job(waiting)["status"] == "denied"
+    ground.cancel(running)
+
+
 def test_one_phase_is_as_a_plain_job(ground: Ground) -> None:
     job, said = run(ground, {"run": sh("echo x")})
     assert (job["status"], said) == ("succeeded", "x\n")

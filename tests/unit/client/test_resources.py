@@ -8,6 +8,7 @@ import pytest
 
 from tenantry.client import ApiError, AsyncClient, BadAnswer, Client
 from tenantry.client.resources.jobs import job_input
+from tenantry.client.types import JobPhases
 
 if TYPE_CHECKING:
     from tests.unit.client.conftest import Server
@@ -304,6 +305,16 @@ def test_a_job_carries_inputs_limits_and_how_long_to_wait(server: "Server", clie
         "inputs": [{"path": "a", "content_base64": "/wA="}],
         "limits": {"memory_mib": 64},
     }
+
+
+def test_a_job_of_phases_has_no_command_beside_them(server: "Server", client: Client) -> None:
+    phases: JobPhases = {
+        "fetch": {"command": ["get"], "network": [{"host": "pypi.org", "port": 443}]},
+        "run": {"command": ["make"]},
+        "publish": {"command": ["put"], "secrets": [{"name": "TOKEN"}], "workspace": "read"},
+    }
+    client.jobs.create("ws_1", phases=phases)
+    assert server.received[0].json == {"image": "host", "phases": phases}
 
 
 def test_a_change_names_the_version_it_was_made_for(server: "Server", client: Client) -> None:

@@ -67,11 +67,13 @@ def used_by(job: Job, end: JobEnd, *, at: datetime) -> list[Used]:
     """
     if not end.usage or end.reason == Ending.NOT_STARTED.value:
         return []
-    wall, peak = float(end.usage["wall_seconds"]), float(end.usage["peak_memory_mib"])
+    # Memory counts for as long as it was held: of several programs each by itself.
+    programs = end.usage.get("phases", {"": end.usage}).values()
+    held = sum(float(each["peak_memory_mib"]) * float(each["wall_seconds"]) for each in programs)
     quantities = {
         Meter.JOB_CPU_SECONDS: thousandths(float(end.usage["cpu_seconds"])),
-        Meter.JOB_MEMORY_MIB_SECONDS: thousandths(peak * wall),
-        Meter.JOB_WALL_SECONDS: thousandths(wall),
+        Meter.JOB_MEMORY_MIB_SECONDS: thousandths(held),
+        Meter.JOB_WALL_SECONDS: thousandths(float(end.usage["wall_seconds"])),
         Meter.EGRESS_BYTES: end.usage.get("sent_bytes"),
     }
     subject, told = format_id(Prefix.JOB, job.job_id), {"status": end.status.value}

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.policies.types import Checked, Difference, Outcome, Reason
-from tenantry.engines.rules.types import DeploymentFacts, JobFacts
+from tenantry.engines.rules.types import DeploymentFacts, JobFacts, Phase
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.interfaces.api.job_forms import ConnectionBody, Text, VariableName
@@ -42,6 +42,7 @@ class JobSpec(Body):
     workflow: str | None = Field(default=None, max_length=200)
     labels: _Labels = Field(default={})
     network: list[ConnectionBody] = Field(default=[], max_length=64)
+    phase: Annotated[Phase, Field(strict=False, description="which of a job's programs it is")] = Phase.RUN
     cpus: _Amount = 1.0
     memory_mib: int = Field(default=512, ge=0, le=1 << 40)
     timeout_seconds: _Amount = 600.0
@@ -153,6 +154,7 @@ def _job_facts(spec: JobSpec) -> JobFacts:
         timeout_seconds=spec.timeout_seconds,
         network=tuple(each.connection for each in spec.network),
         image_digest=spec.image_digest,
+        phase=spec.phase,
     )
 
 
