@@ -341,6 +341,26 @@ except (http.client.IncompleteRead, OSError): say('cut')
     assert bounded.gateway.usage.bytes_received <= 1_000_000
 
 
+async def test_a_large_body_goes_out_as_it_is_and_is_counted_and_bounded(stage: Stage) -> None:
+    from tenantry.engines.egress import Caps
+
+    code = f"""
+c = http.client.HTTPSConnection('{API}', timeout=20)
+try:
+    c.request('POST', '/bytes/2', body=b'ab' * 1_000_000, headers={{'Authorization': 'Bearer ' + T}})
+    say(c.getresponse().status)
+except OSError: say('cut')
+"""
+    ran = await stage.run(code)
+    assert ran.out == "[200]\n"
+    assert stage.server.bodies == [b"ab" * 1_000_000]
+    assert ran.events[-1].bytes_sent > 2_000_000
+    bounded = await stage.run(code, caps=Caps(bytes_out=500_000))
+    assert bounded.out in ('["cut"]\n', "[403]\n")
+    assert ("cap", API, 443, "bytes_out") in bounded.denials
+    assert len(stage.server.bodies) == 1
+
+
 @pytest.mark.parametrize("fault", ["another name", "expired", "unknown authority"])
 async def test_a_server_that_does_not_prove_its_name_never_sees_the_value(
     stage: Stage, issuer: Issuer, tmp_path: Path, fault: str
