@@ -43,12 +43,22 @@ def held(jail: Jail) -> Counter[str]:
             "descriptors of the launcher": len(os.listdir(f"/proc/{launcher}/fd")),
             "children of the launcher": len(children_of(launcher)),
             "groups": len(groups),
-            "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
-            "mounts of the launcher": len(Path(f"/proc/{launcher}/mountinfo").read_text().splitlines()),
+            "mounts": len([line for line in mounts_of("self") if is_ours(line, jail)]),
+            "mounts of the launcher": len([line for line in mounts_of(launcher) if " master:" not in line]),
             "owners": len(os.listdir(jail._owner._path.parent)),
             "sandboxes": len(jail._sandboxes),
         }
     )
+
+
+def mounts_of(process: int | str) -> list[str]:
+    return Path(f"/proc/{process}/mountinfo").read_text().splitlines()
+
+
+def is_ours(mount: str, jail: Jail) -> bool:
+    """Tell a mount of a sandbox from those that others make on this machine meanwhile: a daemon of containers does."""
+    home, shelf = jail._owner._path.parents[2], jail._launcher.shelf
+    return any(word in mount for word in (f" {home}/", "newroot", "oldroot", *([f" {shelf}/"] if shelf else [])))
 
 
 def link_of(path: Path) -> str:
@@ -77,8 +87,8 @@ def told(jail: Jail) -> str:
         *(f"group {group}: {(group / 'cgroup.procs').read_text().split()}" for group in groups if group.is_dir()),
         *(f"descriptor {path.name}: {link_of(path)}" for path in Path("/proc/self/fd").iterdir()),
         *(f"descriptor of the launcher: {link_of(path)}" for path in Path(f"/proc/{launcher}/fd").iterdir()),
-        Path("/proc/self/mountinfo").read_text(),
-        Path(f"/proc/{launcher}/mountinfo").read_text(),
+        *mounts_of("self"),
+        *mounts_of(launcher),
         f"sandboxes: {list(jail._sandboxes)}, seats: {[seat.name for seat in jail._seats._ready]}",
     ]
     return "\n".join(lines)

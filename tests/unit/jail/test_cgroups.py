@@ -125,10 +125,31 @@ def test_what_version_1_counted_is_read(tmp_path: Path, counters: tuple[str, ...
     )
 
 
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        (CgroupVersion.V2, {"cpu.max": "max", "cpu.weight": "10000"}),
+        (CgroupVersion.V1, {"cpu.cfs_quota_us": "-1", "cpu.shares": "262144"}),
+    ],
+)
+def test_what_was_killed_is_not_held_back_from_dying(
+    tmp_path: Path, version: CgroupVersion, expected: dict[str, str]
+) -> None:
+    group = Cgroup(Hierarchy(version=version, parents=dict.fromkeys(("memory", "pids", "cpu"), tmp_path)), "one")
+    group.create()
+    for name in expected:
+        (tmp_path / "one" / name).write_text("")
+    group.hurry()
+    assert {path.name: path.read_text() for path in (tmp_path / "one").iterdir()} == expected
+    (tmp_path / "one" / next(iter(expected))).unlink()
+    group.hurry()
+
+
 def test_no_hierarchy_bounds_nothing_and_breaks_nothing() -> None:
     group = Cgroup(Hierarchy(version=CgroupVersion.NONE), "one")
     group.create()
     group.bound(Limits())
+    group.hurry()
     group.kill()
     group.remove()
     assert (group.values(), group.join_files, group.reading().oom_kills) == ({}, (), 0)
