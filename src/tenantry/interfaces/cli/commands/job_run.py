@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -113,12 +113,16 @@ def run(
     if detach:
         cli.show(job)
         return
-    end = _watch(cli, job["id"], JobOutput(raw=raw, to_stderr=cli.output is Format.JSON))
+    _stay(cli, job["id"], raw=raw, download=download)
+
+
+def _stay(cli: Invocation, job: str, *, raw: bool, download: Path | None) -> NoReturn:
+    """Show what it says, fetch what it leaves, and end as it does."""
+    end = _watch(cli, job, JobOutput(raw=raw, to_stderr=cli.output is Format.JSON))
     if download is not None:
-        kept = list(cli.client.jobs.artifacts(cli.workspace, job["id"]))
-        fetch_artifacts(cli, job=job["id"], artifacts=kept, directory=download)
+        fetch_artifacts(cli, job=job, artifacts=list(cli.client.jobs.artifacts(cli.workspace, job)), directory=download)
     if cli.output is Format.JSON:
-        cli.show(cli.client.jobs.get(cli.workspace, job["id"]))
+        cli.show(cli.client.jobs.get(cli.workspace, job))
     raise typer.Exit(exit_for_job(status=end.status, exit_code=end.exit_code))
 
 
