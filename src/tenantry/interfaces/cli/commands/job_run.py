@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -110,14 +110,15 @@ def run(
             connect=connect,
         ),
     )
+    _stay(cli, job, detach=detach, raw=raw, download=download)
+
+
+def _stay(cli: Invocation, created: Job, *, detach: bool, raw: bool, download: Path | None) -> None:
+    """Show what it says, fetch what it leaves, and end as it does; or leave it running."""
     if detach:
-        cli.show(job)
+        cli.show(created)
         return
-    _stay(cli, job["id"], raw=raw, download=download)
-
-
-def _stay(cli: Invocation, job: str, *, raw: bool, download: Path | None) -> NoReturn:
-    """Show what it says, fetch what it leaves, and end as it does."""
+    job = created["id"]
     end = _watch(cli, job, JobOutput(raw=raw, to_stderr=cli.output is Format.JSON))
     if download is not None:
         fetch_artifacts(cli, job=job, artifacts=list(cli.client.jobs.artifacts(cli.workspace, job)), directory=download)
