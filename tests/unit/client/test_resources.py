@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tenantry.client import ApiError, AsyncClient, BadAnswer, Client
+from tenantry.client.phase_types import JobPhases
 from tenantry.client.resources.jobs import job_input
-from tenantry.client.types import JobPhases
 
 if TYPE_CHECKING:
     from tests.unit.client.conftest import Server

@@ -7,8 +7,9 @@ from tenantry.client.calls import Call, get, given, post
 from tenantry.client.logs import LogLine, log_line
 from tenantry.client.operations import Download, Following, Listing, Operation, Resource
 from tenantry.client.pages import Plan
+from tenantry.client.phase_types import JobPhases
 from tenantry.client.saving import Saving
-from tenantry.client.types import Artifact, Connection, GivenInput, Job, JobInput, JobLimits, JobPhases, SecretUse
+from tenantry.client.types import Artifact, Connection, GivenInput, Job, JobInput, JobLimits, SecretUse
 
 T = TypeVar("T")
 

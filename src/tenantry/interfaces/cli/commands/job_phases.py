@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from tenantry.client.errors import BadRequest
-from tenantry.client.types import Connection, JobPhase, JobPhases, SecretUse
+from tenantry.client.phase_types import JobPhase, JobPhases
+from tenantry.client.types import Connection, SecretUse
 
 
 def connection(text: str, *, option: str = "--connect") -> Connection:

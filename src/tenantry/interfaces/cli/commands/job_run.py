@@ -119,15 +119,20 @@ def run(
             connect=connect,
         ),
     )
+    _stay(cli, job, detach=detach, raw=raw, download=download)
+
+
+def _stay(cli: Invocation, created: Job, *, detach: bool, raw: bool, download: Path | None) -> None:
+    """Show what it says, fetch what it leaves, and end as it does; or leave it running."""
     if detach:
-        cli.show(job)
+        cli.show(created)
         return
-    end = _watch(cli, job["id"], JobOutput(raw=raw, to_stderr=cli.output is Format.JSON))
+    job = created["id"]
+    end = _watch(cli, job, JobOutput(raw=raw, to_stderr=cli.output is Format.JSON))
     if download is not None:
-        kept = list(cli.client.jobs.artifacts(cli.workspace, job["id"]))
-        fetch_artifacts(cli, job=job["id"], artifacts=kept, directory=download)
+        fetch_artifacts(cli, job=job, artifacts=list(cli.client.jobs.artifacts(cli.workspace, job)), directory=download)
     if cli.output is Format.JSON:
-        cli.show(cli.client.jobs.get(cli.workspace, job["id"]))
+        cli.show(cli.client.jobs.get(cli.workspace, job))
     raise typer.Exit(exit_for_job(status=end.status, exit_code=end.exit_code))
 
 
