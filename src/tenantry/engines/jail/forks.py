@@ -92,6 +92,20 @@ def join(paths: list[str]) -> None:
         os.close(group)
 
 
+def group_of(join_files: list[str]) -> str:
+    """Name the cgroup of a sandbox, the same in every hierarchy; empty when there is none."""
+    return join_files[0].split("/")[-2] if join_files else ""
+
+
+def is_in(pid: int, group: str) -> bool:
+    """Say whether a process is in that group; without a group any may be."""
+    try:
+        with open(f"/proc/{pid}/cgroup") as source:
+            return not group or any(line.rstrip("\n").endswith(f"/{group}") for line in source)
+    except OSError:
+        return False
+
+
 def limit(limits: list[list[int]]) -> None:
     """Set soft and hard alike, never above the hard limit we have: not every root may raise one."""
     for number, value in limits:

@@ -65,6 +65,7 @@ _NOT_LAUNCHED = 125
 class _Sandbox:
     monitor: int
     barrier: int
+    group: str  # of its cgroup, empty without one
     init: int = 0
     status: int | None = None
     cpu: float = 0.0
@@ -278,7 +279,7 @@ class Launcher:
         for descriptor in descriptors:
             if descriptor != barrier:
                 os.close(descriptor)
-        self._sandboxes[sandbox_id] = _Sandbox(monitor=pid, barrier=barrier)
+        self._sandboxes[sandbox_id] = _Sandbox(monitor=pid, barrier=barrier, group=forks.group_of(message["join"]))
         self._by_pid[pid] = sandbox_id
 
     def _become(self, message: dict[str, Any], descriptors: list[int], *, joined: bool) -> NoReturn:
@@ -366,7 +367,7 @@ class Launcher:
             return
         known = {*self._by_pid, *self._listening, *self._guests, *(pid for pid, _ in self._seats.values())}
         for pid in forks.children():
-            if pid not in known:
+            if pid not in known and forks.is_in(pid, sandbox.group):  # one on its way into another is not known yet
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
