@@ -21,7 +21,7 @@ _SIOCSIFFLAGS, _IFF_UP_RUNNING = 0x8914, 0x41
 OUTSIDE = "127.64.0.1"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 PLAIN = 8080
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 2.0
 
 
 def be_apart() -> int:
@@ -141,14 +141,14 @@ class Stage:
             met.said = bytes(said)
         return met
 
-    async def query(self, packet: bytes) -> Met:
-        """Send a datagram to the gateway's DNS; `said` is its answer, empty when there is none soon."""
+    async def query(self, packet: bytes, *, patience: float = PATIENCE_SECONDS) -> Met:
+        """Send a datagram to the gateway's DNS; `said` is its answer, empty when there is none in so many seconds."""
         loop = asyncio.get_running_loop()
         with self._there():
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         with self._noted() as met, contextlib.closing(made), contextlib.suppress(TimeoutError):
             made.connect(("127.0.0.1", 53))
-            async with asyncio.timeout(0.3):
+            async with asyncio.timeout(patience):
                 await loop.sock_sendall(made, packet)
                 met.said = await loop.sock_recv(made, 4096)
         return met

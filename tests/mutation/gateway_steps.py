@@ -164,7 +164,7 @@ async def first_red(engine: Any, inside: int) -> str:
     """Name of the first case that does not hold, empty when all do."""
     begun, last = asyncio.all_tasks(), "the first case"
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async with contextlib.aclosing(all_cases(engine, inside)) as cases:
                 async for name, held in cases:
                     last = name
