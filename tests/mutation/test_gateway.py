@@ -34,4 +34,5 @@ def test_no_check_of_the_gateway_can_be_left_out_unnoticed() -> None:
     verdicts: dict[str, str] = json.loads(done.stdout)
     assert verdicts.pop("") == ""
     assert len(verdicts) > 150
-    assert {name for name, noticed in verdicts.items() if not noticed} == set(HARMLESS), verdicts
+    assert verdicts.keys() >= HARMLESS.keys()
+    assert {name for name, noticed in verdicts.items() if not noticed} <= HARMLESS.keys(), verdicts
