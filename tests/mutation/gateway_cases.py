@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from tests.mutation.gateway_readers import API, CORP, EVERYWHERE, LAST, LOCAL, LURK, OTHER, parsers
-from tests.mutation.gateway_stage import ANSWER, OUTSIDE, PLAIN, Met, Stage, question
+from tests.mutation.gateway_stage import ANSWER, OUTSIDE, PATIENCE, PLAIN, Met, Stage, question
 from tests.unit.egress.test_hello import REAL, extended, real_hello
 
 ALERT = bytes.fromhex("15 0301 0002 02 31")
@@ -91,7 +91,8 @@ async def names(_: Any, stage: Stage) -> Verdicts:
     yield "a denied type is told", found.rules == ["dns_type"]
     found = await stage.query(question(API, group=3))
     yield "no query is told", found.rules == ["dns_query"]
-    yield "a response is not answered", (await stage.query(question(API, flags=0x8100))).said == b""
+    unanswered = await stage.query(question(API, flags=0x8100), patience=0.05)
+    yield "a response is not answered", unanswered.said == b""
     packet = question(API)
     found = await stage.exchange(("127.0.0.1", 53), len(packet).to_bytes(2) + packet)
     yield "by a stream", found.said[2:].endswith(socket.inet_aton("127.1.0.1"))
@@ -283,7 +284,7 @@ async def unheard(engine: Any, stage: Stage) -> Verdicts:
             stage.events = Deaf()
             await stage.exchange(place, b"x")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(PATIENCE.get()):
                     ended = await loop.sock_recv(live, 100) == b""
             live.close()
             later = (await stage.exchange(place, b"x")).arrived
@@ -318,7 +319,7 @@ async def narrowed(engine: Any, stage: Stage) -> Verdicts:
                 await loop.sock_recv(live, 100)
                 stage.gateway.narrow(decide)
                 told_rule = stage.events[-1].rule
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(PATIENCE.get()):
                     ended = await loop.sock_recv(live, 100) == b""
                 live.close()
                 yield f"a {name} that is no longer allowed, at {port}", ended and told_rule == rule
@@ -361,7 +362,7 @@ async def _narrowed_meanwhile(engine: Any, stage: Stage) -> Verdicts:
         del rules[API, 80]
         stage.arrived.clear()
         await loop.sock_sendall(live, GET)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE.get()):
             said = await loop.sock_recv(live, 100)
         live.close()
         yield "each request is decided about", said.startswith(b"HTTP/1.1 403") and not stage.arrived
@@ -393,7 +394,7 @@ async def idle(engine: Any, stage: Stage) -> Verdicts:
     async with stage.open(engine, deciding(engine, RULES), idle_seconds=0.04):
         place = (await stage.address_of(API), PLAIN)
         live = await stage.connect(place)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE.get()):
             yield "what carries nothing ends", await asyncio.get_running_loop().sock_recv(live, 100) == b""
         live.close()
 

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,8 @@ _SIOCSIFFLAGS, _IFF_UP_RUNNING = 0x8914, 0x41
 OUTSIDE = "127.64.0.1"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 PLAIN = 8080
-PATIENCE_SECONDS = 1.0
+PATIENCE: ContextVar[float] = ContextVar("PATIENCE", default=10.0)
+"""Seconds; less for a gateway that lacks something, as it may never answer."""
 
 
 def be_apart() -> int:
@@ -107,7 +109,7 @@ class Stage:
         try:
             yield self
         finally:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(PATIENCE.get()):
                 await self.gateway.close()
 
     async def resolve(self, name: str) -> Sequence[str]:
@@ -127,7 +129,7 @@ class Stage:
         """Send the parts, each after an answer to the one before, end, and read all that comes."""
         loop, said, before = asyncio.get_running_loop(), bytearray(), set(self.gateway._live)
         with self._noted() as met:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(PATIENCE.get()):
                 with contextlib.closing(await self.connect(place)) as made, contextlib.suppress(OSError):
                     for number, part in enumerate(parts):
                         if number:
@@ -141,14 +143,14 @@ class Stage:
             met.said = bytes(said)
         return met
 
-    async def query(self, packet: bytes) -> Met:
-        """Send a datagram to the gateway's DNS; `said` is its answer, empty when there is none soon."""
+    async def query(self, packet: bytes, *, patience: float | None = None) -> Met:
+        """Send a datagram to the gateway's DNS; `said` is its answer, empty when there is none in so many seconds."""
         loop = asyncio.get_running_loop()
         with self._there():
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         with self._noted() as met, contextlib.closing(made), contextlib.suppress(TimeoutError):
             made.connect(("127.0.0.1", 53))
-            async with asyncio.timeout(0.3):
+            async with asyncio.timeout(patience or PATIENCE.get()):
                 await loop.sock_sendall(made, packet)
                 met.said = await loop.sock_recv(made, 4096)
         return met

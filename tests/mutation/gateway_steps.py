@@ -17,12 +17,13 @@ from types import CodeType, SimpleNamespace
 from typing import Any
 
 from tests.mutation.gateway_cases import all_cases
-from tests.mutation.gateway_stage import be_apart
+from tests.mutation.gateway_stage import PATIENCE, be_apart
 
 from tenantry.engines import egress
 from tenantry.kit.hosts import parse_host
 
 _MOST_SECONDS = 1.0
+_IMPATIENCE_SECONDS = 0.7
 _NOES = {"return -1", "return False", "return decision", "return named"}
 PACKAGE = "tenantry.engines.egress"
 MODULES = ("types", "addresses", "gate", "dns", "names", "connection", "hello", "requests", "bodies", "web", "passages",
@@ -164,7 +165,7 @@ async def first_red(engine: Any, inside: int) -> str:
     """Name of the first case that does not hold, empty when all do."""
     begun, last = asyncio.all_tasks(), "the first case"
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async with contextlib.aclosing(all_cases(engine, inside)) as cases:
                 async for name, held in cases:
                     last = name
@@ -186,6 +187,8 @@ def main() -> None:
     for name, module, code in todo:
         if name and only and not any(word in name for word in only):
             continue
+        if name:
+            PATIENCE.set(_IMPATIENCE_SECONDS)
         engine = package.load({module: code} if code else {})
         signal.setitimer(signal.ITIMER_VIRTUAL, _MOST_SECONDS)
         with asyncio.Runner() as runner:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).parents[2]
 #: Checks that may be left out, and why nothing passes that did not.
 HARMLESS = {
@@ -23,6 +25,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.timeout(300)  # seconds of processor time are some ten; a check that is missing may be waited for
 def test_no_check_of_the_gateway_can_be_left_out_unnoticed() -> None:
     environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'src'}"}
     words = [sys.executable, str(Path(__file__).with_name("gateway_steps.py"))]
@@ -31,4 +34,5 @@ def test_no_check_of_the_gateway_can_be_left_out_unnoticed() -> None:
     verdicts: dict[str, str] = json.loads(done.stdout)
     assert verdicts.pop("") == ""
     assert len(verdicts) > 150
-    assert {name for name, noticed in verdicts.items() if not noticed} == set(HARMLESS), verdicts
+    assert verdicts.keys() >= HARMLESS.keys()
+    assert {name for name, noticed in verdicts.items() if not noticed} <= HARMLESS.keys(), verdicts

@@ -1,10 +1,11 @@
 """What a sandbox used is told truly, whoever of it died of what, and whatever exit code came of it."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from tenantry.engines.jail.types import Ending, Limits
+from tenantry.engines.jail.types import Ending, Limits, Outcome
 
 MB = 1_000_000
 NOISE = 64 << 10  # what bwrap, a shell and the loader of programs read
@@ -34,11 +35,24 @@ async def test_bytes_are_those_that_were_moved_and_little_more(prison: Any) -> N
     assert 3 * MB <= usage.written_bytes < 3 * MB + NOISE
 
 
+async def killed_when_heard(prison: Any, script: str) -> Outcome:
+    """Kill it as soon as it says something."""
+    heard = asyncio.Event()
+    async with await prison.jail.start(prison.spec("sh", "-c", script), lambda *_: heard.set()) as sandbox:
+        async with asyncio.timeout(60):
+            await heard.wait()
+        sandbox.kill()
+        outcome: Outcome = await sandbox.wait()
+        return outcome
+
+
 async def test_bytes_of_what_the_jail_kills_are_told(prison: Any) -> None:
-    script = f"head -c {2 * MB} /dev/zero > /tmp/a; python3 -c 'open(\"/tmp/a\").read(); input()' < /dev/zero & wait"
-    outcome = (await prison.sh(script, limits=Limits(timeout_seconds=1.5, memory_mib=64))).outcome
-    assert outcome.ending in {Ending.TIMED_OUT, Ending.OUT_OF_MEMORY}
-    assert outcome.usage.read_bytes >= 2 * MB
+    script = f"head -c {2 * MB} /dev/zero > /tmp/a; (cat /tmp/a > /tmp/b; echo x; exec sleep 600) & wait"
+    usage = (await killed_when_heard(prison, script)).usage
+    assert usage.read_bytes is not None
+    assert usage.written_bytes is not None
+    assert usage.read_bytes >= 4 * MB
+    assert usage.written_bytes >= 4 * MB
 
 
 @pytest.mark.parametrize(
@@ -57,9 +71,10 @@ async def test_processor_time_is_told_of_a_child_that(prison: Any, script: str) 
 
 
 async def test_processor_time_is_told_of_what_the_jail_kills(prison: Any) -> None:
-    outcome = (await prison.run("python3", "-c", BURN % 999, limits=Limits(timeout_seconds=1.5))).outcome
-    assert outcome.ending is Ending.TIMED_OUT
-    assert outcome.usage.cpu_seconds >= 0.1
+    script = f"exec python3 -c '{QUARTER}\nprint(1, flush=True)\nwhile True: pass'"
+    outcome = await killed_when_heard(prison, script)
+    assert outcome.ending is Ending.KILLED
+    assert outcome.usage.cpu_seconds >= 0.25
 
 
 async def test_memory_and_its_limit_are_told_behind_exit_0(prison: Any) -> None:
@@ -80,7 +95,8 @@ async def test_refused_processes_are_told_behind_exit_0(prison: Any) -> None:
 
 
 async def test_time_held_back_is_told(prison: Any) -> None:
-    usage = (await prison.run("python3", "-c", BURN % 0.1, limits=Limits(cpus=0.25))).outcome.usage
+    burn = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
+    usage = (await prison.sh(burn, limits=Limits(cpus=0.02))).outcome.usage
     assert usage.throttled_seconds > 0.05
 
 
