@@ -4,7 +4,7 @@ What the server refuses before is an ApiError; what it refuses later, ends the c
 """
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -32,9 +32,6 @@ Piece = bytes | dict[str, Any]
 
 class ChannelRefused(ApiError):
     """The server has ended it: the credential does not hold any more, or the sandbox has gone."""
-
-    def __init__(self, told: Mapping[str, object]) -> None:
-        super().__init__(status=403, members=told)
 
 
 def address_of(request: httpx.Request) -> str:
@@ -79,7 +76,7 @@ def read(message: str | bytes) -> Piece:
     if not isinstance(told, dict):
         raise BadAnswer("channel_unreadable", "a text frame is no JSON object")
     if isinstance(refused := told.get("refused"), dict):
-        raise ChannelRefused(refused)
+        raise ChannelRefused(status=403, members=refused)
     return told
 
 

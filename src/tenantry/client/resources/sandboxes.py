@@ -5,7 +5,8 @@ from tenantry.client.calls import Call, delete, get, given, patch, post
 from tenantry.client.operations import Listing, Operation
 from tenantry.client.pages import Plan
 from tenantry.client.resources.sandbox_access import SandboxAccess
-from tenantry.client.types import Connection, Sandbox, SecretUse, Snapshot
+from tenantry.client.sandbox_types import Sandbox, Snapshot
+from tenantry.client.types import Connection, SecretUse
 
 T = TypeVar("T")
 

@@ -88,8 +88,6 @@ def _document(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes, openapi_version="3.1.0")
         schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
         schemes["apiKey"] = {"type": "http", "scheme": "bearer", "description": "an API key"}
-        for path in document["paths"].values():
-            path.pop("head", None)  # as GET
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -105,10 +103,14 @@ def _add(app: FastAPI, spec: RouteSpec, runtime: Runtime) -> None:
     path = spec.path if spec.path in _OUTSIDE else f"{PREFIX}{spec.path}"
     if spec.rest:
         path = f"{path.removesuffix('}')}:path}}"
+    if spec.rest and spec.method == "GET":
+        app.router.add_api_route(
+            path, spec.endpoint, methods=["HEAD"], route_class_override=route_class, include_in_schema=False, **options
+        )
     app.router.add_api_route(
         path,
         spec.endpoint,
-        methods=["GET", "HEAD"] if spec.rest and spec.method == "GET" else [spec.method],
+        methods=[spec.method],
         status_code=spec.status,
         route_class_override=route_class,
         operation_id=_operation_id(spec),

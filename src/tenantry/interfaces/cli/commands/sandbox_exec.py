@@ -13,16 +13,18 @@ import threading
 import tty
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenantry.client.channels import Channel
 from tenantry.client.errors import BadAnswer, BadRequest, ClientError
 from tenantry.interfaces.cli.commands.sandbox_place import sandbox_id
 from tenantry.interfaces.cli.exits import exit_for_exec
 from tenantry.interfaces.cli.invocation import Invocation
 from tenantry.interfaces.cli.terminal import is_terminal, many_lines, write
+
+if TYPE_CHECKING:
+    from tenantry.client.channels import Channel
 
 _PIECE = 64 << 10
 _STDOUT = 1
@@ -82,7 +84,7 @@ def _command(words: list[str] | None) -> list[str]:
     return found[1:] if found[:1] == ["--"] else found
 
 
-def _streams(channel: Channel, *, raw: bool) -> dict[str, Any]:
+def _streams(channel: "Channel", *, raw: bool) -> dict[str, Any]:
     """Show what comes until the end."""
     shown = {number: _shower(stream, raw=raw) for number, stream in ((1, sys.stdout), (2, sys.stderr))}
     for piece in channel:
@@ -105,7 +107,7 @@ def _put(stream: IO[bytes], content: bytes) -> None:
     stream.flush()
 
 
-def _terminal(channel: Channel) -> dict[str, Any]:
+def _terminal(channel: "Channel") -> dict[str, Any]:
     for piece in channel:
         if isinstance(piece, dict):
             return piece
@@ -114,7 +116,7 @@ def _terminal(channel: Channel) -> dict[str, Any]:
 
 
 @contextmanager
-def _feeding(channel: Channel, *, passed: bool) -> Generator[None]:
+def _feeding(channel: "Channel", *, passed: bool) -> Generator[None]:
     """Pass standard input on, meanwhile; what is not passed on is at its end from the beginning."""
     if not passed:
         channel.tell(close_stdin=True)
@@ -130,7 +132,7 @@ def _feeding(channel: Channel, *, passed: bool) -> Generator[None]:
         thread.join(2 * _LOOK_SECONDS)
 
 
-def _feed(channel: Channel, over: threading.Event) -> None:
+def _feed(channel: "Channel", over: threading.Event) -> None:
     number = sys.stdin.fileno()
     with contextlib.suppress(ClientError, OSError):  # the other side has ended: its end is read elsewhere
         while not over.is_set():
@@ -145,7 +147,7 @@ def _feed(channel: Channel, over: threading.Event) -> None:
 
 
 @contextmanager
-def _interrupting(channel: Channel) -> Generator[None]:
+def _interrupting(channel: "Channel") -> Generator[None]:
     """Hand an interrupt and a request to end on; a second one ends this command."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -164,7 +166,7 @@ def _interrupting(channel: Channel) -> Generator[None]:
             signal.signal(number, handler)
 
 
-def _told(channel: Channel, number: int) -> None:
+def _told(channel: "Channel", number: int) -> None:
     with contextlib.suppress(ClientError):
         channel.tell(signal=number)
 
@@ -182,7 +184,7 @@ def _raw_terminal() -> Generator[None]:
 
 
 @contextmanager
-def _resizing(channel: Channel) -> Generator[None]:
+def _resizing(channel: "Channel") -> Generator[None]:
     """Tell the other side when this terminal changes its size."""
     changed = threading.Event()
     over = threading.Event()

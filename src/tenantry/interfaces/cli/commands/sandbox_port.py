@@ -3,16 +3,18 @@
 import contextlib
 import socket
 import threading
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenantry.client.channels import Channel
 from tenantry.client.errors import ApiError, BadRequest, ClientError
 from tenantry.interfaces.cli.commands.sandbox_exec import SandboxName
 from tenantry.interfaces.cli.commands.sandbox_place import sandbox_id
 from tenantry.interfaces.cli.invocation import Invocation
 from tenantry.interfaces.cli.output import say
+
+if TYPE_CHECKING:
+    from tenantry.client.channels import Channel
 
 _PIECE = 64 << 10
 
@@ -60,7 +62,7 @@ def _serve(cli: Invocation, sandbox: str, number: int, connection: socket.socket
             _out(channel, connection)
 
 
-def _in(channel: Channel, connection: socket.socket) -> None:
+def _in(channel: "Channel", connection: socket.socket) -> None:
     """Hand on what comes from here, and its end."""
     with contextlib.suppress(OSError, ClientError):
         while content := connection.recv(_PIECE):
@@ -68,7 +70,7 @@ def _in(channel: Channel, connection: socket.socket) -> None:
         channel.tell(close_stdin=True)
 
 
-def _out(channel: Channel, connection: socket.socket) -> None:
+def _out(channel: "Channel", connection: socket.socket) -> None:
     """Hand on what comes from there; its end is the connection's."""
     with contextlib.suppress(OSError):
         try:
