@@ -3,7 +3,8 @@
 from typing import Final
 from urllib.request import Request, urlopen
 
-from tenantry.client.types import JobLimits, JobPhases
+from tenantry.client.phase_types import JobPhases
+from tenantry.client.types import JobLimits
 from tenantry.entrypoints.demo_cast import Cast, Party, refusal_of
 from tenantry.entrypoints.demo_stage import Stage
 

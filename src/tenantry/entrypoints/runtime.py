@@ -311,7 +311,7 @@ def make_runtime(parts: Parts) -> Runtime:
         flows=logins.flows,
         desk=logins.desk,
         keyrings=parts.keyrings,
-        trails=make_trails(parts),
+        trails=make_trails(parts.cells, directory=parts.directory, settings=parts.settings.audit, clock=parts.clock),
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,
         kept=parts.kept,

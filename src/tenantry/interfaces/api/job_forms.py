@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tenantry.capabilities.sandboxes.types import Injected, JobInput, JobPhase, JobSecret, NewPhase, WantedSecret
 from tenantry.capabilities.secrets.types import NAME_PATTERN
+from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN
 from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id
@@ -39,6 +40,7 @@ def no_nul(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(no_nul), Field(max_length=100_000)]
 Number = Annotated[float, BeforeValidator(_number)]
+Slug = Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
 
 

@@ -14,8 +14,7 @@ from tenantry.capabilities.sandboxes.live_types import (
 from tenantry.capabilities.sandboxes.types import HOST_IMAGE
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.interfaces.api.job_answers import ConnectionAnswer
-from tenantry.interfaces.api.job_forms import ConnectionBody, Number, SecretUseBody, Text, VariableName
-from tenantry.interfaces.api.routes.jobs import Slug
+from tenantry.interfaces.api.job_forms import ConnectionBody, Number, SecretUseBody, Slug, Text, VariableName
 from tenantry.interfaces.api.schema import Answer, Body, Moment
 
 _NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"

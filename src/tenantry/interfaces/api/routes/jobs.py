@@ -16,7 +16,6 @@ from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types import Action
 from tenantry.capabilities.limits.types.quotas import Feature
 from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobStatus, NewJob
-from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN
 from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.errors import Denied, Exhausted, Invalid, NotFound, TenantryError
 from tenantry.foundation.ids import Prefix, format_id, parse_id
@@ -29,6 +28,7 @@ from tenantry.interfaces.api.job_forms import (
     PhaseBody,
     PhasesBody,
     SecretUseBody,
+    Slug,
     Text,
     VariableName,
 )
@@ -41,9 +41,6 @@ routes = RouteRegistry()
 _PAGE_OF_LOG = 500
 _KEEPALIVE_SECONDS = 15.0
 _ADMISSION_SECONDS = 0.5
-
-
-Slug = Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)]
 
 
 class LimitsBody(Body):

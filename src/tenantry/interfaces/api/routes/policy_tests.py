@@ -11,8 +11,7 @@ from tenantry.capabilities.policies.types import Checked, Difference, Outcome, R
 from tenantry.engines.rules.types import DeploymentFacts, JobFacts, Phase
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id
-from tenantry.interfaces.api.job_forms import ConnectionBody, Text, VariableName
-from tenantry.interfaces.api.routes.jobs import Slug
+from tenantry.interfaces.api.job_forms import ConnectionBody, Slug, Text, VariableName
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, Moment
 from tenantry.interfaces.api.unit import unit_of
