@@ -3,14 +3,16 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tenantry.kit.frames import HEAD_BYTES, MOST_BYTES, Frame, FrameError, FrameReader, pack, unpack_head
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FRAMES = st.lists(st.builds(Frame, st.integers(0, 255), st.binary(max_size=300)), max_size=8)
 
 
+@UNHURRIED
 @given(frames=FRAMES, cuts=st.lists(st.integers(1, 50), min_size=1, max_size=20))
 def test_frames_come_out_as_they_went_in_however_they_are_cut(frames: list[Frame], cuts: list[int]) -> None:
     raw = b"".join(pack(frame.kind, frame.payload) for frame in frames)
@@ -23,6 +25,7 @@ def test_frames_come_out_as_they_went_in_however_they_are_cut(frames: list[Frame
     assert reader.rest == 0
 
 
+@UNHURRIED
 @given(raw=st.binary(max_size=2000))
 def test_whatever_comes_no_more_is_held_than_has_come_and_nothing_else_is_raised(raw: bytes) -> None:
     reader, found = FrameReader(), []
@@ -31,6 +34,7 @@ def test_whatever_comes_no_more_is_held_than_has_come_and_nothing_else_is_raised
     assert sum(HEAD_BYTES + len(frame.payload) for frame in found) + reader.rest <= len(raw)
 
 
+@UNHURRIED
 @given(kind=st.integers(0, 255), length=st.integers(MOST_BYTES + 1, 2**32 - 1), before=FRAMES)
 def test_a_payload_that_is_too_long_is_refused_unread_and_nothing_follows(
     kind: int, length: int, before: list[Frame]
