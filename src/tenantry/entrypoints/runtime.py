@@ -275,7 +275,6 @@ async def require_fence(dsn: str, cell: Cell) -> None:
 
 
 def make_runtime(parts: Parts) -> Runtime:
-    """Make what the API serves from."""
     settings, clock = parts.settings, parts.clock
     hasher = KeyHasher(parts.secrets.pepper)
     plans = load_plans(settings.plans_file)

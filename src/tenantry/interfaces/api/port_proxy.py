@@ -67,7 +67,7 @@ class PortCall:
             event = await self._event()
             if isinstance(event, h11.Response):
                 return event
-            if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:  # noqa: PLR2004
+            if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:  # noqa: PLR2004 - nothing was to be upgraded
                 raise _invalid()
 
     async def body(self) -> AsyncIterator[bytes]:
