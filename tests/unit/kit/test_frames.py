@@ -16,7 +16,8 @@ FRAMES = st.lists(st.builds(Frame, st.integers(0, 255), st.binary(max_size=300))
 @given(frames=FRAMES, cuts=st.lists(st.integers(1, 50), min_size=1, max_size=20))
 def test_frames_come_out_as_they_went_in_however_they_are_cut(frames: list[Frame], cuts: list[int]) -> None:
     raw = b"".join(pack(frame.kind, frame.payload) for frame in frames)
-    reader, found, at, turn = FrameReader(), [], 0, 0
+    found: list[Frame] = []
+    reader, at, turn = FrameReader(), 0, 0
     while at < len(raw):
         size = cuts[turn % len(cuts)]
         found += reader.feed(raw[at : at + size])
@@ -28,7 +29,8 @@ def test_frames_come_out_as_they_went_in_however_they_are_cut(frames: list[Frame
 @UNHURRIED
 @given(raw=st.binary(max_size=2000))
 def test_whatever_comes_no_more_is_held_than_has_come_and_nothing_else_is_raised(raw: bytes) -> None:
-    reader, found = FrameReader(), []
+    found: list[Frame] = []
+    reader = FrameReader()
     with contextlib.suppress(FrameError):
         found.extend(reader.feed(raw))
     assert sum(HEAD_BYTES + len(frame.payload) for frame in found) + reader.rest <= len(raw)
@@ -39,7 +41,8 @@ def test_whatever_comes_no_more_is_held_than_has_come_and_nothing_else_is_raised
 def test_a_payload_that_is_too_long_is_refused_unread_and_nothing_follows(
     kind: int, length: int, before: list[Frame]
 ) -> None:
-    reader, found = FrameReader(), []
+    found: list[Frame] = []
+    reader = FrameReader()
     raw = b"".join(pack(frame.kind, frame.payload) for frame in before)
     stream = reader.feed(raw + bytes([kind]) + length.to_bytes(4, "big"))
     with pytest.raises(FrameError):
