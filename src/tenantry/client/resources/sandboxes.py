@@ -4,7 +4,8 @@ from typing import Any, TypeVar
 from tenantry.client.calls import Call, delete, get, given, patch, post
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
-from tenantry.client.types import Connection, Sandbox, SecretUse, Snapshot
+from tenantry.client.sandbox_types import Sandbox, Snapshot
+from tenantry.client.types import Connection, SecretUse
 
 T = TypeVar("T")
 
