@@ -18,7 +18,7 @@ from tests.isolation.wire import without_times
 
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, TENANT_WIDE_ROLES, Permission
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.live_types import KeptTree, Snapshot
+from tenantry.capabilities.sandboxes.types.living import KeptTree, Snapshot
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id

@@ -9,8 +9,8 @@ import httpx
 from tests.integration.sandboxes.ground import Ground, until
 
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.live_types import ExecWanted, LivePlace
 from tenantry.capabilities.sandboxes.service import LiveClient, LiveExecution
+from tenantry.capabilities.sandboxes.types.living import ExecWanted, LivePlace
 from tenantry.engines.jail.exec_types import ExecOutcome
 from tenantry.engines.jail.types import Stream
 from tenantry.entrypoints.runtime import Parts

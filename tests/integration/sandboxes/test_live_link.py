@@ -9,8 +9,8 @@ from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import workers_of
 from tests.integration.sandboxes.live_ground import LiveGround, executing, place_of, run_in
 
-from tenantry.capabilities.sandboxes.live_types import LivePlace
 from tenantry.capabilities.sandboxes.service import LiveClient
+from tenantry.capabilities.sandboxes.types.living import LivePlace
 from tenantry.engines.jail.exec_types import TerminalSize
 from tenantry.engines.jail.file_types import ChangeKind, FileKind
 from tenantry.engines.jail.types import Ending, Stream

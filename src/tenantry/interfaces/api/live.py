@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tenantry.capabilities.sandboxes.live_types import LivePlace, LiveSandbox
+from tenantry.capabilities.sandboxes.types.living import LivePlace, LiveSandbox
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.unit import Unit
 

@@ -4,14 +4,14 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from tenantry.capabilities.sandboxes.live_types import (
+from tenantry.capabilities.sandboxes.types import HOST_IMAGE
+from tenantry.capabilities.sandboxes.types.living import (
     MOST_LIFE_SECONDS,
     LiveSandbox,
     LiveState,
     NewSandbox,
     Snapshot,
 )
-from tenantry.capabilities.sandboxes.types import HOST_IMAGE
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.interfaces.api.job_answers import ConnectionAnswer
 from tenantry.interfaces.api.job_forms import ConnectionBody, Number, SecretUseBody, Slug, Text, VariableName

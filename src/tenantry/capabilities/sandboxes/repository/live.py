@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from tenantry.capabilities.sandboxes.live_types import (
+from tenantry.capabilities.sandboxes.types import JOB_NEWS, JobStatus, WantedSecret
+from tenantry.capabilities.sandboxes.types.living import (
     SANDBOX,
     TREES,
     KeptTree,
@@ -14,7 +15,6 @@ from tenantry.capabilities.sandboxes.live_types import (
     LiveSandbox,
     Snapshot,
 )
-from tenantry.capabilities.sandboxes.types import JOB_NEWS, JobStatus, WantedSecret
 from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.database.session import TenantSession
 

@@ -9,8 +9,8 @@ from tenantry.capabilities.limits.service import PlaceLimits
 from tenantry.capabilities.limits.types import Layer
 from tenantry.capabilities.limits.types.quotas import Ceiling
 from tenantry.capabilities.sandboxes.errors import limit_exceeded
-from tenantry.capabilities.sandboxes.live_types import DEFAULT_TTL_SECONDS, MOST_LIFE_SECONDS
 from tenantry.capabilities.sandboxes.types import MOST_OUTPUT_BYTES, MOST_PIDS, JobLimits
+from tenantry.capabilities.sandboxes.types.living import DEFAULT_TTL_SECONDS, MOST_LIFE_SECONDS
 from tenantry.capabilities.tenants.types import WorkspaceSettings
 
 _PLATFORM: Final = Layer.PLATFORM.value

@@ -23,7 +23,14 @@ from tenantry.capabilities.sandboxes.errors import (
     sandbox_not_running,
     sandbox_version_mismatch,
 )
-from tenantry.capabilities.sandboxes.live_types import (
+from tenantry.capabilities.sandboxes.service.job_limits import life_of, limits_of, lives
+from tenantry.capabilities.sandboxes.service.job_secrets import pin_secrets
+from tenantry.capabilities.sandboxes.service.jobs import JobService
+from tenantry.capabilities.sandboxes.service.judging import DENIED_BY_POLICY, detail_of, facts_of, refusal_of
+from tenantry.capabilities.sandboxes.service.live_content import LiveContent
+from tenantry.capabilities.sandboxes.service.stopping import JobStopper
+from tenantry.capabilities.sandboxes.types import NARROWING, Job, Keeper, NewJob
+from tenantry.capabilities.sandboxes.types.living import (
     DEFAULT_IDLE_SECONDS,
     KeptTree,
     LivePlace,
@@ -33,13 +40,6 @@ from tenantry.capabilities.sandboxes.live_types import (
     SandboxChanges,
     Starter,
 )
-from tenantry.capabilities.sandboxes.service.job_limits import life_of, limits_of, lives
-from tenantry.capabilities.sandboxes.service.job_secrets import pin_secrets
-from tenantry.capabilities.sandboxes.service.jobs import JobService
-from tenantry.capabilities.sandboxes.service.judging import DENIED_BY_POLICY, detail_of, facts_of, refusal_of
-from tenantry.capabilities.sandboxes.service.live_content import LiveContent
-from tenantry.capabilities.sandboxes.service.stopping import JobStopper
-from tenantry.capabilities.sandboxes.types import NARROWING, Job, Keeper, NewJob
 from tenantry.capabilities.tenants.service import WorkspaceService, place_of
 from tenantry.engines.rules.types import Phase
 from tenantry.foundation.clock import Clock

@@ -17,7 +17,6 @@ import structlog
 from tenantry.capabilities.limits.service import give_back
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.live_types import SANDBOX, KeptTree, LiveSandbox
 from tenantry.capabilities.sandboxes.service.attempt import Attempt
 from tenantry.capabilities.sandboxes.service.bridging import reading
 from tenantry.capabilities.sandboxes.service.ending import LEASE_LOST, WORKER_STOPPED
@@ -25,6 +24,7 @@ from tenantry.capabilities.sandboxes.service.job_limits import most_kept_bytes
 from tenantry.capabilities.sandboxes.service.live_room import LiveEntry, LiveRoom
 from tenantry.capabilities.sandboxes.service.workshop import Workshop
 from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
+from tenantry.capabilities.sandboxes.types.living import SANDBOX, KeptTree, LiveSandbox
 from tenantry.engines.fairqueue.types import Claim
 from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.trees import Fill

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from tenantry.capabilities.sandboxes.errors import link_lost
-from tenantry.capabilities.sandboxes.live_types import ExecWanted, LivePlace
 from tenantry.capabilities.sandboxes.service.link_sockets import connect
 from tenantry.capabilities.sandboxes.service.live_protocol import (
     PIECE_BYTES,
@@ -23,6 +22,7 @@ from tenantry.capabilities.sandboxes.service.live_protocol import (
     send,
     send_json,
 )
+from tenantry.capabilities.sandboxes.types.living import ExecWanted, LivePlace
 from tenantry.engines.jail.exec_types import ExecOutcome, TerminalSize
 from tenantry.engines.jail.file_types import FileChange, FileInfo
 from tenantry.engines.jail.types import Stream

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from uuid import UUID
 
-from tenantry.capabilities.sandboxes.live_types import KeptTree, LiveSandbox
+from tenantry.capabilities.sandboxes.types.living import KeptTree, LiveSandbox
 from tenantry.engines.envelope.keyring import Keyring
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.envelope.keyset_wrapper import KeysetWrapper

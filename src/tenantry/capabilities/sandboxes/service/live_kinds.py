@@ -6,8 +6,8 @@ from uuid import UUID
 from tenantry.capabilities.limits.service import give_back
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.live_types import SANDBOX, TREES
 from tenantry.capabilities.sandboxes.service.live_content import LiveContent
+from tenantry.capabilities.sandboxes.types.living import SANDBOX, TREES
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from tenantry.capabilities.sandboxes.errors import sandbox_not_running
-from tenantry.capabilities.sandboxes.live_types import KeptTree, LiveState
 from tenantry.capabilities.sandboxes.service.bridging import Writing
 from tenantry.capabilities.sandboxes.service.live_content import LiveContent
+from tenantry.capabilities.sandboxes.types.living import KeptTree, LiveState
 from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.foundation.clock import Clock
 from tenantry.kit.masking.stream import Mask

@@ -22,7 +22,11 @@ from tenantry.capabilities.sandboxes.errors import (
     snapshot_not_found,
     too_many_snapshots,
 )
-from tenantry.capabilities.sandboxes.live_types import (
+from tenantry.capabilities.sandboxes.service.live import LiveSandboxService
+from tenantry.capabilities.sandboxes.service.live_client import LiveClient
+from tenantry.capabilities.sandboxes.service.live_content import LiveContent
+from tenantry.capabilities.sandboxes.types import TREE
+from tenantry.capabilities.sandboxes.types.living import (
     MOST_SNAPSHOTS,
     KeptTree,
     LiveSandbox,
@@ -31,10 +35,6 @@ from tenantry.capabilities.sandboxes.live_types import (
     Snapshot,
     Starter,
 )
-from tenantry.capabilities.sandboxes.service.live import LiveSandboxService
-from tenantry.capabilities.sandboxes.service.live_client import LiveClient
-from tenantry.capabilities.sandboxes.service.live_content import LiveContent
-from tenantry.capabilities.sandboxes.types import TREE
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types.quotas import Feature
-from tenantry.capabilities.sandboxes.live_types import ExecWanted, LivePlace
 from tenantry.capabilities.sandboxes.service import LiveExecution
+from tenantry.capabilities.sandboxes.types.living import ExecWanted, LivePlace
 from tenantry.engines.jail.exec_types import ExecOutcome
 from tenantry.foundation.errors import Invalid, TenantryError
 from tenantry.interfaces.api.job_forms import Number, Text, VariableName, no_nul

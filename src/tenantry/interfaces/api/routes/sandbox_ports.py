@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types.quotas import Feature
-from tenantry.capabilities.sandboxes.live_types import LivePlace
 from tenantry.capabilities.sandboxes.service import PortToken
+from tenantry.capabilities.sandboxes.types.living import LivePlace
 from tenantry.foundation.errors import Denied, Invalid
 from tenantry.foundation.ids import Prefix, parse_id
 from tenantry.interfaces.api.live import SANDBOX, note_read, reach

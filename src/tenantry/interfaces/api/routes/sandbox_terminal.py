@@ -7,8 +7,8 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types.quotas import Feature
-from tenantry.capabilities.sandboxes.live_types import ExecWanted, LivePlace
 from tenantry.capabilities.sandboxes.service import LiveExecution
+from tenantry.capabilities.sandboxes.types.living import ExecWanted, LivePlace
 from tenantry.engines.jail.exec_types import TerminalSize
 from tenantry.foundation.errors import Invalid
 from tenantry.interfaces.api.job_forms import Text

@@ -13,7 +13,7 @@ from tenantry.capabilities.access.service import joined
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types import Action
 from tenantry.capabilities.limits.types.quotas import Feature
-from tenantry.capabilities.sandboxes.live_types import (
+from tenantry.capabilities.sandboxes.types.living import (
     LiveSandbox,
     LiveState,
     SandboxChanges,
