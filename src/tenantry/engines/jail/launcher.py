@@ -53,8 +53,7 @@ else:  # by its place: this program has no packages, and must not take a module 
     forks, entering = _module("forks"), _module("entering")
 
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
-_CLONE_NEWNS = 0x00020000
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _CLONE_NEWNS = 47, 4, 0x00020000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
 _LAST_CAPABILITY = 63
 _PLACES = ("/mnt", "/srv", "/media", "/tmp", "/opt")
