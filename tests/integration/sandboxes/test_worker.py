@@ -230,7 +230,7 @@ async def test_connections_cut_off_during_a_job_cost_it_nothing(
             await asyncio.sleep(0.2)
         await superuser.close()
         job = await asyncio.to_thread(ground.ended, job_id)
-    assert (job["status"], job["attempt"]) == ("succeeded", 1)
+    assert (job["status"], job["attempt"]) == ("succeeded", 1), job
     assert ground.lines(job_id) == "".join(f"line {number}\n" for number in range(1, 9))
 
 
