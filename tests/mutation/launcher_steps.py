@@ -25,7 +25,10 @@ from tenantry.engines.jail.escape import chain
 #: What runs between a fork and the program; a step added to one of these is tried by itself.
 FUNCTIONS = {
     "launcher.py": ("_configure", "_make_private", "_bind", "_wait_seated", "_become"),
-    "forks.py": ("drop_to", "join", "limit", "arrange", "close_all_but", "reset_signals"),
+    "forks.py": (
+        *("drop_to", "drop_capabilities", "give_up_gains", "join", "limit", "arrange", "close_all_but"),
+        "reset_signals",
+    ),
 }
 LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE, _MS_SHARED, _MNT_DETACH = 0x20000, 16384, 1 << 18, 1 << 20, 2
@@ -80,7 +83,7 @@ def clear_away() -> None:
 
 
 async def main(home: Path) -> None:
-    sources = {file: launch._PROGRAM.with_name(file).read_text() for file in FUNCTIONS}
+    sources = {file: launch._PROGRAM.with_name(file).read_text() for file in (*FUNCTIONS, "entering.py")}
     mutants = home / "mutants"
     mutants.mkdir()
     verdicts = {}

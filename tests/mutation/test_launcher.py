@@ -27,8 +27,9 @@ HARMLESS_STEPS = {
     "tests/integration/jail/test_death.py",
     "_configure: forks.checked(forks.LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))": "the same",
     "_configure: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))": "every sandbox gets the bound itself",
-    "drop_to: checked(LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()))": "all "
-    "that is effective, permitted or ambient goes with uid 0, and bwrap drops what may be inherited",
+    "drop_to: drop_capabilities()": "all that is effective, permitted or ambient goes with uid 0, and bwrap drops what "
+    "may be inherited",
+    "drop_capabilities: checked(LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()))": "the same",
     "_bind: _mount('none', target, '', _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)": "bwrap binds "
     "it read-only as well",
     # Close-on-exec as they are.

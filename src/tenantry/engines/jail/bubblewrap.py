@@ -16,7 +16,7 @@ SANDBOX_UID: Final = 1000
 ARGS_FD, SECCOMP_FD, STATUS_FD, BARRIER_FD, RESOLVER_FD = 3, 4, 5, 6, 7
 #: What lies at RESOLVER_FD for a sandbox with a network; without one, /etc/resolv.conf is the image's (skeleton.py).
 RESOLVER: Final = b"nameserver 127.0.0.1\noptions ndots:0\n"
-_RUN_BYTES: Final = 8 * MIB
+RUN_BYTES: Final = 8 * MIB
 _INPUT_SLACK: Final = 16 * MIB
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -110,23 +110,24 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     options += _tmpfs("/workspace", limits.disk_mib * MIB)
     options += ("--dir", "/workspace/outputs")
     if spec.inputs:
-        options += _tmpfs("/inputs", _room_for(spec.inputs))
-    options += _tmpfs("/run", _RUN_BYTES)
+        options += _tmpfs("/inputs", room_for(spec.inputs))
+    options += _tmpfs("/run", RUN_BYTES)
     if spec.secret_files:
-        options += _tmpfs("/run/secrets", _room_for(spec.secret_files), perms="0700")
+        options += _tmpfs("/run/secrets", room_for(spec.secret_files), perms="0700")
     options += ("--file", str(BARRIER_FD), "/dev/shm/barrier")
     options += _tmpfs("/dev/shm", limits.shm_mib * MIB, perms="1777")
     options += ("--remount-ro", "/dev", *(("--remount-ro", "/inputs") if spec.inputs else ()))
     options += ("--remount-ro", "/run/secrets") if spec.secret_files else ()
     options += _tmpfs("/tmp", limits.tmp_mib * MIB, perms="1777")
     options += ("--chdir", spec.workdir, "--clearenv")
-    for name, value in _environment(image, spec).items():
+    for name, value in environment_of(image, spec).items():
         options += ("--setenv", name, value)
     options += ("--seccomp", str(SECCOMP_FD))
     return b"".join(os_bytes(option) + b"\0" for option in options)
 
 
-def _room_for(files: Sequence[InputFile]) -> int:
+def room_for(files: Sequence[InputFile]) -> int:
+    """Bytes of a file system that holds them, with some slack."""
     return sum(len(item.content) + 4096 for item in files) + _INPUT_SLACK
 
 
@@ -134,7 +135,8 @@ def _tmpfs(target: str, size: int, *, perms: str = "0755") -> tuple[str, ...]:
     return ("--perms", perms, "--size", str(size), "--tmpfs", target)
 
 
-def _environment(image: ImageRoot, spec: Spec) -> dict[str, str]:
+def environment_of(image: ImageRoot, spec: Spec) -> dict[str, str]:
+    """Give five names (bwrap adds PWD), the image's own over them, and the spec's over those."""
     return {"PATH": _PATH, "HOME": "/workspace", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **image.env, **spec.env}
 
 

@@ -168,6 +168,27 @@ def find_hierarchy(*, proc: Path = Path("/proc/self")) -> Hierarchy:
     return Hierarchy(version=CgroupVersion.NONE, reason="; ".join(reasons))
 
 
+def group_of(pid: int) -> tuple[Hierarchy, str]:
+    """Tell which group a process is in that somebody else made: its parents, and its name in each.
+
+    Raises OSError when the process is gone, LookupError when it has no group of its own for each controller.
+    """
+    own, here = _own_groups(Path(f"/proc/{pid}")), Path("/proc/self")
+    version, kind = (CgroupVersion.V1, "cgroup") if "memory" in own else (CgroupVersion.V2, "cgroup2")
+    mounts = _mounts(here, kind)
+    places: dict[str, Path] = {}
+    for controller in _CONTROLLERS:
+        name = controller if version is CgroupVersion.V1 else ""
+        mount = next((one for one in mounts if not name or name in one[2]), None)
+        if mount is None or own.get(name, "/") == "/":
+            raise LookupError(f"process {pid} is in no group of its own for {controller}")
+        places[controller] = _below(mount[0], mount[1], own[name])
+    names = {place.name for place in places.values()}
+    if len(names) != 1:
+        raise LookupError(f"process {pid} is in groups of different names: {', '.join(sorted(names))}")
+    return Hierarchy(version, {controller: place.parent for controller, place in places.items()}), names.pop()
+
+
 def reclaim(hierarchy: Hierarchy, *, prefix: str) -> int:
     """Kill and remove every group whose name begins with `prefix`; returns how many names were met."""
     names: set[str] = set()

@@ -29,11 +29,15 @@ Address = tuple[bool, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """`status` is wait(2)'s of bwrap's monitor, None when the launcher died first and took the sandbox with it."""
+    """`status` is wait(2)'s of the monitor, None when the launcher died first and took the sandbox with it.
+
+    `room_lost`: the container it was put into had been ended.
+    """
 
     status: int | None
     cpu_seconds: float = 0.0
     peak_memory_mib: float = 0.0
+    room_lost: bool = False
 
 
 class LauncherClient:
@@ -54,8 +58,8 @@ class LauncherClient:
         self._loop.add_reader(channel.fileno(), self._receive)
 
     @classmethod
-    async def start(cls, bubblewrap: Bubblewrap, *, private: bool) -> "LauncherClient":
-        """Start the process; `private` gives it a mount namespace, which needs root.
+    async def start(cls, bubblewrap: Bubblewrap | None, *, private: bool) -> "LauncherClient":
+        """Start the process; `private` gives it a mount namespace, which needs root, and `bubblewrap`.
 
         Raises JailUnavailable `launcher_failed` when the kernel refuses what it needs.
         """
@@ -78,12 +82,12 @@ class LauncherClient:
         client.shelf = answer["configured"]
         return client
 
-    async def _configure(self, bubblewrap: Bubblewrap, *, private: bool) -> dict[str, Any]:
+    async def _configure(self, bubblewrap: Bubblewrap | None, *, private: bool) -> dict[str, Any]:
         self._post(
             op="configure",
             seccomp=base64.b64encode(build_filter()).decode(),
-            bwrap=str(bubblewrap.path),
-            libraries=str(bubblewrap.libraries) if bubblewrap.libraries else None,
+            bwrap=str(bubblewrap.path) if bubblewrap else "",
+            libraries=str(bubblewrap.libraries) if bubblewrap and bubblewrap.libraries else None,
             private=private,
         )
         return await self._configured
@@ -129,11 +133,16 @@ class LauncherClient:
         join: Sequence[str],
         rlimits: Sequence[tuple[int, int]],
         descriptors: Sequence[int],
+        keeper: int | None = None,
     ) -> asyncio.Future[Death]:
-        """Fork a sandbox; returns once the descriptors are handed over, with the future of its death."""
+        """Fork a sandbox; returns once the descriptors are handed over, with the future of its death.
+
+        With `keeper`, process 1 of a container, it is put in there (entering.py), else bwrap makes it.
+        """
         death = self._deaths[sandbox_id] = self._loop.create_future()
         sent = self._loop.create_future()
         body = {"op": "launch", "id": sandbox_id, "uid": uid, "join": list(join), "rlimits": list(rlimits)}
+        body |= {} if keeper is None else {"keeper": keeper}
         self._put(json.dumps(body).encode(), descriptors, sent)
         await sent
         return death
@@ -199,7 +208,9 @@ class LauncherClient:
             self._hand_over(answer, [_adopted(descriptor) for descriptor in descriptors])
         elif "ended" in answer:
             future = self._deaths.pop(answer["ended"], None)
-            death = Death(answer["status"], answer["cpu_us"] / 1e6, answer["peak_kib"] / 1024)
+            death = Death(
+                answer["status"], answer["cpu_us"] / 1e6, answer["peak_kib"] / 1024, room_lost=answer["room_lost"]
+            )
             if future and not future.done():
                 future.set_result(death)
         elif "exposed" in answer:

@@ -10,13 +10,14 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: expose, token, path}                              ← {exposed: token, path} or {exposed: token, errno}
     → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take 10 ms, and waits to be launched
     → {op: launch, id, uid, join, rlimits} and seven descriptors: command, args, status, barrier r, barrier w, out, err
-      (and an eighth with a network: resolv.conf)
+      (and an eighth: with a network resolv.conf; with `keeper`, a pidfd of that process, whose container is entered)
     → {op: listen, token, pid, network, addresses}           ← {listening: token} and the sockets, or {…, errno, error}
     → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
     → {op: resume, id}          lets the monitor go on
     → {op: kill, id}
-                                                             ← {ended: id, status, cpu_us, peak_kib}
-`ended` comes when the monitor and process 1 are both gone, which means every process of the sandbox is. When the
+                                                             ← {ended: id, status, cpu_us, peak_kib, room_lost}
+`ended` comes when the monitor and process 1 are both gone, which means every process of the sandbox is; in a container,
+whose process 1 stays, all others have been killed then, or, `room_lost`, somebody has ended the container. When the
 supervisor goes, by whatever death, this process goes, and with it every sandbox.
 """
 
@@ -36,17 +37,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from tenantry.engines.jail import forks
+    from tenantry.engines.jail import entering, forks
 else:  # by its place: this program has no packages, and must not take a module of this directory for one of Python's
-    _spec = importlib.util.spec_from_file_location("forks", os.path.join(os.path.dirname(__file__), "forks.py"))
-    forks = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(forks)
 
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+    def _loaded(name: str) -> Any:
+        spec = importlib.util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+        return sys.modules[name]
+
+    forks, entering = _loaded("forks"), _loaded("entering")
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _CLONE_NEWNS = 0x00020000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
-_LAST_CAPABILITY = 63
 _PLACES = ("/mnt", "/srv", "/media", "/tmp", "/opt")
 _NOT_LAUNCHED = 125
 
@@ -59,6 +63,8 @@ class _Sandbox:
     status: int | None = None
     cpu: float = 0.0
     peak_kib: int = 0
+    keeper: int = -1
+    room_lost: bool = False
 
 
 def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
@@ -74,6 +80,7 @@ class Launcher:
         self._by_pid: dict[int, str] = {}
         self._seats: dict[str, tuple[int, socket.socket]] = {}
         self._listening: dict[int, int] = {}
+        self._sweeping: dict[int, str] = {}
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._filter, self._bwrap = b"", ""
         self._environment: dict[str, str] = {}
@@ -106,6 +113,10 @@ class Launcher:
         bwrap binds its child's life to its own only late in the setup, so its --die-with-parent is not enough; and no
         barrier may open by our end, so they are held until the last.
         """
+        for sandbox in self._sandboxes.values():
+            if sandbox.keeper >= 0:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(sandbox.keeper, signal.SIGKILL)
         while True:
             for pid in forks.children():
                 with contextlib.suppress(ProcessLookupError):
@@ -146,10 +157,7 @@ class Launcher:
             os.umask(0o022)  # whatever the supervisor's is, other uids must reach the shelf
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             forks.checked(forks.LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
-            forks.checked(forks.LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-            forks.checked(forks.LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
-            for capability in range(_LAST_CAPABILITY + 1):  # EINVAL past the last; without CAP_SETPCAP none go
-                forks.LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+            forks.give_up_gains()
             libraries = message["libraries"]
             if message["private"]:
                 self._make_private()
@@ -243,15 +251,17 @@ class Launcher:
             pid = os.fork()
             if pid == 0:
                 self._become(message, descriptors, joined=False)
-        barrier = descriptors[4]
+        barrier, keeper = descriptors[4], descriptors[7] if "keeper" in message else -1
         for descriptor in descriptors:
-            if descriptor != barrier:
+            if descriptor not in (barrier, keeper):
                 os.close(descriptor)
-        self._sandboxes[sandbox_id] = _Sandbox(monitor=pid, barrier=barrier)
+        self._sandboxes[sandbox_id] = _Sandbox(monitor=pid, barrier=barrier, keeper=keeper)
         self._by_pid[pid] = sandbox_id
 
     def _become(self, message: dict[str, Any], descriptors: list[int], *, joined: bool) -> NoReturn:
         """Turn this fork into bwrap: cgroup, limits, identity, descriptors, in the order in which rights are lost."""
+        if "keeper" in message:
+            entering.enter(message, descriptors, null=self._null, seccomp=self._filter)
         command, args, status, barrier, _, out, err, *more = descriptors
         try:
             if not joined:
@@ -307,6 +317,9 @@ class Launcher:
             token = self._listening.pop(pid, None)
             if token is not None and status:
                 self._tell(listening=token, errno=0, error=f"the fork that binds ended with {status}")
+            if pid in self._sweeping:
+                self._end_swept(self._sweeping.pop(pid), status)
+                continue
             sandbox_id = self._by_pid.pop(pid, "")
             sandbox = self._sandboxes.get(sandbox_id)
             if sandbox is None:
@@ -326,7 +339,7 @@ class Launcher:
             if self._is_ours(sandbox.init):
                 os.kill(sandbox.init, signal.SIGKILL)
             return
-        known = {*self._by_pid, *self._listening, *(pid for pid, _ in self._seats.values())}
+        known = {*self._by_pid, *self._listening, *self._sweeping, *(pid for pid, _ in self._seats.values())}
         for pid in forks.children():
             if pid not in known:
                 with contextlib.suppress(ProcessLookupError):
@@ -342,11 +355,30 @@ class Launcher:
             return False
         return True
 
+    def _end_swept(self, sandbox_id: str, status: int) -> None:
+        sandbox = self._sandboxes[sandbox_id]
+        sandbox.room_lost = bool(status)
+        os.close(sandbox.keeper)
+        sandbox.keeper = -1
+        self._forget(sandbox_id, sandbox)
+
     def _forget(self, sandbox_id: str, sandbox: _Sandbox) -> None:
+        if sandbox.keeper >= 0:
+            pid = os.fork()
+            if pid == 0:
+                entering.sweep(sandbox.keeper)
+            self._sweeping[pid] = sandbox_id
+            return
         del self._sandboxes[sandbox_id]
         if self._by_pid.get(sandbox.init) == sandbox_id:
             del self._by_pid[sandbox.init]
-        self._tell(ended=sandbox_id, status=sandbox.status, cpu_us=round(sandbox.cpu * 1e6), peak_kib=sandbox.peak_kib)
+        self._tell(
+            ended=sandbox_id,
+            status=sandbox.status,
+            cpu_us=round(sandbox.cpu * 1e6),
+            peak_kib=sandbox.peak_kib,
+            room_lost=sandbox.room_lost,
+        )
 
 
 if __name__ == "__main__":

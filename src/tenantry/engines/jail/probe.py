@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tenantry.engines.jail.backend import try_one
 from tenantry.engines.jail.bubblewrap import find_bubblewrap
 from tenantry.engines.jail.cgroups import CgroupVersion, find_hierarchy
 from tenantry.engines.jail.errors import JailUnavailable
@@ -130,7 +131,7 @@ async def _chain(home: Path, bubblewrap: Path | None) -> list[ProbeResult]:
     try:
         async with await Jail.open(home, bubblewrap=bubblewrap, trial=False) as jail:
             image = await asyncio.to_thread(ImageStore(home / "images").host)
-            receipt = await jail.try_one(image)
+            receipt = await try_one(jail, image)
             shown, python, env = with_python(image)
             said = bytearray()
             spec = Spec(

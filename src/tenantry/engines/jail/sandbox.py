@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -21,12 +22,13 @@ from tenantry.engines.jail.types import Ending, Outcome, Spec, Usage
 from tenantry.foundation.clock import Clock
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+_MISSING = {errno.ENOENT, errno.ENOTDIR}
 _Result = TypeVar("_Result")
 
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """What a sandbox holds of the machine, each part to be given back by `close`."""
+    """What a sandbox holds of the machine, each part to be given back by `close`; `clear` takes its container away."""
 
     spec: Spec
     uid: int | None
@@ -34,6 +36,7 @@ class Parts:
     threads: ThreadPoolExecutor
     clock: Clock
     give_back: Callable[[], None]
+    clear: Callable[[], Awaitable[None]] | None = None
     status_pipe: int = -1
     barrier: int = -1
     workspace: int = -1
@@ -161,6 +164,8 @@ class Sandbox:
             self._ending, self._detail = self._ending or Ending.KILLED, self._detail or "the launcher died"
         await carried
         reading = await self.in_thread(self._parts.cgroup.reading)
+        if end.room_lost and self._ending is None:
+            self._ending, self._detail = Ending.KILLED, "its container was ended by somebody else"
         self._dead = True
         usage = Usage(
             cpu_seconds=end.cpu_seconds if reading.cpu_seconds is None else reading.cpu_seconds,
@@ -184,7 +189,7 @@ class Sandbox:
                 signal.pidfd_send_signal(parts.init, signal.SIGKILL)
 
     def _judge(self, end: Death, reading: CgroupReading, usage: Usage, said: str) -> Outcome:
-        exit_code, failure = self._read_report()
+        exit_code, failure, refused = self._read_report()
         if self._ending is not None:
             return Outcome(ending=self._ending, exit_code=None, usage=usage, detail=self._detail)
         if reading.oom_kills:
@@ -196,29 +201,30 @@ class Sandbox:
             return Outcome(ending=Ending.EXITED, exit_code=exit_code, usage=usage)
         if failure:
             return Outcome(ending=Ending.NOT_STARTED, exit_code=None, usage=usage, detail=failure)
-        program = self._parts.spec.command[0]
         said = said.strip().rpartition("\n")[2]
-        if not self.verified:
+        if refused is None and not self.verified:
             return Outcome(
-                ending=Ending.NOT_STARTED, exit_code=None, usage=usage, detail=said or f"bwrap: {end.status}"
+                ending=Ending.NOT_STARTED, exit_code=None, usage=usage, detail=said or f"the monitor: {end.status}"
             )
-        missing = "No such file" in said or "Not a directory" in said
+        missing = refused in _MISSING if refused is not None else "No such file" in said or "Not a directory" in said
         return Outcome(
             ending=Ending.NOT_STARTED,
             exit_code=_NOT_FOUND if missing else _NOT_EXECUTABLE,
             usage=usage,
-            detail=f"{'command not found' if missing else 'command cannot be executed'}: {program}",
+            detail=f"{'command not found' if missing else 'command cannot be executed'}: {self._parts.spec.command[0]}",
         )
 
-    def _read_report(self) -> tuple[int | None, str]:
-        """Read the rest of bwrap's status: the exit code, told only if the program ran, and the launcher's failure."""
+    def _read_report(self) -> tuple[int | None, str, int | None]:
+        """Read the rest of the status: the exit code, told only if the program ran, what failed, the errno of exec."""
         lines = read_lines(self._parts.status_pipe) if self._parts.status_pipe >= 0 else []
         for line in lines:
             if isinstance(code := line.get("exit-code"), int):
-                return code, ""
+                return code, "", None
             if "launch-error" in line:
-                return None, f"the launcher could not start it: {line['launch-error']}"
-        return None, str(self._parts.init_report.get("launch-error", ""))
+                return None, f"the launcher could not start it: {line['launch-error']}", None
+            if isinstance(number := line.get("exec-errno"), int):
+                return None, "", number
+        return None, str(self._parts.init_report.get("launch-error", "")), None
 
     async def _close(self) -> None:
         if self._life is not None and not self._life.done():
@@ -226,6 +232,8 @@ class Sandbox:
         if self._life is not None:
             await asyncio.wait([self._life])
         await self.in_thread(self._parts.close_descriptors)
+        if self._parts.clear is not None:
+            await self._parts.clear()
         await self.in_thread(self._parts.cgroup.remove)
         self._parts.give_back()
 
