@@ -13,7 +13,7 @@ import pytest
 from tests.prisons import KINDS, Prison, opened_prison
 
 from tenantry.engines.jail.errors import JailUnavailable, SandboxBusy
-from tenantry.engines.jail.types import Ending, InputFile, Limits, Stream
+from tenantry.engines.jail.types import Ending, InputFile, Limits, Listeners, Network, Stream
 
 AT_ONCE = {"jail": 100, "docker": 12}
 #: Descriptors of what waits for the next sandbox, which come and go.
@@ -323,6 +323,67 @@ async def test_a_cancelled_start_leaves_nothing(prison: Any) -> None:
         await sandbox.close()
     assert not alive("sleep 876")
     assert prison.jail._sandboxes == {}
+
+
+async def test_nothing_blocks_the_loop_for_long(prison: Any) -> None:
+    """The longest the loop was away while sandboxes with work in them were started and cleared away."""
+    longest = 0.0
+    done = False
+
+    async def watch() -> None:
+        nonlocal longest
+        while not done:
+            began = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - began)
+
+    watcher = asyncio.create_task(watch())
+    await asyncio.gather(
+        *(prison.sh("head -c 20m /dev/zero > /workspace/x") for _ in range(AT_ONCE[prison.jail.name] // 4))
+    )
+    done = True
+    await watcher
+    assert longest < 1.0
+
+
+async def test_what_its_host_listens_on_is_its_only_network(prison: Any) -> None:
+    """The program reaches the host's listeners at any address of 127/8."""
+    held: list[Listeners] = []
+
+    async def attach(listeners: Listeners) -> None:
+        held.append(listeners)
+
+    script = (
+        "import socket; print(open('/etc/resolv.conf').read().split()[1])\n"
+        "for port in (80, 8443):\n"
+        "    with socket.create_connection(('127.9.9.9', port), 20) as link: print(link.recv(9).decode())\n"
+        "print([name for _, name in socket.if_nameindex()])\n"
+    )
+    heard = bytearray()
+    spec = prison.spec("/usr/bin/python3", "-I", "-S", "-c", script, network=Network(tcp_ports=frozenset({8443})))
+    async with await prison.jail.start(spec, lambda _, text: heard.extend(text), attach=attach) as sandbox:
+        try:
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(30):
+                for port in (80, 8443):
+                    link, _ = await loop.sock_accept(held[0].tcp[port])
+                    with link:
+                        await loop.sock_sendall(link, b"from host")
+                assert (await sandbox.wait()).exit_code == 0, heard
+            assert sandbox.receipt.network == "gateway"
+        finally:
+            held[0].close()
+    assert heard.decode().splitlines() == ["127.0.0.1", "from host", "from host", "['lo']"]
+
+
+async def test_what_attach_raises_is_raised_and_no_program_has_run(prison: Any) -> None:
+    async def attach(_: Listeners) -> None:
+        raise LookupError("mine")
+
+    spec = prison.spec("sleep", "765", network=Network())
+    with pytest.raises(LookupError, match="mine"):
+        await prison.jail.start(spec, lambda *_: None, attach=attach)
+    assert not alive("sleep 765")
 
 
 async def test_a_closed_backend_starts_nothing(prison: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -29,7 +29,9 @@ HARMLESS_STEPS = {
     "_configure: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))": "every sandbox gets the bound itself",
     "drop_to: drop_capabilities()": "all that is effective, permitted or ambient goes with uid 0, and bwrap drops what "
     "may be inherited",
-    "drop_capabilities: checked(LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()))": "the same",
+    "drop_capabilities: checked(LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), "
+    "(ctypes.c_uint32 * 6)()))": "the same",
+    "_become: entering.enter(message, descriptors, null=self._null, seccomp=self._filter)": "bwrap enters nothing",
     "_bind: _mount('none', target, '', _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)": "bwrap binds "
     "it read-only as well",
     # Close-on-exec as they are.

@@ -189,6 +189,19 @@ def group_of(pid: int) -> tuple[Hierarchy, str]:
     return Hierarchy(version, {controller: place.parent for controller, place in places.items()}), names.pop()
 
 
+def join_files_of(pid: int) -> tuple[str, ...]:
+    """Name the files by which another process joins every group that one is in, of each hierarchy that is mounted."""
+    here, found = Path("/proc/self"), []
+    mounts = {kind: _mounts(here, kind) for kind in ("cgroup", "cgroup2")}
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        kind, wanted = ("cgroup", set(controllers.split(","))) if controllers else ("cgroup2", set())
+        mount = next((one for one in mounts[kind] if wanted <= one[2]), None)
+        if mount is not None:
+            found.append(f"{_below(mount[0], mount[1], path)}/cgroup.procs")
+    return tuple(found)
+
+
 def reclaim(hierarchy: Hierarchy, *, prefix: str) -> int:
     """Kill and remove every group whose name begins with `prefix`; returns how many names were met."""
     names: set[str] = set()

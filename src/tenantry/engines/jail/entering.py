@@ -53,9 +53,7 @@ def enter(message: dict[str, Any], descriptors: list[int], *, null: int, seccomp
         parent = os.getppid()
         signal.set_wakeup_fd(-1)
         forks.close_all_but(*held)
-        forks.checked(forks.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-        if os.getppid() != parent:
-            os._exit(_NOT_STARTED)
+        _die_with(parent)
         forks.reset_signals()
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.chdir("/")
@@ -68,7 +66,7 @@ def enter(message: dict[str, Any], descriptors: list[int], *, null: int, seccomp
                 command, plan, keeper=keeper, seccomp=seccomp, asking=asking, told=told
             )
         forks.close_all_but(status, asked, telling)
-        _watch(child, message["uid"], status=status, asked=asked, telling=telling)
+        _watch(child, message["uid"], parent=parent, status=status, asked=asked, telling=telling)
     except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
         if child:
             os.kill(child, signal.SIGKILL)
@@ -107,7 +105,14 @@ def _kill_all_here() -> NoReturn:
         os._exit(1)
 
 
-def _watch(child: int, uid: int, *, status: int, asked: int, telling: int) -> NoReturn:
+def _die_with(parent: int) -> None:
+    """Be killed when that one dies, who may have died already; the kernel forgets it when the uid changes."""
+    forks.checked(forks.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    if os.getppid() != parent:
+        os._exit(_NOT_STARTED)
+
+
+def _watch(child: int, uid: int, *, parent: int, status: int, asked: int, telling: int) -> NoReturn:
     request = os.read(asked, 4096)
     if request:
         for name, text in (("setgroups", "deny"), ("uid_map", f"{_SANDBOX_UID} {uid} 1"),
@@ -116,6 +121,7 @@ def _watch(child: int, uid: int, *, status: int, asked: int, telling: int) -> No
         namespaces = {f"{kind}-namespace": os.stat(f"/proc/{child}/ns/{kind}").st_ino for kind in ("pid", "net")}
         _tell(status, **{"child-pid": child, "folders": json.loads(request), **namespaces})
         forks.drop_to(uid)
+        _die_with(parent)
         os.write(telling, b".")
     os.close(telling)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # stopped after this, we have not reaped it
@@ -159,7 +165,7 @@ class _Entrant:
 
     def _enter(self, wanted: dict[str, Any], *, keeper: int, asking: int, told: int) -> None:
         """Become one of the room, in the order in which rights are lost."""
-        self._die_with_the_monitor()
+        _die_with(os.getppid())
         forks.join(self._message["join"])
         _take_label(self._message["keeper"])
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -178,11 +184,8 @@ class _Entrant:
         os.setresuid(*[_SANDBOX_UID] * 3)
         forks.give_up_gains()
         forks.drop_capabilities()
-        self._die_with_the_monitor()  # the kernel forgets it with the uid
+        _die_with(0)  # the monitor has no number in here
         os.umask(0o022)
-
-    def _die_with_the_monitor(self) -> None:
-        forks.checked(forks.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
 
 
 def _take_label(keeper: int) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantry.engines.jail import kernel
+from tenantry.engines.jail.backend import Backend, Running
 from tenantry.engines.jail.cgroups import OVERHEAD_PIDS
 from tenantry.engines.jail.escape import chain, surface
 from tenantry.engines.jail.escape.archives import try_archives
@@ -30,9 +31,7 @@ from tenantry.engines.jail.escape.excesses import Excess
 from tenantry.engines.jail.escape.leavings import try_files
 from tenantry.engines.jail.host_image import PYTHON_PLACE
 from tenantry.engines.jail.interpreter import answer
-from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
-from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.seccomp import build_filter
 from tenantry.engines.jail.syscalls import MACHINES
 from tenantry.engines.jail.types import MIB, Bind, Ending, ImageRoot, InputFile, Limits, Spec, Stream
@@ -49,6 +48,12 @@ _MODULES: Final = (
         "__init__", "cases", "identity", "rooms", "surroundings", "surface", "network", "floods", "program")),
 )  # fmt: skip
 _START: Final = "import sys; sys.path.insert(0, '/inputs'); from tenantry.engines.jail.escape.program import main; main"
+#: What puts a sandbox together, by the name of the backend: some cases are of one of them.
+BUILDERS: Final = {"jail": "bubblewrap", "docker": "engine"}
+#: What engines cover in /proc, or make read-only there.
+_MASKS: Final = tuple(f"/proc/{name}" for name in (
+    "acpi", "asound", "bus", "fs", "interrupts", "irq", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "sys",
+    "sysrq-trigger", "timer_list", "timer_stats"))  # fmt: skip
 _RUN_BYTES, _MOST_INPUT_BYTES = 8 * MIB, 32 * MIB
 _IPC_CREAT, _IPC_RMID = 0o1000, 0
 
@@ -77,8 +82,10 @@ def with_python(image: ImageRoot) -> tuple[ImageRoot, str, dict[str, str]]:
     return shown, f"{place}/bin/{version}", {"PYTHONHOME": place, "LD_LIBRARY_PATH": f"{place}/lib"}
 
 
-async def selftest(jail: Jail, image: ImageRoot, *, cases: tuple[Case, ...] = CASES) -> list[SelftestResult]:
+async def selftest(jail: Backend, image: ImageRoot, *, cases: tuple[Case, ...] = CASES) -> list[SelftestResult]:
     """Try every case, in a few seconds; `image` is `ImageStore.host()`. Raises JailUnavailable if nothing starts.
+
+    `jail` is any backend: what a case needs of one and the other does not have is among its `needs`.
 
     Groups of which `cases` has none are not tried at all.
     """
@@ -97,10 +104,10 @@ async def selftest(jail: Jail, image: ImageRoot, *, cases: tuple[Case, ...] = CA
     return [_result(case, found, have) for case in cases]
 
 
-def facts_of(jail: Jail) -> frozenset[str]:
+def facts_of(jail: Backend) -> frozenset[str]:
     """Tell what cases may need and is here."""
     level = "cgroup" if jail.isolation is IsolationLevel.CGROUP else "rlimits"
-    return frozenset({"root" if os.geteuid() == 0 else "user", level, platform.machine()})
+    return frozenset({"root" if os.geteuid() == 0 else "user", level, platform.machine(), BUILDERS[jail.name]})
 
 
 def _result(case: Case, found: dict[str, Verdict], have: frozenset[str]) -> SelftestResult:
@@ -109,23 +116,23 @@ def _result(case: Case, found: dict[str, Verdict], have: frozenset[str]) -> Self
     return SelftestResult(case.code, ok, detail, case.group, case.name, case.expected, absent)
 
 
-async def _around_a_neighbour(jail: Jail, image: ImageRoot, cases: tuple[Case, ...]) -> list[tuple[str, Verdict]]:
+async def _around_a_neighbour(jail: Backend, image: ImageRoot, cases: tuple[Case, ...]) -> list[tuple[str, Verdict]]:
     canary = f"canary-{secrets.token_hex(16)}"
     limits = replace(_LIMITS, memory_mib=32, cpus=1)
     command = ("sh", "-c", 'echo "$S" | tee /workspace/secret /tmp/secret /dev/shm/secret; exec sleep 60')
     spec = Spec(image=image, command=command, env={"S": canary}, limits=limits)
     async with await jail.start(spec, lambda *_: None) as neighbour:
         results = await asyncio.to_thread(_outside, jail, neighbour, canary, limits)
-        with _plan(image, canary, cases) as plan:
+        with _plan(image, canary, cases, builder=BUILDERS[jail.name]) as plan:
             return results + await _inside(jail, image, plan)
 
 
-def _outside(jail: Jail, neighbour: Sandbox, canary: str, limits: Limits) -> list[tuple[str, Verdict]]:
+def _outside(jail: Backend, neighbour: Running, canary: str, limits: Limits) -> list[tuple[str, Verdict]]:
     receipt = neighbour.receipt
     if receipt is None:
         return []
     try:
-        init = chain.find_init(receipt)
+        init = chain.find_init(receipt) if jail.name == "jail" else chain.find_program(receipt)
         launcher, monitor = chain.find_chain(init)
     except (LookupError, OSError):
         return []
@@ -133,7 +140,7 @@ def _outside(jail: Jail, neighbour: Sandbox, canary: str, limits: Limits) -> lis
 
 
 @contextmanager
-def _plan(image: ImageRoot, canary: str, cases: tuple[Case, ...]) -> Iterator[dict[str, Any]]:
+def _plan(image: ImageRoot, canary: str, cases: tuple[Case, ...], *, builder: str) -> Iterator[dict[str, Any]]:
     """Open on the host what no sandbox may reach, and tell what a case inside has to know."""
     shown, _, env = with_python(image)
     name = f"tenantry-selftest-{secrets.token_hex(8)}"
@@ -156,6 +163,9 @@ def _plan(image: ImageRoot, canary: str, cases: tuple[Case, ...]) -> Iterator[di
                 "/run": _RUN_BYTES,
                 "/inputs": _MOST_INPUT_BYTES,
             },
+            "builder": builder,
+            "parent": 1 if builder == "bubblewrap" else 0,
+            "masks": () if builder == "bubblewrap" else _MASKS,
             "binds": [bind.target if bind.target.startswith("/") else f"/{bind.target}" for bind in shown.binds],
             "host_namespaces": kernel.read_namespaces(os.getpid()),
             "host_pid": max(int(pid) for pid in os.listdir("/proc") if pid.isdecimal()),  # noqa: PTH208 - numbers
@@ -194,7 +204,7 @@ def _rlimits() -> dict[str, int]:
     }
 
 
-async def _inside(jail: Jail, image: ImageRoot, plan: dict[str, Any]) -> list[tuple[str, Verdict]]:
+async def _inside(jail: Backend, image: ImageRoot, plan: dict[str, Any]) -> list[tuple[str, Verdict]]:
     shown, python, env = with_python(image)
     modules = [InputFile(f"{_PACKAGE}/{name}", (_ROOM / name).read_bytes()) for name in _MODULES]
     spec = Spec(

@@ -194,7 +194,7 @@ class DockerBackend:
             death = await self._launcher.launch(
                 sandbox.id,
                 uid=parts.uid,
-                join=parts.cgroup.join_files,
+                join=room.join,
                 rlimits=rlimits_of(parts, isolation=self.isolation),
                 descriptors=(*files, *pipes.inner, room.handle),
                 keeper=room.keeper,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenantry.engines.jail.cgroups import Cgroup, Hierarchy, group_of
+from tenantry.engines.jail.cgroups import Cgroup, Hierarchy, group_of, join_files_of
 from tenantry.engines.jail.docker.container import Shape, container_config
 from tenantry.engines.jail.docker.engine import Engine, EngineRefusedError
 from tenantry.engines.jail.errors import JailUnavailable
@@ -29,6 +29,7 @@ class Room:
     handle: int
     hierarchy: Hierarchy
     group: str
+    join: tuple[str, ...]
     uid: int
     line: asyncio.StreamWriter
 
@@ -158,6 +159,7 @@ def _entered(shape: Shape, *, container: str, keeper: int, uid: int, line: async
         handle=handle,
         hierarchy=hierarchy,
         group=group,
+        join=join_files_of(keeper),
         uid=uid,
         line=line,
     )
