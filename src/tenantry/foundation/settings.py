@@ -55,6 +55,10 @@ def _origin(url: str | None) -> str | None:
     raise ValueError("https://host[:port] without a path; http on loopback alone")
 
 
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
 class ServerSettings(Frozen):
     """The HTTP server."""
 
@@ -184,6 +188,17 @@ class JobSettings(Frozen):
     """What one job may send, and what it may receive, through the egress gateway."""
 
 
+class SandboxSettings(Frozen):
+    """Who makes the sandboxes that jobs run in."""
+
+    backend: str = Field(default="jail", pattern="^(jail|docker)$")
+    """`jail` needs no daemon; `docker` is a container engine of this machine, Docker or Podman, and needs root."""
+    docker_socket: Annotated[Path, AfterValidator(_absolute)] = Path("/run/docker.sock")
+    """Unix socket of that engine; Podman's is `/run/podman/podman.sock`."""
+    docker_runtime: Annotated[str | None, Field(pattern="^[A-Za-z0-9._-]{1,64}$")] = None
+    """One of the engine's runtimes, which must use this kernel's namespaces (runc, crun); none: the engine's own."""
+
+
 class AuditSettings(Frozen):
     """The audit trail."""
 
@@ -260,10 +275,6 @@ class NotificationSettings(Frozen):
         return self
 
 
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
-
-
 def _region_names(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not re.fullmatch(_REGION, name):
@@ -292,6 +303,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
     jobs: JobSettings = JobSettings()
+    sandboxes: SandboxSettings = SandboxSettings()
     images: ImageSettings = ImageSettings()
     audit: AuditSettings = AuditSettings()
     identity: IdentitySettings = IdentitySettings()

@@ -170,7 +170,10 @@ class _Entrant:
         _take_label(self._message["keeper"])
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         sys.meta_path.clear()  # from here on the image's files lie where Python would look for modules
+        outside = os.stat("self/ns/mnt", dir_fd=proc).st_ino
         forks.checked(forks.LIBC.setns(keeper, _ROOM), "setns: room")
+        if os.stat("self/ns/mnt", dir_fd=proc).st_ino == outside:
+            raise PermissionError(1, "these are the mounts of the host")
         folders = _furnish(wanted, uid=self._message["uid"])
         forks.limit(self._message["rlimits"])
         os.setgroups([])

@@ -36,9 +36,8 @@ from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
 from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobInput, JobStatus, SealedLine, StartedJob
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
-from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.backend import Backend, Running
 from tenantry.engines.jail.receipt import IsolationLevel
-from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.types import Ending, InputFile, Limits, Network, Spec
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
@@ -70,7 +69,7 @@ class Workshop:
     """What every attempt of a worker process works with."""
 
     cell: Cell
-    jail: Jail
+    jail: Backend
     content: JobContent
     secrets: SecretOpener
     library: ImageLibrary
@@ -87,7 +86,7 @@ class Attempt:
         self._claim = claim
         self._ticket = claim.ticket
         self._scope = scope
-        self._sandbox: Sandbox | None = None
+        self._sandbox: Running | None = None
         self._output: JobOutput | None = None
         self._egress: JobEgress | None = None
         self._killed: str | None = None
@@ -285,7 +284,7 @@ class Attempt:
         """Ask anew after each wait."""
         return self._killed
 
-    async def _clear_away(self, sandbox: Sandbox) -> None:
+    async def _clear_away(self, sandbox: Running) -> None:
         try:
             await sandbox.close()
         except OSError as error:
@@ -318,7 +317,7 @@ class Attempt:
             ),
         )
 
-    async def _collect(self, sandbox: Sandbox, job: Job, key: Keyset) -> list[Artifact]:
+    async def _collect(self, sandbox: Running, job: Job, key: Keyset) -> list[Artifact]:
         found = await sandbox.artifacts(
             job.artifact_globs, max_files=_MAX_ARTIFACTS, max_bytes=job.limits.artifacts_mib << 20
         )

@@ -14,8 +14,9 @@ from typing import Any
 from tenantry.engines.jail.cgroups import Cgroup, Hierarchy, group_of, join_files_of
 from tenantry.engines.jail.docker.container import Shape, container_config
 from tenantry.engines.jail.docker.engine import Engine, EngineRefusedError
+from tenantry.engines.jail.docker.keeper import PLACE
 from tenantry.engines.jail.errors import JailUnavailable
-from tenantry.engines.jail.kernel import read_cgroups
+from tenantry.engines.jail.kernel import read_cgroups, read_status
 from tenantry.engines.jail.uids import UidPool
 
 
@@ -142,15 +143,17 @@ def _entered(shape: Shape, *, container: str, keeper: int, uid: int, line: async
         handle = os.pidfd_open(keeper)
         ours = any(container in group for group in read_cgroups(keeper))
         hierarchy, group = group_of(keeper)
-        if not ours or Path(f"/proc/{keeper}").stat().st_uid != uid:
-            raise LookupError(f"process {keeper} is not that of the container")  # noqa: TRY301 - one remedy for all
+        program = str(Path(f"/proc/{keeper}/exe").readlink())
+        if not ours or program != f"/{PLACE}" or int(read_status(keeper)["Uid"].split()[0]) != uid:
+            raise LookupError(f"process {keeper} is {program}, not the container's")  # noqa: TRY301 - one remedy for all
     except (OSError, LookupError) as error:
         if handle >= 0:
             os.close(handle)
         raise JailUnavailable(
             "docker_remote",
             f"the engine's container cannot be entered from here: {error}",
-            remedy="use the engine of this machine, with runtime runc or crun, and as root outside of any container",
+            remedy="use the engine of this machine, as root outside of any container, with runtime runc or crun; "
+            "what has a kernel of its own (runsc, kata) cannot be entered",
         ) from error
     return Room(
         shape=shape,

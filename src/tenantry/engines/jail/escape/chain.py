@@ -277,6 +277,7 @@ _LOOKS: Final[tuple[tuple[str, str, str, frozenset[str], Look], ...]] = (
     ("chain", "monitor_descriptors", "pipes and events alone", frozenset(), _descriptors),
     ("chain", "no_more_user_namespaces", "the one it is in is the last", _BUBBLEWRAP, _no_more_user_namespaces),
     ("chain", "no_user_namespaces", "the one it is in may have none", _ENGINE, _no_user_namespaces),
+    ("chain", "groups", "none of the host's, for what runs inside", _ROOT, _of("init", "Groups", "")),
     ("chain", "receipt", "without a fault", frozenset(), _fault_free),
     ("limits", "cgroup_joined", "in every hierarchy", _CGROUP, _joined),
     ("limits", "cgroup_memory", "as asked", _CGROUP, _bounded("memory.limit_in_bytes", "memory.max", _memory)),
