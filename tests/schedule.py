@@ -36,7 +36,12 @@ _SECONDS: Final = {
     "tests/integration/notifications/test_channels.py": 40,
     "tests/integration/places/test_moves.py": 40,
     "tests/integration/declared": 60,
+    "tests/contract/test_sandbox_backend_death.py": 40,
+    "tests/contract/test_sandbox_backend.py": 30,
+    "tests/integration/jail/test_escape.py": 40,
+    "tests/integration/docker/test_jobs.py": 30,
     "tests/integration/api/test_certificates.py": 30,
+    "tests/mutation/test_entering.py": 120,
     "tests/mutation/test_launcher.py": 60,
     "tests/mutation/test_bubblewrap.py": 40,
 }

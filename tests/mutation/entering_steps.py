@@ -53,7 +53,7 @@ async def main(home: Path, engine: Path, harmless: set[str]) -> None:
     sources = {file: launch._PROGRAM.with_name(file).read_text() for file in FILES}
     mutants = home / "mutants"
     mutants.mkdir()
-    verdicts = {}
+    verdicts: dict[str, list[str]] = {}
     with pytest.MonkeyPatch.context() as patch:
         be_impatient(patch)
         patch.setattr(launch, "_PROGRAM", mutants / "launcher.py")

@@ -24,7 +24,7 @@ HARMLESS_STEPS = {
     "_become: os.chdir('/')": "the launcher stands there already",
     "_become: forks.checked(forks.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))": "bwrap's "
     "--die-with-parent sets the same a moment later; what is killed within that moment is in "
-    "tests/integration/jail/test_death.py",
+    "tests/contract/test_sandbox_backend_death.py",
     "_configure: forks.checked(forks.LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))": "the same",
     "_configure: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))": "every sandbox gets the bound itself",
     "drop_to: drop_capabilities()": "all that is effective, permitted or ambient goes with uid 0, and bwrap drops what "
@@ -39,7 +39,7 @@ HARMLESS_STEPS = {
     "join: os.close(group)": "it ends at the exec",
     "_become: os.close(filter_end)": "the same",
     "close_all_but: os.closerange(lowest, descriptor)": "the same; that no seat keeps another's barrier open is in "
-    "tests/integration/jail/test_sandbox.py",
+    "tests/contract/test_sandbox_backend.py",
     # Not on the way to a program that runs.
     "_wait_seated: signal.set_wakeup_fd(-1)": "a seat has no signal to be woken by",
     "_wait_seated: os._exit(_NOT_LAUNCHED)": "reached when it was not launched alone",

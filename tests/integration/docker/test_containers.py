@@ -119,6 +119,18 @@ async def test_an_image_is_given_to_the_engine_once_and_goes_with_its_root(
     assert refused.value.code == "image_unreachable"
 
 
+async def test_an_image_that_was_removed_from_the_engine_is_given_anew(
+    prison: Any, engine: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    (tmp_path / "root/bin").mkdir(parents=True)
+    image = ImageStore(tmp_path / "images").import_directory(tmp_path / "root")
+    assert (await prison.run("absent", image=image)).outcome.exit_code == 127
+    wanted = {"filters": json.dumps({"label": [f"tenantry.image={image.digest}"]})}
+    for one in (await engine.get("/images/json", params=wanted)).json():
+        (await engine.delete(f"/images/{one['Id']}", params={"force": "true"})).raise_for_status()
+    assert (await prison.run("absent", image=image, limits=Limits(pids=9))).outcome.exit_code == 127
+
+
 async def test_no_container_is_left_when_the_backend_is_closed(
     engine: httpx.AsyncClient, docker_socket: Path, tmp_path: Path
 ) -> None:

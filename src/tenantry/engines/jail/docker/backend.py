@@ -15,7 +15,7 @@ from tenantry.engines.jail.bubblewrap import RESOLVER, RUN_BYTES, environment_of
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy
 from tenantry.engines.jail.docker.container import Shape
 from tenantry.engines.jail.docker.engine import Engine, EngineRefusedError
-from tenantry.engines.jail.docker.rooms import Room, Rooms
+from tenantry.engines.jail.docker.rooms import IMAGE_GONE, Room, Rooms
 from tenantry.engines.jail.docker.roots import Roots
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.furnish import Furnisher
@@ -123,8 +123,7 @@ class DockerBackend:
         if self._closed:
             raise JailUnavailable("jail_closed", "this backend is closed", remedy="open another")
         await self._relaunch()
-        image = await self._roots.image_of(spec.image)
-        room = await self._rooms.take(Shape.of(image, spec.image.binds, spec.limits))
+        room = await self._room_for(spec)
         self._hierarchy = room.hierarchy
         parts = self._parts(spec, room)
         sandbox = Sandbox(room.group, parts=parts, launcher=self._launcher)
@@ -158,6 +157,18 @@ class DockerBackend:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _room_for(self, spec: Spec) -> Room:
+        """Take a room with the image of that spec, which somebody may have removed from the engine meanwhile."""
+        image = await self._roots.image_of(spec.image)
+        try:
+            return await self._rooms.take(Shape.of(image, spec.image.binds, spec.limits))
+        except JailUnavailable as error:
+            if error.code != IMAGE_GONE:
+                raise
+        self._roots.forget(image)
+        image = await self._roots.image_of(spec.image)
+        return await self._rooms.take(Shape.of(image, spec.image.binds, spec.limits))
 
     async def _relaunch(self) -> None:
         async with self._launcher_lock:

@@ -8,8 +8,7 @@ import signal
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tenantry.engines.jail.cgroups import Cgroup, Hierarchy, group_of, join_files_of
 from tenantry.engines.jail.docker.container import Shape, container_config
@@ -18,6 +17,10 @@ from tenantry.engines.jail.docker.keeper import PLACE
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.kernel import read_cgroups, read_status
 from tenantry.engines.jail.uids import UidPool
+
+IMAGE_GONE: Final = "docker_image_gone"
+_NOT_FOUND: Final = 404
+_KEEPER_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,7 @@ class Rooms:
                 self._in_background(self.give_up(waiting))
         if repeated and len(self._ready) + len(self._preparing) < self._spare:
             self._in_background(self._prepare(shape))
-        return room or await self._make(shape)
+        return room or await self._made(shape)
 
     async def give_up(self, room: Room) -> None:
         """Take the container away, with whatever is left in it; raises JailUnavailable when the engine does not.
@@ -110,6 +113,18 @@ class Rooms:
         if not task.cancelled():
             task.exception()  # whoever comes next tries again, and is told
 
+    async def _made(self, shape: Shape) -> Room:
+        """Make one to its end even if nobody waits for it any more: half of a container nobody could find."""
+        making = asyncio.create_task(self._make(shape))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            self._in_background(self._give_up_made(making))
+            raise
+
+    async def _give_up_made(self, making: "asyncio.Task[Room]") -> None:
+        await self.give_up(await making)
+
     async def _prepare(self, shape: Shape) -> None:
         self._ready.append(await self._make(shape))
 
@@ -123,7 +138,7 @@ class Rooms:
             line = await self._engine.hold(container)
             await self._engine.start(container)
             state = await self._engine.state(container)
-            return _entered(shape, container=container, keeper=int(state.get("Pid") or 0), uid=uid, line=line)
+            return await _entered(shape, container=container, keeper=int(state.get("Pid") or 0), uid=uid, line=line)
         except BaseException as error:
             if line is not None:
                 line.close()
@@ -136,22 +151,22 @@ class Rooms:
             raise
 
 
-def _entered(shape: Shape, *, container: str, keeper: int, uid: int, line: asyncio.StreamWriter) -> Room:
+async def _entered(shape: Shape, *, container: str, keeper: int, uid: int, line: asyncio.StreamWriter) -> Room:
     """Find the container's process among those of this machine; raises JailUnavailable `docker_remote`."""
     handle = -1
     try:
         handle = os.pidfd_open(keeper)
-        ours = any(container in group for group in read_cgroups(keeper))
+        if not any(container in group for group in read_cgroups(keeper)):
+            raise LookupError(f"process {keeper} is not the container's")  # noqa: TRY301 - one remedy for all
+        await _until_it_keeps(keeper, uid)
         hierarchy, group = group_of(keeper)
-        program = str(Path(f"/proc/{keeper}/exe").readlink())
-        if not ours or program != f"/{PLACE}" or int(read_status(keeper)["Uid"].split()[0]) != uid:
-            raise LookupError(f"process {keeper} is {program}, not the container's")  # noqa: TRY301 - one remedy for all
-    except (OSError, LookupError) as error:
+        join = join_files_of(keeper)
+    except (OSError, LookupError, TimeoutError) as error:
         if handle >= 0:
             os.close(handle)
         raise JailUnavailable(
             "docker_remote",
-            f"the engine's container cannot be entered from here: {error}",
+            f"the engine's container cannot be entered from here: {str(error) or type(error).__name__}",
             remedy="use the engine of this machine, as root outside of any container, with runtime runc or crun; "
             "what has a kernel of its own (runsc, kata) cannot be entered",
         ) from error
@@ -162,13 +177,26 @@ def _entered(shape: Shape, *, container: str, keeper: int, uid: int, line: async
         handle=handle,
         hierarchy=hierarchy,
         group=group,
-        join=join_files_of(keeper),
+        join=join,
         uid=uid,
         line=line,
     )
 
 
+async def _until_it_keeps(keeper: int, uid: int) -> None:
+    """Wait until the runtime has become the keeper: the engine says started a moment before; raises TimeoutError."""
+    program, pause = "", 0.001
+    deadline = asyncio.get_running_loop().time() + _KEEPER_SECONDS
+    while program != f"/{PLACE}" or int(read_status(keeper)["Uid"].split()[0]) != uid:
+        if asyncio.get_running_loop().time() > deadline:
+            raise TimeoutError(f"process {keeper} is {program}, not the keeper")
+        program = os.readlink(f"/proc/{keeper}/exe")  # noqa: PTH115 - a number of the kernel's, no file of a disk
+        await asyncio.sleep(0 if program == f"/{PLACE}" else pause)
+        pause = min(pause * 2, 0.05)
+
+
 def _refused(error: EngineRefusedError) -> JailUnavailable:
+    code = IMAGE_GONE if error.status == _NOT_FOUND else "docker_refused"
     return JailUnavailable(
-        "docker_refused", f"the engine refused a container: {error}", remedy="see the engine's log; a retry is safe"
+        code, f"the engine refused a container: {error}", remedy="see the engine's log; a retry is safe"
     )
