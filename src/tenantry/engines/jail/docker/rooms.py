@@ -196,7 +196,8 @@ async def _until_it_keeps(keeper: int, uid: int) -> None:
 
 
 def _refused(error: EngineRefusedError) -> JailUnavailable:
-    code = IMAGE_GONE if error.status == _NOT_FOUND else "docker_refused"
+    if error.status == _NOT_FOUND:
+        return JailUnavailable("docker_image_gone", f"the engine has lost the image: {error}", remedy="try again")
     return JailUnavailable(
-        code, f"the engine refused a container: {error}", remedy="see the engine's log; a retry is safe"
+        "docker_refused", f"the engine refused a container: {error}", remedy="see the engine's log; a retry is safe"
     )
