@@ -164,7 +164,7 @@ class Sandbox:
             self._ending, self._detail = self._ending or Ending.KILLED, self._detail or "the launcher died"
         await carried
         reading = await self.in_thread(self._parts.cgroup.reading)
-        if end.room_lost and self._ending is None:
+        if end.room_lost and self._ending is None and not reading.oom_kills:
             self._ending, self._detail = Ending.KILLED, "its container was ended by somebody else"
         self._dead = True
         usage = Usage(

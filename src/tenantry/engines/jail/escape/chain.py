@@ -283,7 +283,7 @@ _LOOKS: Final[tuple[tuple[str, str, str, frozenset[str], Look], ...]] = (
     ("limits", "cgroup_memory", "as asked", _CGROUP, _bounded("memory.limit_in_bytes", "memory.max", _memory)),
     ("limits", "cgroup_swap", "none beyond the memory", _CGROUP, _bounded(
         "memory.memsw.limit_in_bytes", "memory.swap.max", lambda limits: (_memory(limits)[0], "0"))),
-    ("limits", "cgroup_oom_group", "all of it goes, where the kernel can", _CGROUP, _bounded(
+    ("limits", "cgroup_oom_group", "all of it goes, where the kernel can", _CGROUP | _BUBBLEWRAP, _bounded(
         "memory.oom.group", "memory.oom.group", lambda _: ("1", "1"))),
     ("limits", "cgroup_pids", "as asked", _CGROUP, _bounded("pids.max", "pids.max", _tasks)),
     ("limits", "cgroup_cpu", "as asked", _CGROUP, _bounded("cpu.cfs_quota_us", "cpu.max", _processor)),
