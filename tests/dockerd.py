@@ -36,9 +36,10 @@ def running_dockerd() -> Iterator[Path]:
     options = {"host": f"unix://{place}/docker.sock", "data-root": place / "data", "exec-root": place / "exec",
                "pidfile": place / "pid", "bridge": "none", "iptables": "false", "ip-masq": "false",
                "ip-forward": "false", "userland-proxy": "false", "log-level": "warn"}  # fmt: skip
+    bound = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []  # it ends with this process
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(
-            [program, *(f"--{name}={value}" for name, value in options.items())],
+            [*bound, program, *(f"--{name}={value}" for name, value in options.items())],
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,

@@ -70,12 +70,7 @@ class DockerBackend:
         containers wait for the next sandbox. Raises JailUnavailable with a code and a remedy when this machine, or its
         engine, cannot hold a sandbox.
         """
-        if os.geteuid() != 0:
-            raise JailUnavailable(
-                "docker_needs_root",
-                "only root can put a program into a container as this backend does",
-                remedy="run the worker as root, or set sandboxes.backend = 'jail', which needs no root",
-            )
+        _require_root()
         engine = await Engine.connect(socket)
         try:
             check_engine(await engine.info(), runtime=runtime)
@@ -214,6 +209,15 @@ class DockerBackend:
         version = f"{self._engine.kind} {self._engine.version}"
         furnisher = Furnisher(launcher=self._launcher, backend="docker", backend_version=version, folder=_folder)
         await furnisher.bring_up(sandbox, parts, death, attach)
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise JailUnavailable(
+            "docker_needs_root",
+            "only root can put a program into a container as this backend does",
+            remedy="run the worker as root, or set sandboxes.backend = 'jail', which needs no root",
+        )
 
 
 def check_engine(info: Mapping[str, object], *, runtime: str | None) -> None:
