@@ -51,6 +51,8 @@ def running_dockerd() -> Iterator[Path]:
     finally:
         process.send_signal(signal.SIGTERM)
         ended(process, seconds=60)
+        for mounted in ("data", "exec"):  # of one that could not clear away itself
+            subprocess.run(["umount", "--recursive", "--lazy", place / mounted], check=False, capture_output=True)
         shutil.rmtree(place, ignore_errors=True)
 
 

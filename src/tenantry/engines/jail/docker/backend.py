@@ -206,7 +206,8 @@ class DockerBackend:
                 keeper=room.keeper,
             )
         carry_output(sandbox, parts, pipes, death=death, on_output=on_output)
-        version = f"{self._engine.kind} {self._engine.version}"
+        engine = self._engine
+        version = engine.version if engine.kind == "docker" else f"{engine.kind} {engine.version}"
         furnisher = Furnisher(launcher=self._launcher, backend="docker", backend_version=version, folder=_folder)
         await furnisher.bring_up(sandbox, parts, death, attach)
 
