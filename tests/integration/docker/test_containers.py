@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.prisons import Prison, opened_prison
 
-from tenantry.engines.jail.docker import container
+from tenantry.engines.jail.docker import container, rooms
 from tenantry.engines.jail.docker.backend import DockerBackend
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.images import ImageStore
@@ -141,3 +141,17 @@ async def test_no_container_is_left_when_the_backend_is_closed(
         wanted = {"all": "true", "filters": json.dumps({"label": [f"tenantry.owner={backend._owner.instance}"]})}
         assert held.id in {one["Id"] for one in (await engine.get("/containers/json", params=wanted)).json()}
     assert (await engine.get("/containers/json", params=wanted)).json() == []
+
+
+async def test_what_is_not_the_keeper_is_not_entered(
+    prison: Any, monkeypatch: pytest.MonkeyPatch, engine: httpx.AsyncClient
+) -> None:
+    """A process 1 that is another program, as a runtime with a kernel of its own would show, gets nobody put in."""
+    monkeypatch.setattr(rooms, "PLACE", "run/other")
+    monkeypatch.setattr(rooms, "_KEEPER_SECONDS", 0.3)
+    with pytest.raises(JailUnavailable) as refused:
+        await prison.run("true", limits=Limits(pids=11))
+    assert refused.value.code == "docker_remote"
+    wanted = {"all": "true", "filters": json.dumps({"label": [f"tenantry.owner={prison.jail._owner.instance}"]})}
+    held = {room.container for room in prison.jail._rooms._ready}
+    assert {one["Id"] for one in (await engine.get("/containers/json", params=wanted)).json()} <= held

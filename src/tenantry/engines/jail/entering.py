@@ -25,7 +25,7 @@ else:  # the launcher has loaded it by its place
 
 _CLONE_NEWNS, _CLONE_NEWCGROUP, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-_ROOM = _CLONE_NEWNS | _CLONE_NEWCGROUP | _CLONE_NEWUTS | _CLONE_NEWIPC | _CLONE_NEWNET
+_ROOM = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWIPC | _CLONE_NEWNET
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 22, 2
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096
 _MS_REC, _MS_PRIVATE, _MNT_DETACH = 16384, 1 << 18, 2
@@ -36,8 +36,8 @@ _HIGH_FD = 100
 _SWEEP_SECONDS = 20
 _NOT_STARTED = 125
 #: What an engine mounts or lays into every container, and a sandbox has no use for.
-_EXTRA_MOUNTS = ("/sys", "/dev/mqueue", "/dev/shm", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts",
-                 "/run/.containerenv", "/run/secrets")  # fmt: skip
+_EXTRA_MOUNTS = ("/sys", "/dev/mqueue", "/dev/shm", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/etc/passwd",
+                 "/etc/group", "/run/.containerenv", "/run/secrets", "/run", "/tmp", "/var/tmp")  # fmt: skip
 _EXTRA_FILES = ("/.dockerenv", "/etc/hostname", "/etc/mtab")
 
 
@@ -167,6 +167,7 @@ class _Entrant:
         """Become one of the room, in the order in which rights are lost."""
         _die_with(os.getppid())
         forks.join(self._message["join"])
+        forks.checked(forks.LIBC.unshare(_CLONE_NEWCGROUP), "unshare: cgroup")  # not every engine makes one
         _take_label(self._message["keeper"])
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         sys.meta_path.clear()  # from here on the image's files lie where Python would look for modules

@@ -10,6 +10,8 @@ from tenantry.engines.jail.docker.keeper import PLACE
 from tenantry.engines.jail.types import MIB, Bind, Limits
 
 _PERIOD_US: Final = 100_000
+#: Bounds of the keeper; a program gets those of its spec when it is put in.
+_OF_THE_KEEPER: Final = {"core": 0, "nofile": 64, "nproc": 64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def _host_config(shape: Shape, *, runtime: str | None) -> dict[str, object]:
         "CpuPeriod": _PERIOD_US,
         "CpuQuota": max(1000, round(shape.cpus * _PERIOD_US)),
         "PidsLimit": shape.pids + OVERHEAD_PIDS,
-        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+        "Ulimits": [{"Name": name, "Soft": most, "Hard": most} for name, most in _OF_THE_KEEPER.items()],
         "LogConfig": {"Type": "none"},
         "RestartPolicy": {"Name": "no"},
         "Mounts": [_mount(bind) for bind in shape.binds],

@@ -14,6 +14,7 @@ OLDEST_API: Final = (1, 41)
 _NEWEST_API: Final = (1, 44)  # newer engines still speak it, and some no older one
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 _IMPORT_SECONDS: Final = 900.0
+_REMOVALS, _REMOVAL_SECONDS = 6, 0.1
 _CONNECTED: Final = (101, 200)
 
 
@@ -78,12 +79,21 @@ class Engine:
         return answer
 
     async def remove(self, container: str) -> None:
-        """Kill and remove it; one that is gone, or going by itself, is no error."""
-        try:
-            await self._ask("DELETE", f"/containers/{container}", params={"force": "true", "v": "true"})
-        except EngineRefusedError as error:
-            if error.status not in (404, 409):
-                raise
+        """Kill and remove it; one that is gone, or going by itself, is no error.
+
+        One that dies meanwhile is in nobody's book for a moment: engines answer 500, so they are asked again.
+        """
+        for attempt in range(_REMOVALS):
+            try:
+                await self._ask_any("DELETE", f"/containers/{container}", params={"force": "true", "v": "true"})
+            except EngineRefusedError as error:
+                if error.status in (404, 409):
+                    return
+                if not httpx.codes.is_server_error(error.status) or attempt + 1 == _REMOVALS:
+                    raise
+                await asyncio.sleep(_REMOVAL_SECONDS * (attempt + 1))
+            else:
+                return
 
     async def labelled(self, label: str) -> list[dict[str, Any]]:
         """List containers with that label, running or not."""
@@ -112,11 +122,9 @@ class Engine:
             if error.status not in (404, 409):
                 raise
 
-    async def import_root(
-        self, archive: AsyncIterator[bytes], *, repository: str, tag: str, changes: list[str]
-    ) -> None:
+    async def import_root(self, archive: AsyncIterator[bytes], *, name: str, changes: list[str]) -> None:
         """Make an image of one layer from a tar of its root directory."""
-        wanted = {"fromSrc": "-", "repo": repository, "tag": tag, "changes": changes}
+        wanted = {"fromSrc": "-", "repo": name, "changes": changes}
         said = await self._send(
             "POST",
             "/images/create",
@@ -149,8 +157,9 @@ class Engine:
             raise
         status = int(head.split(b" ", 2)[1])
         if status not in _CONNECTED:
+            said = (await reader.read(1 << 10)).decode(errors="replace").strip()
             writer.close()
-            raise EngineRefusedError(status, f"it does not attach to {container}")
+            raise EngineRefusedError(status, f"it does not attach to {container}: {said[:500]}")
         return writer
 
     async def close(self) -> None:

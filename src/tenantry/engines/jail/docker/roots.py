@@ -57,16 +57,15 @@ class Roots:
         return tried
 
     async def _found(self, root: ImageRoot) -> str | None:
-        found = await self._engine.image(":".join(_name(root)))
+        found = await self._engine.image(_name(root))
         labels = ((found or {}).get("Config") or {}).get("Labels") or {}
         return str(found["Id"]) if found and labels.get(_LABEL) == root.digest else None
 
     async def _imported(self, root: ImageRoot) -> str:
-        repository, tag = _name(root)
         labels = {_LABEL: root.digest, _PLACE_LABEL: str(root.path)}
         changes = [f"LABEL {json.dumps(name)}={json.dumps(value)}" for name, value in labels.items()]
         try:
-            await self._engine.import_root(_archive(root.path), repository=repository, tag=tag, changes=changes)
+            await self._engine.import_root(_archive(root.path), name=_name(root), changes=changes)
         except EngineRefusedError as error:
             raise JailUnavailable(
                 "docker_refused", f"the engine does not take the image: {error}", remedy="see the engine's log"
@@ -79,8 +78,8 @@ class Roots:
         return found
 
 
-def _name(root: ImageRoot) -> tuple[str, str]:
-    return f"tenantry/{root.digest.removeprefix('sha256:')}", keeper_sha256()[:16]
+def _name(root: ImageRoot) -> str:
+    return f"tenantry/{root.digest.removeprefix('sha256:')}:{keeper_sha256()[:16]}"
 
 
 async def _archive(root: Path) -> AsyncIterator[bytes]:
