@@ -41,7 +41,7 @@ _SECONDS: Final = {
     "tests/integration/jail/test_escape.py": 40,
     "tests/integration/docker/test_jobs.py": 30,
     "tests/integration/api/test_certificates.py": 30,
-    "tests/mutation/test_entering.py": 120,
+    "tests/mutation/test_containing.py": 120,
     "tests/mutation/test_launcher.py": 60,
     "tests/mutation/test_bubblewrap.py": 40,
 }

@@ -83,7 +83,7 @@ def clear_away() -> None:
 
 
 async def main(home: Path) -> None:
-    sources = {file: launch._PROGRAM.with_name(file).read_text() for file in (*FUNCTIONS, "entering.py")}
+    sources = {file: launch._PROGRAM.with_name(file).read_text() for file in (*FUNCTIONS, "containing.py")}
     mutants = home / "mutants"
     mutants.mkdir()
     verdicts = {}

@@ -31,7 +31,7 @@ HARMLESS_STEPS = {
     "may be inherited",
     "drop_capabilities: checked(LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), "
     "(ctypes.c_uint32 * 6)()))": "the same",
-    "_become: entering.enter(message, descriptors, null=self._null, seccomp=self._filter)": "bwrap enters nothing",
+    "_become: containing.enter(message, descriptors, null=self._null, seccomp=self._filter)": "bwrap enters nothing",
     "_bind: _mount('none', target, '', _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)": "bwrap binds "
     "it read-only as well",
     # Close-on-exec as they are.

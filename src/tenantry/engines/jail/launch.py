@@ -137,7 +137,7 @@ class LauncherClient:
     ) -> asyncio.Future[Death]:
         """Fork a sandbox; returns once the descriptors are handed over, with the future of its death.
 
-        With `keeper`, process 1 of a container, it is put in there (entering.py), else bwrap makes it.
+        With `keeper`, process 1 of a container, it is put in there (containing.py), else bwrap makes it.
         """
         death = self._deaths[sandbox_id] = self._loop.create_future()
         sent = self._loop.create_future()

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from tenantry.engines.jail import entering, forks
+    from tenantry.engines.jail import containing, forks
 else:  # by its place: this program has no packages, and must not take a module of this directory for one of Python's
 
     def _loaded(name: str) -> Any:
@@ -46,7 +46,7 @@ else:  # by its place: this program has no packages, and must not take a module 
         spec.loader.exec_module(sys.modules[name])
         return sys.modules[name]
 
-    forks, entering = _loaded("forks"), _loaded("entering")
+    forks, containing = _loaded("forks"), _loaded("containing")
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _CLONE_NEWNS = 0x00020000
@@ -261,7 +261,7 @@ class Launcher:
     def _become(self, message: dict[str, Any], descriptors: list[int], *, joined: bool) -> NoReturn:
         """Turn this fork into bwrap: cgroup, limits, identity, descriptors, in the order in which rights are lost."""
         if "keeper" in message:
-            entering.enter(message, descriptors, null=self._null, seccomp=self._filter)
+            containing.enter(message, descriptors, null=self._null, seccomp=self._filter)
         command, args, status, barrier, _, out, err, *more = descriptors
         try:
             if not joined:
@@ -366,7 +366,7 @@ class Launcher:
         if sandbox.keeper >= 0:
             pid = os.fork()
             if pid == 0:
-                entering.sweep(sandbox.keeper)
+                containing.sweep(sandbox.keeper)
             self._sweeping[pid] = sandbox_id
             return
         del self._sandboxes[sandbox_id]

@@ -247,7 +247,7 @@ def check_engine(info: Mapping[str, object], *, runtime: str | None) -> None:
 
 
 def _plan(spec: Spec) -> dict[str, object]:
-    """Tell the entrant what to make of its room (entering.py); it goes by a file in memory, for it holds secrets."""
+    """Tell the entrant what to make of its room (containing.py); it goes by a file in memory, for it holds secrets."""
     limits = spec.limits
     rooms: list[tuple[str, int, int, bool]] = [
         ("/workspace", limits.disk_mib * MIB, 0o755, False),

@@ -32,7 +32,7 @@ class Shape:
 def container_config(shape: Shape, *, uid: int, labels: Mapping[str, str], runtime: str | None) -> dict[str, object]:
     """Describe the container: the keeper alone, as `uid`, with no capability, no network and nothing it may write to.
 
-    The program's own file systems, its user namespace and its filter are made when it is put in (entering.py).
+    The program's own file systems, its user namespace and its filter are made when it is put in (containing.py).
     """
     return {
         "Image": shape.image,

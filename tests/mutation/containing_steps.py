@@ -1,6 +1,6 @@
 """Enters containers without each step of it; prints which cases noticed, as JSON.
 
-`python entering_steps.py HOME SOCKET HARMLESS`: the steps named in the last, JSON too, are not tried but found.
+`python containing_steps.py HOME SOCKET HARMLESS`: the steps named in the last, JSON too, are not tried but found.
 A program of its own with a mount namespace of its own: what is left out may be what keeps a mount off the host.
 """
 
@@ -25,13 +25,13 @@ from tenantry.foundation.errors import TenantryError
 
 #: What runs between a fork and the program; a step added to one of these is tried by itself.
 FUNCTIONS = {
-    "entering.py": (
+    "containing.py": (
         *("enter", "_watch", "_die_with", "live", "_enter", "_allow_no_more", "_furnish", "_make_room", "_filter"),
         *("_mount", "_detach"),
     ),
     "forks.py": ("drop_to", "drop_capabilities", "give_up_gains", "join", "limit", "reset_signals"),
 }
-FILES = ("launcher.py", "forks.py", "entering.py")
+FILES = ("launcher.py", "forks.py", "containing.py")
 PATIENCE_SECONDS = 20
 
 

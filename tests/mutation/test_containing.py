@@ -58,7 +58,7 @@ HARMLESS_STEPS = {
 @pytest.mark.timeout(400)
 def test_no_step_into_a_container_can_be_left_out_unnoticed(tmp_path: Path, docker_socket: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'src'}"}
-    program = str(Path(__file__).with_name("entering_steps.py"))
+    program = str(Path(__file__).with_name("containing_steps.py"))
     words = [sys.executable, program, str(tmp_path), str(docker_socket), json.dumps(list(HARMLESS_STEPS))]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, cwd=CHECKOUT)
     assert done.returncode == 0, done.stderr
