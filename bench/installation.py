@@ -23,7 +23,7 @@ from tenantry.foundation.secrets import Secrets, load_secrets
 from tenantry.foundation.settings import load_settings
 
 REGION = "us"
-_START_SECONDS = 60
+_START_SECONDS = 180
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A certificate authority for tests: roots, servers, clients."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -58,9 +59,16 @@ class Authority:
         return file
 
     def issue(
-        self, name: str, *, server: bool = False, until: datetime | None = None, by_address: bool = True
+        self,
+        name: str,
+        *,
+        server: bool = False,
+        until: datetime | None = None,
+        by_address: bool = True,
+        names: Sequence[str] = ("localhost",),
+        address: str = "127.0.0.1",
     ) -> Issued:
-        """Issue for a client, or for a server on this machine, as `localhost` and 127.0.0.1 or that name alone.
+        """Issue for a client, or for a server on this machine, as `localhost` and 127.0.0.1 or what is named.
 
         `until` may lie in the past.
         """
@@ -73,9 +81,9 @@ class Authority:
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
         )
         if server:
-            names: list[x509.GeneralName] = [x509.DNSName("localhost")]
-            names += [x509.IPAddress(ip_address("127.0.0.1"))] if by_address else []
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            known: list[x509.GeneralName] = [x509.DNSName(each) for each in names]
+            known += [x509.IPAddress(ip_address(address))] if by_address else []
+            builder = builder.add_extension(x509.SubjectAlternativeName(known), critical=False)
         made = builder.sign(self._key, hashes.SHA256())
         return Issued(
             pem=made.public_bytes(serialization.Encoding.PEM).decode(),

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
 
 import httpx
 
@@ -22,15 +24,25 @@ _BARE = (
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/local/bin"}  # as in a sandbox: no version manager in front of Python
 _DOCKER_IMAGE = "busybox"
 
+#: Of a job, by what its row tells.
+_PARTS = (
+    "POST until its row is written",
+    "commit, news, claim",
+    "in its sandbox, launch to death",
+    "its start written, its sandbox prepared and read",
+    "its end written, news, answer",
+)
+
 Run = Callable[[], Awaitable[bool]]
 
 
 async def one(installation: Installation, *, quick: bool) -> list[Result]:
     """Row 9: POST to exit code known, one job after the other."""
     result = Result("9", "job, POST to exit code known (jail) — against bare bwrap of the same command")
+    parts = {name: Series(f"  {name}") for name in _PARTS}
     async with installation.client() as client:
         ways: dict[str, Run] = {
-            "job": lambda: _job(client, installation, _TRUE),
+            "job": lambda: _job(client, installation, _TRUE, parts=parts),
             "bare bwrap": lambda: _process(*_BARE, *_TRUE),
         }
         if await _docker_works():
@@ -39,9 +51,10 @@ async def one(installation: Installation, *, quick: bool) -> list[Result]:
             result.remarks.append(f"docker run: not measured, no daemon with the image {_DOCKER_IMAGE} here")
         result.series = await _alternating(ways, rounds=10 if quick else 100, warm=3)
     job = result.series[0]
+    result.series += parts.values()
     result.bars += [Bar("p50", job.percentile(0.5), 25, unit=" ms"), Bar("p99", job.percentile(0.99), 80, unit=" ms")]
     if len(ways) > 2:
-        faster = result.series[2].percentile(0.5) / job.percentile(0.5)
+        faster = next(s for s in result.series if s.name == "docker run").percentile(0.5) / job.percentile(0.5)
         result.bars.append(Bar("faster than docker run, p50", faster, 8, least=True))
     return [result]
 
@@ -124,11 +137,34 @@ async def _alternating(ways: dict[str, Run], *, rounds: int, warm: int) -> list[
     return series
 
 
-async def _job(client: httpx.AsyncClient, installation: Installation, command: tuple[str, ...]) -> bool:
+async def _job(
+    client: httpx.AsyncClient,
+    installation: Installation,
+    command: tuple[str, ...],
+    *,
+    parts: dict[str, Series] | None = None,
+) -> bool:
+    begun = time.time()
     answer = await client.post(
         f"/workspaces/{installation.workspace}/jobs", params=_WAIT, json={"command": list(command)}
     )
-    return answer.status_code == httpx.codes.ACCEPTED and answer.json()["exit_code"] == 0
+    ended = time.time()
+    job = answer.json()
+    if answer.status_code != httpx.codes.ACCEPTED or job["exit_code"] != 0:
+        return False
+    if parts is not None:
+        for name, took in zip(parts, _timeline(begun, job, ended), strict=True):
+            parts[name].samples.append(took * 1e3)
+    return True
+
+
+def _timeline(begun: float, job: dict[str, Any], ended: float) -> tuple[float, ...]:
+    """Cut the time of a job where its row and its usage tell; all clocks are this machine's. Seconds."""
+    queued, started, finished = (
+        datetime.fromisoformat(job[name]).timestamp() for name in ("queued_at", "started_at", "finished_at")
+    )
+    inside = job["usage"]["wall_seconds"]
+    return queued - begun, started - queued, inside, finished - started - inside, ended - finished
 
 
 async def _process(*command: str) -> bool:

@@ -17,7 +17,7 @@ async def measure(installation: Installation, *, quick: bool) -> list[Result]:
     held: dict[str, float] = {}
     for process in processes(installation):
         name = name_of(process)
-        held[name] = held.get(name, 0.0) + _pss_mib(process)
+        held[name] = held.get(name, 0.0) + pss_mib(process)
     result.series = [Series(name, [mib], unit="MiB") for name, mib in sorted(held.items())]
     result.bars.append(Bar("all together", sum(held.values()), _BUDGET_MIB, unit=" MiB"))
     return [result]
@@ -46,7 +46,7 @@ def name_of(process: Path) -> str:
     return next((name for part, name in known.items() if part in command), "postgresql")
 
 
-def _pss_mib(process: Path) -> float:
+def pss_mib(process: Path) -> float:
     for line in (process / "smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024

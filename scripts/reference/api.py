@@ -24,6 +24,8 @@ _NOTES = """
 - **P**: a platform credential may call it for the tenant that the path names.
 - **C**: works in a suspended or archived workspace too. Reading always does.
 - **S**: the body is streamed.
+- **W**: a WebSocket. The handshake is judged as any request and refused as one; afterwards the credential is looked at
+  twice a second. A browser's cookie counts only with an `Origin` that is ours. A message has 1 MiB at most.
 - Lists take `limit` (1 to 200) and `cursor`, and answer `{"items": […], "next_cursor": …}`; a cursor is good for
   24 hours and for the very list it came from.
 - Resources that can be changed answer with `ETag`; `If-Match` refuses a change of a newer version
@@ -76,6 +78,7 @@ def _marks(spec: RouteSpec) -> Iterator[str]:
             ("P", spec.platform or ("tenant" in spec.parameters and spec.needs == "platform:admin")),
             ("C", spec.closed_too),
             ("S", spec.raw_body),
+            ("W", spec.socket),
         )
         if true
     )

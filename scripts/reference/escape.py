@@ -1,9 +1,14 @@
 from scripts.reference.markdown import code, page, table
 
+from tenantry.engines.jail.escape import catalogue
 from tenantry.engines.jail.escape.cases import Case
-from tenantry.engines.jail.escape.catalogue import CASES, GROUPS, missing
+from tenantry.engines.jail.escape.catalogue import missing
 from tenantry.engines.jail.selftest import BUILDERS
 from tenantry.engines.jail.syscalls import MACHINES
+from tenantry.entrypoints.egress_suite import cases as egress
+
+CASES = (*catalogue.CASES, *egress.CASES)
+GROUPS = catalogue.GROUPS | {"egress": egress.TOLD}
 
 _INTRODUCTION = """
 What `tenantry selftest` tries on the installation it is on: {total} cases, each of which must not be possible, or must
@@ -13,7 +18,8 @@ of an engine, Docker's. ● tried; ○ not applicable: what the case needs is no
 jail's sandboxes alone, `engine` the containers).
 
 `tests/mutation` shows that the suite sees: without any one option of bubblewrap, rule of the filter, bound or step of
-the launcher, a case of it is open or no sandbox starts, but for those listed there, each with its reason.
+the launcher, a case of it is open or no sandbox starts, but for those listed there, each with its reason. The same is
+shown of the gateway's checks, by a table of its own.
 """
 _SUPERVISORS = {
     "Jail, root": ("root", BUILDERS["jail"], "rlimits"),

@@ -112,6 +112,27 @@ async def test_output_of_exactly_the_limit_is_no_excess(prison: Any) -> None:
     assert ran.outcome.ending is Ending.EXITED
 
 
+@pytest.mark.parametrize("networked", [False, True])
+async def test_the_fewest_open_files_suffice_to_start(prison: Any, networked: bool) -> None:
+    said: list[bytes] = []
+    files = (InputFile("a", b"x"),)
+    spec = prison.spec(
+        *("sh", "-c", "ulimit -Hn"),
+        limits=Limits(open_files=16),
+        inputs=files,
+        secret_files=files,
+        network=Network() if networked else None,
+    )
+
+    async def attach(listeners: Listeners) -> None:
+        listeners.close()
+
+    started = await prison.jail.start(spec, lambda _, text: said.append(text), attach=attach if networked else None)
+    async with started as sandbox:
+        assert (await sandbox.wait()).exit_code == 0
+    assert b"".join(said) == b"16\n"
+
+
 async def test_a_killed_child_behind_exit_0_is_still_out_of_memory(prison: Any) -> None:
     if prison.jail.isolation != "cgroup":
         pytest.skip("no cgroup here")

@@ -48,6 +48,29 @@ async def main():
 asyncio.run(main())
 """
 
+LIVING = """
+import asyncio, sys
+from pathlib import Path
+from tenantry.engines.jail.exec_types import ExecSpec, TerminalSize
+from tenantry.engines.jail.images import ImageStore
+from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.types import Spec
+
+async def main():
+    home = Path(sys.argv[1])
+    jail = await Jail.open(home)
+    image = ImageStore(home / "images").host()
+    sandbox = await jail.start(Spec(image=image, keep=True), lambda *_: None)
+    script = f"trap '' HUP TERM INT; setsid sleep {sys.argv[2]} & echo on; sleep {sys.argv[2]}"
+    for size in (None, TerminalSize(9, 9)):
+        run = await sandbox.exec(ExecSpec(command=("sh", "-c", script), terminal=size))
+        await run.read()
+    print(jail._owner.instance, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
 
 class Maker:
     """Opens backends of one kind, here or in a process of its own."""
@@ -137,6 +160,19 @@ async def test_a_killed_supervisor_leaves_no_survivor_and_the_next_reclaims_its_
             held = [await jail.start(Spec(image=image, command=("sleep", "9")), lambda *_: None) for _ in range(3)]
             assert {sandbox.receipt.uid for sandbox in held if sandbox.receipt} <= set(range(230_000, 230_010))
             await asyncio.gather(*(sandbox.close() for sandbox in held))
+
+
+@pytest.mark.parametrize("maker", ["jail"], indirect=True)
+async def test_a_killed_supervisor_leaves_nothing_of_what_it_put_into_a_living_one(
+    maker: Maker, tmp_path: Path, mark: str
+) -> None:
+    with maker.supervisor(LIVING, tmp_path, mark) as process:
+        instance = (await asyncio.to_thread(line_of, process)).strip()
+        assert survivors(mark)
+        process.send_signal(signal.SIGKILL)
+    assert await gone(mark)
+    async with maker.opened(tmp_path, trial=False):
+        assert maker.leftovers(instance) == []
 
 
 async def test_the_living_are_not_reclaimed(maker: Maker, tmp_path: Path) -> None:

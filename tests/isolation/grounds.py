@@ -18,7 +18,9 @@ from tests.isolation.wire import without_times
 
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, TENANT_WIDE_ROLES, Permission
 from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.types.living import KeptTree, Snapshot
 from tenantry.entrypoints.runtime import Parts, open_parts
+from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
@@ -45,12 +47,14 @@ KINDS: Final = {
     "invitation": Prefix.INVITATION,
     "exemption": Prefix.EXEMPTION,
     "secret": Prefix.SECRET,
+    "sandbox": Prefix.SANDBOX,
+    "snapshot": Prefix.SNAPSHOT,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
 """Those that hold a name or a digest: nothing is malformed there, what is none names nothing."""
-WORDS: Final = {"kind": "image"}
-"""Those that hold a word of the API itself, the same in every tenant: there is none of a neighbour's to reach for."""
+WORDS: Final = {"kind": "image", "port": "8080", "path": "index.html"}
+"""Those that hold a word of the API itself, or what is inside of a thing: none is a neighbour's."""
 WORKSPACE_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role not in TENANT_WIDE_ROLES)
 TENANT_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role != "platform-admin")
 
@@ -129,6 +133,7 @@ def _furnish(tenant: Tenant) -> Grounds:
     for workspace in (own, sibling):
         _add_things(grounds, workspace)
         _add_secrets(grounds, workspace)
+        _add_sandboxes(grounds, workspace)
     for place, path in ((WHOLE_TENANT, f"/tenants/{tenant.id}"), (own, f"/workspaces/{own}")):
         _add_key_and_binding(grounds, place, path)
     _add_key_and_binding(grounds, sibling, f"/workspaces/{sibling}")
@@ -229,6 +234,13 @@ def _add_secrets(grounds: Grounds, workspace: str) -> None:
     grounds.delete(f"{path}/{made[1]}")
 
 
+def _add_sandboxes(grounds: Grounds, workspace: str) -> None:
+    path = f"/workspaces/{workspace}/sandboxes"
+    made = [grounds.post(path, {"name": name, "start": False})["id"] for name in ("dev", "gone")]
+    grounds.things[workspace, "sandbox"], grounds.gone[workspace, "sandbox"] = made
+    grounds.delete(f"{path}/{made[1]}")
+
+
 def _add_key_and_binding(grounds: Grounds, place: str, path: str) -> None:
     account = grounds.things[grounds.sibling if place == grounds.sibling else grounds.own, "account"]
     grounds.things[place, "key"] = grounds.post(f"{path}/keys", {"name": "spare", "roles": ["viewer"]})["id"]
@@ -304,8 +316,36 @@ async def _add_content(parts: Parts, grounds: Grounds, workspace: str) -> None:
             job_id,
             {"network": "none"},
         )
+        snapshots = await _add_snapshots(session, parse_id(Prefix.SANDBOX, grounds.things[workspace, "sandbox"]))
+    grounds.things[workspace, "snapshot"], grounds.gone[workspace, "snapshot"] = snapshots
     grounds.things[workspace, "artifact"] = format_id(Prefix.ARTIFACT, artifact_id)
     grounds.things[workspace, "image"] = await _add_image(parts, grounds, workspace, "base")
+
+
+async def _add_snapshots(session: TenantSession, sandbox_id: UUID) -> list[str]:
+    """Give a sandbox a snapshot, as its worker would, and one that is gone."""
+    sandbox = await repository.find_sandbox(session, sandbox_id, workspace_id=None)
+    assert sandbox is not None
+    now, ids = datetime.now(UTC), []
+    for name in ("one", "gone"):
+        tree = KeptTree(
+            tree_id=new_id(),
+            workspace_id=sandbox.workspace_id,
+            sandbox_id=sandbox_id,
+            place=sandbox.place,
+            content_key=b"none",
+            size_bytes=1,
+            files=1,
+            sha256=bytes(32),
+            created_at=now,
+        )
+        await repository.insert_tree(session, tree)
+        snapshot = Snapshot(new_id(), sandbox_id, name, now, "test", tree)
+        await repository.insert_snapshot(session, snapshot, workspace_id=sandbox.workspace_id)
+        ids.append(format_id(Prefix.SNAPSHOT, snapshot.snapshot_id))
+    await repository.delete_snapshot(session, snapshot.snapshot_id)
+    await repository.delete_tree(session, tree.tree_id)
+    return ids
 
 
 async def _add_login(parts: Parts, grounds: Grounds) -> None:
@@ -382,6 +422,7 @@ _OF_WORKSPACE: Final = (
     "approvals",
     "invitations",
     "secrets",
+    "sandboxes",
     *_NOTICES,
     *_POLICIES,
 )

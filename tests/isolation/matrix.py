@@ -22,10 +22,13 @@ _QUERIES: Final = {
     "/workspaces/{ws}/jobs/{job}/logs": "?follow=false",
     "/workspaces/{ws}/policies/proof": "?kind=image",
     "/tenants/{tenant}/policies/proof": "?kind=image",
+    "/workspaces/{ws}/sandboxes/{sandbox}/files": "?path=x",
 }
 _ASKING: Final = frozenset({"/auth/login", "/auth/callback"})
 """What anybody may ask, and nobody without saying whom about."""
 _MALFORMED: Final = "not-an-id"
+_WITHIN: Final = frozenset({"port", "path"})
+"""Of a thing, and none themselves."""
 _THINGS: Final = KINDS.keys() | SLUGS | WORDS.keys()
 
 
@@ -76,6 +79,9 @@ _FOREIGN_TENANT: Final = Verdict(403, "tenant_mismatch", absent=True)
 _MISSING: Final = Verdict(403, "permission_missing")
 _MALFORMED_ID: Final = Verdict(422, "id_malformed")
 _STOPPED: Final = Verdict(400, "body_unreadable")
+_ASLEEP: Final = Verdict(409, "sandbox_not_running")
+"""What a route answers that speaks with a running sandbox, of one that does not run."""
+_NO_PORT: Final = Verdict(422, "invalid_request")
 _UNREAD: Final = Verdict(422, "policy_invalid")
 """What a route answers that reads a document itself."""
 
@@ -168,12 +174,12 @@ def _judge(spec: RouteSpec, actor: Actor, varied: str, variant: str) -> Verdict:
         return refusal
     if isinstance(spec.needs, Permission) and spec.needs not in _held(spec, actor, varied, variant):
         return _MISSING
-    if varied == "ws" and variant == "archived" and spec.method != "GET" and not spec.closed_too:
+    if varied == "ws" and variant == "archived" and not spec.reads and not spec.closed_too:
         return Verdict(403, "workspace_archived")
-    inner = varied in _THINGS or (variant == "archived" and any(name in _THINGS for name in spec.parameters))
+    inner = varied in _THINGS - _WITHIN or (variant == "archived" and any(name in _THINGS for name in spec.parameters))
     if inner:
         return _MALFORMED_ID if variant == "malformed" and varied not in SLUGS | WORDS.keys() else _ABSENT
-    return _passed(spec)
+    return _NO_PORT if varied == "port" else _passed(spec)
 
 
 def _unseen(actor: Actor, variant: str) -> Verdict | None:
@@ -195,6 +201,8 @@ def _held(spec: RouteSpec, actor: Actor, varied: str, variant: str) -> frozenset
 
 def _passed(spec: RouteSpec) -> Verdict:
     """What proves that the guard let it through, without doing anything."""
+    if spec.socket or spec.rest or (spec.path.endswith("/{sandbox}/files") and spec.method in ("GET", "PUT")):
+        return _ASLEEP
     if spec.path in _ASKING:
         return Verdict(422, "invalid_request")
     if spec.needs is Mark.PUBLIC and spec.method != "GET":

@@ -43,6 +43,8 @@ def test_another_tenant_named_beside_the_path_is_refused_like_one_that_never_was
     ]
     faults = []
     for spec in _CLOSED:
+        if spec.rest and where == "query":  # which is read by the tenant's own program
+            continue
         answers = [
             _send(spec, world, wire, headers=(("X-Tenant-Id", name),))
             if where == "header"
@@ -74,6 +76,8 @@ def test_two_names_that_disagree_are_refused(first: str, world: World, wire: Wir
         assert (twice.status, twice.code) == (400, "header_ambiguous"), f"{spec.path}: {twice}"
         listed = _send(spec, world, wire, headers=(("X-Tenant-Id", ", ".join(pair)),))
         assert (listed.status, listed.code) == (400, "header_ambiguous"), f"{spec.path}: {listed}"
+        if spec.rest:
+            continue
         mixed = _send(spec, world, wire, headers=(("X-Tenant-Id", pair[0]),), query=f"tenant={pair[1]}")
         assert (mixed.status, mixed.code) == (403, "tenant_mismatch"), f"{spec.path}: {mixed}"
 

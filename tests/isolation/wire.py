@@ -2,10 +2,22 @@
 
 import http.client
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tenantry.interfaces.api.routes import ALL_ROUTES
+from tenantry.interfaces.api.routing import PREFIX
+
+_UPGRADING: Final = (
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+)
+_SOCKETS: Final = [re.sub(r"{\w+}", "[^/]*", f"{PREFIX}{spec.path}") for spec in ALL_ROUTES if spec.socket]
+"""Addresses of WebSockets: asked for as such, so that what is refused is refused to a handshake."""
 # What tells one answer from another only by when and for whom it was made.
 # What is left of the caller's own rate goes down with each answer.
 _INCIDENTAL: Final = frozenset({"date", "content-length", "x-trace-id", "ratelimit"})
@@ -110,7 +122,9 @@ class Wire:
         connection.putrequest(method, target, skip_accept_encoding=True)
         if key is not None:
             connection.putheader("Authorization", f"Bearer {key}")
-        for name, value in headers:
+        path = target.partition("?")[0]
+        upgrade = method == "GET" and any(re.fullmatch(each, path) for each in _SOCKETS)
+        for name, value in (*headers, *(_UPGRADING if upgrade else ())):
             connection.putheader(name, value)
         if body is not None:
             connection.putheader("Content-Length", str(len(body)))
@@ -118,6 +132,8 @@ class Wire:
         answer = connection.getresponse()
         content = answer.read()
         self.sent += 1
+        if upgrade:
+            connection.close()  # of a WebSocket nothing else is asked
         return Answer(answer.status, tuple((name.lower(), value) for name, value in answer.getheaders()), content)
 
     def close(self) -> None:

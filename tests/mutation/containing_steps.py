@@ -31,7 +31,7 @@ FUNCTIONS = {
     ),
     "forks.py": ("drop_to", "drop_capabilities", "give_up_gains", "join", "limit", "reset_signals"),
 }
-FILES = ("launcher.py", "forks.py", "containing.py")
+FILES = ("launcher.py", "shelf.py", "forks.py", "entering.py", "containing.py")
 PATIENCE_SECONDS = 20
 
 

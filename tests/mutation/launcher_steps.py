@@ -1,4 +1,4 @@
-"""Runs the launcher without each of its steps; prints which cases noticed, as JSON: `python launcher_steps.py HOME`.
+"""Runs the launcher without each of its steps; prints which cases noticed, as JSON: `launcher_steps.py HOME FILE…`.
 
 A program of its own because a launcher without its private namespace mounts where it stands: as root this process first
 takes a mount namespace whose mounts are shared with the launcher's as badly as a host's may be, and with no other. It
@@ -24,12 +24,29 @@ from tenantry.engines.jail.escape import chain
 
 #: What runs between a fork and the program; a step added to one of these is tried by itself.
 FUNCTIONS = {
-    "launcher.py": ("_configure", "_make_private", "_bind", "_wait_seated", "_become"),
+    "launcher.py": ("_configure", "_wait_seated", "_become"),
+    "shelf.py": ("make_private", "bind"),
     "forks.py": (
         *("drop_to", "drop_capabilities", "give_up_gains", "join", "limit", "arrange", "close_all_but"),
         "reset_signals",
     ),
+    "entering.py": (
+        "_shut",
+        "_go_in",
+        "_be_unreadable",
+        "_opened",
+        "_join_namespaces",
+        "_drop_capabilities",
+        "_stand_at_the_door",
+        "_terminal",
+        "_go_to",
+        "_filter",
+    ),
 }
+#: What is seen of a step by programs that came in later alone.
+GROUPS = {"entering.py": {"exec"}}
+#: Cases that no step of theirs is behind: what they see is the sandbox's, and the filter is looked at before they run.
+UNTOUCHED = ("exec.kernel.", "exec.mounts.", "exec.devices.", "exec.procfs.", "exec.network.")
 LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE, _MS_SHARED, _MNT_DETACH = 0x20000, 16384, 1 << 18, 1 << 20, 2
 _CAPABILITY_VERSION_3, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_CHOWN = 0x20080522, 47, 2, 0
@@ -82,20 +99,26 @@ def clear_away() -> None:
     checked(LIBC.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_SHARED), None))
 
 
-async def main(home: Path) -> None:
-    sources = {file: launch._PROGRAM.with_name(file).read_text() for file in (*FUNCTIONS, "containing.py")}
+#: What the launcher is besides those.
+BESIDE = ("containing.py",)
+
+
+async def main(home: Path, files: list[str]) -> None:
+    sources = {file: launch._PROGRAM.with_name(file).read_text() for file in (*FUNCTIONS, *BESIDE)}
     mutants = home / "mutants"
     mutants.mkdir()
     verdicts = {}
     with pytest.MonkeyPatch.context() as patch:
         be_impatient(patch)
         patch.setattr(launch, "_PROGRAM", mutants / "launcher.py")
-        for file, functions in FUNCTIONS.items():
+        for file in files:
+            functions = FUNCTIONS[file]
             for one, source in sources.items():
                 (mutants / one).write_text(source)
             for name in ["", *dict.fromkeys(step for step, _, _ in steps(ast.parse(sources[file]), functions))]:
                 (mutants / file).write_text(without(name, sources[file], functions) if name else sources[file])
-                verdicts[name] = await open_cases(home, binary=any_bubblewrap(), groups=QUICK_GROUPS)
+                groups = GROUPS.get(file, QUICK_GROUPS)
+                verdicts[name] = await open_cases(home, binary=any_bubblewrap(), groups=groups, but=UNTOUCHED)
                 if os.geteuid() == 0:
                     clear_away()
     sys.stdout.write(json.dumps(verdicts))
@@ -107,4 +130,4 @@ if __name__ == "__main__":
     os.umask(0o077)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))

@@ -22,9 +22,23 @@ def _silent(_sent_bytes: int) -> None:
     return
 
 
+@dataclass(frozen=True, slots=True)
+class BytesUpload:
+    """A file that is held in memory."""
+
+    content: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self.content
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveUpload:
-    """A tar file. `progress` is told the bytes sent of this attempt."""
+    """A file as it lies there, such as a tar. `progress` is told the bytes sent of this attempt."""
 
     path: Path
     progress: Progress = _silent

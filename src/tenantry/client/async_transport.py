@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import httpx
 
 from tenantry.client.calls import Call, Upload
+from tenantry.client.channels import AsyncChannel, address_of, options_of, refused_by, unreached
 from tenantry.client.credentials import Credentials
 from tenantry.client.following import Follower
 from tenantry.client.logs import LogEvent
@@ -30,7 +31,10 @@ class AsyncTransport:
         self.url = credentials.url
         self._policy = policy
         self._sleep = sleep
-        self._http = httpx.AsyncClient(**client_options(credentials))
+        options = client_options(credentials)
+        self._http = httpx.AsyncClient(**options)
+        self._auth: httpx.Auth = options.get("auth") or httpx.Auth()
+        self._verify = options["verify"]
 
     async def send(self, call: Call[R]) -> R:
         return result_of(call, await self._answered(call, self._trial(call), stream=False))
@@ -78,6 +82,27 @@ class AsyncTransport:
             except httpx.RequestError as error:
                 delay = trial.delay_after_error(error)
             await self._sleep(delay)
+
+    async def connect(self, call: Call[Any]) -> AsyncChannel:
+        """Open a WebSocket; raises ApiError where it is refused, ConnectionFailed."""
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+        request = self._http.build_request(**request_options(call))
+        flow = self._auth.async_auth_flow(request)
+        signed = await anext(flow)
+        async with aclosing(flow):
+            while True:
+                try:
+                    connection = await connect(address_of(signed), **options_of(signed, self._verify))
+                    return AsyncChannel(connection, url=self.url)
+                except InvalidStatus as error:
+                    try:
+                        signed = await flow.asend(httpx.Response(error.response.status_code, request=signed))
+                    except StopAsyncIteration:
+                        raise refused_by(error.response) from None
+                except (InvalidHandshake, OSError, TimeoutError) as error:
+                    raise unreached(self.url) from error
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -12,6 +12,7 @@ from tenantry.client.calls import Call
 
 if TYPE_CHECKING:
     from tenantry.client.async_transport import AsyncTransport
+    from tenantry.client.channels import AsyncChannel, Channel
     from tenantry.client.logs import LogEvent
     from tenantry.client.pages import AsyncPages, Pages, Plan
     from tenantry.client.saving import Saving
@@ -104,3 +105,20 @@ class Download(Generic[P]):
     def __get__(self, instance: "Resource[AsyncTransport]", owner: Any = None) -> Callable[P, Awaitable[int]]: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else _bound(instance, self._build, instance.transport.save)
+
+
+class Connecting(Generic[P]):
+    """A connection that goes both ways."""
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Call[Any]]) -> None:
+        self._build = build
+        self.__doc__ = build.__doc__
+
+    @overload
+    def __get__(self, instance: "Resource[SyncTransport]", owner: Any = None) -> "Callable[P, Channel]": ...
+    @overload
+    def __get__(
+        self, instance: "Resource[AsyncTransport]", owner: Any = None
+    ) -> "Callable[P, Awaitable[AsyncChannel]]": ...
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else _bound(instance, self._build, instance.transport.connect)

@@ -23,6 +23,7 @@ from tenantry.client.resources.notifications import NotificationChannels
 from tenantry.client.resources.people import Groups, Members, Roles
 from tenantry.client.resources.policies import Exemptions, Policies
 from tenantry.client.resources.proofs import Certificates, SigningKeys
+from tenantry.client.resources.sandboxes import Sandboxes
 from tenantry.client.resources.secrets import Secrets
 from tenantry.client.resources.tenants import Tenants
 from tenantry.client.resources.workspaces import Workspaces
@@ -61,6 +62,7 @@ class Surface(Resource[T]):
         self.policies = Policies(transport)
         self.exemptions = Exemptions(transport)
         self.jobs = Jobs(transport)
+        self.sandboxes = Sandboxes(transport)
         self.images = Images(transport)
         self.secrets = Secrets(transport)
         self.audit = Audit(transport)

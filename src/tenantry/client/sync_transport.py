@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import httpx
 
 from tenantry.client.calls import Call
+from tenantry.client.channels import Channel, address_of, options_of, refused_by, unreached
 from tenantry.client.credentials import Credentials
 from tenantry.client.following import Follower
 from tenantry.client.logs import LogEvent
@@ -26,7 +27,10 @@ class SyncTransport:
         self.url = credentials.url
         self._policy = policy
         self._sleep = sleep
-        self._http = httpx.Client(**client_options(credentials))
+        options = client_options(credentials)
+        self._http = httpx.Client(**options)
+        self._auth: httpx.Auth = options.get("auth") or httpx.Auth()
+        self._verify = options["verify"]
 
     def send(self, call: Call[R]) -> R:
         return result_of(call, self._answered(call, self._trial(call), stream=False))
@@ -73,6 +77,26 @@ class SyncTransport:
             except httpx.RequestError as error:
                 delay = trial.delay_after_error(error)
             self._sleep(delay)
+
+    def connect(self, call: Call[Any]) -> Channel:
+        """Open a WebSocket; raises ApiError where it is refused, ConnectionFailed."""
+        from websockets.exceptions import InvalidHandshake, InvalidStatus
+        from websockets.sync.client import connect
+
+        request = self._http.build_request(**request_options(call))
+        flow = self._auth.sync_auth_flow(request)
+        signed = next(flow)
+        while True:
+            try:
+                connection = connect(address_of(signed), legacy=True, **options_of(signed, self._verify))
+                return Channel(connection, url=self.url)
+            except InvalidStatus as error:
+                try:
+                    signed = flow.send(httpx.Response(error.response.status_code, request=signed))
+                except StopIteration:
+                    raise refused_by(error.response) from None
+            except (InvalidHandshake, OSError, TimeoutError) as error:
+                raise unreached(self.url) from error
 
     def close(self) -> None:
         self._http.close()

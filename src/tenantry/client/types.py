@@ -4,6 +4,8 @@ not known yet is null.
 
 from typing import Any, Required, TypedDict
 
+from tenantry.client.job_usage import JobUsage
+
 
 class BootstrapKey(TypedDict):
     id: str
@@ -175,10 +177,12 @@ class Job(TypedDict, total=False):
     status: str
     exit_code: int | None
     reason: str | None
+    detail: str | None
+    phases: list[dict[str, Any]]
     queued_at: str
     started_at: str | None
     finished_at: str | None
-    usage: dict[str, Any]
+    usage: JobUsage
     labels: dict[str, str]
 
 
@@ -189,15 +193,22 @@ class Artifact(TypedDict, total=False):
     sha256: str
 
 
+class SecretInjection(TypedDict, total=False):
+    """Requests in TLS to `host` have it: as the whole of `header`, or for the placeholder in the variable `env`."""
+
+    host: Required[str]
+    env: str
+    header: str
+
+
 class SecretUse(TypedDict, total=False):
-    """A secret that a job is given, as the variable `env` or the file `file` below /run/secrets; the newest version
-    unless one is named.
-    """
+    """A secret as a variable, a file below /run/secrets, or injected; the newest version unless one is named."""
 
     name: Required[str]
     version: int
     env: str
     file: str
+    inject: SecretInjection
 
 
 class Secret(TypedDict, total=False):

@@ -14,7 +14,15 @@ from urllib.parse import urlsplit
 from tenantry.client.credentials import Credentials, is_loopback, load, save
 from tenantry.client.errors import ClientError, CredentialsError
 from tenantry.client.surface import Client
-from tenantry.entrypoints import demo_access, demo_attacks, demo_limits, demo_network, demo_scenes, demo_tenancy
+from tenantry.entrypoints import (
+    demo_access,
+    demo_attacks,
+    demo_limits,
+    demo_network,
+    demo_sandboxes,
+    demo_scenes,
+    demo_tenancy,
+)
 from tenantry.entrypoints.demo_cast import KEYS, NAMES, Cast
 from tenantry.entrypoints.demo_stage import Stage
 from tenantry.entrypoints.servers import RunningServer, find_server, start_detached, stop
@@ -69,6 +77,8 @@ def _scenes(stage: Stage, settings: Settings, *, server: RunningServer, platform
         demo_limits.quotas,
         demo_limits.denied_image,
         demo_network.connections,
+        demo_sandboxes.phases,
+        demo_sandboxes.living,
     )
     _played(stage, cast, demo_tenancy.overlays, demo_tenancy.strategies, demo_tenancy.another_region)
 

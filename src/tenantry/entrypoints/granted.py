@@ -48,7 +48,8 @@ class GrantFollower:
         about = Circumstances(
             path=workspace.path if workspace else None, told=True, environment=job.environment, labels=job.labels
         )
-        decision = decide(rights.access, Permission.JOB_CREATE, job.workspace_id, about)
+        needed = Permission.JOB_CREATE if job.sandbox_id is None else Permission.SANDBOX_START
+        decision = decide(rights.access, needed, job.workspace_id, about)
         if job.secrets:
             using = decide(rights.access, Permission.SECRET_USE, job.workspace_id, about)
             decision = joined(decision, using)

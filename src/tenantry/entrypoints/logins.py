@@ -3,16 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tenantry.capabilities.access.service import BoundMemberships, LoginReader
+from tenantry.capabilities.access.service import (
+    BoundMemberships,
+    CertificateReader,
+    CredentialReader,
+    LoginReader,
+    SignatureReader,
+)
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.identity.adapters.issuers import ANSWER_BYTES, HttpIssuers
 from tenantry.capabilities.identity.service import AccessTokens, KeyHasher, LoginFlows, TokenDesk
 from tenantry.capabilities.limits.service import LimitBook, QuotaService, RowRoom
 from tenantry.capabilities.limits.types.quotas import Quota
+from tenantry.capabilities.sandboxes.service import PortTokenReader, PortTokens
 from tenantry.capabilities.tenants.service import Directory, TenantKeyring, WorkspaceService
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.derivation import derive_key
 from tenantry.foundation.outgoing import Outgoing
 from tenantry.foundation.secrets import Secrets
 from tenantry.foundation.settings import IdentitySettings
@@ -20,7 +28,9 @@ from tenantry.foundation.settings import IdentitySettings
 
 @dataclass(frozen=True, slots=True)
 class Logins:
-    reader: LoginReader
+    readers: tuple[CredentialReader, ...]
+    """Of all that lets somebody in besides keys."""
+    port_tokens: PortTokens
     flows: LoginFlows
     desk: TokenDesk
 
@@ -59,4 +69,7 @@ def make_logins(
         clock=clock,
     )
     desk = TokenDesk(cells=cells, directory=directory, hasher=hasher, tokens=tokens, settings=settings, clock=clock)
-    return Logins(reader=LoginReader(tokens=tokens, clock=clock), flows=flows, desk=desk)
+    ports = PortTokens(key=derive_key(secrets.cursor_key, purpose="port-token"), clock=clock)
+    login_reader = LoginReader(tokens=tokens, clock=clock)
+    readers = (login_reader, PortTokenReader(ports), CertificateReader(), SignatureReader())
+    return Logins(readers=readers, port_tokens=ports, flows=flows, desk=desk)

@@ -11,7 +11,7 @@ import structlog
 
 from tenantry.capabilities.limits.ports import Subject
 from tenantry.capabilities.limits.service import Reconciler
-from tenantry.capabilities.sandboxes.service import ImageTakings, JobTakings
+from tenantry.capabilities.sandboxes.service import ImageTakings, JobTakings, TreeTakings
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tenantry.foundation.database.pool import Pool
 
-_SUBJECTS: Final[tuple[Subject, ...]] = (JobTakings(), ImageTakings())
+_SUBJECTS: Final[tuple[Subject, ...]] = (JobTakings(), ImageTakings(), TreeTakings())
 _BUSY: Final = "select distinct tenant_id from {schema}.quota_counters where updated_at >= $1"
 _OVERLAP: Final = timedelta(minutes=1)
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from tenantry.capabilities.access.service import Admission, CertificateReader, OwnerAdmissionByKey, SignatureReader
+from tenantry.capabilities.access.service import Admission, OwnerAdmissionByKey
 from tenantry.capabilities.approvals.service import ApprovalComments, CommentKind
-from tenantry.capabilities.audit.service import AuditTrail
 from tenantry.capabilities.identity.service import KeyHasher, UserCount
 from tenantry.capabilities.limits.service import FeatureGate, LimitBook
 from tenantry.capabilities.notifications.service import AddressBook
@@ -18,10 +17,14 @@ from tenantry.capabilities.sandboxes.service import (
     JobContentKind,
     JobNews,
     JobStopper,
+    LiveClient,
+    LiveContent,
     QueueView,
+    SandboxKind,
     StoredContent,
     TenantImages,
     TransientKeys,
+    TreeKind,
 )
 from tenantry.capabilities.tenants.adapters.cached_entries import TenantCaches
 from tenantry.capabilities.tenants.adapters.folders import TenantFolders
@@ -52,6 +55,7 @@ from tenantry.entrypoints.logins import Logins, make_logins
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
 from tenantry.entrypoints.stores import bucket_of, open_queues, open_stores
+from tenantry.entrypoints.trails import make_trails
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.caches.vouchers import Vouchers
 from tenantry.foundation.changes import CHANGES
@@ -68,6 +72,7 @@ from tenantry.foundation.secrets import Secrets, load_secrets
 from tenantry.foundation.settings import Settings
 from tenantry.foundation.signatures import Signer
 from tenantry.interfaces.api.runtime import Runtime
+from tenantry.interfaces.api.seats import Seats
 
 USAGE_SOURCES: Final[tuple[UsageSource, ...]] = (UserCount(), StoredContent())
 """What counts the usage of tenants, each of its own rows."""
@@ -103,6 +108,14 @@ class Parts:
     def grant_follower(self, cell: Cell) -> GrantFollower:
         jobs = JobStopper(settings=self.settings.jobs, clock=self.clock)
         return GrantFollower(cell=cell, directory=self.directory, jobs=jobs, clock=self.clock)
+
+    @property
+    def kept(self) -> dict[str, LiveContent]:
+        """What seals and opens files of sandboxes, by region."""
+        return {
+            region: LiveContent(keyring=keyring, objects=self.objects[region])
+            for region, keyring in self.keyrings.items()
+        }
 
     @property
     def stores(self) -> dict[str, TenantStore]:
@@ -158,6 +171,8 @@ class Parts:
         """Make what forgets content whose time is over, by the name the purge list has for it."""
         kinds: tuple[ContentKind, ...] = (
             JobContentKind(content=self.content[region], clock=self.clock),
+            TreeKind(content=self.kept[region], clock=self.clock),
+            SandboxKind(content=self.kept[region]),
             CommentKind(clock=self.clock),
         )
         return {kind.name: kind for kind in kinds}
@@ -260,7 +275,6 @@ async def require_fence(dsn: str, cell: Cell) -> None:
 
 
 def make_runtime(parts: Parts) -> Runtime:
-    """Make what the API serves from."""
     settings, clock = parts.settings, parts.clock
     hasher = KeyHasher(parts.secrets.pepper)
     plans = load_plans(settings.plans_file)
@@ -296,15 +310,19 @@ def make_runtime(parts: Parts) -> Runtime:
         flows=logins.flows,
         desk=logins.desk,
         keyrings=parts.keyrings,
-        trails=_trails(parts),
+        trails=make_trails(parts.cells, directory=parts.directory, settings=parts.settings.audit, clock=parts.clock),
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,
+        kept=parts.kept,
+        live=LiveClient(),
         libraries=parts.libraries,
         address_books={cell.region: parts.address_book(cell.region) for cell in parts.cells},
         queues=parts.queues,
         news=JobNews(parts.cells),
         caches=parts.caches,
         vouchers=parts.vouchers,
+        port_tokens=logins.port_tokens,
+        seats=Seats(most=parts.settings.server.max_streams_per_tenant),
     )
 
 
@@ -334,7 +352,7 @@ def _admission(parts: Parts, hasher: KeyHasher, logins: Logins) -> Admission:
         directory=parts.directory,
         hasher=hasher,
         clock=parts.clock,
-        readers=(logins.reader, CertificateReader(), SignatureReader()),
+        readers=logins.readers,
     )
 
 
@@ -378,19 +396,3 @@ def _registry(parts: Parts, *, plans: PlanCatalogue, overlays: OverlayCatalogue,
         regions=parts.settings.known_region_names,
         clock=parts.clock,
     )
-
-
-def _trails(parts: Parts) -> dict[str, AuditTrail]:
-    settings = parts.settings.audit
-    return {
-        cell.region: AuditTrail(
-            region=cell.region,
-            open_session=lambda scope: parts.cells.session(scope, lifecycle=True),
-            find_region=parts.directory.find_region,
-            clock=parts.clock,
-            flush_seconds=settings.flush_seconds,
-            capacity=settings.buffer_events,
-            sample_reads=settings.sample_reads,
-        )
-        for cell in parts.cells
-    }

@@ -1,4 +1,4 @@
-"""`tenantry selftest`: the escape suite of the jail, and the fence of each cell, tried on this installation."""
+"""`tenantry selftest`: the escape suite of the jail and its network, and the fence of each cell, tried right here."""
 
 from pathlib import Path
 from typing import Final, Literal, TypedDict
@@ -7,6 +7,7 @@ from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.selftest import SelftestResult, selftest
 from tenantry.entrypoints.addresses import addresses_of
 from tenantry.entrypoints.backends import open_backend
+from tenantry.entrypoints.egress_suite.stage import try_egress
 from tenantry.foundation.database.context import ContextSigner, derive_context_key
 from tenantry.foundation.database.selftest import examine_cell
 from tenantry.foundation.errors import TenantryError
@@ -28,7 +29,7 @@ class Result(TypedDict):
 
 
 async def run(home: Path, *, backend: str | None = None) -> list[Result]:
-    """Run both; the fence only where the databases run. Starts sandboxes, changes nothing that stays.
+    """Run all; the fence only where the databases run. Starts sandboxes, changes nothing that stays.
 
     `backend` is tried instead of the one that is set.
     """
@@ -38,7 +39,8 @@ async def run(home: Path, *, backend: str | None = None) -> list[Result]:
             update={"sandboxes": SandboxSettings(**settings.sandboxes.model_dump() | {"backend": backend})}
         )
     async with await open_backend(settings) as jail:
-        found = await selftest(jail, ImageStore(home / "images").host())
+        image = ImageStore(home / "images").host()
+        found = await selftest(jail, image) + await try_egress(jail, image)
     return [_judged(result) for result in found] + await _fences(home)
 
 

@@ -41,7 +41,7 @@ from tenantry.foundation.files import replace_file
 from tenantry.foundation.settings import Settings, load_settings, plain_settings
 from tenantry.foundation.telemetry import configure_logging
 from tenantry.interfaces.api.app import create_app
-from tenantry.interfaces.api.protocol import BoundedProtocol
+from tenantry.interfaces.api.protocol import SOCKET_OPTIONS, BoundedProtocol, SocketProtocol
 from tenantry.interfaces.api.runtime import Runtime
 
 _SEAL_SECONDS: Final = 0.25
@@ -65,6 +65,8 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             ssl_context_factory=(lambda *_: context) if context else None,
             loop="uvloop",
             http=BoundedProtocol,
+            ws=SocketProtocol,
+            **SOCKET_OPTIONS,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from tenantry.capabilities.sandboxes.service import (
+    JOBS,
+    SANDBOXES,
+    SCHEME,
     Dispatcher,
     JobRunner,
+    LiveLink,
+    LiveRoom,
     QueueRelay,
     SecretOpener,
     Workshop,
@@ -65,7 +70,7 @@ async def work(settings: Settings, region: str) -> None:
         cell = parts.cells.get(region)
         jail = await stack.enter_async_context(await open_backend(settings))
         _require_isolation(jail, settings)
-        pool = await open_pool(parts.addresses.cells[region].dispatcher, search_path="queue", max_size=3)
+        pool = await open_pool(parts.addresses.cells[region].dispatcher, search_path="queue", max_size=4)
         stack.push_async_callback(pool.close)
         rounds, purging = (
             Rounds(
@@ -76,36 +81,70 @@ async def work(settings: Settings, region: str) -> None:
         stack.push_async_callback(rounds.close)
         stack.push_async_callback(purging.close)
         relay = QueueRelay(cell=cell, databases=rounds)
-        worker = stack.enter_context(worker_identity(settings.home / region / "workers"))
-        dispatcher = Dispatcher(
-            pool=pool,
-            runner=JobRunner(_workshop(parts, region, jail=jail, relay=relay)),
-            worker=worker,
-            boot=parts.content[region].transient.holder,
-            settings=settings.jobs,
-            clock=parts.clock,
-        )
+        workshop = await _workshop(parts, region, jail=jail, relay=relay, stack=stack)
+        dispatchers = _dispatchers(parts, region, pool=pool, workshop=workshop, stack=stack)
         news = asyncio.Event()
         cell.link.subscribe(PLACE_NEWS, rounds.stir)
         cell.link.subscribe(PLACE_NEWS, lambda _place: news.set())
-        cell.link.subscribe(QUEUE_NEWS, dispatcher.wake)
-        cell.link.on_reconnect(dispatcher.recover)
+        for dispatcher in dispatchers:
+            cell.link.subscribe(QUEUE_NEWS, dispatcher.wake)
+            cell.link.on_reconnect(dispatcher.recover)
         follow_moves(cell)
         await cell.start()
-        await dispatcher.start()
-        stack.push_async_callback(dispatcher.stop)
+        for dispatcher in dispatchers:
+            await dispatcher.start()
+        stack.push_async_callback(_stop, dispatchers)
         janitors = _janitors(parts, region, queue=pool, rounds=purging)
         janitors.append(asyncio.create_task(forever("queue-relay", relay.relay, seconds=_RELAY_SECONDS, wake=news)))
         gc.collect()
         gc.freeze()
-        _log.info("worker.ready", region=region, slots=settings.jobs.slots, sandboxes=jail.name)
+        _log.info(
+            "worker.ready",
+            region=region,
+            slots=settings.jobs.slots,
+            sandboxes=settings.sandboxes.slots,
+            backend=jail.name,
+        )
         await stop.wait()
         for janitor in janitors:
             janitor.cancel()
         await asyncio.gather(*janitors, return_exceptions=True)
 
 
-def _workshop(parts: Parts, region: str, *, jail: Backend, relay: QueueRelay) -> Workshop:
+def _dispatchers(
+    parts: Parts, region: str, *, pool: "Pool", workshop: Workshop, stack: contextlib.AsyncExitStack
+) -> list[Dispatcher]:
+    """Make one for jobs and one for sandboxes, each a worker of its own to the queue."""
+    settings = parts.settings
+    return [
+        Dispatcher(
+            pool=pool,
+            runner=JobRunner(workshop),
+            worker=stack.enter_context(worker_identity(settings.home / region / "workers")),
+            boot=parts.content[region].transient.holder,
+            settings=settings.jobs,
+            clock=parts.clock,
+            lane=lane,
+            slots=slots,
+        )
+        for lane, slots in ((JOBS, settings.jobs.slots), (SANDBOXES, settings.sandboxes.slots))
+        if slots
+    ]
+
+
+async def _stop(dispatchers: Sequence[Dispatcher]) -> None:
+    await asyncio.gather(*(dispatcher.stop() for dispatcher in dispatchers))
+
+
+async def _workshop(
+    parts: Parts, region: str, *, jail: Backend, relay: QueueRelay, stack: contextlib.AsyncExitStack
+) -> Workshop:
+    """Make what attempts work with, and open the link to the sandboxes that live here."""
+    socket = parts.settings.home / region / "workers" / f"{parts.content[region].transient.holder.hex}.sock"
+    room = LiveRoom(content=parts.kept[region], address=f"{SCHEME}{socket}", clock=parts.clock)
+    link = LiveLink(room, socket)
+    await link.open()
+    stack.push_async_callback(link.close)
     return Workshop(
         cell=parts.cells.get(region),
         jail=jail,
@@ -115,6 +154,7 @@ def _workshop(parts: Parts, region: str, *, jail: Backend, relay: QueueRelay) ->
         relay=relay,
         settings=parts.settings.jobs,
         clock=parts.clock,
+        room=room,
     )
 
 

@@ -35,6 +35,8 @@ class Prefix(StrEnum):
     GRANT = "jit"
     APPROVAL = "apr"
     JOB = "job"
+    SANDBOX = "sbx"
+    SNAPSHOT = "snp"
     IMAGE = "img"
     ARTIFACT = "art"
     AUDIT_EVENT = "evt"

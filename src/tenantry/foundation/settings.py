@@ -82,6 +82,10 @@ class ServerSettings(Frozen):
     """Largest JSON body; larger ones are 413."""
     max_upload_bytes: int = Field(default=2 << 30, ge=1024)
     """Largest streamed upload (an image archive)."""
+    max_streams_per_tenant: int = Field(default=200, ge=1)
+    """WebSockets, and streams in and out of sandboxes, that one server process holds open for one tenant."""
+    stream_idle_seconds: int = Field(default=3600, ge=1)
+    """When a WebSocket is ended over which nothing has come either way."""
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
@@ -184,19 +188,25 @@ class JobSettings(Frozen):
     """Private networks that jobs may reach where their policies allow it, `["10.20.0.0/16"]`; public ones need none."""
     egress_connections: int = Field(default=64, ge=1, le=10_000)
     """Connections that one job has open at once."""
+    egress_ca_file: Path | None = None
+    """By whose certificates servers are known that secrets are injected for (PEM); unset: this machine's own."""
     egress_mib: int = Field(default=10_240, ge=1, le=1 << 24)
     """What one job may send, and what it may receive, through the egress gateway."""
 
 
 class SandboxSettings(Frozen):
-    """Who makes the sandboxes that jobs run in."""
+    """Who makes the sandboxes that jobs run in, and those that live."""
 
     backend: str = Field(default="jail", pattern="^(jail|docker)$")
-    """`jail` needs no daemon; `docker` is a container engine of this machine, Docker or Podman, and needs root."""
+    """`jail` needs no daemon; `docker` is a container engine of this machine, Docker or Podman, and needs root.
+
+    Sandboxes that live are of the jail alone."""
     docker_socket: Annotated[Path, AfterValidator(_absolute)] = Path("/run/docker.sock")
     """Unix socket of that engine; Podman's is `/run/podman/podman.sock`."""
     docker_runtime: Annotated[str | None, Field(pattern="^[A-Za-z0-9._-]{1,64}$")] = None
     """One of the engine's runtimes, which must use this kernel's namespaces (runc, crun); none: the engine's own."""
+    slots: int = Field(default=64, ge=0, le=10_000)
+    """How many of them one worker lets live at once, beside its jobs; 0: it takes none."""
 
 
 class AuditSettings(Frozen):

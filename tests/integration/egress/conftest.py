@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tenantry.engines.egress import Caps, Decision, Event, Gateway
+from tenantry.engines.egress import Caps, Decision, Event, Gateway, Injector
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.sandbox import Sandbox
@@ -135,17 +135,24 @@ class Ground:
         no = Decision(allowed=False, rule="allowed_hosts", reason=f"{host}:{port} is not listed", remedy="List it.")
         return self.allowed.get((host, port), no)
 
-    def spec(self, code: str) -> Spec:
+    def spec(self, code: str, **fields: Any) -> Spec:
         return Spec(
             image=self.host,
             command=("python3", "-c", CLIENT + code),
             limits=Limits(timeout_seconds=60),
             network=Network(tcp_ports=frozenset({PLAIN})),
+            **fields,
         )
 
     @asynccontextmanager
     async def start(
-        self, code: str, *, caps: Caps | None = None, decide: Callable[[str, int], Decision] | None = None
+        self,
+        code: str,
+        *,
+        caps: Caps | None = None,
+        decide: Callable[[str, int], Decision] | None = None,
+        injector: Injector | None = None,
+        **fields: Any,
     ) -> AsyncIterator[Ran]:
         """A Python program in a sandbox behind a gateway; `client` has short words for what it does there."""
         ran = Ran()
@@ -157,9 +164,10 @@ class Ground:
                 on_event=ran.events.append,
                 caps=caps,
                 resolve=self.outside.resolve,
+                injector=injector,
             )
 
-        async with await self.jail.start(self.spec(code), ran.hear, attach=attach) as ran.sandbox:
+        async with await self.jail.start(self.spec(code, **fields), ran.hear, attach=attach) as ran.sandbox:
             try:
                 yield ran
             finally:

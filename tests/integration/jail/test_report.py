@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tenantry.engines.jail.escape.catalogue import CASES
+from tenantry.engines.jail.escape import catalogue
+from tenantry.entrypoints.egress_suite import cases as egress
+
+CASES = (*catalogue.CASES, *egress.CASES)
 
 
 def command(home: Path, *options: str) -> "subprocess.CompletedProcess[str]":

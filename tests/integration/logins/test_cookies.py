@@ -8,6 +8,8 @@ from tests.integration.api.conftest import OpenBeside, problem
 from tests.integration.logins.conftest import Ground
 from tests.issuer import Person
 
+from tenantry.foundation.ids import Prefix, format_id, new_id
+
 BODY = {"name": "mine", "owner": {"type": "team", "id": "core"}}
 
 
@@ -121,3 +123,30 @@ async def test_over_https_the_cookies_name_and_attributes_keep_it_here(ground: G
         # The name without the prefix, which anybody could plant, is not looked at there.
         plain = await client.get("/me", headers={"Cookie": "tenantry=x"})
         assert plain.json()["code"] == "credential_missing"
+
+
+_HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+def test_another_sites_page_opens_no_websocket(ground: Ground, person: Person) -> None:
+    """A browser sends the cookie with any handshake and lets any page read what comes: `Origin` tells them apart."""
+    workspace = ground.tenant.workspace("sockets")
+    sandbox = format_id(Prefix.SANDBOX, new_id())
+    origin = ground.tenant.installation.url
+    for path in (
+        f"/workspaces/{workspace}/sandboxes/{sandbox}/terminal",
+        f"/workspaces/{workspace}/sandboxes/{sandbox}/tunnels/80",
+    ):
+        for found in ("https://evil.example", "null", f"{origin}.evil.example", f"{origin}/path", "", None):
+            shown = {} if found is None else {"Origin": found}
+            answer = person.browser.get(f"{ground.api}{path}", headers={**_HANDSHAKE, **shown})
+            problem(answer, 403, "csrf_refused")
+        twice = [*_HANDSHAKE.items(), ("Origin", origin), ("Origin", "https://evil.example")]
+        problem(person.browser.get(f"{ground.api}{path}", headers=twice), 403, "csrf_refused")
+        own = person.browser.get(f"{ground.api}{path}", headers={**_HANDSHAKE, "Origin": origin})
+        problem(own, 403, "permission_missing")  # let in as who it is, and judged

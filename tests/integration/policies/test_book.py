@@ -37,7 +37,7 @@ async def _checked(beside: Beside, ground: Ground) -> str:
     scope, runtime = _scope(ground), beside.runtime
     session = runtime.cells.session(scope)
     service = PolicyService(session=session, book=runtime.policies, past=PastJobs(), clock=beside.clock)
-    facts, settings = JobFacts(image="host", command=("true",)), WorkspaceSettings()
+    facts, settings = (JobFacts(image="host", command=("true",)),), WorkspaceSettings()
     checked = await service.check_job(facts, workspace_id=parse_id(Prefix.WORKSPACE, ground.ws), settings=settings)
     return checked.outcome.decision
 

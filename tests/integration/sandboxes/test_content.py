@@ -17,6 +17,7 @@ from tests.integration.sandboxes.ground import Ground, Json, given
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.types import JobInput
 from tenantry.capabilities.tenants.service import purge_due
+from tenantry.engines.rules.types import Phase
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.embedded import EmbeddedPostgres
@@ -200,8 +201,8 @@ async def test_what_was_sealed_opens_in_its_own_place_only(make_ground: MakeGrou
     with pytest.raises(Fault):
         content.open_line(key, line, job_id=other.job_id)
     # What one job is given, taken for another's.
-    given = content.seal_given(key, {"A": "b"}, job_id=mine.job_id)
-    assert content.open_given(key, given, job_id=mine.job_id) == ({"A": "b"}, [])
+    given = content.seal_given(key, {Phase.RUN: {"A": "b"}, Phase.FETCH: {"C": "d"}}, job_id=mine.job_id)
+    assert content.open_given(key, given, job_id=mine.job_id) == ({Phase.RUN: {"A": "b"}, Phase.FETCH: {"C": "d"}}, [])
     inputs = content.seal_inputs(key, [JobInput("i", b"c")], job_id=mine.job_id)
     assert content.open_inputs(key, inputs, job_id=mine.job_id) == [JobInput("i", b"c")]
     for opens, sealed, job_id in (

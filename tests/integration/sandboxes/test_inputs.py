@@ -17,6 +17,7 @@ from tests.integration.sandboxes.ground import Ground, Json, given
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.types import Job
 from tenantry.capabilities.tenants.service import purge_due
+from tenantry.engines.rules.types import Phase
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.pool import open_pool
@@ -126,7 +127,7 @@ async def test_the_environment_goes_at_the_end(make_ground: MakeGround, parts: P
     found, environment, _ = await stored(parts, ground, running)
     content = parts.content["us"]
     key = await content.open_given_key(tenant_id=ground.tenant_id, job=found)
-    assert content.open_given(key, environment, job_id=found.job_id)[0] == {"V": SECRET}
+    assert content.open_given(key, environment, job_id=found.job_id)[0] == {Phase.RUN: {"V": SECRET}}
     await asyncio.to_thread(ground.ended, running)
     found, environment, inputs = await stored(parts, ground, running)
     assert environment is None

@@ -24,6 +24,24 @@ def test_success_is_exit_code_0_with_usage_receipt_and_one_event_of_each_kind(gr
     assert set(ground.audited(job["id"])) == {"job.created", "job.succeeded"}
 
 
+def test_usage_is_told_of_a_child_that_was_killed_behind_exit_0(ground: Ground) -> None:
+    job = ground.sh("sh -c 'head -c 2000000 /dev/zero > /tmp/a; kill -9 $$'; exit 0")
+    assert (job["status"], job["exit_code"]) == ("succeeded", 0)
+    usage = job["usage"]
+    assert 2_000_000 <= usage["written_bytes"] < 2_100_000
+    assert 2_000_000 <= usage["read_bytes"] < 2_100_000
+    assert (usage["oom_kills"], usage["memory_limit_hits"], usage["pids_refused"]) == (0, 0, 0)
+
+
+def test_a_killed_child_behind_exit_0_is_out_of_memory_with_the_limits_it_met(ground: Ground) -> None:
+    script = "(head -c 300m /dev/zero | tail -c 290m >/dev/null) 2>/dev/null; exit 0"
+    job = ground.sh(script, limits={"memory_mib": 48})
+    assert (job["status"], job["reason"]) == ("failed", "out_of_memory")
+    assert job["usage"]["oom_kills"] >= 1
+    assert job["usage"]["memory_limit_hits"] >= 1
+    assert 40 < job["usage"]["peak_memory_mib"] <= 48.1
+
+
 @pytest.mark.parametrize("code", [1, 42, 255])
 def test_failure_keeps_the_exit_code_of_the_program(ground: Ground, code: int) -> None:
     job = ground.sh(f"exit {code}")

@@ -27,6 +27,7 @@ from tenantry.foundation.scope import SYSTEM, TenantScope
 # Columns of bytes that are no content: what they are instead.
 NO_CONTENT = {
     "jobs.log_sha256": "digest of the output, which remains",
+    "sandbox_trees.sha256": "digest of what is kept, which goes with it",
     "artifacts.sha256": "digest of a file, which remains",
     "keysets.wrapped": "the tenant's keys, which go with the tenant",
     "idempotency_records.request_digest": "digest of a request",

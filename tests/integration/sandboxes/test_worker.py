@@ -30,7 +30,7 @@ from tenantry.capabilities.sandboxes.service import (
     worker_identity,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
-from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.service.queue import JOBS, QUEUE
 from tenantry.capabilities.sandboxes.types import QUEUE_NEWS
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
@@ -122,7 +122,7 @@ async def working(parts: Parts, pool: "Pool", jail: Jail, **settings: object) ->
 async def claim(pool: "Pool", *, worker: UUID | None = None, lease: float = LEASE) -> Claim:
     """Claim the one job that waits."""
     claims = await QUEUE.claim(
-        pool, worker=worker or new_id(), free_slots=1, capacity=1, labels=(), lease_seconds=lease
+        pool, worker=worker or new_id(), free_slots=1, capacity=1, labels=(JOBS,), lease_seconds=lease
     )
     assert len(claims) == 1
     return claims[0]

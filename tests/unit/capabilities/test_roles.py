@@ -7,7 +7,7 @@ from tenantry.capabilities.access.types import BUILT_IN_ROLES, INCLUDES, TENANT_
 PERMISSIONS = """
 tenant:read tenant:admin workspace:read workspace:create workspace:update workspace:admin member:read member:admin
 key:read key:admin grant:request grant:read grant:admin role:read role:admin
-sandbox:read sandbox:create sandbox:start sandbox:stop sandbox:delete sandbox:exec
+sandbox:read sandbox:create sandbox:update sandbox:start sandbox:stop sandbox:delete sandbox:exec sandbox:connect
 job:read job:create job:cancel artifact:read artifact:create artifact:delete image:read image:admin
 workflow:read workflow:create workflow:publish workflow:cancel
 run:read run:create run:cancel run:delete secret:read secret:admin secret:use
@@ -26,7 +26,8 @@ usage:read grant:request grant:read
 ROLES = {
     "operator": """
         workspace:read
-        sandbox:read sandbox:create sandbox:start sandbox:stop sandbox:delete sandbox:exec
+        sandbox:read sandbox:create sandbox:update sandbox:start sandbox:stop sandbox:delete sandbox:exec
+        sandbox:connect
         job:read job:create job:cancel artifact:read artifact:create artifact:delete image:read
         workflow:read workflow:create workflow:publish workflow:cancel run:read run:create run:cancel
         policy:read limit:read usage:read connector:read secret:read secret:use llm:call vault:create vault:read

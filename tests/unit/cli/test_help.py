@@ -75,6 +75,8 @@ def test_the_surface_is_the_one_promised() -> None:
             policy exempt, policy exemptions, policy revoke,
         job run, job list, job get, job logs, job cancel, job artifacts, job inputs, job explain, job receipt,
         image list, image import, image pull, image remove, secret set, secret list, secret get, secret delete,
+        sandbox create, sandbox ls, sandbox get, sandbox start, sandbox stop, sandbox rm, sandbox extend,
+        sandbox snapshot, sandbox fork, sandbox exec, sandbox shell, sandbox files, sandbox cp, sandbox port,
         audit query,
         notification channel create, notification channel list, notification channel test,
         notification channel remove, notification deliveries

@@ -60,6 +60,10 @@ def test_run_sends_what_its_options_say(api: "Api", tenantry: "Run", job: str, t
         "PEM=tls/key.pem",
         "--secret-file",
         "CA",
+        "--inject",
+        "OUT=api.example.com",
+        "--inject",
+        "KEYED@2=api.example.com,X-Api-Key",
     ]
     options += ["--env", "A=b=c", "--cpus", "0.5", "--memory-mib", "64", "--pids", "9", "--timeout", "60"]
     result = tenantry("job", "run", *options, "--label", "team=core", "python3", "app.py", "--flag", "--", "x")
@@ -72,6 +76,8 @@ def test_run_sends_what_its_options_say(api: "Api", tenantry: "Run", job: str, t
         {"name": "KEY", "version": 3, "env": "API_KEY"},
         {"name": "PEM", "file": "tls/key.pem"},
         {"name": "CA", "file": "CA"},
+        {"name": "OUT", "inject": {"host": "api.example.com"}},
+        {"name": "KEYED", "version": 2, "inject": {"host": "api.example.com", "header": "X-Api-Key"}},
     ]
     assert body["limits"] == {"cpus": 0.5, "memory_mib": 64, "pids": 9, "timeout_seconds": 60}
     assert (body["env"], body["labels"], body["artifacts"], body["image"]) == (
@@ -219,3 +225,58 @@ def test_arguments_that_make_no_job_are_refused_before_anything_is_sent(
     result = tenantry("job", "run", "--workspace", "ws_1", *arguments, *(("--", "true") if arguments else ()))
     assert result.exit_code == 2
     assert api.asked == []
+
+
+def test_run_with_a_command_that_fetches_asks_for_phases(api: "Api", tenantry: "Run", job: str) -> None:
+    api.streams(job, end())
+    options = ["--fetch", "pip download x", "--fetch-connect", "pypi.org:443", "--env", "A=b", "--secret", "TOKEN"]
+    result = tenantry("job", "run", *options, "--connect", "db:5432", "--", "python3", "app.py")
+    assert result.exit_code == 0, result.stderr
+    body = api.to("POST", JOBS).json
+    assert body == {
+        "image": "host",
+        "phases": {
+            "fetch": {"command": ["sh", "-c", "pip download x"], "network": [{"host": "pypi.org", "port": 443}]},
+            "run": {
+                "command": ["python3", "app.py"],
+                "env": {"A": "b"},
+                "network": [{"host": "db", "port": 5432}],
+                "secrets": [{"name": "TOKEN"}],
+            },
+        },
+    }
+
+
+def test_run_takes_its_phases_from_a_file(api: "Api", tenantry: "Run", job: str, tmp_path: Path) -> None:
+    api.streams(job, end())
+    file = tmp_path / "phases.yaml"
+    file.write_text("run:\n  command: [make]\npublish:\n  command: [push]\n  secrets: [{name: TOKEN}]\n")
+    result = tenantry("job", "run", "--phases", str(file), "--timeout", "60")
+    assert result.exit_code == 0, result.stderr
+    assert api.to("POST", JOBS).json == {
+        "image": "host",
+        "limits": {"timeout_seconds": 60},
+        "phases": {"run": {"command": ["make"]}, "publish": {"command": ["push"], "secrets": [{"name": "TOKEN"}]}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ([], "command_missing"),
+        (["--fetch", "x"], "command_missing"),
+        (["--phases", "PHASES", "--", "make"], "options_conflict"),
+        (["--phases", "PHASES", "--connect", "a:1"], "options_conflict"),
+        (["--fetch-connect", "a:1", "--", "make"], "options_conflict"),
+        (["--fetch", "x", "--fetch-connect", "a", "--", "make"], "connection_malformed"),
+        (["--phases", "/absent/file"], "file_unreadable"),
+        (["--phases", "EMPTY"], "phases_unreadable"),
+    ],
+)
+def test_run_refuses_programs_that_make_no_job(tenantry: "Run", tmp_path: Path, options: list[str], code: str) -> None:
+    (tmp_path / "phases").write_text("run: {command: [make]}")
+    (tmp_path / "empty").write_text("fetch: {command: [make]}")
+    places = {"PHASES": str(tmp_path / "phases"), "EMPTY": str(tmp_path / "empty")}
+    result = tenantry("job", "run", *(places.get(word, word) for word in options))
+    assert result.exit_code != 0
+    assert code in result.stderr

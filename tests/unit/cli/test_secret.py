@@ -58,6 +58,12 @@ def test_an_unreadable_wish_is_told_before_anything_is_sent(tenantry: "Run", tex
     assert (result.exit_code, "secret_malformed" in result.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("text", ["", "TOKEN", "TOKEN=", "TOKEN@x=api.example.com", "TOKEN=,X", "TOKEN=a.example,"])
+def test_an_injection_that_names_no_host_is_told_before_anything_is_sent(tenantry: "Run", text: str) -> None:
+    result = tenantry("job", "run", "--inject", text, "--", "true")
+    assert (result.exit_code, "secret_malformed" in result.stderr) == (2, True)
+
+
 def test_a_call_does_not_show_what_it_carries() -> None:
     call = post("workspaces", "ws_1", "secrets", json={"name": "TOKEN", "value": "canary-of-a-call"})
     assert "canary-of-a-call" not in repr(call)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tenantry.client import ApiError, AsyncClient, BadAnswer, Client
+from tenantry.client.phase_types import JobPhases
 from tenantry.client.resources.jobs import job_input
 
 if TYPE_CHECKING:
@@ -204,6 +205,46 @@ CALLS: list[tuple[str, str, object, Ask]] = [
         {"name": "TOKEN", "value": "v"},
         lambda c: c.secrets.set("ws_1", name="TOKEN", value="v"),
     ),
+    (
+        "POST",
+        "/workspaces/ws_1/sandboxes",
+        {"name": "dev", "image": "host", "ttl_seconds": 60, "start": True},
+        lambda c: c.sandboxes.create("ws_1", name="dev", ttl_seconds=60),
+    ),
+    ("GET", "/workspaces/ws_1/sandboxes/sbx_1", None, lambda c: c.sandboxes.get("ws_1", "sbx_1")),
+    (
+        "PATCH",
+        "/workspaces/ws_1/sandboxes/sbx_1",
+        {"idle_seconds": 0},
+        lambda c: c.sandboxes.update("ws_1", "sbx_1", idle_seconds=0),
+    ),
+    ("DELETE", "/workspaces/ws_1/sandboxes/sbx_1", None, lambda c: c.sandboxes.delete("ws_1", "sbx_1")),
+    ("POST", "/workspaces/ws_1/sandboxes/sbx_1/start", None, lambda c: c.sandboxes.start("ws_1", "sbx_1")),
+    ("POST", "/workspaces/ws_1/sandboxes/sbx_1/stop", None, lambda c: c.sandboxes.stop("ws_1", "sbx_1")),
+    (
+        "POST",
+        "/workspaces/ws_1/sandboxes/sbx_1/extend",
+        {"seconds": 9},
+        lambda c: c.sandboxes.extend("ws_1", "sbx_1", seconds=9),
+    ),
+    (
+        "POST",
+        "/workspaces/ws_1/sandboxes/sbx_1/snapshot",
+        {"name": "one"},
+        lambda c: c.sandboxes.snapshot("ws_1", "sbx_1", name="one"),
+    ),
+    (
+        "DELETE",
+        "/workspaces/ws_1/sandboxes/sbx_1/snapshots/snp_1",
+        None,
+        lambda c: c.sandboxes.delete_snapshot("ws_1", "sbx_1", "snp_1"),
+    ),
+    (
+        "POST",
+        "/workspaces/ws_1/sandboxes/sbx_1/fork",
+        {"name": "two", "snapshot": "snp_1", "start": False},
+        lambda c: c.sandboxes.fork("ws_1", "sbx_1", name="two", snapshot="snp_1", start=False),
+    ),
     ("GET", "/workspaces/ws_1/secrets/sec_1", None, lambda c: c.secrets.get("ws_1", "sec_1")),
     ("DELETE", "/workspaces/ws_1/secrets/sec_1", None, lambda c: c.secrets.delete("ws_1", "sec_1")),
     ("POST", "/explain", {"permission": "job:create"}, lambda c: c.explain(permission="job:create")),
@@ -264,6 +305,16 @@ def test_a_job_carries_inputs_limits_and_how_long_to_wait(server: "Server", clie
         "inputs": [{"path": "a", "content_base64": "/wA="}],
         "limits": {"memory_mib": 64},
     }
+
+
+def test_a_job_of_phases_has_no_command_beside_them(server: "Server", client: Client) -> None:
+    phases: JobPhases = {
+        "fetch": {"command": ["get"], "network": [{"host": "pypi.org", "port": 443}]},
+        "run": {"command": ["make"]},
+        "publish": {"command": ["put"], "secrets": [{"name": "TOKEN"}], "workspace": "read"},
+    }
+    client.jobs.create("ws_1", phases=phases)
+    assert server.received[0].json == {"image": "host", "phases": phases}
 
 
 def test_a_change_names_the_version_it_was_made_for(server: "Server", client: Client) -> None:

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from tenantry.engines.jail.errors import SpecInvalid
+from tenantry.engines.jail.exec_types import ExecSpec
 from tenantry.engines.jail.types import ImageRoot, InputFile, Limits, Network, Spec
 
 IMAGE = ImageRoot(path=__import__("pathlib").Path("/nowhere"), digest="sha256:" + "0" * 64)
@@ -66,3 +67,35 @@ def test_secrets_are_not_in_what_a_spec_shows_of_itself() -> None:
     spec = Spec(image=IMAGE, command=("true",), env={"TOKEN": "canary"}, inputs=(InputFile("a", b"canary"),))
     assert "canary" not in repr(spec)
     assert "canary" not in repr(spec.inputs) + str(InputFile("a", b"canary"))
+
+
+def test_what_is_kept_has_no_command_and_what_is_not_has_one() -> None:
+    assert Spec(image=IMAGE, keep=True).command == ()
+    with pytest.raises(SpecInvalid):
+        Spec(image=IMAGE)
+    with pytest.raises(SpecInvalid):
+        Spec(image=IMAGE, keep=True, command=("true",))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"command": ()},
+        {"command": ("a\0b",)},
+        {"env": {"A=B": "x"}},
+        {"env": {"A": "x\0"}},
+        {"workdir": "relative"},
+        {"workdir": "/a\0"},
+        {"timeout_seconds": 0},
+        {"timeout_seconds": math.nan},
+        {"timeout_seconds": math.inf},
+        {"output_bytes": -1},
+    ],
+)
+def test_a_program_for_a_living_one_keeps_the_same_rules(fields: dict[str, object]) -> None:
+    with pytest.raises(SpecInvalid):
+        ExecSpec(**{"command": ("true",)} | fields)  # type: ignore[arg-type]
+
+
+def test_values_of_its_environment_are_in_no_repr() -> None:
+    assert "hunter2" not in repr(ExecSpec(command=("true",), env={"SECRET": "hunter2"}))

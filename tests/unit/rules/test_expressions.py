@@ -32,6 +32,7 @@ def rule(expression: str, **more: Any) -> Bundle:
         "job.image == 'python:3'",
         "job.environment == 'production' && job.cpus > 2",
         "job.workflow == ''",
+        "job.phase == 'run'",
         "'TOKEN' in job.env_names",
         "job.command.exists(word, word.endsWith('.py'))",
         "has(job.labels.team) && job.labels.team == 'a'",

@@ -134,11 +134,19 @@ class AuditTrail:
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
-    def read(self, scope: TenantScope, *, action: str, resource_type: str, resource_id: str) -> None:
+    def read(
+        self,
+        scope: TenantScope,
+        *,
+        action: str,
+        resource_type: str,
+        resource_id: str,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
         """Take note of an allowed read, or of its sample where the installation says so."""
         if self._sample_reads < 1.0 and random.random() >= self._sample_reads:  # noqa: S311 - a sample, not a secret
             return
-        self.note(scope, action=action, resource_type=resource_type, resource_id=resource_id)
+        self.note(scope, action=action, resource_type=resource_type, resource_id=resource_id, details=details)
 
     def note(
         self,

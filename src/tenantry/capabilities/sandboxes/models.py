@@ -1,4 +1,4 @@
-"""Tables of sandboxes; the revisions 0005 and 0006 make them (the queue's own are the engine's)."""
+"""Tables of sandboxes; the revisions 0005, 0006 and 0021 make them (the queue's own are the engine's)."""
 
 from sqlalchemy import (
     ARRAY,
@@ -41,10 +41,11 @@ jobs = Table(
     *(Column(name, ARRAY(Text), nullable=False) for name in ("command", "artifact_globs")),
     Column("environment", Text),
     *(Column(name, JSONB, nullable=False) for name in ("labels", "limits", "inputs", "usage")),
-    *(Column(name, JSONB, nullable=False, server_default=text("'[]'")) for name in ("secrets", "network")),
+    *(Column(name, JSONB, nullable=False, server_default=text("'[]'")) for name in ("secrets", "network", "phases")),
     Column("receipt", JSONB),
     *(Column(name, LargeBinary) for name in ("content_key", "transient_key", "given", "given_inputs", "log_sha256")),
-    *(Column(name, Uuid) for name in ("transient_holder", "grant_id")),
+    *(Column(name, Uuid) for name in ("transient_holder", "grant_id", "sandbox_id", "tree_id")),
+    Column("link", Text),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
     Column("queued_at", MOMENT, nullable=False),
@@ -58,6 +59,7 @@ jobs = Table(
         postgresql_where=text("grant_id is not null and finished_at is null"),
     ),
     Index("jobs_open", "tenant_id", "workspace_id", postgresql_where=text("finished_at is null")),
+    Index("jobs_sandbox", "tenant_id", "sandbox_id", "job_id", postgresql_where=text("sandbox_id is not null")),
     Index(
         "jobs_content",
         "tenant_id",
@@ -90,4 +92,56 @@ artifacts = Table(
     Column("created_at", MOMENT, nullable=False),
     UniqueConstraint("tenant_id", "job_id", "path"),
     belongs_to("jobs", "job_id"),
+)
+sandbox_trees = Table(
+    "sandbox_trees",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("tree_id", Uuid, primary_key=True),
+    *(Column(name, Uuid, nullable=False) for name in ("workspace_id", "sandbox_id")),
+    Column("place", Text, nullable=False),
+    *(Column(name, LargeBinary, nullable=False) for name in ("content_key", "sha256")),
+    *(Column(name, BigInteger, nullable=False) for name in ("size_bytes", "files")),
+    Column("created_at", MOMENT, nullable=False),
+    belongs_to("workspaces", "workspace_id"),
+)
+sandboxes = Table(
+    "sandboxes",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("sandbox_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("name", "image", "persistence_mode", "place", "created_by")),
+    Column("environment", Text),
+    *(Column(name, JSONB, nullable=False) for name in ("labels", "limits", "network", "secrets")),
+    *(Column(name, LargeBinary) for name in ("content_key", "given")),
+    *(Column(name, Integer, nullable=False) for name in ("ttl_seconds", "idle_seconds")),
+    *(Column(name, Uuid) for name in ("job_id", "tree_id")),
+    Column("created_at", MOMENT, nullable=False),
+    *(Column(name, MOMENT) for name in ("expires_at", "deleted_at")),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    belongs_to("workspaces", "workspace_id"),
+    belongs_to("sandbox_trees", "tree_id", cascade=False),
+    Index(
+        "sandboxes_name",
+        "tenant_id",
+        "workspace_id",
+        "name",
+        unique=True,
+        postgresql_where=text("deleted_at is null"),
+    ),
+    Index("sandboxes_tree", "tenant_id", "tree_id", postgresql_where=text("tree_id is not null")),
+)
+sandbox_snapshots = Table(
+    "sandbox_snapshots",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("snapshot_id", Uuid, primary_key=True),
+    *(Column(name, Uuid, nullable=False) for name in ("workspace_id", "sandbox_id", "tree_id")),
+    *(Column(name, Text, nullable=False) for name in ("name", "created_by")),
+    Column("created_at", MOMENT, nullable=False),
+    UniqueConstraint("tenant_id", "sandbox_id", "name"),
+    belongs_to("sandboxes", "sandbox_id"),
+    belongs_to("sandbox_trees", "tree_id", cascade=False),
+    Index("sandbox_snapshots_tree", "tenant_id", "tree_id"),
 )

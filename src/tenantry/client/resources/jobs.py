@@ -7,6 +7,7 @@ from tenantry.client.calls import Call, get, given, post
 from tenantry.client.logs import LogLine, log_line
 from tenantry.client.operations import Download, Following, Listing, Operation, Resource
 from tenantry.client.pages import Plan
+from tenantry.client.phase_types import JobPhases
 from tenantry.client.saving import Saving
 from tenantry.client.types import Artifact, Connection, GivenInput, Job, JobInput, JobLimits, SecretUse
 
@@ -19,7 +20,7 @@ def job_input(*, path: str, content: bytes) -> JobInput:
 
 
 class Jobs(Resource[T]):
-    """One command in a fresh sandbox."""
+    """Commands in fresh sandboxes."""
 
     @Operation
     def create(
@@ -27,7 +28,8 @@ class Jobs(Resource[T]):
         workspace: str,
         /,
         *,
-        command: Sequence[str],
+        command: Sequence[str] | None = None,
+        phases: JobPhases | None = None,
         image: str = "host",
         env: Mapping[str, str] | None = None,
         inputs: Sequence[JobInput] | None = None,
@@ -42,11 +44,12 @@ class Jobs(Resource[T]):
     ) -> Call[Job]:
         """Answer at once, or with `wait_seconds` when the job ended or the time is over, whichever is first.
 
-        `artifacts` are globs of what to keep, `network` is what it may connect to; `more`: phases. Raises ApiError 403
-        when a policy denies it; `members["job"]` is the recorded denial.
+        Give one of `command` and `phases`. `artifacts` are globs of what to keep, `network` is what it may connect to.
+        Raises ApiError 403 when a policy denies it; `members["job"]` is the recorded denial.
         """
         body = given(
-            command=list(command),
+            command=None if command is None else list(command),
+            phases=phases,
             image=image,
             env=env,
             inputs=inputs,

@@ -6,7 +6,22 @@ Invariants: one canonical name decides, is resolved, dialled and told; a name is
 address that was checked is connected to; a query of a sandbox is forwarded to nobody; what cannot be read is denied.
 """
 
+from tenantry.engines.egress.certificates import Authority, trusting_context
 from tenantry.engines.egress.gateway import Gateway
+from tenantry.engines.egress.injection import PORT, Injection, Injector, is_injectable, is_injectable_header
 from tenantry.engines.egress.types import Caps, Decision, Event, Usage
 
-__all__ = ["Caps", "Decision", "Event", "Gateway", "Usage"]
+__all__ = [
+    "PORT",
+    "Authority",
+    "Caps",
+    "Decision",
+    "Event",
+    "Gateway",
+    "Injection",
+    "Injector",
+    "Usage",
+    "is_injectable",
+    "is_injectable_header",
+    "trusting_context",
+]

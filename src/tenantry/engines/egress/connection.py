@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
 from tenantry.engines.egress.gate import Gate
+from tenantry.engines.egress.tls import TlsEnd
 from tenantry.engines.egress.types import Barred, Decision, Event
 from tenantry.kit.hosts import Host
 from tenantry.kit.public_addresses import Ip
@@ -18,13 +20,18 @@ _LINGER_BYTES: Final = 1 << 20
 
 
 class Connection:
-    """`held` is what was read from the client and not passed on yet. `reply` makes the words of a denial."""
+    """`held` is what was read from the client and not passed on yet. `reply` makes the words of a denial.
+
+    Where TLS ends at the gateway, `inside` and `outside` are its ends; what is counted is what the sockets carry.
+    """
 
     def __init__(self, client: socket.socket, gate: Gate) -> None:
         self.client = client
         self.gate = gate
         self.held = bytearray()
         self.upstream: socket.socket | None = None
+        self.inside: TlsEnd | None = None
+        self.outside: TlsEnd | None = None
         self.kind = "direct"
         self.host: Host | None = None
         self.shown = client.getsockname()[0]
@@ -32,6 +39,7 @@ class Connection:
         self.address: Ip | None = None
         self.decision: Decision | None = None
         self.reply: Callable[[Barred], bytes] | None = None
+        self.injected: tuple[str, ...] = ()
         self.sent = self.received = 0
         self.active_at = gate.now()
         self.answering = False
@@ -44,14 +52,30 @@ class Connection:
 
     async def fill(self) -> bool:
         """Read more into `held`; False at its end."""
-        data = await self._loop.sock_recv(self.client, _SMALL)
-        self.active_at = self.gate.now()
+        data = await (self.inside.receive() if self.inside else self._take())
         self.held += data
         return bool(data)
 
+    async def _take(self) -> bytes:
+        data = await self._loop.sock_recv(self.client, _SMALL)
+        self.active_at = self.gate.now()
+        return data
+
     async def say(self, data: bytes) -> None:
         """Send words of the gateway itself, which count as nobody's."""
+        await (self.inside.send(data) if self.inside else self._give(data))
+
+    async def _give(self, data: bytes) -> None:
         await self._loop.sock_sendall(self.client, data)
+
+    async def end_tls(self, context: ssl.SSLContext) -> None:
+        """Shake hands with the client, whose hello is held; raises ssl.SSLError."""
+        end = TlsEnd(context, read=self._take, write=self._give)
+        hello, self.held = bytes(self.held), bytearray()
+        await end.shake(hello)
+        # Nothing is said after its last word of the handshake, and a client may wait 40 ms for that to be acknowledged.
+        self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        self.inside = end
 
     # The outside
 
@@ -77,8 +101,36 @@ class Connection:
         self.gate.count_connection()
         return self.upstream
 
+    async def begin_tls(self, context: ssl.SSLContext) -> None:
+        """Shake hands with the server, which must prove its name; raises ssl.SSLError."""
+        if self.host is None:
+            raise RuntimeError("it is not connected")
+        end = TlsEnd(context, read=self._draw, write=self._pass, name=self.host.name)
+        await end.shake()
+        self.outside = end
+
     async def send(self, data: bytes | bytearray) -> None:
         """Pass on bytes of the client."""
+        await (self.outside.send(data) if self.outside else self._pass(data))
+
+    async def receive(self) -> bytes:
+        """Take what the server says next."""
+        return await (self.outside.receive() if self.outside else self._draw())
+
+    def end_receiving(self) -> None:
+        """Let whoever receives from the server find its end."""
+        if self.upstream is not None:
+            with suppress(OSError):
+                self.upstream.shutdown(socket.SHUT_RDWR)
+
+    async def _draw(self) -> bytes:
+        if self.upstream is None:
+            raise RuntimeError("it is not connected")
+        data = await self._loop.sock_recv(self.upstream, _LARGE)
+        self._count_received(len(data))
+        return data
+
+    async def _pass(self, data: bytes | bytearray) -> None:
         if self.upstream is None:
             raise RuntimeError("it is not connected")
         self._count_sent(len(data))
@@ -143,8 +195,10 @@ class Connection:
                 reason=self.decision.reason,
                 bytes_sent=self.sent - self._told_sent,
                 bytes_received=self.received - self._told_received,
+                injected=self.injected,
             )
         )
+        self.injected = ()
         self._told_sent, self._told_received = self.sent, self.received
         self.decision = None
 
@@ -168,8 +222,10 @@ class Connection:
         """End the client's side so that what was said arrives: bytes nobody reads would reset it."""
         left = _LINGER_BYTES
         with suppress(OSError, TimeoutError):
-            self.client.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(_LINGER_SECONDS):
+                if self.inside is not None and not (self.outside is not None and self.outside.ragged):
+                    await self.inside.close()
+                self.client.shutdown(socket.SHUT_WR)
                 while left > 0 and (data := await self._loop.sock_recv(self.client, _SMALL)):
                     left -= len(data)
 

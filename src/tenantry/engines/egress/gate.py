@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tenantry.engines.egress.addresses import dial, find_addresses, may_dial
+from tenantry.engines.egress.injection import Injector
 from tenantry.engines.egress.types import Barred, Caps, Decide, Decision, Event, Resolve, Usage, failure, refusal
 from tenantry.foundation.clock import Clock
 from tenantry.kit.hosts import Host
@@ -25,6 +26,7 @@ class Gate:
         self.decide = decide
         self.failed: Exception | None = None
         self.alarm: Callable[[], object] = lambda: None
+        self.injector: Injector | None = None
         self._resolve = resolve
         self._resolving = asyncio.Semaphore(_RESOLVED_AT_ONCE)
         self._on_event = on_event

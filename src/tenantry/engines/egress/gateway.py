@@ -10,6 +10,7 @@ from typing import Final, Self
 from tenantry.engines.egress.addresses import system_resolve
 from tenantry.engines.egress.connection import Connection
 from tenantry.engines.egress.gate import Gate
+from tenantry.engines.egress.injection import Injector
 from tenantry.engines.egress.names import Names
 from tenantry.engines.egress.passages import HTTP, HTTPS, pass_plain, pass_proxy, pass_tls, tls_refusal
 from tenantry.engines.egress.types import Barred, Caps, Decide, Event, Listeners, Resolve, Usage, refusal
@@ -54,11 +55,13 @@ class Gateway:
         caps: Caps | None = None,
         resolve: Resolve | None = None,
         clock: Clock | None = None,
+        injector: Injector | None = None,
     ) -> "Gateway":
         """Serve the listeners from now on; they are the gateway's to close.
 
         `decide` and `on_event` are called on the event loop and must not block; when `on_event` raises, nothing is
-        allowed any more and `close` raises it. `resolve` is this machine's own resolver unless given.
+        allowed any more and `close` raises it. `resolve` is this machine's own resolver unless given. With an
+        `injector`, TLS to its hosts ends here, and values are put into what is asked of them.
         """
         gate = Gate(
             caps=caps or Caps(),
@@ -67,6 +70,7 @@ class Gateway:
             on_event=on_event,
             clock=clock or SystemClock(),
         )
+        gate.injector = injector
         gateway = cls(listeners, gate)
         gate.alarm = lambda: gateway._loop.call_soon(lambda: gateway.narrow(gate.decide))
         gateway._listen()

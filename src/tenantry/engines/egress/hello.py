@@ -1,7 +1,7 @@
 """The ClientHello of TLS (RFC 8446 4.1.2, RFC 6066 3), read strictly, without a TLS library."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 ALERT_DENIED: Final = bytes.fromhex("15 0301 0002 02 31")
@@ -10,7 +10,7 @@ _HANDSHAKE, _CLIENT_HELLO, _HOST_NAME = 22, 1, 0
 _MAJOR: Final = 3
 _LONGEST_RECORD: Final = 1 << 14
 _MOST_RECORDS: Final = 64
-_SERVER_NAME, _ENCRYPTED_HELLO = 0, 0xFE0D
+_SERVER_NAME, _PROTOCOLS, _ENCRYPTED_HELLO = 0, 16, 0xFE0D
 _OLD_ENCRYPTED_NAMES: Final = 0xFFCE
 _LONGEST_NAME: Final = 255
 
@@ -21,10 +21,14 @@ class NoHelloError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """`name` is in lower case, as sent otherwise; None when it names no host. `encrypted`: it hides another one."""
+    """`name` is in lower case, as sent otherwise; None when it names no host. `encrypted`: it hides another one.
+
+    `protocols` are those it would speak inside (ALPN), None where it does not say.
+    """
 
     name: str | None
     encrypted: bool
+    protocols: tuple[bytes, ...] | None = field(default=None, compare=False)
 
 
 def parse_hello(stream: bytes | bytearray, *, most_bytes: int) -> Hello | None:
@@ -112,7 +116,19 @@ def _read(body: bytes) -> Hello:
             raise NoHelloError("an extension comes twice")
         found[kind] = value
     name = _read_name(found[_SERVER_NAME]) if _SERVER_NAME in found else None
-    return Hello(name, encrypted=bool(found.keys() & {_ENCRYPTED_HELLO, _OLD_ENCRYPTED_NAMES}))
+    protocols = _read_protocols(found[_PROTOCOLS]) if _PROTOCOLS in found else None
+    return Hello(name, bool(found.keys() & {_ENCRYPTED_HELLO, _OLD_ENCRYPTED_NAMES}), protocols)
+
+
+def _read_protocols(value: bytes) -> tuple[bytes, ...]:
+    outer = _Reader(value)
+    names = _Reader(outer.vector(2))
+    found = []
+    while names:
+        found.append(names.vector(1))
+    if outer or not all(found):
+        raise NoHelloError("the protocols it offers are none")
+    return tuple(found)
 
 
 def _read_name(value: bytes) -> str:

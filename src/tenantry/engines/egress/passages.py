@@ -2,6 +2,7 @@
 
 from tenantry.engines.egress.connection import Connection
 from tenantry.engines.egress.hello import ALERT_DENIED, Hello, NoHelloError, parse_hello
+from tenantry.engines.egress.interception import intercept
 from tenantry.engines.egress.requests import Request
 from tenantry.engines.egress.types import Barred, refusal, shown
 from tenantry.engines.egress.web import bad_request, http_refusal, read_request, send_one, serve_web, split_place
@@ -21,7 +22,11 @@ async def pass_tls(connection: Connection, host: Host, port: int) -> None:
     """TLS that asks for the very name it was sent to."""
     connection.reply = tls_refusal
     decision = connection.expect("tls", host, port)
-    if await _check_hello(connection, host):
+    hello = await _check_hello(connection, host)
+    injector = connection.gate.injector
+    if hello is not None and injector is not None and injector.rules_for(host, port):
+        await intercept(connection, injector, hello, host)
+    elif hello is not None:
         if connection.upstream is None:
             await connection.connect(decision)
         await connection.splice()
@@ -60,19 +65,19 @@ async def _tunnel(connection: Connection, request: Request, host: Host, port: in
         await connection.splice()
 
 
-async def _check_hello(connection: Connection, host: Host) -> bool:
-    """Read the hello into `held` and hold it against the name; False when the client left without a word."""
+async def _check_hello(connection: Connection, host: Host) -> Hello | None:
+    """Read the hello into `held` and hold it against the name; None when the client left without a word."""
     most = connection.gate.caps.head_bytes
     try:
         while (hello := parse_hello(connection.held, most_bytes=most)) is None:
             if not await connection.fill():
                 if connection.held:
                     raise _no_hello("it is cut")
-                return False
+                return None
     except NoHelloError as error:
         raise _no_hello(str(error)) from None
     _judge(hello, host)
-    return True
+    return hello
 
 
 def _no_hello(reason: str) -> Barred:

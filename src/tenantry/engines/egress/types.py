@@ -51,10 +51,11 @@ class Caps:
 class Event:
     """One decision: a denial when it is made, a connection or request that was let pass when it ends, with its bytes.
 
-    `kind`: `dns`, `tls`, `http`, `tcp` or `proxy`, by how it was asked; `direct`, to an address no name was given;
+    `kind`: `dns`, `tls`, `http`, `https` (a request in TLS that ends at the gateway), `tcp` or `proxy`, by how it was
+    asked; `direct`, to an address no name was given;
     `narrowed`, by a later decision; `failed`, allowed but not to be reached; `cap`; `quiet`, from where on denials are
     only counted for a while. `host` is canonical, or what was said in its place, shortened. `port` is 0 where a name
-    was asked for at none.
+    was asked for at none. `injected` names what was put into the request, never a value.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class Event:
     remedy: str = ""
     bytes_sent: int = 0
     bytes_received: int = 0
+    injected: tuple[str, ...] = ()
 
     def line(self) -> str:
         """Say it in one line for a log that people and programs inside the sandbox read."""
@@ -76,6 +78,7 @@ class Event:
             text = f"network: {self.kind} {place} allowed"
             if self.kind != "dns":
                 text += f", {self.bytes_sent} bytes sent, {self.bytes_received} received"
+            text += f", with {', '.join(self.injected)}" if self.injected else ""
             return plain(text)
         text = f"network: {self.kind} {place} denied: {self.reason or 'not allowed'}"
         text += f" (rule {self.rule})" if self.rule else ""

@@ -8,12 +8,14 @@ from typing import Any
 
 from tenantry.engines.egress.bodies import Body, ChunkedBody, LengthBody
 from tenantry.engines.egress.connection import Connection, settle
+from tenantry.engines.egress.injection import refuse_in_clear
 from tenantry.engines.egress.requests import BadRequestError, Request, find_end, parse_request
-from tenantry.engines.egress.types import Barred, plain, refusal, shown
+from tenantry.engines.egress.types import Barred, Decision, plain, refusal, shown
 from tenantry.kit.hosts import Host, NoHostError, parse_host
 
 _REASONS = {400: "Bad Request", 403: "Forbidden", 431: "Request Header Fields Too Large", 502: "Bad Gateway"}
 _MAX_PORT = 65535
+_HTTPS = 443
 _PLAIN_UPGRADE = "h2c"  # offered by clients that do as well without
 
 
@@ -56,7 +58,7 @@ async def read_request(connection: Connection) -> Request | None:
     except BadRequestError as error:
         raise bad_request(str(error)) from None
     if request.upgrade and request.upgrade != _PLAIN_UPGRADE:
-        remedy = "Speak it in TLS, at port 443 or one of its own."
+        remedy = "Speak it in TLS, at port 443 or one of its own, to a host that nothing is injected for."
         raise Barred("", refusal("http_upgrade", f"another protocol, {shown(request.upgrade)}, inside http", remedy))
     return request
 
@@ -81,34 +83,67 @@ def split_place(text: str, *, default: int | None) -> tuple[Host, int]:
         raise Barred("", refusal("host", f"{shown(name)!r} {error}"), host=shown(name)) from None
 
 
-async def serve_web(connection: Connection, host: Host, port: int) -> None:
+class Way:
+    """How requests of one connection go on, and answers come back: as they are."""
+
+    kind = "http"
+
+    @property
+    def midway(self) -> bool:
+        """Whether an answer may have begun, so that nothing else can be said."""
+        return True
+
+    async def reach(self, connection: Connection, decision: Decision) -> None:
+        """Connect, where that has not been done; raises Barred."""
+        if connection.upstream is None:
+            await connection.connect(decision)
+
+    def prepare(self, connection: Connection, request: Request) -> Request:
+        """Make of a request what goes on; raises Barred."""
+        injector, host = connection.gate.injector, connection.host
+        if injector is not None and host is not None:
+            refuse_in_clear(request, injector.rules_for(host))
+        return request
+
+    async def answers(self, connection: Connection) -> None:
+        await connection.carry_in()
+
+    def asked_all(self, connection: Connection) -> None:
+        """Take it that no more requests come."""
+        if connection.upstream is not None:
+            with suppress(OSError):
+                connection.upstream.shutdown(socket.SHUT_WR)
+
+
+_AS_IT_IS = Way()
+
+
+async def serve_web(connection: Connection, host: Host, port: int, *, way: Way = _AS_IT_IS) -> None:
     """Serve requests for one host until either side ends."""
     connection.reply = http_refusal
-    connection.aim("http", host, port)
+    connection.aim(way.kind, host, port)
     request = await _next_request(connection, host, port)
     if request is None:
         return
-    decision = connection.expect("http", host, port)
-    if connection.upstream is None:
-        await connection.connect(decision)
+    decision = connection.expect(way.kind, host, port)
+    await way.reach(connection, decision)
     connection.decision = decision
-    await _both_ways(connection, _requests(connection, request, host, port))
+    await _both_ways(connection, _requests(connection, request, host, port, way), way)
 
 
-async def send_one(connection: Connection, request: Request) -> None:
+async def send_one(connection: Connection, request: Request, *, way: Way = _AS_IT_IS) -> None:
     """Pass one request on as the last of its connection, and the answer back."""
-    await _both_ways(connection, _request(connection, request, close=True))
+    request = way.prepare(connection, request)
+    await _both_ways(connection, _request(connection, request, close=True), way)
 
 
-async def _requests(connection: Connection, request: Request | None, host: Host, port: int) -> None:
+async def _requests(connection: Connection, request: Request | None, host: Host, port: int, way: Way) -> None:
     while request is not None:
-        await _request(connection, request)
+        await _request(connection, way.prepare(connection, request))
         request = await _next_request(connection, host, port)
         if request is not None:
-            connection.decision = connection.expect("http", host, port)
-    if connection.upstream is not None:
-        with suppress(OSError):
-            connection.upstream.shutdown(socket.SHUT_WR)
+            connection.decision = connection.expect(way.kind, host, port)
+    way.asked_all(connection)
 
 
 async def _next_request(connection: Connection, host: Host, port: int) -> Request | None:
@@ -126,13 +161,13 @@ async def _next_request(connection: Connection, host: Host, port: int) -> Reques
 
 def _hold_against(request: Request, host: Host, port: int) -> None:
     """Refuse a request that is for another place than the one its connection leads to."""
-    if request.method == "CONNECT" or request.scheme == "https":
+    if request.method == "CONNECT" or request.scheme == "https" or (request.scheme and port == _HTTPS):
         raise bad_request("it is for a proxy: port 3128 is one")
     for said, status in ((request.authority, 400), (request.host, 403)):
-        if said is not None and split_place(said, default=80) != (host, port):
+        if said is not None and split_place(said, default=port) != (host, port):
             reason = f"it is for {shown(said)}, but was sent to {host}:{port}"
             remedy = "Connect to the address that was resolved for this very name."
-            raise Barred("http", refusal("http_host", reason, remedy), status=status)
+            raise Barred("", refusal("http_host", reason, remedy), status=status)
 
 
 async def _request(connection: Connection, request: Request, *, close: bool = False) -> None:
@@ -153,16 +188,16 @@ async def _request(connection: Connection, request: Request, *, close: bool = Fa
         raise bad_request(str(error)) from None
 
 
-async def _both_ways(connection: Connection, outward: Coroutine[Any, Any, None]) -> None:
+async def _both_ways(connection: Connection, outward: Coroutine[Any, Any, None], way: Way) -> None:
     """Send requests while answers come; the end of the answers is the end."""
-    inward = asyncio.ensure_future(connection.carry_in())
+    inward = asyncio.ensure_future(way.answers(connection))
     sending = asyncio.ensure_future(outward)
     try:
         await asyncio.wait({inward, sending}, return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
             sending.result()
             await asyncio.wait({inward})
-        if inward.exception() is not None:
+        if inward.exception() is not None and way.midway:
             connection.reply = None  # it is in the middle of an answer
         inward.result()
     finally:

@@ -1,12 +1,17 @@
 """What a backend of sandboxes is, whoever makes them: the jail (jail.py), or a container engine (docker/)."""
 
+import socket
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
 from tenantry.engines.jail.artifacts import Artifacts
 from tenantry.engines.jail.cgroups import Hierarchy
 from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.exec_types import ExecSpec
+from tenantry.engines.jail.execution import Execution
+from tenantry.engines.jail.files import SandboxFiles
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
+from tenantry.engines.jail.trees import SavedTree
 from tenantry.engines.jail.types import Attach, Ending, ImageRoot, Limits, OnOutput, Outcome, Spec
 
 
@@ -33,6 +38,43 @@ class Running(Protocol):
 
         Patterns are relative to /workspace, and /outputs is its `outputs`: `outputs/**`, `report.json`, `**/*.log`.
         The files can be read until `close`.
+        """
+
+    @property
+    def verified(self) -> bool:
+        """Whether its receipt has been found without a fault, so that its program has begun."""
+
+    @property
+    def filled(self) -> SavedTree | None:
+        """What was carried into its /workspace, if anything was to be."""
+
+    def remains(self) -> tuple[int, int | None] | None:
+        """Give what it left in /workspace, by a new descriptor that is the taker's to close, and the uid to read it as.
+
+        None when it never had a /workspace. Raises SandboxBusy while it lives and once it is closed.
+        """
+
+    async def exec(self, wanted: ExecSpec) -> Execution:
+        """Start one more program in it, which is verified before it runs; only in a sandbox that is kept.
+
+        One that cannot be started is an Execution too, whose outcome is `not_started`. Raises SandboxEnded,
+        ExecsExhausted above 32 at a time, SpecInvalid when the sandbox is not kept, JailUnavailable (retry is safe).
+        """
+
+    async def dial(self, port: int) -> socket.socket:
+        """Connect to 127.0.0.1:`port` inside; non-blocking, the caller's to close.
+
+        Raises OSError when refused, SandboxEnded.
+        """
+
+    @property
+    def files(self) -> SandboxFiles:
+        """Its /workspace, while it lives and after, until `close`; raises SandboxEnded when it never began."""
+
+    async def save(self, target: BinaryIO, *, max_bytes: int) -> SavedTree:
+        """Write an archive of /workspace that a `Fill` takes, while it lives or after; see sandbox.py.
+
+        Raises SandboxEnded once closed, OSError where `target` does.
         """
 
     async def close(self) -> None:
@@ -71,7 +113,8 @@ class Backend(Protocol):
         that stream waits for it. A spec with a network needs `attach`, which is given the sandbox's listeners before
         its program may run, and owns them once it has returned, whatever comes of the start; what it raises is raised
         here, with the listeners closed, and no program has run.
-        Raises JailUnavailable when nothing can be started now (retry is safe).
+        Raises JailUnavailable when nothing can be started now (retry is safe), and `backend_keeps_none` for a spec that
+        is to be kept where sandboxes do not live.
         """
 
     async def run(self, spec: Spec, on_output: OnOutput) -> tuple[Outcome, Receipt | None]:

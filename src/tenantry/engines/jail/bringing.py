@@ -10,9 +10,9 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from tenantry.engines.jail.cgroups import OVERHEAD_PIDS
+from tenantry.engines.jail.cgroups import OVERHEAD_NPROC
 from tenantry.engines.jail.errors import SpecInvalid
-from tenantry.engines.jail.launch import Death
+from tenantry.engines.jail.launch import Death, memory_file
 from tenantry.engines.jail.output import OutputPump
 from tenantry.engines.jail.receipt import IsolationLevel
 from tenantry.engines.jail.sandbox import Parts, Sandbox
@@ -76,7 +76,7 @@ async def opened_pipes(contents: Sequence[bytes]) -> AsyncIterator[tuple[Pipes, 
     pipes = Pipes.open()
     files: list[int] = []
     try:
-        files.extend(_memory_file(content) for content in contents)
+        files.extend(memory_file(content) for content in contents)
         yield pipes, files
     except BaseException:
         os.close(pipes.out[0])
@@ -114,27 +114,18 @@ def rlimits_of(parts: Parts, *, isolation: IsolationLevel) -> list[tuple[int, in
     seconds = math.ceil(limits.timeout_seconds * max(1.0, limits.cpus)) + 5
     bounds = [
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_FSIZE, max(limits.disk_mib, limits.tmp_mib, limits.shm_mib) * MIB),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_MEMLOCK, _MEMLOCK_BYTES),
         (resource.RLIMIT_MSGQUEUE, 0),
     ]
     if parts.uid is not None:  # otherwise the furnisher's to set: this uid is the supervisor's too
-        bounds.append((resource.RLIMIT_NPROC, limits.pids + OVERHEAD_PIDS))
+        bounds.append((resource.RLIMIT_NPROC, limits.pids + OVERHEAD_NPROC))
     if isolation is IsolationLevel.RLIMIT:
         bounds.append((resource.RLIMIT_AS, limits.memory_mib * MIB))
     return bounds
 
 
-def _memory_file(content: bytes) -> int:
-    """Make a file in memory, read from its start by whoever gets the descriptor; no command line shows it."""
-    descriptor = os.memfd_create("tenantry", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(os.dup(descriptor), "wb") as target:
-            target.write(content)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+def files_of(parts: Parts) -> list[tuple[int, int]]:
+    """Limits of descriptors, which are set last: they may be lower than what is held until then."""
+    return [(resource.RLIMIT_NOFILE, parts.spec.limits.open_files)]

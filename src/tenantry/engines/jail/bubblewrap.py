@@ -6,15 +6,19 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import dirname
 from typing import Final
 
+from tenantry.engines.jail import keeper
+from tenantry.engines.jail.certificates import MOST_CERTIFICATES
 from tenantry.engines.jail.errors import JailUnavailable
-from tenantry.engines.jail.types import MIB, ImageRoot, InputFile, Spec, os_bytes
+from tenantry.engines.jail.types import CERTIFICATES, MIB, InputFile, Spec, os_bytes
 
 OLDEST: Final = (0, 8)
 SANDBOX_UID: Final = 1000
 ARGS_FD, SECCOMP_FD, STATUS_FD, BARRIER_FD, RESOLVER_FD = 3, 4, 5, 6, 7
 #: What lies at RESOLVER_FD for a sandbox with a network; without one, /etc/resolv.conf is the image's (skeleton.py).
+#: The keeper lies there too, or at the next.
 RESOLVER: Final = b"nameserver 127.0.0.1\noptions ndots:0\n"
 RUN_BYTES: Final = 8 * MIB
 _INPUT_SLACK: Final = 16 * MIB
@@ -93,7 +97,7 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
 
     `exposed` says by which path the chain reaches a source. The `--file` of the barrier blocks bwrap until its pipe is
     closed: then everything before it is mounted, nothing of the program has run, and the supervisor may still write
-    to /inputs and /run/secrets, which the options after it close.
+    to /workspace, /inputs and below /run, which the options after it close where they are to be read only.
     """
     limits, image = spec.limits, spec.image
     options: list[str] = [
@@ -112,15 +116,22 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     if spec.inputs:
         options += _tmpfs("/inputs", room_for(spec.inputs))
     options += _tmpfs("/run", RUN_BYTES)
+    if spec.keep:
+        descriptor = RESOLVER_FD if spec.network is None else RESOLVER_FD + 1
+        options += ("--perms", "0555", "--ro-bind-data", str(descriptor), keeper.PLACE)
     if spec.secret_files:
         options += _tmpfs("/run/secrets", room_for(spec.secret_files), perms="0700")
+    if spec.authority is not None:
+        options += _tmpfs(dirname(CERTIFICATES), MOST_CERTIFICATES + MIB)
     options += ("--file", str(BARRIER_FD), "/dev/shm/barrier")
     options += _tmpfs("/dev/shm", limits.shm_mib * MIB, perms="1777")
     options += ("--remount-ro", "/dev", *(("--remount-ro", "/inputs") if spec.inputs else ()))
     options += ("--remount-ro", "/run/secrets") if spec.secret_files else ()
+    options += () if spec.workspace_writable else ("--remount-ro", "/workspace")
+    options += ("--remount-ro", dirname(CERTIFICATES)) if spec.authority is not None else ()
     options += _tmpfs("/tmp", limits.tmp_mib * MIB, perms="1777")
     options += ("--chdir", spec.workdir, "--clearenv")
-    for name, value in environment_of(image, spec).items():
+    for name, value in environment_of(spec).items():
         options += ("--setenv", name, value)
     options += ("--seccomp", str(SECCOMP_FD))
     return b"".join(os_bytes(option) + b"\0" for option in options)
@@ -135,9 +146,14 @@ def _tmpfs(target: str, size: int, *, perms: str = "0755") -> tuple[str, ...]:
     return ("--perms", perms, "--size", str(size), "--tmpfs", target)
 
 
-def environment_of(image: ImageRoot, spec: Spec) -> dict[str, str]:
+def program_of(spec: Spec) -> tuple[str, ...]:
+    """Say what process 2 is."""
+    return (keeper.PLACE,) if spec.keep else spec.command
+
+
+def environment_of(spec: Spec) -> dict[str, str]:
     """Give five names (bwrap adds PWD), the image's own over them, and the spec's over those."""
-    return {"PATH": _PATH, "HOME": "/workspace", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **image.env, **spec.env}
+    return {"PATH": _PATH, "HOME": "/workspace", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **spec.image.env, **spec.env}
 
 
 def is_reachable(path: Path) -> bool:

@@ -10,19 +10,28 @@ import errno
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from tenantry.engines.jail.group_places import group_below, mounts_of, own_groups
+from tenantry.engines.jail.kernel import Moved, added, read_moved
 from tenantry.engines.jail.types import MIB, Limits
 
 PARENT: Final = "tenantry-jail"
 _PERIOD_US: Final = 100_000
 OVERHEAD_PIDS: Final = 3  # bwrap's monitor, process 1, and the fork that becomes the program
-_CONTROLLERS: Final = ("memory", "pids", "cpu")
+OVERHEAD_NPROC: Final = OVERHEAD_PIDS + 1  # RLIMIT_NPROC is asked first, and counts no refusals: it stands behind
+CONTROLLERS: Final = ("memory", "pids", "cpu")
+COUNTER: Final = "cpuacct"  # of version 1, where `cpu` bounds and does not count; taken where it is there
+#: Of two limits alike the second is asked first; some kernels (6.18) count neither, so whoever reads adds what is sure.
+_V1_MEMORY_HITS: Final = ("memory.failcnt", "memory.memsw.failcnt")
+_MOST_LOOKED_AT: Final = 64  # each takes some 20 µs, and a kill waits for them
 _REMOVAL_SECONDS: Final = 5.0
+_FREEZING_SECONDS: Final = 1.0
 _GROUP_NAME: Final = re.compile(r"(\d+)-[0-9a-f]{12}-\d+")
 
 
@@ -30,6 +39,12 @@ class CgroupVersion(StrEnum):
     V2 = "v2"
     V1 = "v1"
     NONE = "none"
+
+
+_DYING: Final = {
+    CgroupVersion.V2: (("cpu.max", "max"), ("cpu.weight", "10000")),
+    CgroupVersion.V1: (("cpu.cfs_quota_us", "-1"), ("cpu.shares", "262144")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,9 @@ class CgroupReading:
     """What the kernel counted, read before the group is removed."""
 
     oom_kills: int = 0
+    memory_limit_hits: int = 0
+    pids_refused: int = 0
+    throttled_seconds: float = 0.0
     peak_memory_mib: float = 0.0
     cpu_seconds: float | None = None
 
@@ -88,20 +106,68 @@ class Cgroup:
         return {name: path.read_text().strip() for name in self._limit_names() if (path := self._file(name)).is_file()}
 
     def reading(self) -> CgroupReading:
+        if self.version is CgroupVersion.NONE:
+            return CgroupReading()
+        usage, refused = _table(self._file("cpu.stat")), _table(self._file("pids.events")).get("max", 0)
         if self.version is CgroupVersion.V2:
             events = _table(self._file("memory.events"))
-            usage = _table(self._file("cpu.stat"))
             return CgroupReading(
                 oom_kills=events.get("oom_kill", 0),
+                memory_limit_hits=events.get("max", 0),
+                pids_refused=refused,
+                throttled_seconds=usage.get("throttled_usec", 0) / 1e6,
                 peak_memory_mib=_number(self._file("memory.peak")) / MIB,
                 cpu_seconds=usage.get("usage_usec", 0) / 1e6,
             )
-        if self.version is CgroupVersion.V1:
-            return CgroupReading(
-                oom_kills=_table(self._file("memory.oom_control")).get("oom_kill", 0),
-                peak_memory_mib=_number(self._file("memory.max_usage_in_bytes")) / MIB,
-            )
-        return CgroupReading()
+        counted = _number(self._file("cpuacct.usage")) if COUNTER in self._places else None
+        kills = _table(self._file("memory.oom_control")).get("oom_kill", 0)
+        return CgroupReading(
+            oom_kills=kills,
+            memory_limit_hits=max(kills, sum(_number(self._file(name)) for name in _V1_MEMORY_HITS)),
+            pids_refused=refused,
+            throttled_seconds=usage.get("throttled_time", 0) / 1e9,
+            peak_memory_mib=_number(self._file("memory.max_usage_in_bytes")) / MIB,
+            cpu_seconds=None if counted is None else counted / 1e9,
+        )
+
+    def moved(self) -> Moved | None:
+        """Sum what its processes have read and written until now, of at most 64 of them; None without a group.
+
+        Parents are read before their children (by number), so that who is reaped meanwhile is not counted twice.
+        """
+        if not self.directories:
+            return None
+        with contextlib.suppress(OSError):
+            members = sorted(map(int, (self.directories[0] / "cgroup.procs").read_text().split()))
+            return added(filter(None, map(read_moved, members[:_MOST_LOOKED_AT])))
+        return None
+
+    def hurry(self) -> None:
+        """Let what has been killed die: not held back until its next period, and before what lives."""
+        for name, value in _DYING.get(self.version, ()):
+            with contextlib.suppress(OSError):
+                _write(self._file(name), value)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold all of it still for the block, in version 2 and where the kernel does so within a second.
+
+        A frozen process can be killed.
+        """
+        switch = self._file("cgroup.freeze") if self.version is CgroupVersion.V2 else None
+        if switch is None or not switch.exists():
+            yield
+            return
+        try:
+            with contextlib.suppress(FileNotFoundError):  # it may be removed meanwhile
+                _write(switch, "1")
+                deadline = time.monotonic() + _FREEZING_SECONDS
+                while not _table(self._file("cgroup.events")).get("frozen") and time.monotonic() < deadline:
+                    time.sleep(0.001)
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                _write(switch, "0")
 
     def kill(self) -> None:
         """End every process in the group; version 2 does it in one stroke."""
@@ -158,7 +224,7 @@ def find_hierarchy(*, proc: Path = Path("/proc/self")) -> Hierarchy:
 
     Version 2 wins when all three controllers can be handed down; `reason` tells what stood in the way of each.
     """
-    own = _own_groups(proc)
+    own = own_groups(proc)
     reasons: list[str] = []
     for attempt in (_version_2, _version_1):
         try:
@@ -166,40 +232,6 @@ def find_hierarchy(*, proc: Path = Path("/proc/self")) -> Hierarchy:
         except (OSError, LookupError) as error:
             reasons.append(str(error))
     return Hierarchy(version=CgroupVersion.NONE, reason="; ".join(reasons))
-
-
-def group_of(pid: int) -> tuple[Hierarchy, str]:
-    """Tell which group a process is in that somebody else made: its parents, and its name in each.
-
-    Raises OSError when the process is gone, LookupError when it has no group of its own for each controller.
-    """
-    own, here = _own_groups(Path(f"/proc/{pid}")), Path("/proc/self")
-    version, kind = (CgroupVersion.V1, "cgroup") if "memory" in own else (CgroupVersion.V2, "cgroup2")
-    mounts = _mounts(here, kind)
-    places: dict[str, Path] = {}
-    for controller in _CONTROLLERS:
-        name = controller if version is CgroupVersion.V1 else ""
-        mount = next((one for one in mounts if not name or name in one[2]), None)
-        if mount is None or own.get(name, "/") == "/":
-            raise LookupError(f"process {pid} is in no group of its own for {controller}")
-        places[controller] = _below(mount[0], mount[1], own[name])
-    names = {place.name for place in places.values()}
-    if len(names) != 1:
-        raise LookupError(f"process {pid} is in groups of different names: {', '.join(sorted(names))}")
-    return Hierarchy(version, {controller: place.parent for controller, place in places.items()}), names.pop()
-
-
-def join_files_of(pid: int) -> tuple[str, ...]:
-    """Name the files by which another process joins every group that one is in, of each hierarchy that is mounted."""
-    here, found = Path("/proc/self"), []
-    mounts = {kind: _mounts(here, kind) for kind in ("cgroup", "cgroup2")}
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        kind, wanted = ("cgroup", set(controllers.split(","))) if controllers else ("cgroup2", set())
-        mount = next((one for one in mounts[kind] if wanted <= one[2]), None)
-        if mount is not None:
-            found.append(f"{_below(mount[0], mount[1], path)}/cgroup.procs")
-    return tuple(found)
 
 
 def reclaim(hierarchy: Hierarchy, *, prefix: str) -> int:
@@ -231,63 +263,36 @@ def sweep_empty(hierarchy: Hierarchy) -> int:
     return removed
 
 
-def _own_groups(proc: Path) -> dict[str, str]:
-    """Map each controller, and `` for version 2, to the path of this process in it."""
-    groups: dict[str, str] = {}
-    for line in (proc / "cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            groups[controller] = path
-    return groups
-
-
-def _mounts(proc: Path, kind: str) -> list[tuple[Path, str, set[str]]]:
-    """List (mount point, root of the mount, options) of cgroup file systems of one kind."""
-    found = []
-    for line in (proc / "mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        fields, tail = before.split(), after.split()
-        if tail[0] == kind:
-            found.append((Path(fields[4]), fields[3], set(tail[2].split(","))))
-    return found
-
-
-def _below(mount: Path, root: str, path: str) -> Path:
-    """Place a group's path below its mount, which may show a part of the tree only."""
-    relative = os.path.relpath(path, root) if path.startswith(root) else "."
-    return Path(os.path.normpath(mount / relative))
-
-
 def _version_2(proc: Path, own: dict[str, str]) -> Hierarchy:
-    mounts = _mounts(proc, "cgroup2")
+    mounts = mounts_of(proc, "cgroup2")
     if not mounts or "" not in own:
         raise LookupError("cgroup v2 is not mounted")
     mount, root, _ = mounts[0]
-    candidates = [_below(mount, root, own[""])]
+    candidates = [group_below(mount, root, own[""])]
     if os.geteuid() == 0 and mount not in candidates:
         candidates.append(mount)
     reasons: list[str] = []
     for place in candidates:
         try:
-            missing = set(_CONTROLLERS) - set((place / "cgroup.controllers").read_text().split())
+            missing = set(CONTROLLERS) - set((place / "cgroup.controllers").read_text().split())
             if missing:
                 reasons.append(f"cgroup v2 at {place} has no {', '.join(sorted(missing))} controller")
                 continue
             parent = place / PARENT
             _hand_down(place)
             parent.mkdir(mode=0o755, exist_ok=True)
-            _write(parent / "cgroup.subtree_control", " ".join(f"+{name}" for name in _CONTROLLERS))
+            _write(parent / "cgroup.subtree_control", " ".join(f"+{name}" for name in CONTROLLERS))
         except OSError as error:
             reasons.append(f"cgroup v2 at {place} is not delegated to us ({error.strerror})")
             continue
-        return Hierarchy(version=CgroupVersion.V2, parents=dict.fromkeys(_CONTROLLERS, parent))
+        return Hierarchy(version=CgroupVersion.V2, parents=dict.fromkeys(CONTROLLERS, parent))
     raise LookupError("; ".join(reasons))
 
 
 def _hand_down(place: Path) -> None:
     """Enable the controllers for the children of `place`, moving its own members to a leaf if it must be empty."""
     enabled = set((place / "cgroup.subtree_control").read_text().split())
-    wanted = " ".join(f"+{name}" for name in _CONTROLLERS if name not in enabled)
+    wanted = " ".join(f"+{name}" for name in CONTROLLERS if name not in enabled)
     if not wanted:
         return
     try:
@@ -305,18 +310,22 @@ def _hand_down(place: Path) -> None:
 
 def _version_1(proc: Path, own: dict[str, str]) -> Hierarchy:
     parents: dict[str, Path] = {}
-    mounts = _mounts(proc, "cgroup")
-    for controller in _CONTROLLERS:
+    mounts = mounts_of(proc, "cgroup")
+    for controller in (*CONTROLLERS, COUNTER):
         mount = next((entry for entry in mounts if controller in entry[2]), None)
         if mount is None or controller not in own:
+            if controller == COUNTER:
+                continue
             raise LookupError(f"cgroup v1 has no {controller} controller")
-        parent = _below(mount[0], mount[1], own[controller]) / PARENT
+        parent = group_below(mount[0], mount[1], own[controller]) / PARENT
         try:
             parent.mkdir(mode=0o755, exist_ok=True)
             trial = parent / f"trial-{os.getpid()}"
             trial.mkdir()
             trial.rmdir()
         except OSError as error:
+            if controller == COUNTER:
+                continue
             raise LookupError(f"cgroup v1 at {parent} is not ours to write ({error.strerror})") from None
         parents[controller] = parent
     return Hierarchy(version=CgroupVersion.V1, parents=parents)

@@ -150,6 +150,7 @@ class _Entrant:
             os.chdir(wanted["workdir"])
             environment = {os.fsencode(name): os.fsencode(value) for name, value in wanted["env"].items()}
             forks.arrange([self._null, self._out, self._err])
+            forks.limit(self._message["files"])  # not before: it may be lower than the descriptors that are held
             while os.read(self._barrier, 4096):
                 pass  # the supervisor furnishes the room, and closes the pipe when the program may run
             _filter(seccomp)
@@ -240,14 +241,15 @@ def _furnish(wanted: dict[str, Any], *, uid: int) -> dict[str, int]:
     folders: dict[str, int] = {}
     for place, size, mode, closed in wanted["rooms"]:
         _make_room(place, f"size={size},mode={mode:o},uid={uid},gid={uid}")
+        if place == "/workspace":
+            os.mkdir("/workspace/outputs", 0o755)
+            os.chown("/workspace/outputs", uid, uid)
         if closed:
             held = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             folders[place] = fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD)
             os.close(held)
             _mount(place, place, "", _MS_BIND)  # what the program sees; the supervisor writes below it
             _mount("none", place, "", _MS_REMOUNT | _MS_BIND | _CLOSED)
-    os.mkdir("/workspace/outputs", 0o755)
-    os.chown("/workspace/outputs", uid, uid)
     if wanted["resolver"]:
         _show_resolver(wanted["resolver"])
     return folders

@@ -23,6 +23,7 @@ _FIRST_OWN_FD = 3
 _MOST_FDS = 1 << 20  # close_range(2) does not mind
 _MESSAGE_BYTES = 1 << 16
 _BACKLOG = 128
+_LOOPBACK = "127.0.0.1"
 _LISTEN_SECONDS = 10
 _RT_SIGACTION = {"x86_64": 13, "aarch64": 134}.get(os.uname().machine, -1)
 _MOST_SIGNALS = 64
@@ -33,6 +34,13 @@ def checked(result: int, path: str = "") -> None:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
+
+
+def checked_call(number: int, *arguments: int) -> int:
+    """Make a system call by its number; raises OSError."""
+    result = int(LIBC.syscall(number, *(ctypes.c_long(argument) for argument in arguments)))
+    checked(result)
+    return result
 
 
 def children() -> list[int]:
@@ -48,6 +56,20 @@ def children() -> list[int]:
             if parent == os.getpid():
                 found.append(int(name))
     return found
+
+
+def moved(pid: int) -> tuple[int, int] | None:
+    """Bytes read and written by a process and its reaped children (proc_pid_io(5)); None when the kernel refuses."""
+    try:
+        with open(f"/proc/{pid}/io", "rb") as source:
+            lines = source.read().split(b"\n")
+        return int(lines[0].split()[1]), int(lines[1].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def both(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
+    return (one[0] + other[0], one[1] + other[1]) if one and other else None
 
 
 def receive_with_descriptors(channel: socket.socket) -> tuple[bytes, list[int]]:
@@ -70,6 +92,20 @@ def join(paths: list[str]) -> None:
         group = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         os.write(group, b"0")
         os.close(group)
+
+
+def group_of(join_files: list[str]) -> str:
+    """Name the cgroup of a sandbox, the same in every hierarchy; empty when there is none."""
+    return join_files[0].split("/")[-2] if join_files else ""
+
+
+def is_in(pid: int, group: str) -> bool:
+    """Say whether a process is in that group; without a group any may be."""
+    try:
+        with open(f"/proc/{pid}/cgroup") as source:
+            return not group or any(line.rstrip("\n").endswith(f"/{group}") for line in source)
+    except OSError:
+        return False
 
 
 def limit(limits: list[list[int]]) -> None:
@@ -128,6 +164,23 @@ def send_listeners(channel: socket.socket, message: dict[str, Any]) -> None:
         made.extend(_bound(datagrams, address, port) for datagrams, address, port in message["addresses"])
     except OSError as error:
         made.clear()
+        answer |= {"errno": error.errno, "error": str(error)}
+    socket.send_fds(channel, [json.dumps(answer).encode()], [one.fileno() for one in made])
+
+
+def send_connection(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Enter the sandbox's network, connect, and send the connection to the supervisor, or the reason why not."""
+    signal.alarm(_LISTEN_SECONDS)
+    signal.set_wakeup_fd(-1)
+    close_all_but(channel.fileno())
+    answer: dict[str, object] = {"listening": message["token"]}
+    made: list[socket.socket] = []
+    try:
+        _enter_network(message["pid"], message["network"])
+        one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        one.connect((_LOOPBACK, message["port"]))
+        made.append(one)
+    except OSError as error:
         answer |= {"errno": error.errno, "error": str(error)}
     socket.send_fds(channel, [json.dumps(answer).encode()], [one.fileno() for one in made])
 

@@ -12,10 +12,13 @@ import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from posixpath import dirname
 from typing import Any, Final
 
 from tenantry.engines.jail import kernel
-from tenantry.engines.jail.cgroups import OVERHEAD_PIDS, CgroupVersion
+from tenantry.engines.jail.certificates import write_certificates
+from tenantry.engines.jail.cgroups import OVERHEAD_NPROC, CgroupVersion
+from tenantry.engines.jail.errors import TreeInvalid
 from tenantry.engines.jail.identity import filesystem_identity
 from tenantry.engines.jail.launch import Death, LauncherClient
 from tenantry.engines.jail.listening import open_listeners
@@ -23,7 +26,8 @@ from tenantry.engines.jail.output import readable, writable
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
 from tenantry.engines.jail.sandbox import Parts, Sandbox, read_lines
 from tenantry.engines.jail.seccomp import filter_sha256
-from tenantry.engines.jail.types import Attach, Ending, InputFile, Listeners
+from tenantry.engines.jail.trees import SavedTree
+from tenantry.engines.jail.types import CERTIFICATES, MIB, Attach, Ending, InputFile, Listeners
 
 _SETUP_SECONDS: Final = 60.0
 _FILTER_SECONDS: Final = 10.0
@@ -63,10 +67,14 @@ class Furnisher:
             return
         try:
             await self._enter(parts)
+            sandbox.filled = await self._fill(parts)
             listeners = await self._listen(parts)
             facts = _Facts.read(parts)
         except OSError as error:
             sandbox.end(Ending.NOT_STARTED, f"it could not be furnished: {error}")
+            return
+        except TreeInvalid as error:
+            sandbox.end(Ending.NOT_STARTED, error.message)
             return
         if listeners and attach:
             try:
@@ -124,7 +132,7 @@ class Furnisher:
         parts.workspace = os.open(self._folder(parts, "/workspace"), flags | os.O_NOFOLLOW)
         if parts.uid is None:
             # Counted in the sandbox's own user namespace, where the supervisor's other processes are not.
-            tasks = parts.spec.limits.pids + OVERHEAD_PIDS
+            tasks = parts.spec.limits.pids + OVERHEAD_NPROC
             resource.prlimit(pid, resource.RLIMIT_NPROC, (tasks, tasks))
         loop, spec = asyncio.get_running_loop(), parts.spec
         for place, files, private in (("/inputs", spec.inputs, False), ("/run/secrets", spec.secret_files, True)):
@@ -132,6 +140,18 @@ class Furnisher:
                 folder = os.open(self._folder(parts, place), flags)
                 write = partial(_write_files, folder, files, parts.uid, private=private)
                 await loop.run_in_executor(parts.threads, write)
+        if parts.spec.authority is not None:
+            places = (self._folder(parts, "/"), self._folder(parts, dirname(CERTIFICATES)))
+            certify = partial(write_certificates, *places, parts.spec.authority, uid=parts.uid)
+            await loop.run_in_executor(parts.threads, certify)
+
+    async def _fill(self, parts: Parts) -> SavedTree | None:
+        spec = parts.spec
+        if spec.workspace is None:
+            return None
+        work = spec.workspace.ready(parts.workspace, uid=parts.uid, max_bytes=spec.limits.disk_mib * MIB)
+        # Shielded: once both ends are held, what holds them has to come to its end.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(parts.threads, work))
 
     async def _listen(self, parts: Parts) -> Listeners | None:
         network, inode = parts.spec.network, parts.init_report.get("net-namespace")

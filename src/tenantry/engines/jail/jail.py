@@ -9,12 +9,20 @@ from typing import Final, Self
 
 from tenantry.engines.jail import uids
 from tenantry.engines.jail.backend import run_one, try_one
-from tenantry.engines.jail.bringing import carry_output, check_attached, opened_pipes, rlimits_of
-from tenantry.engines.jail.bubblewrap import RESOLVER, Bubblewrap, build_arguments, find_bubblewrap, is_reachable
+from tenantry.engines.jail.bringing import carry_output, check_attached, files_of, opened_pipes, rlimits_of
+from tenantry.engines.jail.bubblewrap import (
+    RESOLVER,
+    Bubblewrap,
+    build_arguments,
+    find_bubblewrap,
+    is_reachable,
+    program_of,
+)
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy, find_hierarchy
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.furnish import Furnisher
 from tenantry.engines.jail.images import ImageStore
+from tenantry.engines.jail.keeper import build_keeper
 from tenantry.engines.jail.launch import LauncherClient
 from tenantry.engines.jail.owners import Owner, reclaim_orphans
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
@@ -178,14 +186,17 @@ class Jail:
     async def _bring_up(
         self, sandbox: Sandbox, parts: Parts, arguments: bytes, on_output: OnOutput, attach: Attach | None
     ) -> None:
-        contents = [json.dumps(parts.spec.command).encode(), arguments, *([RESOLVER] if attach else [])]
+        parts.rlimits = self._rlimits(parts)
+        contents = [json.dumps(program_of(parts.spec)).encode(), arguments]
+        contents += [*([RESOLVER] if attach else []), *([build_keeper()] if parts.spec.keep else [])]
         async with opened_pipes(contents) as (pipes, files):
             parts.status_pipe, parts.barrier = pipes.status[0], pipes.barrier[1]
             death = await self._launcher.launch(
                 sandbox.id,
                 uid=parts.uid,
                 join=parts.cgroup.join_files,
-                rlimits=self._rlimits(parts),
+                rlimits=parts.rlimits,
+                files=files_of(parts),
                 descriptors=(*files[:2], *pipes.inner, *files[2:]),
             )
         carry_output(sandbox, parts, pipes, death=death, on_output=on_output)

@@ -1,7 +1,8 @@
-"""Reading what the kernel says of a process: /proc/<pid>/{status,ns,cgroup,limits,uid_map}, proc_pid_status(5)."""
+"""Reading what the kernel says of a process: /proc/<pid>/{status,ns,cgroup,limits,uid_map,io}, proc_pid_status(5)."""
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,9 @@ _LIMITS: Final = {
     "Max msgqueue size": "msgqueue",
 }
 _LIMIT_NAME_WIDTH: Final = 26
+
+Moved = tuple[int, int]
+"""Bytes that system calls have read and written."""
 
 
 def read_status(pid: int) -> dict[str, str]:
@@ -68,3 +72,25 @@ def open_process(pid: int, *, pid_namespace: object) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def read_moved(pid: int) -> Moved | None:
+    """Read `rchar` and `wchar` of /proc/<pid>/io, with its reaped children's; None when the kernel does not tell."""
+    try:
+        source = os.open(f"/proc/{pid}/io", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        words = os.read(source, 1024).split()
+        return int(words[1]), int(words[3])
+    except (OSError, ValueError, IndexError):
+        return None
+    finally:
+        os.close(source)
+
+
+def added(parts: Iterable[Moved]) -> Moved:
+    read = written = 0
+    for part in parts:
+        read, written = read + part[0], written + part[1]
+    return read, written

@@ -13,16 +13,18 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tenantry.engines.jail.bubblewrap import Bubblewrap
 from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.kernel import Moved
 from tenantry.engines.jail.seccomp import build_filter
 
 _PROGRAM: Final = Path(__file__).with_name("launcher.py")
 _MESSAGE_BYTES: Final = 1 << 16
 _MOST_SOCKETS: Final = 128
 
+_Answer = TypeVar("_Answer")
 Address = tuple[bool, str, int]
 """Whether of datagrams, then where: address and port."""
 
@@ -38,6 +40,9 @@ class Death:
     cpu_seconds: float = 0.0
     peak_memory_mib: float = 0.0
     room_lost: bool = False
+    moved: Moved | None = None
+    """Read and written by all that were reaped, and of that before the program began, `set_up`."""
+    set_up: Moved = (0, 0)
 
 
 class LauncherClient:
@@ -51,6 +56,8 @@ class LauncherClient:
         self._exposed: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._listening: dict[int, asyncio.Future[list[socket.socket]]] = {}
         self._deaths: dict[str, asyncio.Future[Death]] = {}
+        self._guests: dict[int, asyncio.Future[int | None]] = {}
+        self._admitted: dict[int, asyncio.Future[None]] = {}
         self._outbox: deque[tuple[bytes, Sequence[int], asyncio.Future[None] | None]] = deque()
         self._tokens = 0
         self.shelf = ""  # the directory it has covered in its own mount namespace, if it has one
@@ -106,11 +113,17 @@ class LauncherClient:
 
     async def listen(self, addresses: Sequence[Address], *, pid: int, inode: int) -> list[socket.socket]:
         """Bind sockets in network namespace `inode`, that of process `pid`, one for each address; raises OSError."""
+        return await self._sockets(op="listen", pid=pid, network=inode, addresses=list(addresses))
+
+    async def dial(self, port: int, *, pid: int, inode: int) -> socket.socket:
+        """Connect to 127.0.0.1:`port` in network namespace `inode`, that of process `pid`; raises OSError."""
+        return (await self._sockets(op="dial", pid=pid, network=inode, port=port))[0]
+
+    async def _sockets(self, **message: object) -> list[socket.socket]:
         self._tokens += 1
-        token = self._tokens
         answer: asyncio.Future[list[socket.socket]] = self._loop.create_future()
-        self._listening[token] = answer
-        self._post(op="listen", token=token, pid=pid, network=inode, addresses=list(addresses))
+        self._listening[self._tokens] = answer
+        self._post(token=self._tokens, **message)
         if not self.alive:
             raise OSError(errno.ESRCH, "the sandbox launcher has ended")
         try:
@@ -132,6 +145,7 @@ class LauncherClient:
         uid: int | None,
         join: Sequence[str],
         rlimits: Sequence[tuple[int, int]],
+        files: Sequence[tuple[int, int]],
         descriptors: Sequence[int],
         keeper: int | None = None,
     ) -> asyncio.Future[Death]:
@@ -142,10 +156,54 @@ class LauncherClient:
         death = self._deaths[sandbox_id] = self._loop.create_future()
         sent = self._loop.create_future()
         body = {"op": "launch", "id": sandbox_id, "uid": uid, "join": list(join), "rlimits": list(rlimits)}
-        body |= {} if keeper is None else {"keeper": keeper}
+        body |= {"files": list(files)} | ({} if keeper is None else {"keeper": keeper})
         self._put(json.dumps(body).encode(), descriptors, sent)
         await sent
         return death
+
+    async def enter(
+        self, sandbox_id: str, *, uid: int | None, join: Sequence[str], descriptors: Sequence[int]
+    ) -> tuple[int, asyncio.Future[int | None]]:
+        """Put a fork into a sandbox (entering.py); returns once the descriptors are handed over.
+
+        The token is what `admit` and `strike` want. The future is of its wait status once it was admitted: -1 when it
+        had ended before, None when the launcher died.
+        """
+        self._tokens += 1
+        token = self._tokens
+        left = self._guests[token] = self._loop.create_future()
+        sent = self._loop.create_future()
+        body = {"op": "enter", "token": token, "id": sandbox_id, "uid": uid, "join": list(join)}
+        try:
+            self._put(json.dumps(body).encode(), descriptors, sent)
+            await sent
+        except BaseException:
+            self._guests.pop(token, None)
+            raise
+        return token, left
+
+    async def admit(self, token: int, *, sandbox_id: str, pid: int) -> None:
+        """Have the launcher know process `pid` by its token; returns once it does, or has told that it left."""
+        left = self._guests.get(token)
+        known = self._admitted[token] = self._loop.create_future()
+        self._post(op="admit", token=token, id=sandbox_id, pid=pid)
+        try:
+            if left is not None:
+                await asyncio.wait([known, left], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._admitted.pop(token, None)
+
+    def strike(self, token: int, number: int) -> None:
+        """Send a signal to its process group; nothing once it has ended."""
+        self._post(op="strike", token=token, number=number)
+
+    def forget(self, token: int) -> None:
+        """Expect no news of one that was never admitted."""
+        self._guests.pop(token, None)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def release(self, sandbox_id: str, *, init: int) -> None:
         self._post(op="release", id=sandbox_id, init=init)
@@ -207,18 +265,23 @@ class LauncherClient:
         if "listening" in answer:
             self._hand_over(answer, [_adopted(descriptor) for descriptor in descriptors])
         elif "ended" in answer:
-            future = self._deaths.pop(answer["ended"], None)
             death = Death(
-                answer["status"], answer["cpu_us"] / 1e6, answer["peak_kib"] / 1024, room_lost=answer["room_lost"]
+                answer["status"],
+                answer["cpu_us"] / 1e6,
+                answer["peak_kib"] / 1024,
+                room_lost=answer["room_lost"],
+                moved=tuple(answer["moved"]) if answer["moved"] else None,
+                set_up=tuple(answer["set_up"]),
             )
-            if future and not future.done():
-                future.set_result(death)
+            _settle(self._deaths.pop(answer["ended"], None), death)
+        elif "admitted" in answer:
+            _settle(self._admitted.get(answer["admitted"]), None)
+        elif "left" in answer:
+            _settle(self._guests.pop(answer["left"], None), answer["status"])
         elif "exposed" in answer:
-            waiting = self._exposed.pop(answer["exposed"])
-            if not waiting.done():
-                waiting.set_result(answer)
-        elif not self._configured.done():
-            self._configured.set_result(answer)
+            _settle(self._exposed.pop(answer["exposed"]), answer)
+        else:
+            _settle(self._configured, answer)
 
     def _hand_over(self, answer: dict[str, Any], sockets: list[socket.socket]) -> None:
         waiting = self._listening.pop(answer["listening"], None)
@@ -226,7 +289,7 @@ class LauncherClient:
             for one in sockets:
                 one.close()
         elif "error" in answer:
-            waiting.set_exception(OSError(answer["errno"], f"no listeners in its network: {answer['error']}"))
+            waiting.set_exception(OSError(answer["errno"], f"in its network: {answer['error']}"))
         else:
             waiting.set_result(sockets)
 
@@ -239,21 +302,40 @@ class LauncherClient:
             self._loop.remove_reader(self._channel.fileno())
             self._loop.remove_writer(self._channel.fileno())
         for death in self._deaths.values():
-            if not death.done():
-                death.set_result(Death(None))
+            _settle(death, Death(None))
         for waiting in (*self._exposed.values(), self._configured):
-            if not waiting.done():
-                waiting.set_result({})
+            _settle(waiting, {})
+        for left in self._guests.values():
+            _settle(left, None)
+        self._refuse_the_rest()
+        for held in (self._outbox, self._deaths, self._guests, self._exposed, self._listening):
+            held.clear()
+
+    def _refuse_the_rest(self) -> None:
         for listening in self._listening.values():
             if not listening.done():
                 listening.set_exception(OSError(errno.ESRCH, "the sandbox launcher has ended"))
         for _, _, sent in self._outbox:
             if sent and not sent.done():
                 sent.set_exception(JailUnavailable("launcher_gone", "the sandbox launcher has ended", remedy="retry"))
-        self._outbox.clear()
-        self._deaths.clear()
-        self._exposed.clear()
-        self._listening.clear()
+
+
+def _settle(waiting: asyncio.Future[_Answer] | None, answer: _Answer) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(answer)
+
+
+def memory_file(content: bytes) -> int:
+    """Make a file in memory, read from its start by whoever gets the descriptor; no command line shows it."""
+    descriptor = os.memfd_create("tenantry", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as target:
+            target.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _adopted(descriptor: int) -> socket.socket:

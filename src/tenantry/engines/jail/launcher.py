@@ -9,13 +9,18 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: configure, seccomp, bwrap, libraries, private}    ← {configured: shelf} or {error, errno}
     → {op: expose, token, path}                              ← {exposed: token, path} or {exposed: token, errno}
     → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take 10 ms, and waits to be launched
-    → {op: launch, id, uid, join, rlimits} and seven descriptors: command, args, status, barrier r, barrier w, out, err
-      (and an eighth: with a network resolv.conf; with `keeper`, a pidfd of that process, whose container is entered)
+    → {op: launch, id, uid, join, rlimits, files} and seven descriptors: command, args, status, barrier r, barrier w,
+      out, err (and more, laid into it by bwrap; with `keeper`, a pidfd of that process, whose container is entered)
     → {op: listen, token, pid, network, addresses}           ← {listening: token} and the sockets, or {…, errno, error}
+    → {op: dial, token, pid, network, port}                  ← the same, with one
+    → {op: enter, token, id, uid, join} and seven descriptors: channel, door, payload, process 1,
+      in, out, err (entering.py)
+    → {op: admit, token, id, pid}       takes that child for the program     ← {admitted: token}, {left: token, status}
+    → {op: strike, token, number}       a signal to its process group
     → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
     → {op: resume, id}          lets the monitor go on
     → {op: kill, id}
-                                                             ← {ended: id, status, cpu_us, peak_kib, room_lost}
+                                              ← {ended: id, status, cpu_us, peak_kib, moved, set_up, room_lost}
 `ended` comes when the monitor and process 1 are both gone, which means every process of the sandbox is; in a container,
 whose process 1 stays, all others have been killed then, or, `room_lost`, somebody has ended the container. When the
 supervisor goes, by whatever death, this process goes, and with it every sandbox.
@@ -23,7 +28,6 @@ supervisor goes, by whatever death, this process goes, and with it every sandbox
 
 import base64
 import contextlib
-import ctypes
 import importlib.util
 import json
 import os
@@ -31,13 +35,12 @@ import resource
 import select
 import signal
 import socket
-import stat
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from tenantry.engines.jail import containing, forks
+    from tenantry.engines.jail import containing, entering, forks, shelf
 else:  # by its place: this program has no packages, and must not take a module of this directory for one of Python's
 
     def _loaded(name: str) -> Any:
@@ -46,12 +49,9 @@ else:  # by its place: this program has no packages, and must not take a module 
         spec.loader.exec_module(sys.modules[name])
         return sys.modules[name]
 
-    forks, containing = _loaded("forks"), _loaded("containing")
+    forks, containing, entering, shelf = map(_loaded, ("forks", "containing", "entering", "shelf"))
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_CLONE_NEWNS = 0x00020000
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
-_PLACES = ("/mnt", "/srv", "/media", "/tmp", "/opt")
 _NOT_LAUNCHED = 125
 
 
@@ -59,17 +59,15 @@ _NOT_LAUNCHED = 125
 class _Sandbox:
     monitor: int
     barrier: int
+    group: str  # of its cgroup, empty without one
     init: int = 0
     status: int | None = None
     cpu: float = 0.0
     peak_kib: int = 0
     keeper: int = -1
     room_lost: bool = False
-
-
-def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    made = forks.LIBC.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
-    forks.checked(made, target)
+    moved: tuple[int, int] | None = (0, 0)
+    set_up: tuple[int, int] = (0, 0)
 
 
 class Launcher:
@@ -81,10 +79,11 @@ class Launcher:
         self._seats: dict[str, tuple[int, socket.socket]] = {}
         self._listening: dict[int, int] = {}
         self._sweeping: dict[int, str] = {}
+        self._guests = entering.Guests(self._tell)
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._filter, self._bwrap = b"", ""
         self._environment: dict[str, str] = {}
-        self._shelf, self._under, self._exposures = "", -1, 0
+        self._shelf = shelf.Shelf()
 
     def serve(self) -> None:
         """Answer until the supervisor is gone."""
@@ -136,8 +135,14 @@ class Launcher:
             self._launch(message, body, descriptors)
         elif operation == "prepare":
             self._prepare(message)
-        elif operation == "listen":
+        elif operation in {"listen", "dial"}:
             self._listen(message)
+        elif operation == "enter":
+            self._enter(message, descriptors)
+        elif operation == "admit":
+            self._guests.admit(message)
+        elif operation == "strike":
+            self._guests.strike(message)
         elif operation == "configure":
             self._configure(message)
         elif operation == "expose":
@@ -160,51 +165,18 @@ class Launcher:
             forks.give_up_gains()
             libraries = message["libraries"]
             if message["private"]:
-                self._make_private()
-                self._bwrap = self._bind(self._bwrap)
-                libraries = self._bind(libraries) if libraries else libraries
+                self._shelf.make_private()
+                self._bwrap = self._shelf.bind(self._bwrap)
+                libraries = self._shelf.bind(libraries) if libraries else libraries
             self._environment = {"LD_LIBRARY_PATH": libraries} if libraries else {}
         except OSError as error:
             self._tell(error=str(error), errno=error.errno)
         else:
-            self._tell(configured=self._shelf)
-
-    def _make_private(self) -> None:
-        """Take a mount namespace of our own, with a place in it any uid can walk to."""
-        forks.checked(forks.LIBC.unshare(_CLONE_NEWNS))
-        _mount("none", "/", "", _MS_REC | _MS_SLAVE)
-        for place in _PLACES:
-            if os.path.isdir(place) and not os.path.islink(place):
-                self._shelf = place
-                self._under = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
-                return
-        raise FileNotFoundError(2, f"none of {' '.join(_PLACES)} is a directory we may shadow")
-
-    def _bind(self, path: str) -> str:
-        """Bind `path` read-only below the shelf, also when the shelf hides it from everybody else here."""
-        if path.startswith(f"{self._shelf}/"):
-            source = os.open(path.removeprefix(f"{self._shelf}/"), os.O_PATH | os.O_CLOEXEC, dir_fd=self._under)
-        else:
-            source = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            self._exposures += 1
-            above = f"{self._shelf}/{self._exposures}"
-            os.mkdir(above, 0o711)
-            target = f"{above}/{os.path.basename(path)}"
-            if stat.S_ISDIR(os.fstat(source).st_mode):
-                os.mkdir(target, 0o755)
-            else:
-                os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-            _mount(f"/proc/self/fd/{source}", target, "", _MS_BIND)
-            _mount("none", target, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
-        finally:
-            os.close(source)
-        return target
+            self._tell(configured=self._shelf.place)
 
     def _expose(self, message: dict[str, Any]) -> None:
         try:
-            self._tell(exposed=message["token"], path=self._bind(message["path"]))
+            self._tell(exposed=message["token"], path=self._shelf.bind(message["path"]))
         except OSError as error:
             self._tell(exposed=message["token"], errno=error.errno)
 
@@ -232,11 +204,23 @@ class Launcher:
         pid = os.fork()
         if pid == 0:
             try:
-                forks.send_listeners(self._channel, message)
+                send = forks.send_connection if message["op"] == "dial" else forks.send_listeners
+                send(self._channel, message)
             except BaseException:  # noqa: BLE001 - a fork must never return into the loop
                 os._exit(_NOT_LAUNCHED)
             os._exit(0)
         self._listening[pid] = message["token"]
+
+    def _enter(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                entering.enter(message, descriptors, self._filter)
+            finally:
+                os._exit(_NOT_LAUNCHED)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._guests.entering(pid, message)
 
     def _launch(self, message: dict[str, Any], body: bytes, descriptors: list[int]) -> None:
         sandbox_id = message["id"]
@@ -255,7 +239,9 @@ class Launcher:
         for descriptor in descriptors:
             if descriptor not in (barrier, keeper):
                 os.close(descriptor)
-        self._sandboxes[sandbox_id] = _Sandbox(monitor=pid, barrier=barrier, keeper=keeper)
+        self._sandboxes[sandbox_id] = _Sandbox(
+            monitor=pid, barrier=barrier, group=forks.group_of(message["join"]), keeper=keeper
+        )
         self._by_pid[pid] = sandbox_id
 
     def _become(self, message: dict[str, Any], descriptors: list[int], *, joined: bool) -> NoReturn:
@@ -281,6 +267,7 @@ class Launcher:
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.chdir("/")
             forks.arrange([self._null, out, err, args, program, status, barrier, *more])
+            forks.limit(message["files"])  # not before: it may be lower than the descriptors that are arranged
             os.execve(self._bwrap, [b"bwrap", b"--args", b"3", b"--", *words], self._environment)
         except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
             number = error.errno if isinstance(error, OSError) else 0
@@ -295,6 +282,7 @@ class Launcher:
         if operation == "release":
             sandbox.init = message["init"]
             self._by_pid[sandbox.init] = message["id"]
+            sandbox.set_up = forks.both(forks.moved(sandbox.monitor), forks.moved(sandbox.init)) or (0, 0)
             if alive:
                 os.kill(sandbox.monitor, signal.SIGSTOP)
             self._open_barrier(sandbox)
@@ -309,28 +297,33 @@ class Launcher:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status, used = os.wait4(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if ended is None:
                 return
+            self._guests.ends(ended.si_pid)
+            moved = forks.moved(ended.si_pid)  # it is told of a zombie and of nobody after
+            pid, status, used = os.wait4(ended.si_pid, 0)
             token = self._listening.pop(pid, None)
             if token is not None and status:
                 self._tell(listening=token, errno=0, error=f"the fork that binds ended with {status}")
             if pid in self._sweeping:
                 self._end_swept(self._sweeping.pop(pid), status)
                 continue
-            sandbox_id = self._by_pid.pop(pid, "")
+            sandbox_id = self._by_pid.pop(pid, "") or self._guests.reaped(pid, status)
             sandbox = self._sandboxes.get(sandbox_id)
             if sandbox is None:
                 continue
             sandbox.cpu += used.ru_utime + used.ru_stime
             sandbox.peak_kib = max(sandbox.peak_kib, used.ru_maxrss)
+            sandbox.moved = forks.both(sandbox.moved, moved)
             if pid == sandbox.monitor:
                 sandbox.status = status
+                self._guests.end(sandbox_id)
                 self._kill_orphans(sandbox)
                 self._open_barrier(sandbox)
-            if sandbox.status is not None and not self._is_ours(sandbox.init):
+            if sandbox.status is not None and not self._is_ours(sandbox.init) and not self._guests.any_in(sandbox_id):
                 self._forget(sandbox_id, sandbox)
 
     def _kill_orphans(self, sandbox: _Sandbox) -> None:
@@ -339,9 +332,10 @@ class Launcher:
             if self._is_ours(sandbox.init):
                 os.kill(sandbox.init, signal.SIGKILL)
             return
-        known = {*self._by_pid, *self._listening, *self._sweeping, *(pid for pid, _ in self._seats.values())}
+        known = {*self._by_pid, *self._listening, *self._sweeping, *self._guests}
+        known.update(pid for pid, _ in self._seats.values())
         for pid in forks.children():
-            if pid not in known:
+            if pid not in known and forks.is_in(pid, sandbox.group):  # one on its way into another is not known yet
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -378,6 +372,8 @@ class Launcher:
             cpu_us=round(sandbox.cpu * 1e6),
             peak_kib=sandbox.peak_kib,
             room_lost=sandbox.room_lost,
+            moved=sandbox.moved,
+            set_up=sandbox.set_up,
         )
 
 

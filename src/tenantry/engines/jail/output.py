@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
 
 from tenantry.engines.jail.types import OnOutput, Stream
 
@@ -79,6 +79,20 @@ async def readable(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         await ready
     finally:
         loop.remove_reader(descriptor)
+
+
+async def ready_to_read(descriptors: Sequence[int], until: asyncio.Future[Any]) -> None:
+    """Wait until any of `descriptors` has something to read, its end included, or `until` is done."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    for descriptor in descriptors:
+        loop.add_reader(descriptor, _settle, ready)
+    try:
+        await asyncio.wait([ready, until], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ready.cancel()
+        for descriptor in descriptors:
+            loop.remove_reader(descriptor)
 
 
 async def writable(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:

@@ -14,16 +14,16 @@ import platform
 import secrets
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tenantry.engines.jail import kernel
+from tenantry.engines.jail import keeper, kernel
 from tenantry.engines.jail.backend import Backend, Running
-from tenantry.engines.jail.cgroups import OVERHEAD_PIDS
-from tenantry.engines.jail.escape import chain, surface
+from tenantry.engines.jail.cgroups import OVERHEAD_NPROC
+from tenantry.engines.jail.escape import chain, surface, visits
 from tenantry.engines.jail.escape.archives import try_archives
 from tenantry.engines.jail.escape.cases import Case, Verdict
 from tenantry.engines.jail.escape.catalogue import CASES, missing
@@ -45,7 +45,8 @@ _PACKAGE: Final = "tenantry/engines/jail"
 _MODULES: Final = (
     "syscalls.py",
     *(f"escape/{name}.py" for name in (
-        "__init__", "cases", "identity", "rooms", "surroundings", "surface", "network", "floods", "program")),
+        "__init__", "cases", "identity", "rooms", "surroundings", "surface", "network", "floods", "guests",
+        "program")),
 )  # fmt: skip
 _START: Final = "import sys; sys.path.insert(0, '/inputs'); from tenantry.engines.jail.escape.program import main; main"
 #: What puts a sandbox together, by the name of the backend: some cases are of one of them.
@@ -54,6 +55,7 @@ BUILDERS: Final = {"jail": "bubblewrap", "docker": "engine"}
 _MASKS: Final = tuple(f"/proc/{name}" for name in (
     "acpi", "asound", "bus", "fs", "interrupts", "irq", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "sys",
     "sysrq-trigger", "timer_list", "timer_stats"))  # fmt: skip
+_EXEC: Final = "exec"
 _RUN_BYTES, _MOST_INPUT_BYTES = 8 * MIB, 32 * MIB
 _IPC_CREAT, _IPC_RMID = 0o1000, 0
 
@@ -123,8 +125,10 @@ async def _around_a_neighbour(jail: Backend, image: ImageRoot, cases: tuple[Case
     spec = Spec(image=image, command=command, env={"S": canary}, limits=limits)
     async with await jail.start(spec, lambda *_: None) as neighbour:
         results = await asyncio.to_thread(_outside, jail, neighbour, canary, limits)
-        with _plan(image, canary, cases, builder=BUILDERS[jail.name]) as plan:
-            return results + await _inside(jail, image, plan)
+        with _plan(image, canary, builder=BUILDERS[jail.name]) as plan:
+            later = [case for case in cases if case.group == _EXEC and case.needs <= facts_of(jail)]
+            results += await _inside(jail, image, plan, [case for case in cases if case.group != _EXEC])
+            return results + (await _later(jail, image, plan, later) if later else [])
 
 
 def _outside(jail: Backend, neighbour: Running, canary: str, limits: Limits) -> list[tuple[str, Verdict]]:
@@ -140,7 +144,7 @@ def _outside(jail: Backend, neighbour: Running, canary: str, limits: Limits) -> 
 
 
 @contextmanager
-def _plan(image: ImageRoot, canary: str, cases: tuple[Case, ...], *, builder: str) -> Iterator[dict[str, Any]]:
+def _plan(image: ImageRoot, canary: str, *, builder: str) -> Iterator[dict[str, Any]]:
     """Open on the host what no sandbox may reach, and tell what a case inside has to know."""
     shown, _, env = with_python(image)
     name = f"tenantry-selftest-{secrets.token_hex(8)}"
@@ -148,7 +152,6 @@ def _plan(image: ImageRoot, canary: str, cases: tuple[Case, ...], *, builder: st
         local.bind("\0" + name)
         local.listen()
         yield {
-            "cases": [case.code for case in cases if case.attempt and case.needs <= {platform.machine(), "rlimits"}],
             "port": listener.getsockname()[1],
             "socket": name,
             "shared_memory_key": key,
@@ -199,31 +202,54 @@ def _rlimits() -> dict[str, int]:
         "cpu": math.ceil(_LIMITS.timeout_seconds * _LIMITS.cpus) + 5,
         "memlock": 64 << 10,
         "msgqueue": 0,
-        "nproc": _LIMITS.pids + OVERHEAD_PIDS,
+        "nproc": _LIMITS.pids + OVERHEAD_NPROC,
         "as": _LIMITS.memory_mib * MIB,
     }
 
 
-async def _inside(jail: Backend, image: ImageRoot, plan: dict[str, Any]) -> list[tuple[str, Verdict]]:
+def _asked(cases: Sequence[Case]) -> list[str]:
+    have = {platform.machine(), "rlimits", BUILDERS["jail"]}
+    return [case.code for case in cases if case.attempt and case.needs <= have]
+
+
+def _spec(image: ImageRoot, plan: dict[str, Any], codes: list[str]) -> tuple[Spec, tuple[str, ...]]:
+    """Make a sandbox that is shown the attempt program, its plan and an interpreter, and the command that runs it."""
     shown, python, env = with_python(image)
     modules = [InputFile(f"{_PACKAGE}/{name}", (_ROOM / name).read_bytes()) for name in _MODULES]
-    spec = Spec(
-        image=shown,
-        command=(python, "-I", "-S", "-B", "-c", f"{_START}('/inputs/plan.json')"),
-        env=env,
-        inputs=(*modules, InputFile("plan.json", json.dumps(plan).encode())),
-        limits=_LIMITS,
-    )
+    told = InputFile("plan.json", json.dumps(plan | {"cases": codes}).encode())
+    command = (python, "-I", "-S", "-B", "-c", f"{_START}('/inputs/plan.json')")
+    return Spec(image=shown, keep=True, env=env, inputs=(*modules, told), limits=_LIMITS), command
+
+
+async def _inside(
+    jail: Backend, image: ImageRoot, plan: dict[str, Any], cases: Sequence[Case]
+) -> list[tuple[str, Verdict]]:
+    codes = _asked(cases)
+    spec, command = _spec(image, plan, codes)
     said, errors = bytearray(), bytearray()
-    outcome, _ = await jail.run(spec, lambda stream, text: (said if stream is Stream.STDOUT else errors).extend(text))
+    outcome, _ = await jail.run(
+        replace(spec, keep=False, command=command),
+        lambda stream, text: (said if stream is Stream.STDOUT else errors).extend(text),
+    )
     results = [(line["code"], (line["ok"], line["detail"])) for line in map(json.loads, said.decode().splitlines())]
     if outcome.ending is Ending.EXITED and outcome.exit_code == 0:
         return results
     told = f"{outcome.ending} {outcome.exit_code} {outcome.detail} {errors.decode(errors='replace')[-300:]}"
     tried = {code for code, _ in results}
-    return results + [
-        (code, (False, f"the program ended before it: {told}")) for code in plan["cases"] if code not in tried
-    ]
+    return results + [(code, (False, f"the program ended before it: {told}")) for code in codes if code not in tried]
+
+
+async def _later(
+    jail: Backend, image: ImageRoot, plan: dict[str, Any], cases: Sequence[Case]
+) -> list[tuple[str, Verdict]]:
+    """Try them by a program that is put into a living sandbox."""
+    codes = _asked(cases)
+    spec, command = _spec(image, plan | {"binds": [*plan["binds"], keeper.PLACE]}, codes)
+    async with await jail.start(spec, lambda *_: None) as sandbox:
+        if not sandbox.verified:
+            return []
+        found = await visits.try_inside(sandbox, command, codes)
+        return list((found | await visits.look(sandbox)).items())
 
 
 def _interpreted() -> Iterator[tuple[str, Verdict]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantry.engines.jail.errors import SpecInvalid
+from tenantry.engines.jail.trees import Fill
 
 MIB: Final = 1 << 20
 _MAX_COMMAND_BYTES: Final = 128 << 10  # one argument of execve is at most 128 KiB, so is our sum
@@ -17,9 +18,12 @@ _MAX_ENV: Final = 1024  # three bwrap options each, of the 9000 it takes
 _MAX_ENV_BYTES: Final = 1 << 20
 _MAX_PATH: Final = 1024
 _MAX_NAME: Final = 255
-_MAX_PORT: Final = 65535
+MOST_PORT: Final = 65535
 _MAX_PORTS: Final = 64
+CERTIFICATES: Final = "/run/tenantry/ca.pem"
 WEB_PORTS: Final = frozenset({80, 443})
+#: At 127.0.0.1 inside, of a sandbox with a network: names and the proxy.
+HOST_PORTS: Final = frozenset({53, 3128})
 
 
 class Stream(StrEnum):
@@ -119,8 +123,8 @@ class Network:
     tcp_ports: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if any(isinstance(port, bool) or not 1 <= port <= _MAX_PORT for port in self.tcp_ports):
-            raise SpecInvalid("network.tcp_ports", f"ports from 1 to {_MAX_PORT}")
+        if any(isinstance(port, bool) or not 1 <= port <= MOST_PORT for port in self.tcp_ports):
+            raise SpecInvalid("network.tcp_ports", f"ports from 1 to {MOST_PORT}")
         if len(self.tcp_ports) > _MAX_PORTS:
             raise SpecInvalid("network.tcp_ports", f"at most {_MAX_PORTS}")
 
@@ -157,20 +161,31 @@ class Spec:
 
     `secret_files` lie below /run/secrets, read-only, for the program's user alone. `workdir` is where it starts,
     /workspace unless told; `env` lies over the image's own. Without `network` nothing answers it but itself.
+    `workspace` is what lies in /workspace at its start, and takes of `disk_mib`; without `workspace_writable` it can
+    neither change that nor leave anything.
+    `authority` is a certificate (PEM) that lies, behind those the image trusts, in the file CERTIFICATES.
+    With `keep` its program only waits, for what `Sandbox.exec` puts beside it, and `command` is empty.
     """
 
     image: ImageRoot
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     inputs: tuple[InputFile, ...] = field(default=(), repr=False)
     secret_files: tuple[InputFile, ...] = field(default=(), repr=False)
     limits: Limits = field(default_factory=Limits)
     workdir: str = "/workspace"
     network: Network | None = None
+    workspace: Fill | None = field(default=None, repr=False)
+    workspace_writable: bool = True
+    authority: bytes | None = field(default=None, repr=False)
+    keep: bool = False
 
     def __post_init__(self) -> None:
-        self._check_command()
-        self._check_env()
+        if not self.keep:
+            check_command(self.command)
+        elif self.command:
+            raise SpecInvalid("command", "none, when it is kept: its program only waits")
+        check_env(self.env)
         if not self.workdir.startswith("/") or "\0" in self.workdir:
             raise SpecInvalid("workdir", "an absolute path without NUL")
         for name, files in (("inputs", self.inputs), ("secret_files", self.secret_files)):
@@ -179,30 +194,33 @@ class Spec:
         if sum(len(item.content) for item in (*self.inputs, *self.secret_files)) > self.limits.memory_mib * MIB:
             raise SpecInvalid("inputs", "together no larger than memory_mib, which they count to")
 
-    def _check_command(self) -> None:
-        if not self.command or not self.command[0]:
-            raise SpecInvalid("command", "at least a program")
-        if any("\0" in part for part in self.command):
-            raise SpecInvalid("command", "no NUL")
-        if len(self.command) > _MAX_COMMAND_PARTS or sum(len(os_bytes(p)) for p in self.command) > _MAX_COMMAND_BYTES:
-            raise SpecInvalid("command", f"at most {_MAX_COMMAND_PARTS} parts and {_MAX_COMMAND_BYTES} bytes")
-
-    def _check_env(self) -> None:
-        if len(self.env) > _MAX_ENV or sum(len(os_bytes(v)) for v in self.env.values()) > _MAX_ENV_BYTES:
-            raise SpecInvalid("env", f"at most {_MAX_ENV} variables and {_MAX_ENV_BYTES} bytes")
-        for name, value in self.env.items():
-            if not name or "=" in name or "\0" in name or "\0" in value:
-                raise SpecInvalid("env", "names without `=`, and no NUL anywhere")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What it took: CPU of every process together, the highest memory, wall time from launch to death."""
+    """What it took: CPU of every process together, the highest memory, wall time from launch to death, and its limits.
+
+    With a cgroup all but the bytes are the kernel's own sums, whoever died of what. `read_bytes` and `written_bytes`
+    are what read(2), write(2) and their like moved to and from files, pipes and terminals, a few KiB of bwrap's among
+    them; None when the kernel does not tell. They are never too high: not in them are mapped memory, send(2), recv(2),
+    what a process read whose parent ignores SIGCHLD, and what processes still alive when the sandbox ended have read
+    since the jail last looked, which it does before it kills.
+
+    `oom_kills` are processes killed at `memory_mib`, `memory_limit_hits` how often at least it was run into (caches
+    that were dropped in time too), `pids_refused` forks refused at `pids`, `throttled_seconds` how long tasks waited
+    for the next period of `cpus`, summed over processors. Without a cgroup these are 0, and the CPU of what was killed
+    is missing.
+    """
 
     cpu_seconds: float = 0.0
     peak_memory_mib: float = 0.0
     wall_seconds: float = 0.0
     output_bytes: int = 0
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    oom_kills: int = 0
+    memory_limit_hits: int = 0
+    pids_refused: int = 0
+    throttled_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +235,25 @@ class Outcome:
     exit_code: int | None
     usage: Usage
     detail: str = ""
+
+
+def check_command(command: tuple[str, ...]) -> None:
+    """Raise SpecInvalid for one that execve would not take."""
+    if not command or not command[0]:
+        raise SpecInvalid("command", "at least a program")
+    if any("\0" in part for part in command):
+        raise SpecInvalid("command", "no NUL")
+    if len(command) > _MAX_COMMAND_PARTS or sum(len(os_bytes(p)) for p in command) > _MAX_COMMAND_BYTES:
+        raise SpecInvalid("command", f"at most {_MAX_COMMAND_PARTS} parts and {_MAX_COMMAND_BYTES} bytes")
+
+
+def check_env(env: Mapping[str, str]) -> None:
+    """Raise SpecInvalid for names or values that no environment holds."""
+    if len(env) > _MAX_ENV or sum(len(os_bytes(v)) for v in env.values()) > _MAX_ENV_BYTES:
+        raise SpecInvalid("env", f"at most {_MAX_ENV} variables and {_MAX_ENV_BYTES} bytes")
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise SpecInvalid("env", "names without `=`, and no NUL anywhere")
 
 
 def os_bytes(text: str) -> bytes:

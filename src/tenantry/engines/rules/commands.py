@@ -68,7 +68,9 @@ class CommandRules:
         return self.check(facts.command)
 
     def check(self, argv: Sequence[str]) -> Verdict:
-        """Judge a command as the words it will be started with."""
+        """Judge a command as the words it will be started with; none starts nothing."""
+        if not argv:
+            return EMPTY
         try:
             text = plain_text(argv)
             found = self._found(argv) if text is None else self._found_plain(argv, text)

@@ -87,7 +87,7 @@ def _seen(facts: JobFacts | DeploymentFacts) -> dict[str, Any]:
     seen["workflow"] = facts.workflow or ""
     if isinstance(facts, JobFacts):
         seen["network"] = [{"phase": str(one.phase), "host": one.host, "port": one.port} for one in facts.network]
-        seen["image_digest"] = facts.image_digest or ""
+        seen["image_digest"], seen["phase"] = facts.image_digest or "", str(facts.phase)
         seen |= {name: float(seen[name]) for name in ("cpus", "timeout_seconds")}
     else:
         seen |= {name: float(seen[name]) for name in ("monthly_cost_usd", "disk_size_gb")}

@@ -78,7 +78,10 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """`image_digest` is that of the content which will be started, where the caller has resolved it."""
+    """`image_digest` is that of the content which will be started, where the caller has resolved it.
+
+    A job of several phases is judged by the facts of each of its programs.
+    """
 
     image: str
     command: tuple[str, ...]
@@ -91,6 +94,7 @@ class JobFacts:
     timeout_seconds: float = 0
     network: tuple[Connection, ...] = ()
     image_digest: str | None = None
+    phase: Phase = Phase.RUN
 
 
 @dataclass(frozen=True, slots=True)

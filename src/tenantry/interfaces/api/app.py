@@ -11,14 +11,19 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tenantry import __version__
 from tenantry.foundation.telemetry import trace_id_of
 from tenantry.interfaces.api import problems
 from tenantry.interfaces.api.guard import Handler, guard
+from tenantry.interfaces.api.port_access import set_aside_query
+from tenantry.interfaces.api.protocol import GONE, SOCKET
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import PREFIX, Mark, RouteSpec
 from tenantry.interfaces.api.runtime import Runtime
+from tenantry.interfaces.api.sockets import Door, as_request, nothing, refusing, upgrading
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
@@ -33,6 +38,29 @@ class GuardedRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:  # type: ignore[override]
         return guard(self.spec, super().get_route_handler(), self.runtime)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.spec.rest:
+            set_aside_query(scope)
+        await super().handle(scope, receive, send)
+
+
+class SocketRoute(GuardedRoute):
+    """A WebSocket whose handshake the guard has served; asked without one it says so, to whoever may have it."""
+
+    def get_route_handler(self) -> Handler:  # type: ignore[override]
+        return guard(self.spec, upgrading(APIRoute.get_route_handler(self)), self.runtime)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return super().matches(as_request(scope) if scope["type"] == "websocket" else scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await super().handle(scope, receive, send)
+            return
+        door = Door(receive, send, scope["extensions"][GONE])
+        with door.stack:
+            await super().handle({**as_request(scope), SOCKET: door}, nothing, refusing(send))
 
 
 def create_app(runtime: Runtime, *, lifespan: Lifespan | None = None) -> FastAPI:
@@ -49,6 +77,7 @@ def create_app(runtime: Runtime, *, lifespan: Lifespan | None = None) -> FastAPI
     )
     for spec in ALL_ROUTES:
         _add(app, spec, runtime)
+    app.router.default = partial(_nowhere, app.router.default)
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
     return app
 
@@ -64,28 +93,41 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _add(app: FastAPI, spec: RouteSpec, runtime: Runtime) -> None:
-    route_class = type("Route", (GuardedRoute,), {"spec": spec, "runtime": runtime})
+    kind = SocketRoute if spec.socket else GuardedRoute
+    route_class = type("Route", (kind,), {"spec": spec, "runtime": runtime})
     options: dict[str, Any] = {"response_class": JSONResponse}
     if spec.media_type is not None:
         options = {"response_class": Response, "response_model": None}
     elif spec.answer is not None:
         options["response_model"] = spec.answer
     path = spec.path if spec.path in _OUTSIDE else f"{PREFIX}{spec.path}"
+    if spec.rest:
+        path = f"{path.removesuffix('}')}:path}}"
+    if spec.rest and spec.method == "GET":
+        app.router.add_api_route(
+            path, spec.endpoint, methods=["HEAD"], route_class_override=route_class, include_in_schema=False, **options
+        )
     app.router.add_api_route(
         path,
         spec.endpoint,
         methods=[spec.method],
         status_code=spec.status,
         route_class_override=route_class,
-        operation_id=f"{spec.endpoint.__module__.rpartition('.')[2]}_{spec.endpoint.__name__}",
+        operation_id=_operation_id(spec),
         tags=[spec.endpoint.__module__.rpartition(".")[2]],
         openapi_extra={
             "x-permission": spec.needs.value,
+            **({"x-websocket": True} if spec.socket else {}),
             "security": [] if spec.needs is Mark.PUBLIC else [{"apiKey": []}],
         },
         responses={"default": {"description": "A problem document (RFC 9457)", "content": _PROBLEM}},
         **options,
     )
+
+
+def _operation_id(spec: RouteSpec) -> str:
+    name = f"{spec.endpoint.__module__.rpartition('.')[2]}_{spec.endpoint.__name__}"
+    return f"{name}_{spec.method.lower()}" if spec.rest else name
 
 
 _PROBLEM: Final = {
@@ -105,6 +147,16 @@ _PROBLEM: Final = {
         }
     }
 }
+
+
+async def _nowhere(plain: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a handshake that no route takes as any request that none takes."""
+    if scope["type"] != "websocket":
+        await plain(scope, receive, send)
+        return
+    asked = as_request(scope)
+    answer = await _http_problem(Request(asked), HTTPException(404))
+    await answer(asked, nothing, refusing(send))
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from tenantry.capabilities.identity.service import KeyHasher
 from tenantry.foundation.errors import Denied, Invalid, Unavailable
 from tenantry.foundation.settings import Settings
+from tenantry.interfaces.api.protocol import SOCKET
 
 LOGIN: Final = "tenantry"
 FLOW: Final = "tenantry-flow"
@@ -85,16 +86,31 @@ def csrf_token(cookie: str, hasher: KeyHasher) -> str:
 
 
 def require_same_site(request: Request, cookie: str, *, hasher: KeyHasher, settings: Settings) -> None:
-    """Raise Denied `csrf_refused` for a change that a page of ours did not send."""
-    if request.method in _SAFE:
+    """Raise Denied `csrf_refused` for a change, or a WebSocket, that a page of ours did not send.
+
+    A page can read what any WebSocket sends and can give it no header of its own: its `Origin` alone tells whose it is.
+    """
+    socket = SOCKET in request.scope
+    if request.method in _SAFE and not socket:
         return
     origins = request.headers.getlist("origin")
     ours = origin_of(request, settings)
     if len(origins) != 1 or not _same_origin(origins[0], ours):
         raise _refused("Origin")
+    if socket:
+        return
     shown = request.headers.getlist(CSRF_HEADER)
     if len(shown) != 1 or not hmac.compare_digest(shown[0].encode(), csrf_token(cookie, hasher).encode()):
         raise _refused(CSRF_HEADER)
+
+
+def require_no_foreign_page(request: Request, settings: Settings) -> None:
+    """Raise Denied `csrf_refused` for a WebSocket of another site's page, where the browser itself shows the proof."""
+    origins = request.headers.getlist("origin")
+    if SOCKET not in request.scope or not origins:
+        return
+    if len(origins) != 1 or not _same_origin(origins[0], origin_of(request, settings)):
+        raise _refused("Origin")
 
 
 def _same_origin(found: str, ours: str) -> bool:
@@ -105,7 +121,8 @@ def _same_origin(found: str, ours: str) -> bool:
 def _refused(header: str) -> Denied:
     return Denied(
         "csrf_refused",
-        f"{header}: a change by cookie needs this origin, and the token that GET /me shows as login.csrf_token",
+        f"{header}: a change by cookie needs this origin, and the token that GET /me shows as login.csrf_token; "
+        "a WebSocket this origin",
         layer="guard",
         field=header,
     )

@@ -8,10 +8,12 @@ from starlette.requests import Request
 
 from tenantry.capabilities.access.service import CERTIFICATE, SIGNATURE, Presented
 from tenantry.capabilities.access.types import Caller
+from tenantry.capabilities.sandboxes.service import PORT_TOKEN
 from tenantry.foundation.errors import Invalid, Unauthenticated
 from tenantry.interfaces.api import cookies
 from tenantry.interfaces.api.bodies import StrictRequest
 from tenantry.interfaces.api.context import named_workspace
+from tenantry.interfaces.api.port_access import shown_token
 from tenantry.interfaces.api.protocol import CLIENT_CERTIFICATE, TLS
 from tenantry.interfaces.api.proxies import forwarded_certificate
 from tenantry.interfaces.api.routing import RouteSpec
@@ -35,6 +37,8 @@ def presented(request: Request, runtime: Runtime) -> Presented:
 
     A cookie counts for changes only together with what a page of ours shows (Denied `csrf_refused`).
     """
+    if (token := shown_token(request)) is not None:  # alone it lets in: what a browser sends beside is for the console
+        return Presented(token, kind=PORT_TOKEN)
     if request.scope["query_string"] and not _CREDENTIAL_NAMES.isdisjoint(request.query_params):
         raise Invalid("credential_in_query", "a credential in an address ends up in logs: send a header", layer="guard")
     fingerprint = _fingerprint(request, runtime)
@@ -52,6 +56,7 @@ def presented(request: Request, runtime: Runtime) -> Presented:
         return Presented(signed.keyid, kind=SIGNATURE, proof=proof, beside=fingerprint)
     if bearer or fingerprint is None:
         return Presented(_bearer(bearer), beside=fingerprint)
+    cookies.require_no_foreign_page(request, runtime.settings)
     return Presented(fingerprint.hex(), kind=CERTIFICATE, place=_place(request))
 
 

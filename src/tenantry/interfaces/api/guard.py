@@ -44,6 +44,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 _IDEMPOTENCY_KEY: Final = re.compile(r"^[\x21-\x7e]{1,200}$")
 _PLAIN_ID: Final = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+_NO_THINGS: Final = frozenset({"tenant", "ws", "port", "path"})
+"""Parameters of a path that name a place, or what is inside of a thing."""
 _HEADERS: Final = tuple((name.lower().encode(), value.encode()) for name, value in problems.HEADERS.items())
 _log = structlog.get_logger(__name__)
 
@@ -198,7 +200,7 @@ async def _judge(request: Request, *, spec: RouteSpec, caller: Caller, place: Pl
     environment = request.path_params.get("environment")
     about = Circumstances(path=state.path, told=environment is not None, environment=environment)
     judgement = _required(needs, decide(caller.access, needs, workspace_id, about), about=about)
-    if state.status is not WorkspaceStatus.ACTIVE and spec.method != "GET" and not spec.closed_too:
+    if state.status is not WorkspaceStatus.ACTIVE and not spec.reads and not spec.closed_too:
         raise workspace_closed(state.status)
     return judgement
 
@@ -297,7 +299,7 @@ async def readmit(unit: Unit, needs: Permission) -> Unit:
 
 def _finish(unit: Unit, response: Response, *, spec: RouteSpec) -> Response:
     """Record a read, and complete the answer."""
-    if spec.method == "GET" and isinstance(spec.needs, Permission):
+    if spec.reads and not spec.recorded and isinstance(spec.needs, Permission):
         unit.runtime.trails[unit.scope.region].read(
             unit.scope,
             action=_action(spec),
@@ -376,7 +378,7 @@ def _noun(spec: RouteSpec) -> str:
 
 def _resource_id(request: Request, scope: TenantScope) -> str:
     """Name the innermost thing of the path, else the workspace, else the tenant."""
-    named = [value for name, value in request.path_params.items() if name not in ("tenant", "ws")]
+    named = [value for name, value in request.path_params.items() if name not in _NO_THINGS]
     if named:
         return named[-1] if _PLAIN_ID.match(named[-1]) else "malformed"
     if scope.workspace_id is not None:

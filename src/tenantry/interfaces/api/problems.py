@@ -36,6 +36,8 @@ _STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "body_slow": 408,
     "body_too_large": 413,
     "content_type_unsupported": 415,
+    "range_unsatisfiable": 416,
+    "upgrade_required": 426,
 }
 _TITLES: Final[Mapping[int, str]] = {
     400: "Unreadable request",
@@ -49,8 +51,10 @@ _TITLES: Final[Mapping[int, str]] = {
     412: "Changed since it was read",
     413: "Too large",
     415: "Unsupported content type",
+    416: "No such range",
     421: "Another region's process must be asked",
     422: "Invalid",
+    426: "Upgrade required",
     429: "Over a limit",
     500: "Internal error",
     503: "Unavailable, retry",
@@ -71,6 +75,8 @@ def problem_of(error: TenantryError, *, trace_id: str) -> JSONResponse:
         headers["Retry-After"] = str(error.fields["retry_after"])
     if status == 401:  # noqa: PLR2004 - RFC 9110 §11.6.1 wants the challenge
         headers["WWW-Authenticate"] = "Bearer"
+    if status == 426:  # noqa: PLR2004 - RFC 9110 §15.5.22 wants to hear to what
+        headers["Upgrade"] = "websocket"
     members = {name: value for name, value in error.fields.items() if name not in _HIDDEN}
     return problem(
         status, code=error.code, detail=error.message, layer=error.layer, trace_id=trace_id, headers=headers, **members

@@ -23,7 +23,7 @@ async def count(request: Request, *, spec: RouteSpec, caller: Caller, place: Pla
     Leaves the verdict for the answer's headers, and whether a refusal is worth a record: the first of many is.
     """
     asker = asker_of(caller, place)
-    verdict = await runtime.rates.admit(asker, reads=spec.method == "GET", action=spec.action)
+    verdict = await runtime.rates.admit(asker, reads=spec.reads, action=spec.action)
     request.state.rate = verdict
     if verdict is None or verdict.allowed:
         return

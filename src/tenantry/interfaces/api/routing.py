@@ -11,6 +11,9 @@ from tenantry.capabilities.limits.types import Action
 from tenantry.capabilities.limits.types.quotas import Feature
 
 PREFIX: Final = "/api/v1"
+METHODS: Final = ("GET", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+"""Methods that are handed on to what a tenant itself serves; HEAD with GET."""
+_HANDED_ON: Final = {"media_type": "*/*"}
 
 
 class Mark(StrEnum):
@@ -45,10 +48,11 @@ class RouteSpec:
     `erased_too`: it also tells of a tenant that was erased, from what the platform has kept of it.
     `visited`: an administrator of the installation may ask there for a way into the tenant that it names.
     `action`: what is counted of it besides being a request. `feature`: what the plan must include.
-    `action`: what is counted of it besides being a request.
     `answer`: the model of what it answers, where it may also answer in other media types.
     `document`: its body is a text of YAML or JSON, which the handler reads as it stands.
     `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
+    `recorded`: its handler records each use itself, with more than the guard knows of it.
+    `socket`: a GET that becomes a WebSocket once the guard has let it through. `rest`: its last parameter is a path.
     """
 
     method: str
@@ -68,6 +72,14 @@ class RouteSpec:
     narrowed: Reach | None = None
     action: Action | None = None
     feature: Feature | None = None
+    recorded: bool = False
+    socket: bool = False
+    rest: bool = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing; a socket does whatever comes over it."""
+        return self.method == "GET" and not self.socket
 
     @property
     def reach(self) -> Reach:
@@ -107,6 +119,24 @@ class RouteRegistry:
         is changed, or where repeating it leads to the same and the tenant may take no writes: no record is kept then.
         """
         return self._add("POST", path, needs, {"replay": replay, **options})
+
+    def any(self, path: str, *, needs: Permission | Mark, **options: Any) -> Callable[..., Any]:
+        """Register all methods of what is behind a path, which is handed on; the last parameter is the rest of it."""
+        adds = [
+            self._add(method, path, needs, {"rest": True, "raw_body": True, "recorded": True, **_HANDED_ON, **options})
+            for method in METHODS
+        ]
+
+        def register(endpoint: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            for add in adds:
+                add(endpoint)
+            return endpoint
+
+        return register
+
+    def socket(self, path: str, *, needs: Permission | Mark, **options: Any) -> Callable[..., Any]:
+        """Register a WebSocket; its endpoint answers with an `Upgrade`, or refuses as any other."""
+        return self._add("GET", path, needs, {"socket": True, "status": 101, "media_type": "websocket", **options})
 
     def _add(self, method: str, path: str, needs: Permission | Mark, options: dict[str, Any]) -> Callable[..., Any]:
         if not isinstance(needs, Permission | Mark):

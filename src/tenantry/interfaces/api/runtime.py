@@ -10,7 +10,15 @@ from tenantry.capabilities.identity.service import KeyHasher, LoginFlows, TokenD
 from tenantry.capabilities.limits.service import FeatureGate, LimitBook, RateKeeper
 from tenantry.capabilities.notifications.service import AddressBook
 from tenantry.capabilities.policies.service import PolicyBook
-from tenantry.capabilities.sandboxes.service import ImageLibrary, JobContent, JobNews, QueueView
+from tenantry.capabilities.sandboxes.service import (
+    ImageLibrary,
+    JobContent,
+    JobNews,
+    LiveClient,
+    LiveContent,
+    PortTokens,
+    QueueView,
+)
 from tenantry.capabilities.tenants.ports import Provisioner, UsageSource
 from tenantry.capabilities.tenants.service import (
     Directory,
@@ -29,6 +37,7 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.objects.ports import ObjectStore
 from tenantry.foundation.settings import Settings
+from tenantry.interfaces.api.seats import Seats
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +74,13 @@ class Runtime:
     trails: Mapping[str, AuditTrail]
     comments: Mapping[str, ApprovalComments]
     content: Mapping[str, JobContent]
+    kept: Mapping[str, LiveContent]
+    live: LiveClient
     libraries: Mapping[str, ImageLibrary]
     address_books: Mapping[str, AddressBook]
     queues: Mapping[str, QueueView]
     news: JobNews
     caches: Mapping[str, Caches]
     vouchers: Mapping[str, Vouchers]
+    port_tokens: PortTokens
+    seats: Seats

@@ -32,9 +32,12 @@ from tenantry.capabilities.sandboxes.service import (
     ImagePulls,
     ImageService,
     JobService,
+    JobStopper,
+    LiveSandboxService,
     PastJobs,
     QueuedJobs,
     QueueShares,
+    SnapshotService,
 )
 from tenantry.capabilities.secrets.service import SecretService
 from tenantry.capabilities.tenants.service import (
@@ -273,6 +276,32 @@ class Services:
             quotas=self.quotas,
             policies=self.policies,
             settings=self.runtime.settings.jobs,
+            clock=self.runtime.clock,
+        )
+
+    @property
+    def sandboxes(self) -> LiveSandboxService:
+        return LiveSandboxService(
+            session=self.session,
+            audit=self.audit,
+            jobs=self.jobs,
+            content=self.runtime.kept[self.scope.region],
+            workspaces=self.workspaces,
+            quotas=self.quotas,
+            policies=self.policies,
+            stopper=JobStopper(settings=self.runtime.settings.jobs, clock=self.runtime.clock),
+            clock=self.runtime.clock,
+        )
+
+    @property
+    def snapshots(self) -> SnapshotService:
+        return SnapshotService(
+            session=self.session,
+            audit=self.audit,
+            sandboxes=self.sandboxes,
+            content=self.runtime.kept[self.scope.region],
+            client=self.runtime.live,
+            quotas=self.quotas,
             clock=self.runtime.clock,
         )
 

@@ -20,6 +20,7 @@ from tenantry.interfaces.cli.commands import (
     policy,
     proofs,
     providers,
+    sandbox,
     secret,
     tenant,
     usage,
@@ -37,8 +38,8 @@ Begin with `tenantry login`, choose with `tenantry workspace use`, then `tenantr
 more with --help.
 
 \b
-Exit codes: 0 done (`job run`: the job's own), 2 usage, 3 refused,
-4 not found, 5 conflict, 6 over a limit, 7 unavailable,
+Exit codes: 0 done (`job run`, `sandbox exec`: the command's own),
+2 usage, 3 refused, 4 not found, 5 conflict, 6 over a limit, 7 unavailable,
 124 the job timed out, 130 cancelled, 1 anything else.
 """
 
@@ -73,7 +74,7 @@ def build_app() -> typer.Typer:
     app.callback()(_options)
     rooms = (
         *(login, tenant, workspace, overlays, access, proofs, people, providers),
-        *(grants, limits, usage, policy, job, image, secret, notification, audit),
+        *(grants, limits, usage, policy, job, sandbox, image, secret, notification, audit),
     )
     for module in rooms:
         module.register(app)

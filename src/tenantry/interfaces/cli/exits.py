@@ -1,6 +1,6 @@
 """Exit codes, one table for everything the command line may meet.
 
-    0    done; for `job run` the job's own code
+    0    done; for `job run` the job's own code, for `sandbox exec` and `sandbox shell` the command's
     1    anything not listed
     2    the command or its arguments are wrong, also when only the server could tell
     3    refused: not logged in, not permitted, denied by policy
@@ -8,11 +8,11 @@
     5    in conflict with the present state, or changed by somebody else meanwhile
     6    over a limit, rate or quota
     7    the server, or a part of it, cannot be reached
-    124  the job timed out
+    124  the job, or the command in a sandbox, timed out
     130  the job was cancelled, or the command interrupted
 
-`job run` passes the job's own code on, so a job may answer with any of these for reasons of its own; `--output json`
-tells them apart.
+`job run` passes the job's own code on, and `sandbox exec` the command's, so either may answer with any of these for
+reasons of its own; `--output json` tells a job's apart.
 """
 
 from enum import IntEnum
@@ -100,3 +100,10 @@ def exit_for_job(*, status: str, exit_code: int | None) -> int:
     if code < 0:
         code = _SIGNAL_BASE - code
     return code if 0 < code <= _LARGEST else Exit.OTHER
+
+
+def exit_for_exec(*, ending: str, exit_code: int | None) -> int:
+    """Pass the command's own code on; 124 for one that had too little time, 1 for one that somebody else has ended."""
+    if ending == "timed_out":
+        return Exit.TIMED_OUT
+    return Exit.OTHER if exit_code is None else exit_code

@@ -24,8 +24,9 @@ from tenantry.capabilities.access.service.identification import (
     Presented,
     Proof,
     SignatureReader,
+    identified_key,
 )
-from tenantry.capabilities.access.service.login_readers import LoginReader
+from tenantry.capabilities.access.service.login_readers import LoginReader, identified_login
 from tenantry.capabilities.access.service.memberships import BoundMemberships
 from tenantry.capabilities.access.service.rights import Rights, RightsReader, bindable_roles, role_book, sources_of
 from tenantry.capabilities.access.service.roles import RoleService
@@ -62,6 +63,8 @@ __all__ = [
     "decide",
     "held_in",
     "hold_grant",
+    "identified_key",
+    "identified_login",
     "is_held",
     "joined",
     "role_book",

@@ -4,7 +4,7 @@ Each kind of credential has one reader. It says of which tenant the credential w
 then, in a transaction bound to that candidate, whose it is. What it may do is compiled afterwards, the same for all.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol
 from uuid import UUID
@@ -109,24 +109,26 @@ class KeyReader:
         key = await identity.find_key_of(credential)
         if key is None:
             raise credential_refused()
-        fault = None
-        if key.status not in (KeyStatus.ACTIVE, KeyStatus.GRACE):
-            fault = f"key_{key.status}"
-        elif key.workspace_id != (credential.scope_id if credential.kind is ScopeKind.WORKSPACE else None):
-            fault = "key_scope"
-        return Identified(
-            resource_type="key",
-            credential_id=format_id(Prefix.KEY, key.key_id),
-            actor=_actor_of(key),
-            principal_type=key.principal_type,
-            principal_id=key.principal_id,
-            workspace_id=key.workspace_id,
-            key=key,
-            roles=key.roles,
-            allowed_networks=key.allowed_networks,
-            expires_at=key.ends_at,
-            fault=fault,
-        )
+        found = identified_key(key)
+        place = credential.scope_id if credential.kind is ScopeKind.WORKSPACE else None
+        return found if found.fault or key.workspace_id == place else replace(found, fault="key_scope")
+
+
+def identified_key(key: ApiKey) -> Identified:
+    """Tell of a key, whoever has found it and how."""
+    return Identified(
+        resource_type="key",
+        credential_id=format_id(Prefix.KEY, key.key_id),
+        actor=_actor_of(key),
+        principal_type=key.principal_type,
+        principal_id=key.principal_id,
+        workspace_id=key.workspace_id,
+        key=key,
+        roles=key.roles,
+        allowed_networks=key.allowed_networks,
+        expires_at=key.ends_at,
+        fault=None if key.status in (KeyStatus.ACTIVE, KeyStatus.GRACE) else f"key_{key.status}",
+    )
 
 
 class CertificateReader:

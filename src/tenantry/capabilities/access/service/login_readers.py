@@ -47,15 +47,16 @@ class LoginReader:
             login = await identity.logins.find(token.login_id) if token else None
             if token is None or login is None or login.user_id != token.user_id or login.kind is not LoginKind.PROGRAM:
                 raise credential_refused()
-            return _identified(login, expires_at=min(login.expires_at, token.expires_at))
+            return identified_login(login, expires_at=min(login.expires_at, token.expires_at))
         cookie = read_secret(credential.text, Secret.COOKIE)
         login = await identity.logins.find_of_cookie(cookie) if cookie else None
         if login is None or login.kind is not LoginKind.WEB:
             raise credential_refused()
-        return _identified(login, expires_at=login.expires_at)
+        return identified_login(login, expires_at=login.expires_at)
 
 
-def _identified(login: Login, *, expires_at: datetime) -> Identified:
+def identified_login(login: Login, *, expires_at: datetime) -> Identified:
+    """Tell of a login, whoever has found it and how."""
     user = format_id(Prefix.USER, login.user_id)
     return Identified(
         resource_type="login",

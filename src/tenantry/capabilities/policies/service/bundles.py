@@ -14,7 +14,7 @@ from tenantry.capabilities.policies.errors import (
 from tenantry.capabilities.policies.ports import WaitingWork
 from tenantry.capabilities.policies.service.book import PolicyBook
 from tenantry.capabilities.policies.service.compiling import require_settings, settings_placed
-from tenantry.capabilities.policies.service.evaluating import judge
+from tenantry.capabilities.policies.service.evaluating import ask_all, judge
 from tenantry.capabilities.policies.types import Layer, Outcome, Placed, Policy, State
 from tenantry.capabilities.tenants.service import announce_revocation
 from tenantry.capabilities.tenants.types import WorkspaceSettings
@@ -137,9 +137,9 @@ class BundleService:
         scope, now = self._session.scope, self._clock.now()
         known = await self._book.of(scope.tenant_id, region=scope.region)
 
-        def judged(place: UUID, facts: JobFacts) -> Outcome:
+        def judged(place: UUID, work: Sequence[JobFacts]) -> Outcome:
             exemptions = known.exemptions_in(place)
-            return judge((placed,), lambda each: each.check_job(facts), exemptions=exemptions, now=now)
+            return judge((placed,), ask_all(work), exemptions=exemptions, now=now)
 
         return await self._waiting.recheck(self._session, workspace_id=workspace_id, kind=placed.kind, judge=judged)
 
@@ -148,10 +148,10 @@ class BundleService:
         scope, now = self._session.scope, self._clock.now()
         known = await self._book.of(scope.tenant_id, region=scope.region)
 
-        def judged(place: UUID, facts: JobFacts) -> Outcome:
+        def judged(place: UUID, work: Sequence[JobFacts]) -> Outcome:
             networks = [one for one in known.enforced_in(place) if one.kind is Kind.NETWORK and one.layer is not layer]
-            asked = bool(facts.network)
-            return judge(networks, lambda each: each.check_job(facts), exemptions=(), now=now, network=asked)
+            asked = any(facts.network for facts in work)
+            return judge(networks, ask_all(work), exemptions=(), now=now, network=asked)
 
         return await self._waiting.recheck(self._session, workspace_id=workspace_id, kind=Kind.NETWORK, judge=judged)
 

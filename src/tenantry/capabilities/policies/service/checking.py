@@ -9,7 +9,7 @@ from tenantry.capabilities.policies import repository
 from tenantry.capabilities.policies.ports import PastWork
 from tenantry.capabilities.policies.service.book import PolicyBook
 from tenantry.capabilities.policies.service.compiling import settings_placed
-from tenantry.capabilities.policies.service.evaluating import Ask, judge
+from tenantry.capabilities.policies.service.evaluating import Ask, ask_all, judge
 from tenantry.capabilities.policies.types import (
     MOST_DECISIONS,
     Checked,
@@ -22,7 +22,7 @@ from tenantry.capabilities.policies.types import (
     ShadowDiff,
 )
 from tenantry.capabilities.tenants.types import WorkspaceSettings
-from tenantry.engines.rules.types import DeploymentFacts, JobFacts
+from tenantry.engines.rules.types import DeploymentFacts, JobFacts, Phase
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import new_id
@@ -40,10 +40,10 @@ class PolicyService:
         self._past = past
         self._clock = clock
 
-    async def check_job(self, facts: JobFacts, *, workspace_id: UUID, settings: WorkspaceSettings) -> Checked:
-        return await self._check(
-            lambda bundle: bundle.check_job(facts), workspace_id, settings, network=bool(facts.network)
-        )
+    async def check_job(self, work: Sequence[JobFacts], *, workspace_id: UUID, settings: WorkspaceSettings) -> Checked:
+        """Judge all programs of a job together."""
+        network = any(facts.network for facts in work)
+        return await self._check(ask_all(work), workspace_id, settings, network=network)
 
     async def check_image(
         self, image: str, *, workspace_id: UUID, settings: WorkspaceSettings, digest: str | None = None
@@ -76,7 +76,14 @@ class PolicyService:
         return Checked(outcome, would, tuple(placed.name for placed in shadow))
 
     async def note(
-        self, checked: Checked, *, workspace_id: UUID, principal: str, job: str, facts: JobFacts, content_kept: bool
+        self,
+        checked: Checked,
+        *,
+        workspace_id: UUID,
+        principal: str,
+        job: str,
+        facts: Sequence[JobFacts],
+        content_kept: bool,
     ) -> None:
         """Count and remember what was decided, in the session's transaction; what is simply allowed needs neither."""
         outcome, shadow = checked.outcome, checked.shadow
@@ -171,18 +178,26 @@ def _told(outcome: Outcome, at: int) -> dict[str, str]:
     return reason.summary() | ({"exempted_by": reason.exempted_by.hex} if reason.exempted_by else {})
 
 
-def _subject(facts: JobFacts, *, content_kept: bool) -> dict[str, Any]:
-    """Tell what was judged. Its command is content: where that is not kept, its digest alone stays."""
+def _subject(work: Sequence[JobFacts], *, content_kept: bool) -> dict[str, Any]:
+    """Tell what was judged, of several programs that of `run`, the others beside it."""
+    facts = next((each for each in work if each.phase is Phase.RUN), work[0])
     said: dict[str, Any] = {
-        "image": facts.image,
-        "image_digest": facts.image_digest,
+        **_program(facts, content_kept=content_kept),
         "environment": facts.environment,
         "labels": dict(facts.labels),
         "cpus": facts.cpus,
         "memory_mib": facts.memory_mib,
         "timeout_seconds": facts.timeout_seconds,
-        "network": [f"{asked.host}:{asked.port}/{asked.phase}" for asked in facts.network],
+        "network": [f"{asked.host}:{asked.port}/{asked.phase}" for each in work for asked in each.network],
     }
+    if len(work) > 1:
+        said["phases"] = {each.phase.value: _program(each, content_kept=content_kept) for each in work}
+    return said
+
+
+def _program(facts: JobFacts, *, content_kept: bool) -> dict[str, Any]:
+    """Tell image and command, which is content: where that is not kept, its digest alone stays."""
+    said: dict[str, Any] = {"image": facts.image, "image_digest": facts.image_digest}
     if content_kept:
         return said | {"command": list(facts.command)}
     return said | {"command_sha256": hashlib.sha256("\0".join(facts.command).encode()).hexdigest()}

@@ -1,6 +1,7 @@
 """What all layers say of something. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -14,7 +15,7 @@ from tenantry.capabilities.policies.types import (
     Reason,
 )
 from tenantry.engines.rules.documents import Bundle
-from tenantry.engines.rules.types import Effect, Finding, Kind, Verdict
+from tenantry.engines.rules.types import Effect, Finding, JobFacts, Kind, Verdict
 
 Ask = Callable[[Bundle], Verdict]
 
@@ -31,6 +32,23 @@ _UNUSABLE = Finding(
     "What stands here cannot be compiled any more.",
     "Put it anew: the answer names what is wrong with it.",
 )
+
+
+def ask_all(work: Sequence[JobFacts]) -> Ask:
+    """Ask about each program of a job; where there are several, what is found names the one it is of."""
+
+    def ask(bundle: Bundle) -> Verdict:
+        if len(work) == 1:
+            return bundle.check_job(work[0])
+        return Verdict(
+            tuple(
+                replace(finding, message=f"In the phase {facts.phase}: {finding.message}")
+                for facts in work
+                for finding in bundle.check_job(facts).findings
+            )
+        )
+
+    return ask
 
 
 def judge(

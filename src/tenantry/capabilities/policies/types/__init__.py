@@ -150,7 +150,7 @@ class Outcome:
         return tuple(dict.fromkeys(reason.exempted_by for reason in self.reasons if reason.exempted_by is not None))
 
 
-Judge = Callable[[UUID, JobFacts], Outcome]
+Judge = Callable[[UUID, Sequence[JobFacts]], Outcome]
 """(workspace, facts) → what policies say now."""
 
 
@@ -188,7 +188,7 @@ class Past:
     job: str
     at: datetime
     principal: str
-    facts: JobFacts
+    facts: tuple[JobFacts, ...]
     content_kept: bool
 
 

@@ -145,6 +145,9 @@ async def measure_content(session: TenantSession) -> list[tuple[UUID, str, int]]
            join artifacts a on a.tenant_id = $1 and a.job_id = j.job_id group by a.workspace_id
            union all
            select workspace_id, 'images', sum(size_bytes)::bigint from images
+           where tenant_id = $1 group by workspace_id
+           union all
+           select workspace_id, 'sandboxes', sum(size_bytes)::bigint from sandbox_trees
            where tenant_id = $1 group by workspace_id""",
         session.scope.tenant_id,
     )
@@ -154,7 +157,7 @@ async def measure_content(session: TenantSession) -> list[tuple[UUID, str, int]]
 async def list_takings(session: TenantSession, ids: Sequence[UUID]) -> list[Taking]:
     """Tell what jobs take; of those that are no more nothing."""
     rows = await session.fetch(
-        """select job_id, finished_at is null as open, started_at is not null as begun,
+        """select job_id, finished_at is null as open, started_at is not null as begun, sandbox_id is null as daily,
                   case when content_purged_at is null
                        then log_bytes + coalesce(octet_length(given_inputs), 0) + coalesce((
                            select sum(a.size_bytes) from artifacts a where a.tenant_id = $1 and a.job_id = j.job_id), 0)

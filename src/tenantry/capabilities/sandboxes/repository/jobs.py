@@ -1,7 +1,7 @@
 """All SQL of jobs themselves."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -12,9 +12,11 @@ from tenantry.capabilities.sandboxes.types import (
     JOB_NEWS,
     NARROWING,
     QUEUE_NEWS,
+    Injected,
     Job,
     JobEnd,
     JobLimits,
+    JobPhase,
     JobSecret,
     JobStatus,
     StartedJob,
@@ -31,7 +33,7 @@ _JOB: Final = (
     "job_id, workspace_id, principal_id, status, reason, detail, exit_code, command, image, image_digest, labels, "
     "limits, artifact_globs, persistence_mode, place, content_key, transient_key, transient_holder, inputs, attempt, "
     "log_bytes, log_sha256, usage, receipt, queued_at, started_at, finished_at, content_until, content_purged_at, "
-    "environment, grant_id, network, secrets"
+    "environment, grant_id, network, secrets, phases, sandbox_id, tree_id, link"
 )
 
 
@@ -41,9 +43,10 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, g
         f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
             insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
                 labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place,
-                environment, grant_id, given_inputs, reason, detail, finished_at, network, secrets)
+                environment, grant_id, given_inputs, reason, detail, finished_at, network, secrets, phases, sandbox_id,
+                tree_id)
             select $1, $2, $3, $4, $20, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '{{}}', $15, $16, $17, $18,
-                $19, $21, $22, $23, $24, $25
+                $19, $21, $22, $23, $24, $25, $26, $27, $28
             from woken""",
         session.scope.tenant_id,
         job.job_id,
@@ -70,6 +73,9 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, g
         job.finished_at,
         [dataclasses.asdict(asked) for asked in job.network],
         [_secret_record(each) for each in job.secrets],
+        [dataclasses.asdict(each) for each in job.phases],
+        job.sandbox_id,
+        job.tree_id,
     )
 
 
@@ -83,19 +89,26 @@ async def find_job(session: TenantSession, job_id: UUID, *, lock: bool = False) 
 
 
 async def list_jobs(
-    session: TenantSession, *, workspace_id: UUID, before: UUID | None, limit: int, status: JobStatus | None
+    session: TenantSession,
+    *,
+    workspace_id: UUID,
+    before: UUID | None,
+    limit: int,
+    status: JobStatus | None,
+    sandbox_id: UUID | None = None,
 ) -> list[Job]:
-    """Newest first."""
+    """Newest first: those that run a command, or those that one sandbox lived by."""
     rows = await session.fetch(
         f"""select {_JOB} from jobs
             where tenant_id = $1 and workspace_id = $2 and ($3::uuid is null or job_id < $3)
-              and ($4::text is null or status = $4)
+              and ($4::text is null or status = $4) and sandbox_id is not distinct from $6::uuid
             order by job_id desc limit $5""",
         session.scope.tenant_id,
         workspace_id,
         before,
         status.value if status else None,
         limit,
+        sandbox_id,
     )
     return [_job(row) for row in rows]
 
@@ -191,6 +204,20 @@ async def start_job(
     return StartedJob(_job(row), row["given"], row["given_inputs"], row["min_isolation"]) if row else None
 
 
+async def find_running_job(session: TenantSession, job_id: UUID, *, attempt: int) -> Job | None:
+    """Find a job that this attempt may go on with: nobody wants it cancelled, and its workspace is open."""
+    row = await session.fetchrow(
+        f"""select {", ".join(f"j.{column.strip()}" for column in _JOB.split(","))} from jobs j
+            join workspaces w on w.tenant_id = j.tenant_id and w.workspace_id = j.workspace_id and w.status = 'active'
+            where j.tenant_id = $1 and j.job_id = $2 and j.status = 'running' and j.attempt = $3
+              and j.reason is null""",
+        session.scope.tenant_id,
+        job_id,
+        attempt,
+    )
+    return _job(row) if row else None
+
+
 async def end_job(
     session: TenantSession, job_id: UUID, end: JobEnd, *, inputs: bytes | None, settings: JobSettings, now: datetime
 ) -> tuple[str, int] | None:
@@ -204,7 +231,7 @@ async def end_job(
     found = await session.fetchrow(
         f"""with ended as (
                 update jobs j set status = $3, detail = $5, exit_code = $6, usage = $7, receipt = $8, log_bytes = $9,
-                    log_sha256 = $10, finished_at = $11::timestamptz, given = null,
+                    log_sha256 = $10, finished_at = $11::timestamptz, given = null, link = null,
                     given_inputs = case when j.persistence_mode = 'full' then j.given_inputs else $16::bytea end,
                     content_key = case when j.transient_key is null then j.content_key end,
                     reason = case when $3 = 'cancelled' then coalesce(j.reason, $4) else $4 end,
@@ -233,7 +260,7 @@ async def end_job(
         end.log_bytes,
         end.log_sha256,
         now,
-        end.receipt.get("image_digest") if end.receipt else None,
+        _started_digest(end.receipt or {}),
         float(settings.content_grace_seconds),
         settings.retention_days,
         job_id.hex,
@@ -286,15 +313,30 @@ def _job(row: "asyncpg.Record") -> Job:
         values[name] = tuple(values[name])
     values["network"] = tuple(Connection(Phase(one["phase"]), one["host"], one["port"]) for one in values["network"])
     values["secrets"] = tuple(_secret_of(each) for each in values["secrets"])
+    values["phases"] = tuple(_phase_of(each) for each in values["phases"])
     return Job(**values)
+
+
+def _started_digest(receipt: Mapping[str, Any]) -> str | None:
+    """Tell the digest of what was started, of several that of `run`."""
+    found: str | None = receipt.get("phases", {}).get(Phase.RUN, receipt).get("image_digest")
+    return found
+
+
+def _phase_of(record: dict[str, Any]) -> JobPhase:
+    return JobPhase(**{**record, "phase": Phase(record["phase"]), "command": tuple(record["command"])})
 
 
 def _secret_record(given: JobSecret) -> dict[str, Any]:
     reference = given.secret
-    place = {"env": given.env} if given.env is not None else {"file": given.file}
+    place: dict[str, Any] = {"env": given.env} if given.env is not None else {"file": given.file}
+    place |= {"phase": given.phase.value} if given.phase is not Phase.RUN else {}
+    place |= {"inject": dataclasses.asdict(given.inject)} if given.inject is not None else {}
     return {"secret_id": reference.secret_id.hex, "name": reference.name, "version": reference.version, **place}
 
 
 def _secret_of(record: dict[str, Any]) -> JobSecret:
     reference = SecretReference(UUID(hex=record["secret_id"]), record["name"], record["version"])
-    return JobSecret(reference, env=record.get("env"), file=record.get("file"))
+    phase = Phase(record.get("phase", Phase.RUN))
+    inject = Injected(**record["inject"]) if "inject" in record else None
+    return JobSecret(reference, env=record.get("env"), file=record.get("file"), phase=phase, inject=inject)

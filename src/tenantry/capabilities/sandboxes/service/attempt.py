@@ -8,8 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import Final, TypeVar
 from uuid import UUID
@@ -17,44 +16,38 @@ from uuid import UUID
 import structlog
 
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.service.content import JobContent
-from tenantry.capabilities.sandboxes.service.egress import JobEgress
+from tenantry.capabilities.sandboxes.service.collecting import collect_artifacts
 from tenantry.capabilities.sandboxes.service.ending import (
     LEASE_LOST,
     WORKER_STOPPED,
     end_job,
-    end_of,
     failed_end,
     killed_end,
     lost_end,
 )
-from tenantry.capabilities.sandboxes.service.images import ImageLibrary
-from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
+from tenantry.capabilities.sandboxes.service.job_secrets import values_of
 from tenantry.capabilities.sandboxes.service.output import JobOutput
+from tenantry.capabilities.sandboxes.service.phases import Given, JobPhases
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
-from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
-from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobInput, JobStatus, SealedLine, StartedJob
+from tenantry.capabilities.sandboxes.service.workshop import Workshop
+from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobStatus, SealedLine, StartedJob
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
-from tenantry.engines.jail.backend import Backend, Running
+from tenantry.engines.jail.backend import Running
 from tenantry.engines.jail.receipt import IsolationLevel
-from tenantry.engines.jail.types import Ending, InputFile, Limits, Network, Spec
-from tenantry.foundation.clock import Clock
-from tenantry.foundation.database.cells import Cell
+from tenantry.engines.jail.trees import Fill
+from tenantry.engines.jail.types import Outcome
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied, TenantryError, Unavailable
-from tenantry.foundation.ids import Prefix, format_id, new_id
+from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import TenantScope
-from tenantry.foundation.settings import JobSettings
 from tenantry.kit.masking.known import secrets_of
 from tenantry.kit.masking.stream import Mask
 
 _RETRY_SECONDS: Final = 0.2
 _MOVE_SECONDS: Final = 3.0
 _DATABASE_LAYERS: Final = frozenset({"database", "fence"})
-_MAX_ARTIFACTS: Final = 1000
-_MOST_SKIPPED_TOLD: Final = 20
 
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
@@ -62,20 +55,6 @@ _Result = TypeVar("_Result")
 
 class _OnTheMoveError(Exception):
     """The tenant cannot begin anything now, for longer than a claim should wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What every attempt of a worker process works with."""
-
-    cell: Cell
-    jail: Backend
-    content: JobContent
-    secrets: SecretOpener
-    library: ImageLibrary
-    relay: QueueRelay
-    settings: JobSettings
-    clock: Clock
 
 
 class Attempt:
@@ -86,31 +65,32 @@ class Attempt:
         self._claim = claim
         self._ticket = claim.ticket
         self._scope = scope
-        self._sandbox: Running | None = None
+        self._phases: JobPhases | None = None
         self._output: JobOutput | None = None
-        self._egress: JobEgress | None = None
         self._killed: str | None = None
         self._begun = workshop.clock.monotonic()
         self._mask = Mask()
         self._transient: tuple[bytes, UUID] | None = None
         self._seal_inputs: Callable[[], bytes | None] = _no_inputs
+        self._tree_bytes = 0
 
     def kill(self, reason: str) -> None:
         """Kill what runs; the first reason counts, but a lost lease overrules all: then nothing is reported."""
         self._killed = reason if reason == LEASE_LOST else self._killed or reason
-        if self._sandbox is not None:
-            self._sandbox.kill(reason)
+        if self._phases is not None:
+            self._phases.kill(reason)
         if reason == LEASE_LOST and self._output is not None:
             self._output.abandon()
 
     async def narrow(self) -> None:
         """Look at what the job may still connect to, if it may at all."""
-        if self._egress is None:
+        phases = self._phases
+        if phases is None:
             return
         async with self._session() as session:
             job = await repository.find_job(session, self._ticket.entry)
         if job is not None:
-            self._egress.narrow(job.network)
+            phases.narrow(job.network)
 
     async def live(self) -> bool:
         """Run the claim to its end; False when it was not begun and is to be given back, its tenant being on the move.
@@ -131,8 +111,9 @@ class Attempt:
             return True
         # Reported first, cleared away after: whoever waits need not wait for that.
         async with contextlib.AsyncExitStack() as stack:
-            end, artifacts = await self._run(started, stack)
+            end, artifacts = await self._run_to_end(started, stack)
             if self._killed == LEASE_LOST:
+                await self._discard(started.job)
                 return True
             end = dataclasses.replace(end, detail=self._mask.text(end.detail))
             lines = await self._output.finish() if self._output else []
@@ -203,12 +184,21 @@ class Attempt:
     ) -> bool:
         kept = sum(artifact.size_bytes for artifact in artifacts)
         settings, clock = self._workshop.settings, self._workshop.clock
-        return await end_job(session, job, end, settings=settings, clock=clock, inputs=inputs, artifact_bytes=kept)
+        return await end_job(
+            session,
+            job,
+            end,
+            settings=settings,
+            clock=clock,
+            inputs=inputs,
+            artifact_bytes=kept,
+            tree_bytes=self._tree_bytes,
+        )
 
-    async def _run(self, started: StartedJob, stack: contextlib.AsyncExitStack) -> tuple[JobEnd, list[Artifact]]:
+    async def _run_to_end(self, started: StartedJob, stack: contextlib.AsyncExitStack) -> tuple[JobEnd, list[Artifact]]:
         """Run the job; whatever goes wrong is its end. The sandbox is closed with the stack."""
         try:
-            return await self._run_sandbox(started, stack)
+            return await self._run_programs(started, stack)
         except Denied as error:
             end = JobEnd(JobStatus.DENIED, error.code, error.message)
         except TenantryError as error:
@@ -223,20 +213,17 @@ class Attempt:
         if self._killed is not None:
             end = killed_end(self._killed, end.detail)
         self._say(f"{end.reason}: {end.detail}")
-        return end, []
+        return self._measured(end), []
 
-    async def _run_sandbox(
+    async def _run_programs(
         self, started: StartedJob, stack: contextlib.AsyncExitStack
     ) -> tuple[JobEnd, list[Artifact]]:
         content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
-        given_key = await self._patiently(lambda: content.open_given_key(tenant_id=tenant_id, job=job))
-        environment, inputs = content.open_given(given_key, started.sealed_given, job_id=job.job_id)
-        inputs += content.open_inputs(given_key, started.sealed_inputs, job_id=job.job_id)
-        secrets = await self._patiently(lambda: self._workshop.secrets.open(job, self._scope))
-        environment |= secrets.environment
-        self._mask = Mask((*secrets.values, *secrets_of(environment)))
+        given = await self._open_given(started)
+        named = (value for environment in given.environments.values() for value in secrets_of(environment))
+        self._mask = Mask((*values_of(given.secrets), *named))
         key = await self._patiently(lambda: content.open_key(tenant_id=tenant_id, job=job))
-        self._seal_inputs = lambda: content.seal_inputs(key, inputs, job_id=job.job_id)
+        self._seal_inputs = lambda: content.seal_inputs(key, given.inputs, job_id=job.job_id)
         output = self._output = JobOutput(
             lambda lines: self._patiently(lambda: self._write(job, lines)),
             seal=lambda line: content.seal_line(key, line, job_id=job.job_id),
@@ -244,29 +231,80 @@ class Attempt:
             clock=self._workshop.clock,
         )
         self._require_isolation(started)
-        egress = JobEgress(job.network, settings=self._workshop.settings, say=self._say) if job.network else None
-        self._egress = egress
-        if egress is not None:
-            stack.push_async_callback(egress.close)
-        network = egress.network if egress else None
-        spec = await self._spec(job, environment, inputs, secrets=secrets.files, network=network)
+        phases = self._phases = JobPhases(
+            job,
+            given,
+            jail=self._workshop.jail,
+            root=lambda program: self._workshop.library.root(tenant_id=tenant_id, digest=program.image_digest),
+            still_wanted=self._still_wanted,
+            output=output,
+            settings=self._workshop.settings,
+            clock=self._workshop.clock,
+            workspace=await self._workspace(job),
+            while_it_runs=lambda sandbox: self._while_it_runs(sandbox, job),
+        )
         if killed := self._why_killed():
             return killed_end(killed), []
-        sandbox = self._sandbox = await self._workshop.jail.start(
-            spec, output.take, attach=egress.attach if egress else None
-        )
-        stack.push_async_callback(self._clear_away, sandbox)
-        if killed := self._why_killed():
-            sandbox.kill(killed)
-        outcome = await sandbox.wait()
-        end = end_of(outcome, killed=self._killed)
-        if outcome.ending not in (Ending.EXITED, Ending.KILLED):
+        end = self._retold(await phases.run(stack))
+        if end.reason != "exited" and end.status is not JobStatus.CANCELLED and self._killed is None:
             self._say(f"{end.reason}: {end.detail}" if end.detail else end.reason)
-        receipt = sandbox.receipt.as_record() if sandbox.receipt else None
-        usage = dataclasses.asdict(outcome.usage) | (egress.used() if egress else {})
-        end = dataclasses.replace(end, usage=usage, receipt=receipt)
-        wanted = job.artifact_globs and self._killed != LEASE_LOST
-        return end, await self._collect(sandbox, job, key) if wanted else []
+        end = self._measured(end)
+        if self._killed == LEASE_LOST:
+            return end, []
+        end = await self._keep(job, end)
+        return end, await self._collect(phases, job, key) if job.artifact_globs else []
+
+    async def _open_given(self, started: StartedJob) -> Given:
+        """Open what its programs are given; all at once, so that what cannot be had is known before any begins."""
+        content, job, tenant_id = self._workshop.content, started.job, self._scope.tenant_id
+        given_key = await self._patiently(lambda: content.open_given_key(tenant_id=tenant_id, job=job))
+        environments, inputs = content.open_given(given_key, started.sealed_given, job_id=job.job_id)
+        inputs += content.open_inputs(given_key, started.sealed_inputs, job_id=job.job_id)
+        secrets = await self._patiently(lambda: self._workshop.secrets.open(job, self._scope))
+        return Given(environments, inputs, secrets)
+
+    async def _still_wanted(self) -> Job | JobEnd:
+        """Look at the job before its next phase, by a normal session: the fence refuses that of a suspended tenant."""
+        entry, attempt = self._ticket.entry, self._ticket.attempt
+
+        async def look() -> Job | None:
+            async with self._workshop.cell.session(self._scope) as session:
+                return await repository.find_running_job(session, entry, attempt=attempt)
+
+        try:
+            job = await self._patiently(look)
+        except Denied as error:
+            return killed_end(error.code)
+        return job if job is not None else killed_end(self._killed or "cancelled")
+
+    def _measured(self, end: JobEnd) -> JobEnd:
+        """Add what its programs used, those that ended before something went wrong too."""
+        phases = self._phases
+        return end if phases is None else dataclasses.replace(end, usage=phases.usage, receipt=phases.receipt)
+
+    async def _workspace(self, _job: Job) -> Fill | None:
+        """Find what lies in /workspace when its first program begins."""
+        return None
+
+    async def _while_it_runs(self, sandbox: Running, _job: Job) -> Outcome:
+        return await sandbox.wait()
+
+    def _retold(self, end: JobEnd) -> JobEnd:
+        """Tell of the end in words of its own, where it has any."""
+        return end
+
+    async def _keep(self, _job: Job, end: JobEnd) -> JobEnd:
+        """Keep what outlives the sandbox besides artifacts; gives the end, which may tell that it could not."""
+        return end
+
+    async def _report_kept(self, session: TenantSession, job: Job) -> None:
+        """Write what was kept, in the transaction of the end."""
+
+    async def _discard(self, job: Job) -> None:
+        """Clear away what was kept and does not count: another decides on this job."""
+
+    def _used_slot_seconds(self, _end: JobEnd) -> float:
+        return self._workshop.clock.monotonic() - self._begun
 
     def _require_isolation(self, started: StartedJob) -> None:
         """Refuse what this machine cannot isolate as asked: there is no silent downgrade."""
@@ -284,62 +322,18 @@ class Attempt:
         """Ask anew after each wait."""
         return self._killed
 
-    async def _clear_away(self, sandbox: Running) -> None:
-        try:
-            await sandbox.close()
-        except OSError as error:
-            _log.error("sandbox.remains", sandbox=sandbox.id, reason=error.strerror)
-
-    async def _spec(
-        self,
-        job: Job,
-        environment: Mapping[str, str],
-        inputs: Sequence[JobInput],
-        *,
-        secrets: tuple[InputFile, ...],
-        network: Network | None,
-    ) -> Spec:
-        limits = job.limits
-        return Spec(
-            image=await self._workshop.library.root(tenant_id=self._scope.tenant_id, digest=job.image_digest),
-            command=job.command,
-            env=environment,
-            inputs=tuple(InputFile(item.path, item.content) for item in inputs),
-            network=network,
-            secret_files=secrets,
-            limits=Limits(
-                cpus=limits.cpus,
-                memory_mib=limits.memory_mib,
-                pids=limits.pids,
-                timeout_seconds=limits.timeout_seconds,
-                output_bytes=limits.output_bytes,
-                disk_mib=max(1, limits.memory_mib // 2),
-            ),
+    async def _collect(self, phases: JobPhases, job: Job, key: Keyset) -> list[Artifact]:
+        if phases.last is None:
+            return []
+        return await collect_artifacts(
+            phases.last,
+            job,
+            tenant_id=self._scope.tenant_id,
+            key=key,
+            content=self._workshop.content,
+            say=self._say,
+            clock=self._workshop.clock,
         )
-
-    async def _collect(self, sandbox: Running, job: Job, key: Keyset) -> list[Artifact]:
-        found = await sandbox.artifacts(
-            job.artifact_globs, max_files=_MAX_ARTIFACTS, max_bytes=job.limits.artifacts_mib << 20
-        )
-        artifacts = []
-        for file in found:
-            artifact_id = new_id()
-            with contextlib.closing(await asyncio.to_thread(file.open)) as source:
-                size, digest = await self._workshop.content.put_artifact(
-                    key,
-                    source,
-                    tenant_id=self._scope.tenant_id,
-                    job=job,
-                    artifact_id=artifact_id,
-                    limit=file.size_bytes,
-                )
-            now = self._workshop.clock.now()
-            artifacts.append(Artifact(artifact_id, job.job_id, file.path, size, digest, now))
-        for skipped in found.skipped[:_MOST_SKIPPED_TOLD]:
-            self._say(f"artifact {skipped.path!r} was not kept: {skipped.reason}")
-        if (more := len(found.skipped) - _MOST_SKIPPED_TOLD) > 0:
-            self._say(f"and {more} more artifacts were not kept")
-        return artifacts
 
     def _say(self, text: str) -> None:
         if self._output is not None:
@@ -356,7 +350,7 @@ class Attempt:
 
         Repeating it when the commit is in doubt is safe: a job ends once. Locks the job, then its claim, as all do.
         """
-        used = self._workshop.clock.monotonic() - self._begun
+        used = self._used_slot_seconds(end)
         async with self._session() as session:
             ended = await self._end(session, job, end, inputs=inputs, artifacts=artifacts)
             if not ended or not await QUEUE.finish(
@@ -364,11 +358,13 @@ class Attempt:
             ):
                 await session.rollback()
                 _log.info("job.result_discarded", job=format_id(Prefix.JOB, job.job_id), attempt=self._ticket.attempt)
+                await self._discard(job)
                 return
             if lines:
                 await repository.insert_lines(session, job.job_id, workspace_id=job.workspace_id, lines=lines)
             if artifacts:
                 await repository.insert_artifacts(session, artifacts, workspace_id=job.workspace_id)
+            await self._report_kept(session, job)
 
 
 def _no_inputs() -> bytes | None:

@@ -16,6 +16,7 @@ from tenantry.engines.envelope.keyring import Keyring
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.envelope.keyset_wrapper import KeysetWrapper
 from tenantry.engines.envelope.streams import open_stream, seal_stream
+from tenantry.engines.rules.types import Phase
 from tenantry.foundation.errors import Gone
 from tenantry.foundation.objects.ports import ObjectStore
 
@@ -57,12 +58,14 @@ class JobContent:
         wrapper = KeysetWrapper(await self.transient.get(job.transient_holder, tenant_id=tenant_id))
         return await Keyset.unwrap(job.transient_key, wrapper=wrapper, context=_context(tenant_id, job.job_id))
 
-    def seal_given(self, key: Keyset, environment: Mapping[str, str], *, job_id: UUID) -> bytes | None:
-        """Seal the environment, which goes at the job's end: it may hold secrets."""
-        return key.seal(_framed(environment, ()), b"given/" + job_id.bytes) if environment else None
+    def seal_given(self, key: Keyset, environments: Mapping[Phase, Mapping[str, str]], *, job_id: UUID) -> bytes | None:
+        """Seal the environment of each program, which go at the job's end: they may hold secrets."""
+        return key.seal(_framed(environments, ()), b"given/" + job_id.bytes) if any(environments.values()) else None
 
-    def open_given(self, key: Keyset, sealed: bytes | None, *, job_id: UUID) -> tuple[dict[str, str], list[JobInput]]:
-        """Open the environment, and inputs that an older version put beside it; raises Fault for another job's."""
+    def open_given(
+        self, key: Keyset, sealed: bytes | None, *, job_id: UUID
+    ) -> tuple[dict[Phase, dict[str, str]], list[JobInput]]:
+        """Open the environments, and inputs that an older version put beside them; raises Fault for another job's."""
         return _unframed(key.open(sealed, b"given/" + job_id.bytes)) if sealed is not None else ({}, [])
 
     def seal_inputs(self, key: Keyset, inputs: Sequence[JobInput], *, job_id: UUID) -> bytes | None:
@@ -115,12 +118,15 @@ class JobContent:
             await self._objects.delete(tenant_id, key)
 
 
-def _framed(environment: Mapping[str, str], inputs: Sequence[JobInput]) -> bytes:
-    head = json.dumps({"env": dict(environment), "inputs": [[i.path, len(i.content)] for i in inputs]}).encode()
+def _framed(environments: Mapping[Phase, Mapping[str, str]], inputs: Sequence[JobInput]) -> bytes:
+    """Write that of `run` where the only one was written before there were phases."""
+    others = {phase.value: dict(each) for phase, each in environments.items() if phase is not Phase.RUN and each}
+    told = {"env": dict(environments.get(Phase.RUN, {})), "inputs": [[i.path, len(i.content)] for i in inputs]}
+    head = json.dumps(told | ({"others": others} if others else {})).encode()
     return b"".join((len(head).to_bytes(_HEAD_LENGTH, "big"), head, *(item.content for item in inputs)))
 
 
-def _unframed(framed: bytes) -> tuple[dict[str, str], list[JobInput]]:
+def _unframed(framed: bytes) -> tuple[dict[Phase, dict[str, str]], list[JobInput]]:
     opened = memoryview(framed)
     at = _HEAD_LENGTH + int.from_bytes(opened[:_HEAD_LENGTH], "big")
     head = json.loads(bytes(opened[_HEAD_LENGTH:at]))
@@ -128,7 +134,8 @@ def _unframed(framed: bytes) -> tuple[dict[str, str], list[JobInput]]:
     for path, size in head["inputs"]:
         inputs.append(JobInput(path, bytes(opened[at : at + size])))
         at += size
-    return head["env"], inputs
+    others = {Phase(name): each for name, each in head.get("others", {}).items()}
+    return {Phase.RUN: head["env"], **others}, inputs
 
 
 def _context(tenant_id: UUID, job_id: UUID) -> bytes:

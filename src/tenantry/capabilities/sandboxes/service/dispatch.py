@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from tenantry.capabilities.sandboxes.service.ending import LEASE_LOST, WORKER_STOPPED
-from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.service.queue import JOBS, QUEUE
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
 from tenantry.capabilities.sandboxes.types import CANCELLATION, NARROWING
 from tenantry.engines.fairqueue.types import Claim, Ticket
@@ -41,16 +41,28 @@ class Dispatcher:
     """`pool` is the dispatcher role's: it sees the queue of all tenants, ids and numbers only.
 
     `worker` is the id of this worker; under an id that a dead process had, what that one claimed lapses at once.
-    `boot` names this process: what dead ones held in memory goes.
+    `boot` names this process: what dead ones held in memory goes. `lane` says of what it claims, `slots` how many at
+    once: as the settings have it, unless told.
     """
 
     def __init__(
-        self, *, pool: "Pool", runner: JobRunner, worker: UUID, boot: UUID, settings: JobSettings, clock: Clock
+        self,
+        *,
+        pool: "Pool",
+        runner: JobRunner,
+        worker: UUID,
+        boot: UUID,
+        settings: JobSettings,
+        clock: Clock,
+        lane: str = JOBS,
+        slots: int | None = None,
     ) -> None:
         self._pool = pool
         self._runner = runner
         self._worker = worker
         self._settings = settings
+        self._labels = (*settings.labels, lane)
+        self._slots = settings.slots if slots is None else slots
         self._clock = clock
         self._boot = boot
         self._wake = asyncio.Event()
@@ -129,7 +141,7 @@ class Dispatcher:
             await self._runner.narrow()
 
     async def _claim(self) -> None:
-        free = self._settings.slots - len(self._jobs)
+        free = self._slots - len(self._jobs)
         if free <= 0:
             self._queue_is_empty = False
             return
@@ -138,8 +150,8 @@ class Dispatcher:
             self._pool,
             worker=self._worker,
             free_slots=free,
-            capacity=self._settings.slots,
-            labels=self._settings.labels,
+            capacity=self._slots,
+            labels=self._labels,
             lease_seconds=self._settings.lease_seconds,
         )
         self._queue_is_empty = len(claims) < free
@@ -169,8 +181,8 @@ class Dispatcher:
             self._pool,
             worker=self._worker,
             boot=self._boot,
-            labels=self._settings.labels,
-            slots=self._settings.slots,
+            labels=self._labels,
+            slots=self._slots,
         )
 
     async def _renew(self) -> None:

@@ -10,6 +10,7 @@ from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service.measuring import used_by
 from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
 from tenantry.engines.jail.types import Ending, Outcome
+from tenantry.engines.rules.types import Phase
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id
@@ -18,6 +19,7 @@ from tenantry.foundation.settings import JobSettings
 WORKER_STOPPED: Final = "worker_stopped"
 LEASE_LOST: Final = "lease_lost"
 """A worker kills with this what it may not report: another decides on it."""
+PHASE_FAILED: Final = "phase_failed"
 
 _OURS: Final = {
     Ending.TIMED_OUT: JobStatus.TIMED_OUT,
@@ -42,11 +44,13 @@ async def end_job(
     clock: Clock,
     inputs: bytes | None = None,
     artifact_bytes: int = 0,
+    tree_bytes: int = 0,
 ) -> bool:
     """Write the end, its audit event and what was used, and settle its quotas; False, and nothing done, when it had
     ended before.
 
     `inputs` are those of a job whose content is not kept, sealed as its output is; without them they go now.
+    `tree_bytes` is what was kept of the sandbox that lived by it.
     """
     now = clock.now()
     ended = await repository.end_job(session, job.job_id, end, inputs=inputs, settings=settings, now=now)
@@ -62,8 +66,12 @@ async def end_job(
         details={"exit_code": end.exit_code, "attempt": job.attempt},
     )
     await MeteringService(session=session, clock=clock).record(used_by(job, end, at=now))
-    used = {Quota.STORAGE: kept_bytes + artifact_bytes, Quota.DAILY_JOBS: 0 if job.started_at is None else 1}
+    used = {Quota.STORAGE: kept_bytes + artifact_bytes}
+    if job.sandbox_id is None:
+        used[Quota.DAILY_JOBS] = 0 if job.started_at is None else 1
     await settle(session, job.job_id, used, clock=clock)
+    if job.tree_id is not None:
+        await settle(session, job.tree_id, {Quota.STORAGE: tree_bytes}, clock=clock)
     return True
 
 
@@ -76,6 +84,22 @@ def end_of(outcome: Outcome, *, killed: str | None) -> JobEnd:
     else:
         status, reason = _OURS[outcome.ending], outcome.ending.value
     return JobEnd(status, reason, outcome.detail[:_MAX_DETAIL], outcome.exit_code)
+
+
+def phase_end(outcome: Outcome, *, phase: Phase, killed: str | None) -> JobEnd:
+    """Say how one of several programs ended: a failure is the job's, named in its detail; a kill is nobody's."""
+    end = end_of(outcome, killed=killed)
+    if outcome.ending is Ending.KILLED or end.status is JobStatus.SUCCEEDED:
+        return end
+    told = f"exited with {end.exit_code}" if outcome.ending is Ending.EXITED else f"{end.reason}: {end.detail}"
+    reason = PHASE_FAILED if end.status is JobStatus.FAILED else end.reason
+    return JobEnd(end.status, reason, f"{phase} {told}"[:_MAX_DETAIL], end.exit_code)
+
+
+def spent_end(job: Job, phase: Phase) -> JobEnd:
+    """End a job of which a phase cannot begin any more, since those before it took all its time."""
+    detail = f"{phase} did not begin: those before it took the {job.limits.timeout_seconds:g} s of the job"
+    return JobEnd(JobStatus.TIMED_OUT, Ending.TIMED_OUT.value, detail)
 
 
 def killed_end(reason: str, detail: str = "") -> JobEnd:

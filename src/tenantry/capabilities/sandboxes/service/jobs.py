@@ -2,17 +2,15 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
-from math import inf
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from tenantry.capabilities.access.service import hold_grant
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.audit.types import Outcome as AuditOutcome
-from tenantry.capabilities.limits.service import PlaceLimits, QuotaService
-from tenantry.capabilities.limits.types import Layer
-from tenantry.capabilities.limits.types.quotas import Ceiling, Quota
+from tenantry.capabilities.limits.service import QuotaService
+from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.policies.service import PolicyService
 from tenantry.capabilities.policies.types import Checked
 from tenantry.capabilities.sandboxes import repository
@@ -22,12 +20,11 @@ from tenantry.capabilities.sandboxes.errors import (
     image_unknown,
     input_not_found,
     job_not_found,
-    limit_exceeded,
-    network_phase_unavailable,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.image_names import names_of
-from tenantry.capabilities.sandboxes.service.job_secrets import pin_secrets
+from tenantry.capabilities.sandboxes.service.job_limits import limits_of, most_kept_bytes
+from tenantry.capabilities.sandboxes.service.job_secrets import pin_secrets, told_of
 from tenantry.capabilities.sandboxes.service.judging import (
     DENIED_BY_POLICY,
     detail_of,
@@ -35,14 +32,14 @@ from tenantry.capabilities.sandboxes.service.judging import (
     reason_of,
     refusal_of,
 )
-from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.service.planning import images_of, plan_phases, require_phases
+from tenantry.capabilities.sandboxes.service.queue import ESTIMATE_SECONDS, JOBS, QUEUE, SANDBOXES
 from tenantry.capabilities.sandboxes.service.sharing import QueueShares
 from tenantry.capabilities.sandboxes.service.stopping import JobStopper
 from tenantry.capabilities.sandboxes.types import (
     HOST_IMAGE,
     JOB,
-    MOST_OUTPUT_BYTES,
-    MOST_PIDS,
+    TREE,
     Artifact,
     Image,
     Job,
@@ -55,23 +52,13 @@ from tenantry.capabilities.sandboxes.types import (
 from tenantry.capabilities.tenants.service import WorkspaceService, place_of
 from tenantry.capabilities.tenants.types import Workspace, WorkspaceSettings
 from tenantry.engines.envelope.keyset import Keyset
-from tenantry.engines.rules.types import Connection, Phase
+from tenantry.engines.rules.types import Phase
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Denied
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_suffix
 from tenantry.foundation.settings import JobSettings
-
-_PLATFORM: Final = Layer.PLATFORM.value
-_CEILINGS: Final = {
-    "cpus": Ceiling.JOB_CPUS,
-    "memory_mib": Ceiling.JOB_MEMORY,
-    "timeout_seconds": Ceiling.JOB_SECONDS,
-    "artifacts_mib": Ceiling.JOB_ARTIFACTS,
-}
-_ESTIMATE_SECONDS: Final = 10.0
-"""What a claim charges before the real time is known; corrected at the end."""
 
 
 class JobService:
@@ -103,16 +90,17 @@ class JobService:
 
         Commit, then raise what comes with it. Raises Invalid, Denied, Exhausted `quota_exceeded`.
         """
-        _require_run(new.network)
+        require_phases(new)
         workspace = await self._workspaces.get(workspace_id)
-        limits = _limits_of(new.limits, await self._quotas.limits_in(workspace_id), workspace.settings)
-        image = await self._find_image(new.image, workspace_id)
-        job = self._made(new, workspace, limits=limits, image=image, principal=principal)
+        limits = limits_of(new.limits, await self._quotas.limits_in(workspace_id), workspace.settings)
+        images = {name: await self._find_image(name, workspace_id) for name in images_of(new)}
+        job = self._made(new, workspace, limits=limits, images=images, principal=principal)
         job = dataclasses.replace(job, secrets=await pin_secrets(self._session, new, workspace_id=workspace_id))
-        facts = facts_of(job, env_names=tuple(new.env))
+        facts = facts_of(job, env_names={program.phase: tuple(program.env) for program in new.programs})
         checked = await self._policies.check_job(facts, workspace_id=workspace_id, settings=workspace.settings)
-        if not checked.outcome.denied and image is None and new.image != HOST_IMAGE:
-            raise image_unknown(new.image)
+        unknown = [name for name, image in images.items() if image is None and name != HOST_IMAGE]
+        if unknown and not checked.outcome.denied:
+            raise image_unknown(unknown[0])
         await self._policies.note(
             checked,
             workspace_id=workspace_id,
@@ -126,8 +114,16 @@ class JobService:
         return await self._queue(job, new, checked, settings=workspace.settings), None
 
     def _made(
-        self, new: NewJob, workspace: Workspace, *, limits: JobLimits, image: Image | None, principal: str
+        self,
+        new: NewJob,
+        workspace: Workspace,
+        *,
+        limits: JobLimits,
+        images: Mapping[str, Image | None],
+        principal: str,
     ) -> Job:
+        phases = plan_phases(new, images)
+        run = next(each for each in phases if each.phase is Phase.RUN)
         return Job(
             job_id=new_id(),
             workspace_id=workspace.workspace_id,
@@ -136,9 +132,9 @@ class JobService:
             reason=None,
             detail=None,
             exit_code=None,
-            command=new.command,
-            image=new.image,
-            image_digest=image.digest if image is not None else None,
+            command=run.command,
+            image=run.image,
+            image_digest=run.image_digest,
             labels=new.labels,
             limits=limits,
             artifact_globs=new.artifacts,
@@ -161,18 +157,26 @@ class JobService:
             environment=new.environment,
             grant_id=new.grant_id,
             network=new.network,
+            phases=phases if new.phases else (),
+            sandbox_id=new.keeper.sandbox_id if new.keeper else None,
+            tree_id=new.keeper.tree_id if new.keeper else None,
         )
 
     async def _queue(self, job: Job, new: NewJob, checked: Checked, *, settings: WorkspaceSettings) -> Job:
         key, wrapped = await self._content.make_key(tenant_id=self._session.scope.tenant_id, job_id=job.job_id)
         job = dataclasses.replace(job, content_key=wrapped)
-        given = self._content.seal_given(key, new.env, job_id=job.job_id)
+        environments = {program.phase: program.env for program in new.programs}
+        given = self._content.seal_given(key, environments, job_id=job.job_id)
         inputs = self._content.seal_inputs(key, new.inputs, job_id=job.job_id)
         await repository.insert_job(self._session, job, given=given, given_inputs=inputs)
         await self._enqueue(job)
-        details: dict[str, Any] = {"image": new.image, "inputs": len(new.inputs)}
+        details: dict[str, Any] = {"image": job.image, "inputs": len(new.inputs)}
+        if job.phases:
+            details["phases"] = [each.phase.value for each in job.phases]
+        if job.sandbox_id is not None:
+            details["sandbox"] = format_id(Prefix.SANDBOX, job.sandbox_id)
         if job.secrets:
-            details["secrets"] = [f"{each.secret.name}@{each.secret.version}" for each in job.secrets]
+            details["secrets"] = [told_of(each) for each in job.secrets]
         if exempted := checked.outcome.exempted_by:
             details["exempted_by"] = [format_id(Prefix.EXEMPTION, each) for each in exempted]
         if (warned := checked.outcome.decisive) is not None:
@@ -219,12 +223,15 @@ class JobService:
         artifacts = job.limits.artifacts_mib << 20 if job.artifact_globs else 0
         amounts = {
             Quota.CONCURRENT_JOBS: 1,
-            Quota.DAILY_JOBS: 1,
+            Quota.CONCURRENT_SANDBOXES if job.sandbox_id else Quota.DAILY_JOBS: 1,
             Quota.STORAGE: given + job.limits.output_bytes + artifacts,
         }
         # Where jobs wait for their turn, the queue sees to it that no more run at once.
         waits = frozenset({Quota.CONCURRENT_JOBS} if settings.on_limit == "queue" else ())
         await self._quotas.reserve(job.job_id, amounts, kind=JOB, workspace_id=job.workspace_id, counted_only=waits)
+        if job.tree_id is not None:
+            room = {Quota.STORAGE: most_kept_bytes(job.limits)}
+            await self._quotas.reserve(job.tree_id, room, kind=TREE, workspace_id=job.workspace_id)
 
     async def _enqueue(self, job: Job) -> None:
         if job.grant_id is not None:  # whoever ends the grant waits for this commit, and finds the job
@@ -236,7 +243,8 @@ class JobService:
                 await self._session.connection(),
                 levels=(self._session.scope.tenant_id, job.workspace_id, principal),
                 entry=job.job_id,
-                estimate_seconds=min(_ESTIMATE_SECONDS, job.limits.timeout_seconds),
+                estimate_seconds=min(ESTIMATE_SECONDS, job.limits.timeout_seconds),
+                labels=(JOBS if job.sandbox_id is None else SANDBOXES,),
             )
 
     async def get(self, job_id: UUID, *, workspace_id: UUID) -> Job:
@@ -246,10 +254,22 @@ class JobService:
         return job
 
     async def list_jobs(
-        self, *, workspace_id: UUID, before: UUID | None = None, limit: int = 50, status: JobStatus | None = None
+        self,
+        *,
+        workspace_id: UUID,
+        before: UUID | None = None,
+        limit: int = 50,
+        status: JobStatus | None = None,
+        sandbox_id: UUID | None = None,
     ) -> list[Job]:
+        """List those that run a command or, with `sandbox_id`, those that this sandbox lived by."""
         return await repository.list_jobs(
-            self._session, workspace_id=workspace_id, before=before, limit=limit, status=status
+            self._session,
+            workspace_id=workspace_id,
+            before=before,
+            limit=limit,
+            status=status,
+            sandbox_id=sandbox_id,
         )
 
     async def count_open(self, *, workspace_id: UUID) -> tuple[int, int]:
@@ -336,45 +356,6 @@ class JobService:
             reason=reason,
             details=details,
         )
-
-
-def _require_run(network: Sequence[Connection]) -> None:
-    for at, asked in enumerate(network):
-        if asked.phase is not Phase.RUN:
-            raise network_phase_unavailable(at, asked.phase)
-
-
-def _limits_of(wanted: Mapping[str, float], held: PlaceLimits, settings: WorkspaceSettings) -> JobLimits:
-    """Complete what is asked by the defaults; what is asked beyond a ceiling is refused, a default gives way to it."""
-    ceilings = _ceilings_of(held, settings)
-    for name, value in wanted.items():
-        most, layer = ceilings[name]
-        if value > most:
-            raise limit_exceeded(name, limit=most, wanted=value, layer=layer)
-    values = {
-        name: min(default, type(default)(ceilings[name][0])) if ceilings[name][0] != inf else default
-        for name, default in dataclasses.asdict(JobLimits()).items()
-    }
-    return JobLimits(**{**values, **wanted})  # whole numbers where the edge asks for them
-
-
-def _ceilings_of(held: PlaceLimits, settings: WorkspaceSettings) -> dict[str, tuple[float, str]]:
-    """Tell the most of each limit of a job, and whose word it is."""
-    found: dict[str, tuple[float, str]] = {
-        "pids": (MOST_PIDS, _PLATFORM),
-        "output_bytes": (MOST_OUTPUT_BYTES, _PLATFORM),
-    }
-    for name, ceiling in _CEILINGS.items():
-        effective = held.ceilings[ceiling]
-        found[name] = (
-            (inf, _PLATFORM)
-            if effective.most is None or effective.layer is None
-            else (effective.most, effective.layer.value)
-        )
-    longest = float(settings.max_job_timeout_seconds)
-    if longest < found["timeout_seconds"][0]:
-        found["timeout_seconds"] = (longest, Layer.WORKSPACE.value)
-    return found
 
 
 def _described(path: str, content: bytes) -> dict[str, Any]:

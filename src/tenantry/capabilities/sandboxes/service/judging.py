@@ -5,8 +5,8 @@ from typing import Final
 
 from tenantry.capabilities.policies.errors import policy_denied
 from tenantry.capabilities.policies.types import Layer, Outcome, Reason
-from tenantry.capabilities.sandboxes.types import Job
-from tenantry.engines.rules.types import Effect, JobFacts, Kind
+from tenantry.capabilities.sandboxes.types import Job, JobPhase
+from tenantry.engines.rules.types import Effect, JobFacts, Kind, Phase
 from tenantry.foundation.errors import Denied
 from tenantry.foundation.ids import Prefix, format_id
 
@@ -14,20 +14,25 @@ DENIED_BY_POLICY: Final = "policy_denied"
 _MOST_DETAIL: Final = 500
 
 
-def facts_of(job: Job, *, env_names: Sequence[str]) -> JobFacts:
-    """Tell what policies may look at; of variables, those that hold secrets too, their names alone."""
-    names = {*env_names, *(each.env for each in job.secrets if each.env is not None)}
+def facts_of(job: Job, *, env_names: Mapping[Phase, Sequence[str]]) -> tuple[JobFacts, ...]:
+    """Tell what policies may look at, program by program; of variables, also those of secrets, the names alone."""
+    return tuple(_facts(job, program, env_names.get(program.phase, ())) for program in job.programs)
+
+
+def _facts(job: Job, program: JobPhase, env_names: Sequence[str]) -> JobFacts:
+    held = {each.env for each in job.secrets if each.env is not None and each.phase is program.phase}
     return JobFacts(
-        image=job.image,
-        command=job.command,
+        image=program.image,
+        command=program.command,
         environment=job.environment,
         labels=job.labels,
-        env_names=tuple(sorted(names)),
+        env_names=tuple(sorted({*env_names, *held})),
         cpus=job.limits.cpus,
         memory_mib=job.limits.memory_mib,
         timeout_seconds=job.limits.timeout_seconds,
-        network=job.network,
-        image_digest=job.image_digest,
+        network=tuple(each for each in job.network if each.phase is program.phase),
+        image_digest=program.image_digest,
+        phase=program.phase,
     )
 
 

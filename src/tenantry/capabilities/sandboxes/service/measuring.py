@@ -8,7 +8,7 @@ from uuid import UUID
 from tenantry.capabilities.limits.types.metering import Meter, Used, thousandths
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.types import IMAGE, JOB, Job, JobEnd
+from tenantry.capabilities.sandboxes.types import IMAGE, JOB, TREE, Job, JobEnd
 from tenantry.capabilities.tenants.types import Measure
 from tenantry.engines.jail.types import Ending
 from tenantry.foundation.database.session import TenantSession
@@ -35,9 +35,19 @@ class JobTakings:
         return {
             taking.job_id: None
             if taking.open
-            else {Quota.STORAGE: taking.kept_bytes, Quota.DAILY_JOBS: 1 if taking.begun else 0}
+            else {Quota.STORAGE: taking.kept_bytes, Quota.DAILY_JOBS: 1 if taking.begun and taking.daily else 0}
             for taking in await repository.list_takings(session, ids)
         }
+
+
+class TreeTakings:
+    """The same for kept trees of sandboxes, which jobs under way hold room for."""
+
+    kind: ClassVar[str] = TREE
+
+    async def takes(self, session: TenantSession, ids: Sequence[UUID]) -> Mapping[UUID, Mapping[Quota, int] | None]:
+        sizes = await repository.size_trees(session, ids)
+        return {tree_id: None if size is None else {Quota.STORAGE: size} for tree_id, size in sizes.items()}
 
 
 class ImageTakings:
@@ -57,11 +67,13 @@ def used_by(job: Job, end: JobEnd, *, at: datetime) -> list[Used]:
     """
     if not end.usage or end.reason == Ending.NOT_STARTED.value:
         return []
-    wall, peak = float(end.usage["wall_seconds"]), float(end.usage["peak_memory_mib"])
+    # Memory counts for as long as it was held: of several programs each by itself.
+    programs = end.usage.get("phases", {"": end.usage}).values()
+    held = sum(float(each["peak_memory_mib"]) * float(each["wall_seconds"]) for each in programs)
     quantities = {
         Meter.JOB_CPU_SECONDS: thousandths(float(end.usage["cpu_seconds"])),
-        Meter.JOB_MEMORY_MIB_SECONDS: thousandths(peak * wall),
-        Meter.JOB_WALL_SECONDS: thousandths(wall),
+        Meter.JOB_MEMORY_MIB_SECONDS: thousandths(held),
+        Meter.JOB_WALL_SECONDS: thousandths(float(end.usage["wall_seconds"])),
         Meter.EGRESS_BYTES: end.usage.get("sent_bytes"),
     }
     subject, told = format_id(Prefix.JOB, job.job_id), {"status": end.status.value}

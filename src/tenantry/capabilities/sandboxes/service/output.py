@@ -21,11 +21,12 @@ _MUCH_BYTES: Final = 64 << 10
 
 @dataclass(slots=True)
 class _Piece:
-    """As it came; `stream` None is a line of ours."""
+    """As it came; `stream` None is a line of ours, and where another program begins to speak if it `parts`."""
 
     stream: Stream | None
     at: datetime
     raw: bytearray = field(repr=False)
+    parts: bool = False
 
 
 class JobOutput:
@@ -47,8 +48,7 @@ class JobOutput:
         self._seal = seal
         self._mask = mask
         self._clock = clock
-        self._maskers = {stream: mask.stream() for stream in Stream}
-        self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in Stream}
+        self._begin()
         self._pending: list[_Piece] = []
         self._pending_bytes = 0
         self._seq = 0
@@ -60,6 +60,10 @@ class JobOutput:
         self._unwritten: list[SealedLine] = []
         self._failure: Exception | None = None
         self._closed = False
+
+    def _begin(self) -> None:
+        self._maskers = {stream: self._mask.stream() for stream in Stream}
+        self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in Stream}
 
     @property
     def size(self) -> int:
@@ -93,6 +97,12 @@ class JobOutput:
         """Add a line of ours: what an agent reads instead of guessing."""
         self._append(None, f"[tenantry] {self._mask.text(text)}\n".encode(errors="replace"))
 
+    def begin_part(self, text: str) -> None:
+        """Add a line of ours from which on another program speaks: what the last one began to say ends before it."""
+        raw = f"[tenantry] {self._mask.text(text)}\n".encode(errors="replace")
+        self._pending.append(_Piece(None, self._clock.now(), bytearray(raw), parts=True))
+        self._pending_bytes += len(raw)
+
     async def finish(self) -> list[SealedLine]:
         """End the batches; gives what is left, to be written with the end."""
         self._closed = True
@@ -123,6 +133,9 @@ class JobOutput:
         pending, self._pending, self._pending_bytes = self._pending, [], 0
         lines = []
         for piece in pending:
+            if piece.parts:
+                lines += self._rest()
+                self._begin()
             if piece.stream is None:
                 lines += self._sealed("system", piece.at, piece.raw.decode())
             else:

@@ -3,6 +3,7 @@ not be any more.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
@@ -13,7 +14,7 @@ from tenantry.capabilities.sandboxes.service.ending import end_job
 from tenantry.capabilities.sandboxes.service.judging import detail_of, facts_of
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
-from tenantry.engines.rules.types import Kind
+from tenantry.engines.rules.types import Kind, Phase
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
@@ -36,7 +37,7 @@ class QueuedJobs:
         ended = 0
         for job, given in await repository.lock_queued_jobs(session, workspace_id=workspace_id):
             # Only rules of one's own can ask for the names of variables, which are sealed with their values.
-            names = await self._names(session, job, given) if kind is Kind.RULES else ()
+            names = await self._names(session, job, given) if kind is Kind.RULES else {}
             outcome = judge(job.workspace_id, facts_of(job, env_names=names))
             if not outcome.denied:
                 continue
@@ -54,11 +55,11 @@ class QueuedJobs:
         """Take from running jobs what they may not connect to any more; their workers hear of it at the commit."""
         audit = AuditService(session=session, clock=self._clock)
         for job in await repository.lock_connected_jobs(session, workspace_id=workspace_id):
-            facts = facts_of(job, env_names=())
+            facts = {each.phase: each for each in facts_of(job, env_names={})}
             kept = [
                 one
                 for one in job.network
-                if not judge(job.workspace_id, dataclasses.replace(facts, network=(one,))).denied
+                if not judge(job.workspace_id, (dataclasses.replace(facts[one.phase], network=(one,)),)).denied
             ]
             if len(kept) == len(job.network):
                 continue
@@ -71,12 +72,12 @@ class QueuedJobs:
                 details={"connections": len(kept), "taken": len(job.network) - len(kept)},
             )
 
-    async def _names(self, session: TenantSession, job: Job, given: bytes | None) -> tuple[str, ...]:
+    async def _names(self, session: TenantSession, job: Job, given: bytes | None) -> Mapping[Phase, Sequence[str]]:
         if given is None:
-            return ()
+            return {}
         key = await self._content.open_given_key(tenant_id=session.scope.tenant_id, job=job)
-        environment, _ = self._content.open_given(key, given, job_id=job.job_id)
-        return tuple(environment)
+        environments, _ = self._content.open_given(key, given, job_id=job.job_id)
+        return {phase: tuple(environment) for phase, environment in environments.items()}
 
 
 class PastJobs:
@@ -89,7 +90,7 @@ class PastJobs:
                 job=format_id(Prefix.JOB, job.job_id),
                 at=job.queued_at,
                 principal=job.principal_id,
-                facts=facts_of(job, env_names=()),
+                facts=facts_of(job, env_names={}),
                 content_kept=job.persistence_mode == "full",
             )
             for job in jobs

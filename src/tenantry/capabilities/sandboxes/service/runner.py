@@ -3,9 +3,11 @@
 import structlog
 
 from tenantry.capabilities.sandboxes import repository
-from tenantry.capabilities.sandboxes.service.attempt import Attempt, Workshop
+from tenantry.capabilities.sandboxes.service.attempt import Attempt
 from tenantry.capabilities.sandboxes.service.ending import end_job, lost_end
-from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.service.live_attempt import LiveAttempt
+from tenantry.capabilities.sandboxes.service.queue import ESTIMATE_SECONDS, QUEUE, SANDBOXES
+from tenantry.capabilities.sandboxes.service.workshop import Workshop
 from tenantry.capabilities.sandboxes.types import JobStatus
 from tenantry.engines.fairqueue.types import Claim, Lapsed, Levels, Ticket
 from tenantry.foundation.errors import TenantryError
@@ -43,7 +45,7 @@ class JobRunner:
         What goes wrong is reported on the job; nothing is raised but cancellation.
         """
         scope = self._scope(claim.levels)
-        attempt = self._attempts[claim.ticket] = Attempt(self._workshop, claim, scope)
+        attempt = self._attempts[claim.ticket] = self._attempt(claim, scope)
         JOBS_RUNNING.inc()
         try:
             with scoped(scope):
@@ -56,6 +58,12 @@ class JobRunner:
             del self._attempts[claim.ticket]
         return True
 
+    def _attempt(self, claim: Claim, scope: TenantScope) -> Attempt:
+        room = self._workshop.room
+        if room is not None and SANDBOXES in claim.labels:
+            return LiveAttempt(self._workshop, claim, scope, room=room)
+        return Attempt(self._workshop, claim, scope)
+
     async def settle_lapsed(self, lapsed: Lapsed) -> bool:
         """Report a job as lost if its attempt had begun; False when it had not, so that it may run again.
 
@@ -66,6 +74,8 @@ class JobRunner:
             if job is not None and job.status is JobStatus.QUEUED:
                 return False
             used = (self._workshop.clock.now() - job.started_at).total_seconds() if job and job.started_at else 0.0
+            if job is not None and job.sandbox_id is not None:
+                used = min(used, ESTIMATE_SECONDS)  # living is free, and what it worked nobody knows
             claim = await session.connection()
             if not await QUEUE.finish(claim, ticket=lapsed.ticket, used_slot_seconds=max(0.0, used)):
                 return True

@@ -36,12 +36,17 @@ def explain_waiting(job: Job, standing: Standing | None) -> Explained:
     if job.status.ended:
         return f"it has ended: {job.status}, {job.reason}", ()
     if job.status is JobStatus.RUNNING:
-        return "it runs", ()
+        return f"it runs{_in_phases(job)}", ()
     if standing is None or standing.state == "new":
         return "it has just been accepted and is about to be taken into the queue", ()
     if standing.state == "claimed":
         return "a worker has taken it and is about to start it", ()
     return _explain_queued(standing)
+
+
+def _in_phases(job: Job) -> str:
+    names = [each.phase.value for each in job.phases]
+    return f": {', '.join(names)}, one after the other; its log says which" if len(names) > 1 else ""
 
 
 def _explain_queued(standing: Standing) -> Explained:

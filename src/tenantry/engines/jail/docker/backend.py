@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from posixpath import dirname
 from typing import Final, Self
 
 from tenantry.engines.jail import uids
 from tenantry.engines.jail.backend import run_one, try_one
-from tenantry.engines.jail.bringing import carry_output, check_attached, opened_pipes, rlimits_of
+from tenantry.engines.jail.bringing import carry_output, check_attached, files_of, opened_pipes, rlimits_of
 from tenantry.engines.jail.bubblewrap import RESOLVER, RUN_BYTES, environment_of, room_for
+from tenantry.engines.jail.certificates import MOST_CERTIFICATES
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy
 from tenantry.engines.jail.docker.container import Shape
 from tenantry.engines.jail.docker.engine import Engine, EngineRefusedError
@@ -24,7 +26,7 @@ from tenantry.engines.jail.launch import LauncherClient
 from tenantry.engines.jail.owners import Owner, abandoned
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
 from tenantry.engines.jail.sandbox import Parts, Sandbox
-from tenantry.engines.jail.types import MIB, Attach, OnOutput, Outcome, Spec
+from tenantry.engines.jail.types import CERTIFICATES, MIB, Attach, OnOutput, Outcome, Spec
 from tenantry.foundation.clock import Clock, SystemClock
 
 _OWNER_LABEL: Final = "tenantry.owner"
@@ -115,6 +117,12 @@ class DockerBackend:
     async def start(self, spec: Spec, on_output: OnOutput, *, attach: Attach | None = None) -> Sandbox:
         """Start a program, as the port says (backend.py)."""
         check_attached(spec, attach)
+        if spec.keep:
+            raise JailUnavailable(
+                "backend_keeps_none",
+                "no sandbox lives in a container of an engine",
+                remedy="set sandboxes.backend = 'jail' for the workers that run sandboxes that live",
+            )
         if self._closed:
             raise JailUnavailable("jail_closed", "this backend is closed", remedy="open another")
         await self._relaunch()
@@ -194,6 +202,7 @@ class DockerBackend:
     async def _bring_up(
         self, sandbox: Sandbox, parts: Parts, room: Room, on_output: OnOutput, attach: Attach | None
     ) -> None:
+        parts.rlimits = rlimits_of(parts, isolation=self.isolation)
         contents = [json.dumps(parts.spec.command).encode(), json.dumps(_plan(parts.spec)).encode()]
         async with opened_pipes(contents) as (pipes, files):
             parts.status_pipe, parts.barrier = pipes.status[0], pipes.barrier[1]
@@ -201,7 +210,8 @@ class DockerBackend:
                 sandbox.id,
                 uid=parts.uid,
                 join=room.join,
-                rlimits=rlimits_of(parts, isolation=self.isolation),
+                rlimits=parts.rlimits,
+                files=files_of(parts),
                 descriptors=(*files, *pipes.inner, room.handle),
                 keeper=room.keeper,
             )
@@ -250,7 +260,7 @@ def _plan(spec: Spec) -> dict[str, object]:
     """Tell the entrant what to make of its room (containing.py); it goes by a file in memory, for it holds secrets."""
     limits = spec.limits
     rooms: list[tuple[str, int, int, bool]] = [
-        ("/workspace", limits.disk_mib * MIB, 0o755, False),
+        ("/workspace", limits.disk_mib * MIB, 0o755, not spec.workspace_writable),
         ("/run", RUN_BYTES, 0o755, False),
         ("/dev/shm", limits.shm_mib * MIB, 0o1777, False),  # noqa: S108 - the sandbox's
         ("/tmp", limits.tmp_mib * MIB, 0o1777, False),  # noqa: S108 - the same
@@ -259,9 +269,11 @@ def _plan(spec: Spec) -> dict[str, object]:
         rooms.append(("/inputs", room_for(spec.inputs), 0o755, True))
     if spec.secret_files:
         rooms.append(("/run/secrets", room_for(spec.secret_files), 0o700, True))
+    if spec.authority is not None:
+        rooms.append((dirname(CERTIFICATES), MOST_CERTIFICATES + MIB, 0o755, True))
     return {
         "rooms": rooms,
-        "env": {"PWD": spec.workdir, **environment_of(spec.image, spec)},
+        "env": {"PWD": spec.workdir, **environment_of(spec)},
         "workdir": spec.workdir,
         "resolver": RESOLVER.decode() if spec.network else "",
     }
@@ -270,7 +282,7 @@ def _plan(spec: Spec) -> dict[str, object]:
 def _folder(parts: Parts, place: str) -> str:
     folders = parts.init_report.get("folders")
     if isinstance(folders, dict) and place in folders:
-        return f"/proc/{parts.init_pid}/fd/{folders[place]}"
+        return f"/proc/{parts.init_pid}/fd/{folders[place]}/."  # no link to whoever follows none
     return f"/proc/{parts.init_pid}/root{place}"
 
 

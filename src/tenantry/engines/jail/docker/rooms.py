@@ -10,9 +10,10 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenantry.engines.jail.cgroups import Cgroup, Hierarchy, group_of, join_files_of
+from tenantry.engines.jail.cgroups import Cgroup, Hierarchy
 from tenantry.engines.jail.docker.container import Shape, container_config
 from tenantry.engines.jail.docker.engine import Engine, EngineRefusedError
+from tenantry.engines.jail.docker.groups import group_of, join_files_of
 from tenantry.engines.jail.docker.keeper import PLACE
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.kernel import read_cgroups, read_status

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tenantry.engines.jail.escape import archives, chain, excesses, leavings
+from tenantry.engines.jail.escape import archives, chain, excesses, leavings, visits
 from tenantry.engines.jail.escape.cases import Case
 from tenantry.engines.jail.escape.program import INSIDE
 
@@ -21,9 +21,10 @@ GROUPS: Final = {
     "files": "What it leaves for the reader of artifacts, and inputs that would lie elsewhere.",
     "archives": "Images made to write outside of themselves, or never to end.",
     "chain": "Launcher and monitor, as the host sees them.",
+    "exec": "A program put into a living sandbox: all of the above again, and how it comes in and ends.",
     "ends": "Nothing is left of it.",
 }
-_ALL: Final = (*INSIDE, *chain.CASES, *leavings.CASES, *archives.CASES, *excesses.CASES)
+_ALL: Final = (*INSIDE, *chain.CASES, *leavings.CASES, *archives.CASES, *excesses.CASES, *visits.CASES)
 CASES: Final = tuple(case for group in GROUPS for case in _ALL if case.group == group)
 
 

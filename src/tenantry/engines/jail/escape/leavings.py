@@ -1,13 +1,17 @@
-"""Files: what a program leaves in /workspace to lead the reader astray, and inputs that would be written elsewhere."""
+"""Files: what a program leaves in /workspace to lead astray the reader, or the program that has it next, and inputs
+that would be written elsewhere.
+"""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from tenantry.engines.jail.backend import Backend, Running
 from tenantry.engines.jail.errors import SpecInvalid
 from tenantry.engines.jail.escape.cases import Case, Verdict
-from tenantry.engines.jail.types import Ending, ImageRoot, InputFile, Limits, Spec
+from tenantry.engines.jail.trees import Fill
+from tenantry.engines.jail.types import Ending, ImageRoot, InputFile, Limits, Spec, Stream
 
 #: What a program does in a directory of its own, none of which may be collected.
 _LEFT: Final = {
@@ -37,6 +41,24 @@ _LEFT: Final = {
     "tree_too_deep": "i=0; while [ $i -lt 70 ]; do mkdir d; cd d; i=$((i+1)); done; echo x > a",
     "sparse_giant": "truncate -s 12M a",
 }  # fmt: skip
+#: What a second sandbox, which may read only what the first has left, must not be able to do with it.
+_CARRIED: Final = {
+    "setuid_bit": "[ -u outputs/bits/a ]",
+    "setgid_bit": "[ -g outputs/bits/a ]",
+    "pipe": "[ -e outputs/pipe/a ] || [ -e p ]",
+    "link_to_a_process": '[ "$(readlink outputs/link_to_a_process/a)" != /proc/1/environ ]',
+    "new_file": "(: > new)",
+    "new_file_in_outputs": "(: > /outputs/new)",
+    "change": "(echo x >> outputs/plain_file/a)",
+    "change_by_a_link": "(echo x >> outputs/link_inside/a)",
+    "removal": "rm outputs/plain_file/a",
+    "mode": "chmod 777 outputs/plain_file/a",
+    "rename": "mv outputs/plain_file/a outputs/plain_file/b",
+}
+_BESIDE: Final = (
+    "mkdir /outputs/bits /outputs/link_inside; cp /bin/true /outputs/bits/a; chmod 6755 /outputs/bits/a\n"
+    "ln -s ../plain_file/a /outputs/link_inside/a\n"
+)
 #: Shown for what it is: a file without a mode belongs to the reader's uid, who may not read it, and is listed so.
 _UNREADABLE: Final = frozenset({"file_without_a_mode"})
 _PATHS: Final = {
@@ -50,6 +72,8 @@ _MOST_BYTES: Final = 1 << 20
 CASES: Final = (
     *(Case("files", name, "not collected") for name in _LEFT),
     Case("files", "plain_file", "collected: the reader does work"),
+    *(Case("files", f"carried_{name}", "not for the next") for name in _CARRIED),
+    Case("files", "carried_plain_file", "there for the next: it does arrive"),
     Case("files", "outputs_replaced_by_a_link", "nothing of what it leads to"),
     Case("files", "workspace_full_of_names", "no more than asked for"),
     *(Case("files", f"input_path_{name}", "refused") for name in _PATHS),
@@ -61,12 +85,13 @@ CASES: Final = (
 async def try_files(jail: Backend, image: ImageRoot) -> list[tuple[str, Verdict]]:
     results = [*_inputs()]
     script = "".join(f"mkdir /outputs/{name}; (cd /outputs/{name}; {what})\n" for name, what in _LEFT.items())
-    script += "mkdir /outputs/plain_file; echo mine > /outputs/plain_file/a\n"
+    script += "mkdir /outputs/plain_file; echo mine > /outputs/plain_file/a\n" + _BESIDE
     async with await jail.start(_spec(image, script), lambda *_: None) as sandbox:
         await sandbox.wait()
         results += [await _judge(sandbox, name) for name in _LEFT]
         plain = await sandbox.artifacts(["outputs/plain_file/**"])
         results.append(("files.plain_file", ([item.read() for item in plain] == [b"mine\n"], str(len(plain)))))
+        results += await _carried(jail, image, sandbox)
     results.append(await _replaced(jail, image))
     results.append(await _many(jail, image))
     return [*results, await _below_a_file(jail, image)]
@@ -90,6 +115,23 @@ async def _judge(sandbox: Running, name: str) -> tuple[str, Verdict]:
     taken = found if name not in _UNREADABLE else []
     hidden = any(item.path.startswith(below) for item in found.skipped) or name in _UNREADABLE
     return f"files.{name}", (not readable and not taken and hidden, f"{[path for path, _ in readable]}")
+
+
+async def _carried(jail: Backend, image: ImageRoot, left: Running) -> list[tuple[str, Verdict]]:
+    """Start another with all of that in a /workspace it may only read, and have it say what it could do."""
+    said: list[bytes] = []
+    tries = "".join(f"if {what}; then echo {name}; fi\n" for name, what in _CARRIED.items())
+    spec = replace(
+        _spec(image, f"{tries}cat outputs/plain_file/a"), workspace=Fill.from_sandbox(left), workspace_writable=False
+    )
+    outcome, _ = await jail.run(spec, lambda stream, text: said.append(text) if stream is Stream.STDOUT else None)
+    could = b"".join(said).decode(errors="replace").splitlines()
+    ran = outcome.ending is Ending.EXITED
+    told = f"{outcome.ending} {outcome.detail} {could}"
+    return [
+        *((f"files.carried_{name}", (ran and name not in could, told)) for name in _CARRIED),
+        ("files.carried_plain_file", (could[-1:] == ["mine"], told)),
+    ]
 
 
 async def _replaced(jail: Backend, image: ImageRoot) -> tuple[str, Verdict]:

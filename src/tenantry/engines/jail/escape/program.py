@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from tenantry.engines.jail.escape import floods, identity, network, rooms, surface, surroundings
+from tenantry.engines.jail.escape import floods, guests, identity, network, rooms, surface, surroundings
 from tenantry.engines.jail.escape.cases import PLAN, Attempt, Case, Verdict
 
 INSIDE: tuple[Case, ...] = (
@@ -17,6 +17,7 @@ INSIDE: tuple[Case, ...] = (
     *surface.CASES,
     *network.CASES,
     *floods.CASES,
+    *guests.CASES,
 )
 
 

@@ -28,6 +28,7 @@ class JobExplanation(Answer):
     job: str
     status: str
     reason: str | None
+    phases: list[str] = Field(description="its programs in their order")
     explanation: str
     ahead: int | None = Field(description="about how many jobs start before it, of all tenants; null unless it waits")
     ahead_own: int | None = Field(description="of them the tenant's own")
@@ -56,6 +57,7 @@ async def explain_job(request: Request, ws: str, job: str) -> JobExplanation:
         job=format_id(Prefix.JOB, found.job_id),
         status=found.status,
         reason=found.reason,
+        phases=[each.phase for each in found.programs],
         explanation=told,
         ahead=waits.ahead if waits else None,
         ahead_own=waits.ahead_own if waits else None,

@@ -5,25 +5,35 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import Query, Request
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import Field, model_validator
 from starlette.responses import Response, StreamingResponse
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.limits.types import Action
 from tenantry.capabilities.limits.types.quotas import Feature
-from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobStatus, LogLine, NewJob
-from tenantry.capabilities.tenants.types import ENVIRONMENT_PATTERN
+from tenantry.capabilities.sandboxes.types import HOST_IMAGE, Job, JobStatus, NewJob
 from tenantry.engines.rules.types import Connection, Phase
 from tenantry.foundation.errors import Denied, Exhausted, Invalid, NotFound, TenantryError
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.guard import readmit
-from tenantry.interfaces.api.job_forms import InputBody, JobSecretAnswer, SecretUseBody, VariableName, render_secret
+from tenantry.interfaces.api.job_answers import JobAnswer, render, render_line
+from tenantry.interfaces.api.job_forms import (
+    ConnectionBody,
+    InputBody,
+    Number,
+    PhaseBody,
+    PhasesBody,
+    SecretUseBody,
+    Slug,
+    Text,
+    VariableName,
+)
 from tenantry.interfaces.api.routing import RouteRegistry
-from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, page
+from tenantry.interfaces.api.schema import Body, CursorText, Limit, Page, after, page
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
@@ -33,43 +43,20 @@ _KEEPALIVE_SECONDS = 15.0
 _ADMISSION_SECONDS = 0.5
 
 
-def _number(value: object) -> object:
-    """Whole numbers are fine where seconds or cores are asked for; booleans are not."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _no_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not hold NUL")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_no_nul), Field(max_length=100_000)]
-Slug = Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)]
-Decimal = Annotated[float, BeforeValidator(_number)]
-
-
 class LimitsBody(Body):
-    cpus: Annotated[Decimal, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
+    cpus: Annotated[Number, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
     memory_mib: int | None = Field(default=None, ge=16, le=1 << 24)
     pids: int | None = Field(default=None, ge=1, le=1 << 20)
-    timeout_seconds: Annotated[Decimal, Field(gt=0, le=30 * 86400, allow_inf_nan=False)] | None = None
+    timeout_seconds: Annotated[Number, Field(gt=0, le=30 * 86400, allow_inf_nan=False)] | None = None
     output_bytes: int | None = Field(default=None, ge=0, le=1 << 30)
     artifacts_mib: int | None = Field(default=None, ge=0, le=1 << 20)
 
 
-class ConnectionBody(Body):
-    host: str = Field(min_length=1, max_length=253, description="a name, `*.name`, or an address")
-    port: int = Field(ge=1, le=65535)
-    phase: Annotated[Phase, Field(strict=False)] = Phase.RUN
-
-    @property
-    def connection(self) -> Connection:
-        return Connection(self.phase, self.host, self.port)
-
-
 class JobBody(Body):
-    command: list[Text] = Field(min_length=1, max_length=1000)
+    """One program by `command`, or several by `phases`."""
+
+    command: list[Text] | None = Field(default=None, min_length=1, max_length=1000)
+    phases: PhasesBody | None = None
     image: str = Field(default=HOST_IMAGE, min_length=1, max_length=300)
     env: dict[VariableName, Text] = Field(default={}, max_length=200)
     inputs: list[InputBody] = Field(default=[], max_length=200)
@@ -84,38 +71,24 @@ class JobBody(Body):
         default=[], max_length=64, description="what it may connect to, where a network policy allows it; else nothing"
     )
 
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.command is None) == (self.phases is None):
+            raise ValueError("exactly one of command and phases")
+        if self.phases is not None and (self.env or self.secrets):
+            raise ValueError("with phases, env and secrets belong in one of them")
+        return self
 
-class ConnectionAnswer(Answer):
-    host: str
-    port: int
-    phase: str
+    @property
+    def programs(self) -> dict[Phase, PhaseBody]:
+        """What runs, by phase."""
+        if self.phases is not None:
+            return self.phases.given
+        return {Phase.RUN: PhaseBody(command=self.command or [], env=self.env, secrets=self.secrets)}
 
-
-class JobAnswer(Answer):
-    id: str
-    workspace: str
-    status: str
-    reason: str | None
-    detail: str | None
-    exit_code: int | None
-    command: list[str]
-    image: str
-    image_digest: str | None
-    labels: dict[str, str]
-    environment: str | None
-    limits: dict[str, float | int]
-    network: list[ConnectionAnswer]
-    inputs: list[dict[str, Any]]
-    secrets: list[JobSecretAnswer]
-    persistence_mode: str
-    attempt: int
-    created_by: str
-    queued_at: Moment
-    started_at: Moment | None
-    finished_at: Moment | None
-    usage: dict[str, Any]
-    log: dict[str, Any] = Field(description="size and digest of the output, which remain when the content is gone")
-    content_until: Moment | None
+    @property
+    def uses_secrets(self) -> bool:
+        return any(program.secrets for program in self.programs.values())
 
 
 async def _again(unit: Unit, resource_id: str) -> JobAnswer:
@@ -151,12 +124,12 @@ async def create_job(
     body: JobBody,
     wait: Annotated[float, Query(ge=0, le=300, description="seconds to hold the answer until the job ends")] = 0,
 ) -> JobAnswer:
-    """Run one command in a fresh sandbox."""
+    """Run one command in a fresh sandbox, or several one after the other, each in its own."""
     unit = unit_of(request)
     unit.judge(environment=body.environment, labels=body.labels)
     if body.environment is not None:
         await unit.environments.require(body.environment)
-    grant_id = unit.require_beside(Permission.SECRET_USE) if body.secrets else unit.judgement.grant_id
+    grant_id = unit.require_beside(Permission.SECRET_USE) if body.uses_secrets else unit.judgement.grant_id
     new = _new_job(body, grant_id=grant_id)
     job, refusal = await unit.jobs.create(new, workspace_id=unit.workspace_id, principal=unit.caller.principal)
     unit.resource_id = format_id(Prefix.JOB, job.job_id)
@@ -169,18 +142,24 @@ async def create_job(
 
 
 def _new_job(body: JobBody, *, grant_id: UUID | None) -> NewJob:
+    programs = body.programs
+    run = programs[Phase.RUN]
     return NewJob(
-        command=tuple(body.command),
+        command=tuple(run.command),
         image=body.image,
-        env=body.env,
+        env=run.env,
         inputs=tuple(each.given for each in body.inputs),
         artifacts=tuple(body.artifacts),
         limits=body.limits.model_dump(exclude_none=True),
         labels=body.labels,
         environment=body.environment,
         grant_id=grant_id,
-        secrets=tuple(each.wanted for each in body.secrets),
-        network=tuple(each.connection for each in body.network),
+        secrets=tuple(each.wanted(phase) for phase, program in programs.items() for each in program.secrets),
+        network=(
+            *(each.connection for each in body.network),
+            *(Connection(phase, one.host, one.port) for phase, program in programs.items() for one in program.network),
+        ),
+        phases=tuple(program.phase(phase) for phase, program in programs.items()) if body.phases is not None else (),
     )
 
 
@@ -200,7 +179,7 @@ async def rehearse_job(unit: Unit, body: JobBody, *, workspace_id: UUID) -> Tena
         lifecycle=False,
     )
     try:
-        if body.secrets:
+        if body.uses_secrets:
             inner.require(Permission.SECRET_USE)
         await runtime.features.require(Feature.ORCHESTRATION, scope.tenant_id, region=scope.region)
         if body.environment is not None:
@@ -221,13 +200,20 @@ async def list_jobs(
     status: JobStatus | None = None,
     limit: Limit = 50,
     cursor: CursorText = None,
+    sandbox: Annotated[str | None, Query(max_length=64, description="those that this sandbox lived by")] = None,
 ) -> Page[JobAnswer]:
-    """Jobs of the workspace, newest first."""
+    """Jobs of the workspace, newest first; those that sandboxes live by only where one is named."""
     unit = unit_of(request)
-    before = after(unit, cursor, filters=str(status))
-    found = await unit.jobs.list_jobs(workspace_id=unit.workspace_id, before=before, limit=limit + 1, status=status)
+    filters = f"{status}/{sandbox}"
+    found = await unit.jobs.list_jobs(
+        workspace_id=unit.workspace_id,
+        before=after(unit, cursor, filters=filters),
+        limit=limit + 1,
+        status=status,
+        sandbox_id=parse_id(Prefix.SANDBOX, sandbox) if sandbox else None,
+    )
     items = [render(job) for job in found]
-    return Page[JobAnswer](**page(unit, items, ids=[j.job_id for j in found], limit=limit, filters=str(status)))
+    return Page[JobAnswer](**page(unit, items, ids=[j.job_id for j in found], limit=limit, filters=filters))
 
 
 @routes.get("/workspaces/{ws}/jobs/{job}", needs=Permission.JOB_READ)
@@ -347,44 +333,3 @@ def _sequence(text: str | None) -> int:
     if not text.isdecimal() or len(text) > 18:  # noqa: PLR2004 - bigint
         raise Invalid("cursor_invalid", "cursor: not one of this log", layer="api", field="cursor")
     return int(text)
-
-
-def render_line(line: LogLine) -> dict[str, Any]:
-    at = line.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return {"seq": line.seq, "stream": line.stream, "at": at, "text": line.text}
-
-
-def render(job: Job) -> JobAnswer:
-    return JobAnswer(
-        id=format_id(Prefix.JOB, job.job_id),
-        workspace=format_id(Prefix.WORKSPACE, job.workspace_id),
-        status=job.status,
-        reason=job.reason,
-        detail=job.detail,
-        exit_code=job.exit_code,
-        command=list(job.command),
-        image=job.image,
-        image_digest=job.image_digest,
-        labels=dict(job.labels),
-        environment=job.environment,
-        limits={
-            "cpus": job.limits.cpus,
-            "memory_mib": job.limits.memory_mib,
-            "pids": job.limits.pids,
-            "timeout_seconds": job.limits.timeout_seconds,
-            "output_bytes": job.limits.output_bytes,
-            "artifacts_mib": job.limits.artifacts_mib,
-        },
-        network=[ConnectionAnswer(host=one.host, port=one.port, phase=one.phase) for one in job.network],
-        inputs=[dict(item) for item in job.inputs],
-        secrets=[render_secret(each) for each in job.secrets],
-        persistence_mode=job.persistence_mode,
-        attempt=job.attempt,
-        created_by=job.principal_id,
-        queued_at=job.queued_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        usage=dict(job.usage),
-        log={"size_bytes": job.log_bytes, "sha256": job.log_sha256.hex() if job.log_sha256 else None},
-        content_until=job.content_until,
-    )

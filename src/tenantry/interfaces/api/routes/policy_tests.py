@@ -8,11 +8,10 @@ from pydantic import BeforeValidator, Field
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.policies.types import Checked, Difference, Outcome, Reason
-from tenantry.engines.rules.types import DeploymentFacts, JobFacts
+from tenantry.engines.rules.types import DeploymentFacts, JobFacts, Phase
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id
-from tenantry.interfaces.api.job_forms import VariableName
-from tenantry.interfaces.api.routes.jobs import ConnectionBody, Slug, Text
+from tenantry.interfaces.api.job_forms import ConnectionBody, Slug, Text, VariableName
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, Moment
 from tenantry.interfaces.api.unit import unit_of
@@ -42,6 +41,7 @@ class JobSpec(Body):
     workflow: str | None = Field(default=None, max_length=200)
     labels: _Labels = Field(default={})
     network: list[ConnectionBody] = Field(default=[], max_length=64)
+    phase: Annotated[Phase, Field(strict=False, description="which of a job's programs it is")] = Phase.RUN
     cpus: _Amount = 1.0
     memory_mib: int = Field(default=512, ge=0, le=1 << 40)
     timeout_seconds: _Amount = 600.0
@@ -117,7 +117,9 @@ async def test_policies(request: Request, ws: str, body: TestBody) -> TestAnswer
         raise Invalid("spec_ambiguous", "body: give exactly one of job and deployment", layer="api", field="body")
     settings = (await unit.workspaces.get(unit.workspace_id)).settings
     if body.job is not None:
-        checked = await unit.policies.check_job(_job_facts(body.job), workspace_id=unit.workspace_id, settings=settings)
+        checked = await unit.policies.check_job(
+            (_job_facts(body.job),), workspace_id=unit.workspace_id, settings=settings
+        )
     elif body.deployment is not None:
         facts = _deployment_facts(body.deployment)
         checked = await unit.policies.check_deployment(facts, workspace_id=unit.workspace_id, settings=settings)
@@ -151,6 +153,7 @@ def _job_facts(spec: JobSpec) -> JobFacts:
         timeout_seconds=spec.timeout_seconds,
         network=tuple(each.connection for each in spec.network),
         image_digest=spec.image_digest,
+        phase=spec.phase,
     )
 
 

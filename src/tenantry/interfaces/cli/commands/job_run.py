@@ -13,10 +13,11 @@ import typer
 from tenantry.client.errors import ApiError, BadAnswer, BadRequest, ConnectionFailed
 from tenantry.client.logs import JobEnd
 from tenantry.client.resources.jobs import job_input
-from tenantry.client.types import Connection, Job, JobInput, JobLimits
+from tenantry.client.types import Job, JobInput, JobLimits
 from tenantry.interfaces.cli.commands.assignments import pairs
 from tenantry.interfaces.cli.commands.downloads import fetch_artifacts
 from tenantry.interfaces.cli.commands.job_output import JobOutput
+from tenantry.interfaces.cli.commands.job_phases import programs
 from tenantry.interfaces.cli.commands.secret import uses
 from tenantry.interfaces.cli.exits import exit_for_job
 from tenantry.interfaces.cli.invocation import Invocation
@@ -27,7 +28,7 @@ _GONE = 410
 _ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "denied"})
 
 
-Words = Annotated[list[str], typer.Argument(metavar="CMD", help="the command and its arguments, after --")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="CMD", help="the command and its arguments, after --")]
 InputPaths = Annotated[
     list[str] | None, typer.Option("--input", metavar="PATH[:NAME]", help="a file the job finds as /inputs/NAME")
 ]
@@ -41,15 +42,36 @@ SecretFiles = Annotated[
     list[str] | None,
     typer.Option("--secret-file", metavar="NAME[@VERSION][=PATH]", help="a secret as /run/secrets/PATH"),
 ]
+Injections = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inject",
+        metavar="NAME[@VERSION]=HOST[,HEADER]",
+        help="a secret that requests to HOST have, and the job itself only a placeholder for",
+    ),
+]
 Connect = Annotated[
     list[str] | None,
     typer.Option("--connect", metavar="HOST:PORT", help="what it may connect to, where a network policy allows it"),
 ]
 
+Fetch = Annotated[
+    str | None,
+    typer.Option("--fetch", metavar="CMD", help="a shell command that fetches into /workspace before, without secrets"),
+]
+FetchConnect = Annotated[
+    list[str] | None,
+    typer.Option("--fetch-connect", metavar="HOST:PORT", help="what --fetch may connect to"),
+]
+Phases = Annotated[
+    Path | None,
+    typer.Option("--phases", metavar="FILE", help="fetch, run and publish, each with its command, as YAML"),
+]
+
 
 def run(
     cli: Invocation,
-    words: Words,
+    words: Words = None,
     *,
     image: Annotated[str, typer.Option("--image", help="what the sandbox starts from")] = "host",
     inputs: InputPaths = None,
@@ -58,16 +80,22 @@ def run(
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE")] = None,
     secrets: SecretVariables = None,
     secret_files: SecretFiles = None,
+    inject: Injections = None,
     cpus: Annotated[float | None, typer.Option("--cpus")] = None,
     memory_mib: Annotated[int | None, typer.Option("--memory-mib", min=1)] = None,
     pids: Annotated[int | None, typer.Option("--pids", min=1, help="processes and threads at once")] = None,
     timeout: Annotated[float | None, typer.Option("--timeout", metavar="SECONDS")] = None,
     labels: Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE")] = None,
     connect: Connect = None,
+    fetch: Fetch = None,
+    fetch_connect: FetchConnect = None,
+    phases: Phases = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="print the job and leave it running")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="let the job's control characters reach the terminal")] = False,
 ) -> None:
     """Run a command in a fresh sandbox: its output streams here, its exit code is ours.
+
+    With --fetch or --phases several, one after the other, each in its own; /workspace goes along.
 
     124 tells that it timed out, 130 that it was cancelled; an interrupt here cancels it. With --output json standard
     output is the job at its end, and what the job wrote goes to standard error.
@@ -76,25 +104,35 @@ def run(
         raise BadRequest("options_conflict", "--download waits for the end, --detach does not")
     job = cli.client.jobs.create(
         cli.workspace,
-        command=words,
         image=image,
-        env=pairs(env, option="--env") or None,
         inputs=[_input(text) for text in inputs or ()] or None,
         artifacts=artifacts,
         limits=_limits(cpus=cpus, memory_mib=memory_mib, pids=pids, timeout_seconds=timeout),
         labels=pairs(labels, option="--label") or None,
-        network=[_connection(text) for text in connect or ()] or None,
-        secrets=uses(secrets, secret_files) or None,
+        **programs(
+            words,
+            file=phases,
+            fetch=fetch,
+            fetch_connect=fetch_connect,
+            env=pairs(env, option="--env"),
+            secrets=uses(secrets, secret_files, inject),
+            connect=connect,
+        ),
     )
+    _stay(cli, job, detach=detach, raw=raw, download=download)
+
+
+def _stay(cli: Invocation, created: Job, *, detach: bool, raw: bool, download: Path | None) -> None:
+    """Show what it says, fetch what it leaves, and end as it does; or leave it running."""
     if detach:
-        cli.show(job)
+        cli.show(created)
         return
-    end = _watch(cli, job["id"], JobOutput(raw=raw, to_stderr=cli.output is Format.JSON))
+    job = created["id"]
+    end = _watch(cli, job, JobOutput(raw=raw, to_stderr=cli.output is Format.JSON))
     if download is not None:
-        kept = list(cli.client.jobs.artifacts(cli.workspace, job["id"]))
-        fetch_artifacts(cli, job=job["id"], artifacts=kept, directory=download)
+        fetch_artifacts(cli, job=job, artifacts=list(cli.client.jobs.artifacts(cli.workspace, job)), directory=download)
     if cli.output is Format.JSON:
-        cli.show(cli.client.jobs.get(cli.workspace, job["id"]))
+        cli.show(cli.client.jobs.get(cli.workspace, job))
     raise typer.Exit(exit_for_job(status=end.status, exit_code=end.exit_code))
 
 
@@ -173,14 +211,6 @@ def _input(text: str) -> JobInput:
     if not path.is_file():
         raise BadRequest("input_unreadable", f"--input {text} is no file", remedy="PATH or PATH:NAME")
     return job_input(path=name or path.name, content=path.read_bytes())
-
-
-def _connection(text: str) -> Connection:
-    """Read `HOST:PORT`; an IPv6 address stands in brackets."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
-        raise BadRequest("connection_malformed", f"--connect {text} names no host and port", remedy="HOST:PORT")
-    return Connection(host=host, port=int(port))
 
 
 def _limits(

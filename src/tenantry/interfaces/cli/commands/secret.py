@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tenantry.client.errors import BadRequest
-from tenantry.client.types import SecretUse
+from tenantry.client.types import SecretInjection, SecretUse
 from tenantry.interfaces.cli.commands.tenant import IfMatchOption
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_WORKSPACE, Invocation, command
 from tenantry.interfaces.cli.secret_input import read_value
@@ -67,10 +67,13 @@ def delete(
     cli.show(cli.client.secrets.delete(cli.workspace, found, if_match=if_match), done=f"removed {secret}")
 
 
-def uses(variables: Sequence[str] | None, files: Sequence[str] | None) -> list[SecretUse]:
-    """Read `NAME[@VERSION][=ENV]` and `NAME[@VERSION][=PATH]`; raises BadRequest for a version that is no number."""
+def uses(
+    variables: Sequence[str] | None, files: Sequence[str] | None, injected: Sequence[str] | None = None
+) -> list[SecretUse]:
+    """Read `NAME[@VERSION][=ENV]`, `NAME[@VERSION][=PATH]` and `NAME[@VERSION]=HOST[,HEADER]`; raises BadRequest."""
     wanted = [_use(text, option="--secret", place="env") for text in variables or ()]
-    return wanted + [_use(text, option="--secret-file", place="file") for text in files or ()]
+    wanted += [_use(text, option="--secret-file", place="file") for text in files or ()]
+    return wanted + [_use(text, option="--inject", place="inject") for text in injected or ()]
 
 
 def _use(text: str, *, option: str, place: str) -> SecretUse:
@@ -81,11 +84,20 @@ def _use(text: str, *, option: str, place: str) -> SecretUse:
     use = SecretUse(name=name)
     if version:
         use["version"] = int(version)
-    if place == "file":
+    if place == "inject":
+        use["inject"] = _injection(where)
+    elif place == "file":
         use["file"] = where or name
     elif where:
         use["env"] = where
     return use
+
+
+def _injection(where: str) -> SecretInjection:
+    host, joint, header = where.partition(",")
+    if not host or (joint and not header):
+        raise BadRequest("secret_malformed", "--inject takes NAME=HOST, with ,HEADER behind it if you like")
+    return SecretInjection(host=host, header=header) if header else SecretInjection(host=host)
 
 
 def _id_of(cli: Invocation, secret: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from tenantry.capabilities.secrets.types import SecretReference
-from tenantry.engines.rules.types import Connection
+from tenantry.engines.rules.types import Connection, Phase
 
 JOB_NEWS: Final = "tenantry_jobs"
 """NOTIFY channel of a cell; the payload is the job whose state or log has grown."""
@@ -56,6 +56,7 @@ MOST_PIDS: Final = 4096
 MOST_OUTPUT_BYTES: Final = 64 << 20
 JOB: Final = "job"
 IMAGE: Final = "image"
+TREE: Final = "tree"
 """What reservations are held for."""
 
 
@@ -66,14 +67,27 @@ class JobInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Injected:
+    """Where the gateway puts it: into requests in TLS to `host`, for a placeholder or as the whole of `header`."""
+
+    host: str
+    header: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WantedSecret:
-    """A secret by its name, the newest version unless one is named, and where it goes: a variable or a file."""
+    """A secret by its name, the newest version unless one is named, and where it goes: a variable or a file.
+
+    With `inject` the variable holds a placeholder, and the sandbox never has the value.
+    """
 
     name: str
     version: int | None = None
     env: str | None = None
     file: str | None = None
     """Below /run/secrets."""
+    phase: Phase = Phase.RUN
+    inject: Injected | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,46 @@ class JobSecret:
     secret: SecretReference
     env: str | None = None
     file: str | None = None
+    phase: Phase = Phase.RUN
+    inject: Injected | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewPhase:
+    """One program of a job, in a sandbox of its own; /workspace goes on to the next one."""
+
+    phase: Phase
+    command: tuple[str, ...]
+    image: str | None = None
+    """None: the job's."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout_seconds: float | None = None
+    """At most; all of them together have what the job has."""
+    writable: bool = True
+    """Whether it may change /workspace."""
+    inputs: bool = False
+    """Whether it is given /inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPhase:
+    """The same, of a job that was accepted: without its variables, which are sealed."""
+
+    phase: Phase
+    command: tuple[str, ...]
+    image: str
+    image_digest: str | None = None
+    timeout_seconds: float | None = None
+    writable: bool = True
+    inputs: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """A job that only keeps a sandbox: which, and under which id its /workspace is kept at the end, if it is."""
+
+    sandbox_id: UUID
+    tree_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +155,14 @@ class NewJob:
     secrets: tuple[WantedSecret, ...] = ()
     network: tuple[Connection, ...] = ()
     """What it asks to reach."""
+    phases: tuple[NewPhase, ...] = ()
+    """Its programs, in their order, where it has more than the one above: that is then the one of `run`."""
+    keeper: Keeper | None = None
+    """The sandbox that is to live by it: then there is no command."""
+
+    @property
+    def programs(self) -> tuple[NewPhase, ...]:
+        return self.phases or (NewPhase(Phase.RUN, self.command, env=self.env, inputs=True),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +210,18 @@ class Job:
     network: tuple[Connection, ...] = ()
     """What it asked to reach and policies allowed; nothing else is to be had."""
     secrets: tuple[JobSecret, ...] = ()
+    phases: tuple[JobPhase, ...] = ()
+    """Its programs, in their order, where it was asked for by phases; else the one above is all."""
+    sandbox_id: UUID | None = None
+    """The sandbox that lives by it."""
+    tree_id: UUID | None = None
+    """Under which its /workspace is to be kept at its end; None where nothing is kept."""
+    link: str | None = None
+    """Where its worker answers for what runs in it, while it runs."""
+
+    @property
+    def programs(self) -> tuple[JobPhase, ...]:
+        return self.phases or (JobPhase(Phase.RUN, self.command, self.image, self.image_digest),)
 
     @property
     def content_kept(self) -> bool:
@@ -209,7 +283,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """How a job ended. `reason` is a stable word, `detail` is for people."""
+    """How a job ended. `reason` is a stable word, `detail` is for people.
+
+    The receipt of a job of several phases has one for each that began, by its name, under `phases`.
+    """
 
     status: JobStatus
     reason: str
@@ -229,6 +306,8 @@ class Taking:
     open: bool
     begun: bool
     kept_bytes: int
+    daily: bool = True
+    """Whether it counts to the jobs of its day."""
 
 
 @dataclass(frozen=True, slots=True)
