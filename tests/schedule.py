@@ -38,12 +38,18 @@ _SECONDS: Final = {
     "tests/integration/declared": 60,
     "tests/contract/test_sandbox_backend_death.py": 40,
     "tests/contract/test_sandbox_backend.py": 30,
-    "tests/integration/jail/test_escape.py": 40,
     "tests/integration/docker/test_jobs.py": 30,
     "tests/integration/api/test_certificates.py": 30,
     "tests/mutation/test_containing.py": 120,
     "tests/mutation/test_launcher.py": 60,
     "tests/mutation/test_bubblewrap.py": 40,
+    "tests/mutation/test_gateway.py": 40,
+    "tests/integration/jail/test_escape.py": 120,
+    "tests/integration/jail/test_remains.py": 60,
+    "tests/integration/sandboxes/test_phases.py": 40,
+    "tests/integration/sandboxes/test_live.py": 30,
+    "tests/integration/sandboxes/test_injection.py": 30,
+    "tests/integration/egress/test_injection.py": 40,
 }
 """Of those that take longer than their number of tests tells; it need not be exact."""
 

@@ -1,4 +1,4 @@
-import sys
+import argparse
 from pathlib import Path
 
 from scripts.reference.pages import PAGES
@@ -11,4 +11,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("docs/reference"))
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.reference", description="Write the reference from the code."
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/reference"))
+    main(parser.parse_args().folder)

@@ -13,12 +13,13 @@ pytestmark = pytest.mark.xdist_group("isolation")
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "LOCK", "CONNECTX")
 _OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
-
+_PORT = "/workspaces/{ws}/sandboxes/{sandbox}/ports/{port}"
 
 _FIXED = (
     ("/tenants/{tenant}", "/tenants/import"),
     ("/workspaces/{ws}/grants/{grant}", "/workspaces/{ws}/grants/revoke-all"),
     ("/workspaces/{ws}/images/{image}", "/workspaces/{ws}/images/pull"),
+    (f"{_PORT}/{{path}}", f"{_PORT}/token"),
     *(("/tenants/{tenant}/policies/{kind}", f"/tenants/{{tenant}}/policies/{name}") for name in ("versions", "proof")),
     *(
         ("/workspaces/{ws}/policies/{kind}", f"/workspaces/{{ws}}/policies/{name}")

@@ -2,7 +2,8 @@
 
 from typing import Required, TypedDict
 
-from tenantry.client.types import Connection, SecretUse
+from tenantry.client.secret_types import SecretUse
+from tenantry.client.types import Connection
 
 
 class JobPhase(TypedDict, total=False):

@@ -12,14 +12,7 @@ from pathlib import Path
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    IPvAnyNetwork,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from tenantry.foundation.errors import Invalid
@@ -198,9 +191,7 @@ class SandboxSettings(Frozen):
     """Who makes the sandboxes that jobs run in, and those that live."""
 
     backend: str = Field(default="jail", pattern="^(jail|docker)$")
-    """`jail` needs no daemon; `docker` is a container engine of this machine, Docker or Podman, and needs root.
-
-    Sandboxes that live are of the jail alone."""
+    """`jail` needs no daemon; `docker`, an engine of this machine or Podman's, needs root and lets no sandbox live."""
     docker_socket: Annotated[Path, AfterValidator(_absolute)] = Path("/run/docker.sock")
     """Unix socket of that engine; Podman's is `/run/podman/podman.sock`."""
     docker_runtime: Annotated[str | None, Field(pattern="^[A-Za-z0-9._-]{1,64}$")] = None

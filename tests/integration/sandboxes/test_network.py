@@ -127,12 +127,6 @@ def test_a_private_address_that_the_installation_does_not_list_is_not_reached(gr
         assert host in ground.lines(job["id"], "system")
 
 
-def test_the_phases_a_job_does_not_have_are_refused(ground: Ground, port: int) -> None:
-    asked = [{"host": "127.0.0.1", "port": port, "phase": "fetch"}]
-    refused = problem(ground.post("true", network=asked), 422, "network_phase_unavailable")
-    assert refused["field"] == "network[0].phase"
-
-
 @dataclass
 class _Holding:
     """A server that takes connections and says nothing."""

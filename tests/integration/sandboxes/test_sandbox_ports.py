@@ -45,6 +45,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Access-Control-Allow-Origin", "*")
         self.send_header("Strict-Transport-Security", "max-age=1")
         self.send_header("X-Frame-Options", "DENY")
+        self.send_header("X-Accel-Redirect", "/secret")
         if self.path.startswith("/slow"):
             self.send_header("Transfer-Encoding", "chunked"); self.end_headers()
             for _ in range(600):
@@ -152,7 +153,9 @@ def test_what_comes_out_can_do_nothing_in_our_origin(living: Living) -> None:
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
     assert headers["x-frame-options"] == "DENY"
-    for name in ("set-cookie", "clear-site-data", "access-control-allow-origin", "strict-transport-security", "server"):
+    assert headers["referrer-policy"] == "no-referrer"
+    reaching = ("access-control-allow-origin", "strict-transport-security", "x-accel-redirect")
+    for name in ("set-cookie", "clear-site-data", "server", *reaching):
         assert name not in headers, name
 
 

@@ -54,12 +54,14 @@ def test_nothing_that_says_who_asks_goes_in() -> None:
 
 
 def test_what_comes_out_stays_with_its_page() -> None:
-    kept = [(b"content-type", b"text/html"), (b"x-app", b"kept")]
-    left = [(name, b"x") for name in (b"set-cookie", b"clear-site-data", b"content-security-policy", b"x-tenantry-a")]
+    kept = [(b"content-type", b"text/html"), (b"etag", b'"kept"')]
+    reaching = (b"set-cookie", b"clear-site-data", b"x-accel-redirect", b"x-sendfile", b"x-tenantry-a")
+    left = [(name, b"x") for name in (*reaching, b"content-security-policy", b"referrer-policy")]
     found = outward([*kept, *left], prefix="/p", port=80)
     assert found[:2] == kept
     assert [value for name, value in found if name == b"content-security-policy"] == [b"sandbox"]
-    assert not {b"set-cookie", b"clear-site-data", b"x-tenantry-a"} & {name for name, _ in found}
+    assert [value for name, value in found if name == b"referrer-policy"] == [b"no-referrer"]
+    assert not {*reaching} & {name for name, _ in found}
 
 
 def test_a_token_is_read_of_requests_to_ports_alone() -> None:

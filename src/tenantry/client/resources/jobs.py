@@ -9,7 +9,8 @@ from tenantry.client.operations import Download, Following, Listing, Operation, 
 from tenantry.client.pages import Plan
 from tenantry.client.phase_types import JobPhases
 from tenantry.client.saving import Saving
-from tenantry.client.types import Artifact, Connection, GivenInput, Job, JobInput, JobLimits, SecretUse
+from tenantry.client.secret_types import SecretUse
+from tenantry.client.types import Artifact, Connection, GivenInput, Job, JobInput, JobLimits
 
 T = TypeVar("T")
 

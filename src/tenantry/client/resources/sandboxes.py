@@ -6,7 +6,8 @@ from tenantry.client.operations import Listing, Operation
 from tenantry.client.pages import Plan
 from tenantry.client.resources.sandbox_access import SandboxAccess
 from tenantry.client.sandbox_types import Sandbox, Snapshot
-from tenantry.client.types import Connection, SecretUse
+from tenantry.client.secret_types import SecretUse
+from tenantry.client.types import Connection
 
 T = TypeVar("T")
 

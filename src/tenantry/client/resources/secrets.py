@@ -3,7 +3,7 @@ from typing import TypeVar
 from tenantry.client.calls import Call, delete, get, post
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
-from tenantry.client.types import Secret
+from tenantry.client.secret_types import Secret
 
 T = TypeVar("T")
 

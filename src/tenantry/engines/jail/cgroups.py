@@ -30,8 +30,7 @@ COUNTER: Final = "cpuacct"  # of version 1, where `cpu` bounds and does not coun
 #: Of two limits alike the second is asked first; some kernels (6.18) count neither, so whoever reads adds what is sure.
 _V1_MEMORY_HITS: Final = ("memory.failcnt", "memory.memsw.failcnt")
 _MOST_LOOKED_AT: Final = 64  # each takes some 20 µs, and a kill waits for them
-_REMOVAL_SECONDS: Final = 5.0
-_FREEZING_SECONDS: Final = 1.0
+_REMOVAL_SECONDS, _FREEZING_SECONDS = 5.0, 1.0
 _GROUP_NAME: Final = re.compile(r"(\d+)-[0-9a-f]{12}-\d+")
 
 

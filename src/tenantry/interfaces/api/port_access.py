@@ -27,10 +27,16 @@ _OURS: Final = frozenset(
 _OUR_PREFIXES: Final = (b"x-tenantry-", b"x-forwarded-")
 _SHOWN: Final = frozenset(
     b"accept-ranges age allow content-disposition content-encoding content-language content-length content-range"
-    b" content-type date etag expires last-modified location retry-after vary".split()
+    b" content-type date etag expires last-modified location retry-after vary x-frame-options".split()
 )
-"""Headers of an answer that a browser may see: what could reach beyond the page itself is not among them."""
-_HIDDEN_PREFIXES: Final = (b"x-tenantry-", b"x-trace-id", b"x-content-type-options")
+"""Headers of an answer that may be seen: none that reaches beyond the page itself, as those that a proxy before us
+would obey (`X-Accel-Redirect`, `X-Sendfile`)."""
+
+_CONFINING: Final = (
+    (b"content-security-policy", b"sandbox"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),  # the token may stand in the address
+)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -97,9 +103,9 @@ def outward(headers: Headers, *, prefix: str, port: int) -> Headers:
     kept = [
         (name, _moved(value, prefix=prefix, port=port) if name == b"location" else value)
         for name, value in headers
-        if name in _SHOWN or (name.startswith(b"x-") and not name.startswith(_HIDDEN_PREFIXES))
+        if name in _SHOWN
     ]
-    return [*kept, (b"content-security-policy", b"sandbox"), (b"cross-origin-resource-policy", b"same-origin")]
+    return [*kept, *_CONFINING]
 
 
 def _moved(location: bytes, *, prefix: str, port: int) -> bytes:

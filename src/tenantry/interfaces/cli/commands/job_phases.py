@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from tenantry.client.errors import BadRequest
 from tenantry.client.phase_types import JobPhase, JobPhases
-from tenantry.client.types import Connection, SecretUse
+from tenantry.client.secret_types import SecretUse
+from tenantry.client.types import Connection
 
 
 def connection(text: str, *, option: str = "--connect") -> Connection:

@@ -63,6 +63,8 @@ FetchConnect = Annotated[
     list[str] | None,
     typer.Option("--fetch-connect", metavar="HOST:PORT", help="what --fetch may connect to"),
 ]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="print the job and leave it running")]
+Raw = Annotated[bool, typer.Option("--raw", help="let the job's control characters reach the terminal")]
 Phases = Annotated[
     Path | None,
     typer.Option("--phases", metavar="FILE", help="fetch, run and publish, each with its command, as YAML"),
@@ -90,13 +92,12 @@ def run(
     fetch: Fetch = None,
     fetch_connect: FetchConnect = None,
     phases: Phases = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="print the job and leave it running")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="let the job's control characters reach the terminal")] = False,
+    detach: Detach = False,
+    raw: Raw = False,
 ) -> None:
     """Run a command in a fresh sandbox: its output streams here, its exit code is ours.
 
     With --fetch or --phases several, one after the other, each in its own; /workspace goes along.
-
     124 tells that it timed out, 130 that it was cancelled; an interrupt here cancels it. With --output json standard
     output is the job at its end, and what the job wrote goes to standard error.
     """

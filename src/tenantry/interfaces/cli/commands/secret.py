@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tenantry.client.errors import BadRequest
-from tenantry.client.types import SecretInjection, SecretUse
+from tenantry.client.secret_types import SecretInjection, SecretUse
 from tenantry.interfaces.cli.commands.tenant import IfMatchOption
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_WORKSPACE, Invocation, command
 from tenantry.interfaces.cli.secret_input import read_value
