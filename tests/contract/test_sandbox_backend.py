@@ -13,7 +13,7 @@ import pytest
 from tests.prisons import KINDS, Prison, opened_prison
 
 from tenantry.engines.jail.errors import JailUnavailable, SandboxBusy
-from tenantry.engines.jail.types import Ending, InputFile, Limits, Listeners, Network, Stream
+from tenantry.engines.jail.types import CERTIFICATES, Ending, InputFile, Limits, Listeners, Network, Stream
 
 AT_ONCE = {"jail": 100, "docker": 12}
 #: Descriptors of what waits for the next sandbox, which come and go.
@@ -415,3 +415,16 @@ async def test_a_closed_backend_starts_nothing(prison: Any, tmp_path: Path, requ
         assert (await sandbox.wait()).ending is Ending.KILLED
         with pytest.raises(JailUnavailable):
             await other.jail.start(prison.spec("true"), lambda *_: None)
+
+
+async def test_an_authority_is_trusted_beside_those_of_the_image_and_stays(prison: Any) -> None:
+    script = f"""
+    cat {CERTIFICATES} > /tmp/all; tail -n 1 /tmp/all; stat -c %a {CERTIFICATES}
+    for own in /etc/ssl/certs/ca-certificates.crt /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem; do
+        if [ -f $own ]; then cmp -n $(wc -c < $own) $own /tmp/all; break; fi
+    done
+    rm -f {CERTIFICATES} || : > /run/tenantry/more
+    """
+    ran = await prison.sh(script, authority=b"ours\n")
+    assert ran.out == "ours\n444\n"
+    assert ran.err.count("Read-only file system") == 2
