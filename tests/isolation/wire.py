@@ -126,6 +126,8 @@ class Wire:
         upgrade = method == "GET" and any(re.fullmatch(each, path) for each in _SOCKETS)
         for name, value in (*headers, *(_UPGRADING if upgrade else ())):
             connection.putheader(name, value)
+        if upgrade:
+            body = None  # a handshake has none
         if body is not None:
             connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body)

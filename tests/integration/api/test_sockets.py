@@ -235,6 +235,15 @@ async def test_a_handshake_behind_an_unanswered_request_is_not_taken(echoing: Ec
     writer.close()
 
 
+async def test_a_handshake_with_a_body_is_refused_at_once(echoing: Echoing, dev: str, key: str) -> None:
+    shown = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    shown["Sec-WebSocket-Key"] = "A" * 22 + "=="
+    async with httpx.AsyncClient() as client:
+        url = f"{echoing.url}{echoing.path(dev)}"
+        answer = await client.request("GET", url, headers=shown, content=b"{}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "handshake_malformed")
+
+
 async def test_the_document_of_the_api_names_sockets(echoing: Echoing) -> None:
     async with httpx.AsyncClient(base_url=echoing.url) as client:
         found = (await client.get("/openapi.json")).json()["paths"]["/api/v1/workspaces/{ws}/echo"]["get"]

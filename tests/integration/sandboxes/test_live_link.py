@@ -1,8 +1,10 @@
 """What is said over the link to a running sandbox: programs, files, ports, and what none of it lets out."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from tests.integration.sandboxes.conftest import MakeGround
@@ -227,7 +229,10 @@ async def test_nonsense_on_the_link_ends_itself_alone(place: LivePlace) -> None:
     for nonsense in (b"\xff" * 100, b"\x01\x00\x00\x00\x02{}", b"\x01\x00\x00\x00\x02[]", b"", b"\x05\x00\x00\x00\x00"):
         with socket.socket(socket.AF_UNIX) as one:
             one.settimeout(10)
-            one.connect(place.address.removeprefix("unix:"))
+            path = Path(place.address.removeprefix("unix:"))
+            above = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)  # the whole may be too long for an address
+            one.connect(f"/proc/self/fd/{above}/{path.name}")
+            os.close(above)
             one.sendall(nonsense)
             one.shutdown(socket.SHUT_WR)
             while one.recv(1000):

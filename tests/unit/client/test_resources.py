@@ -219,8 +219,8 @@ CALLS: list[tuple[str, str, object, Ask]] = [
         lambda c: c.sandboxes.update("ws_1", "sbx_1", idle_seconds=0),
     ),
     ("DELETE", "/workspaces/ws_1/sandboxes/sbx_1", None, lambda c: c.sandboxes.delete("ws_1", "sbx_1")),
-    ("POST", "/workspaces/ws_1/sandboxes/sbx_1/start", None, lambda c: c.sandboxes.start("ws_1", "sbx_1")),
-    ("POST", "/workspaces/ws_1/sandboxes/sbx_1/stop", None, lambda c: c.sandboxes.stop("ws_1", "sbx_1")),
+    ("POST", "/workspaces/ws_1/sandboxes/sbx_1/start", {}, lambda c: c.sandboxes.start("ws_1", "sbx_1")),
+    ("POST", "/workspaces/ws_1/sandboxes/sbx_1/stop", {}, lambda c: c.sandboxes.stop("ws_1", "sbx_1")),
     (
         "POST",
         "/workspaces/ws_1/sandboxes/sbx_1/extend",

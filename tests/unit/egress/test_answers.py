@@ -2,7 +2,7 @@
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tenantry.engines.egress.answers import Answers, BadAnswerError
@@ -32,6 +32,7 @@ def hidden(text: bytes) -> bytes:
 
 
 @given(TEXTS, st.lists(st.integers(0, 9), max_size=30))
+@example(b"-and-morem", [10, 0])  # what is hidden of a held end stays hidden when nothing comes
 def test_a_mask_hides_every_piece_however_the_stream_is_cut(text: bytes, sizes: list[int]) -> None:
     mask = LevelMask(PIECES)
     got = b"".join(mask.feed(piece) for piece in cut(text, sizes)) + mask.feed(b"", last=True)

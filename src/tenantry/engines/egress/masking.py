@@ -26,7 +26,7 @@ class LevelMask:
         shown = bytearray(held)
         for start, stop in spans:
             shown[start:stop] = _HIDDEN * (stop - start)
-        self._hidden = max((stop - end for start, stop in spans if start < end < stop), default=0)
+        self._hidden = max((stop - end for start, stop in spans if start <= end < stop), default=0)
         self._held = held[end:]
         return bytes(shown[:end])
 

@@ -49,6 +49,14 @@ _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%s" % (len(_PROBLEM), _PROBLEM)
 )
+_MALFORMED: Final = (
+    b'{"type":"urn:tenantry:problem:handshake_malformed","title":"Invalid","status":400,"code":"handshake_malformed",'
+    b'"detail":"what asks for a WebSocket has no body","layer":"http","trace_id":""}'
+)
+_NO_HANDSHAKE: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(_MALFORMED), _MALFORMED)
+)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -127,6 +135,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket whose scope also tells of a client certificate and of the end, and that ends with who serves it."""
 
     gone: asyncio.Future[None]
+    _is_asked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.gone = self.loop.create_future()
@@ -140,7 +149,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.gone.set_result(None)
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # What could not be read as a handshake uvicorn would leave open, and unanswered.
+        if self.conn.handshake_exc is not None and not self._is_asked and not self.transport.is_closing():
+            self.transport.write(_NO_HANDSHAKE)
+            self.transport.close()
+
     def handle_connect(self, event: Handshake) -> None:
+        self._is_asked = True
         super().handle_connect(event)
         if self.response.status_code != 101:  # noqa: PLR2004 - nobody serves it
             return
