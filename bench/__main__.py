@@ -19,6 +19,7 @@ from bench.installation import Installation, running_installation
 from bench.report import Result
 from bench.rows import (
     claims,
+    containers,
     credentials,
     decisions,
     density,
@@ -59,6 +60,7 @@ ROWS: dict[str, Measure] = {
     "9": jobs.one,
     "10": jobs.burst,
     "11": jobs.tasks,
+    "9d": containers.measure,
     "D": density.measure,
     "K": endings.kill,
     "S": endings.suspension,

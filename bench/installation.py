@@ -63,8 +63,8 @@ class Installation:
 
 
 @contextlib.contextmanager
-def running_installation() -> Iterator[Installation]:
-    """Start one below a temporary directory; stop it and delete everything in the end."""
+def running_installation(**environment: str) -> Iterator[Installation]:
+    """Start one below a temporary directory, with these settings; stop it and delete everything in the end."""
     with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as scratch:
         home = Path(scratch) / "home"
         plans = Path(scratch) / "plans.yaml"
@@ -75,7 +75,7 @@ def running_installation() -> Iterator[Installation]:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=clean_environment() | {"TENANTRY_PLANS_FILE": str(plans)},
+                env=clean_environment() | {"TENANTRY_PLANS_FILE": str(plans)} | environment,
             )
             try:
                 url = _ready(home, process, Path(log.name))

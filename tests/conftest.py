@@ -22,6 +22,7 @@ from typing import Any, Final
 import httpx
 import pytest
 from hypothesis import settings
+from tests.dockerd import running_dockerd, why_no_engine
 from tests.ending import ended
 from tests.schedule import FOLDERS, STRATEGIES, Folder, UnitScheduling, sort_by_cost
 
@@ -119,6 +120,15 @@ class _Teller:
         if report.failed and terminal is not None:
             terminal.write_line(f"\n--- {report.nodeid} failed in its {report.when} after {report.duration:.1f} s")
             terminal.write_line("\n".join(report.longreprtext.splitlines()[-60:]))
+
+
+@pytest.fixture(scope="session")
+def docker_socket() -> Iterator[Path]:
+    """A container engine of this test process; skips where none can run."""
+    if reason := why_no_engine():
+        pytest.skip(reason)
+    with running_dockerd() as socket:
+        yield socket
 
 
 @dataclass

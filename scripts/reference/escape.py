@@ -3,6 +3,7 @@ from scripts.reference.markdown import code, page, table
 from tenantry.engines.jail.escape import catalogue
 from tenantry.engines.jail.escape.cases import Case
 from tenantry.engines.jail.escape.catalogue import missing
+from tenantry.engines.jail.selftest import BUILDERS
 from tenantry.engines.jail.syscalls import MACHINES
 from tenantry.entrypoints.egress_suite import cases as egress
 
@@ -11,15 +12,20 @@ GROUPS = catalogue.GROUPS | {"egress": egress.TOLD}
 
 _INTRODUCTION = """
 What `tenantry selftest` tries on the installation it is on: {total} cases, each of which must not be possible, or must
-be bounded. The tests run the same cases with both backends of bubblewrap (the system's, and the wheel's), for a
-supervisor that is root and one that is an ordinary user, with cgroups and without. ● tried; ○ what the case needs is
-not to be had there.
+be bounded. The tests run the same cases with every backend: the jail with each bubblewrap (the system's, and the
+wheel's), for a supervisor that is root and one that is an ordinary user, with cgroups and without; and the containers
+of an engine, Docker's. ● tried; ○ not applicable: what the case needs is not to be had there (`bubblewrap` builds the
+jail's sandboxes alone, `engine` the containers).
 
 `tests/mutation` shows that the suite sees: without any one option of bubblewrap, rule of the filter, bound or step of
 the launcher, a case of it is open or no sandbox starts, but for those listed there, each with its reason. The same is
 shown of the gateway's checks, by a table of its own.
 """
-_SUPERVISORS = {"Jail, root": "root", "Jail, ordinary user": "user"}
+_SUPERVISORS = {
+    "Jail, root": ("root", BUILDERS["jail"], "rlimits"),
+    "Jail, ordinary user": ("user", BUILDERS["jail"], "rlimits"),
+    "Docker": ("root", BUILDERS["docker"]),
+}
 
 
 def render() -> str:
@@ -47,6 +53,6 @@ def _rows(group: str) -> list[list[str]]:
     ]
 
 
-def _everything(supervisor: str) -> frozenset[str]:
+def _everything(kind: tuple[str, ...]) -> frozenset[str]:
     """All that a machine may offer to a supervisor of that kind."""
-    return frozenset({supervisor, "cgroup", "rlimits", *MACHINES})
+    return frozenset({*kind, "cgroup", *MACHINES})

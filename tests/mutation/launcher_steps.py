@@ -24,8 +24,12 @@ from tenantry.engines.jail.escape import chain
 
 #: What runs between a fork and the program; a step added to one of these is tried by itself.
 FUNCTIONS = {
-    "launcher.py": ("_configure", "_make_private", "_bind", "_wait_seated", "_become"),
-    "forks.py": ("drop_to", "join", "limit", "arrange", "close_all_but", "reset_signals"),
+    "launcher.py": ("_configure", "_wait_seated", "_become"),
+    "shelf.py": ("make_private", "bind"),
+    "forks.py": (
+        *("drop_to", "drop_capabilities", "give_up_gains", "join", "limit", "arrange", "close_all_but"),
+        "reset_signals",
+    ),
     "entering.py": (
         "_shut",
         "_go_in",
@@ -95,8 +99,12 @@ def clear_away() -> None:
     checked(LIBC.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_SHARED), None))
 
 
+#: What the launcher is besides those.
+BESIDE = ("containing.py",)
+
+
 async def main(home: Path, files: list[str]) -> None:
-    sources = {file: launch._PROGRAM.with_name(file).read_text() for file in FUNCTIONS}
+    sources = {file: launch._PROGRAM.with_name(file).read_text() for file in (*FUNCTIONS, *BESIDE)}
     mutants = home / "mutants"
     mutants.mkdir()
     verdicts = {}

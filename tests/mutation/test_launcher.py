@@ -28,19 +28,22 @@ HARMLESS_STEPS = {
     "_become: os.chdir('/')": "the launcher stands there already",
     "_become: forks.checked(forks.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))": "bwrap's "
     "--die-with-parent sets the same a moment later; what is killed within that moment is in "
-    "tests/integration/jail/test_death.py",
+    "tests/contract/test_sandbox_backend_death.py",
     "_configure: forks.checked(forks.LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))": "the same",
     "_configure: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))": "every sandbox gets the bound itself",
-    "drop_to: checked(LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()))": "all "
-    "that is effective, permitted or ambient goes with uid 0, and bwrap drops what may be inherited",
-    "_bind: _mount('none', target, '', _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)": "bwrap binds "
+    "drop_to: drop_capabilities()": "all that is effective, permitted or ambient goes with uid 0, and bwrap drops what "
+    "may be inherited",
+    "drop_capabilities: checked(LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), "
+    "(ctypes.c_uint32 * 6)()))": "the same",
+    "_become: containing.enter(message, descriptors, null=self._null, seccomp=self._filter)": "bwrap enters nothing",
+    "bind: _mount('none', target, '', _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)": "bwrap binds "
     "it read-only as well",
     # Close-on-exec as they are.
-    "_bind: os.close(source)": "it ends with the launcher",
+    "bind: os.close(source)": "it ends with the launcher",
     "join: os.close(group)": "it ends at the exec",
     "_become: os.close(filter_end)": "the same",
     "close_all_but: os.closerange(lowest, descriptor)": "the same; that no seat keeps another's barrier open is in "
-    "tests/integration/jail/test_sandbox.py",
+    "tests/contract/test_sandbox_backend.py",
     # Not on the way to a program that runs.
     "_wait_seated: signal.set_wakeup_fd(-1)": "a seat has no signal to be woken by",
     "_wait_seated: os._exit(_NOT_LAUNCHED)": "reached when it was not launched alone",
@@ -77,7 +80,8 @@ HARMLESS_SETTINGS = {"cpu.cfs_period_us": "100 ms is what the kernel begins with
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's launcher leaves out half of them")
 @pytest.mark.parametrize(
-    ("files", "harmless"), [(["launcher.py", "forks.py"], HARMLESS_STEPS), (["entering.py"], HARMLESS_ENTRIES)]
+    ("files", "harmless"),
+    [(["launcher.py", "shelf.py", "forks.py"], HARMLESS_STEPS), (["entering.py"], HARMLESS_ENTRIES)],
 )
 def test_no_step_of_the_launcher_can_be_left_out_unnoticed(
     tmp_path: Path, files: list[str], harmless: dict[str, str]

@@ -93,7 +93,14 @@ def doctor(cli: Invocation, *, home: Home = None) -> None:
 
 
 @command(app, "selftest", example="tenantry selftest --output json | jq '.results[] | select(.verdict == \"open\")'")
-def selftest(cli: Invocation, *, home: Home = None) -> None:
+def selftest(
+    cli: Invocation,
+    *,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="jail or docker, instead of sandboxes.backend", show_default=False)
+    ] = None,
+    home: Home = None,
+) -> None:
     """Try to break out of a sandbox and through the fence of this very installation, and say what held.
 
     Hundreds of cases in a few seconds: each with its group, its verdict (held, OPEN, or skipped where this machine
@@ -104,7 +111,9 @@ def selftest(cli: Invocation, *, home: Home = None) -> None:
 
     from tenantry.entrypoints.selftest import run, summary
 
-    results = asyncio.run(run(_home(home)))
+    if backend not in (None, "jail", "docker"):
+        raise typer.BadParameter("jail or docker", param_hint="--backend")
+    results = asyncio.run(run(_home(home), backend=backend))
     counts = summary(results)
     if cli.output is Format.JSON:
         show_json({"results": results, "summary": counts, "held": not counts["open"]})

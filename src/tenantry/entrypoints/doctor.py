@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from tenantry import __version__
-from tenantry.engines.jail.probe import probe
+from tenantry.entrypoints.backends import probe_backend
 from tenantry.entrypoints.stores import caches_of
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.embedded import EmbeddedPostgres
@@ -25,7 +25,7 @@ async def examine(settings: Settings) -> dict[str, Any]:
     """Examine; changes nothing but to start a sandbox of `true`."""
     checks: list[dict[str, Any]] = [
         {"code": r.code, "ok": r.ok, "fault": r.fault, "detail": r.detail, "remedy": r.remedy}
-        for r in await probe(settings.home)
+        for r in await probe_backend(settings)
     ]
     weak = [check for check in checks if check["code"].startswith("cgroup") and not check["ok"]]
     for check in weak if settings.jobs.min_isolation == "cgroup" else ():

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Final, Literal, TypedDict
 
 from tenantry.engines.jail.images import ImageStore
-from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.selftest import SelftestResult, selftest
 from tenantry.entrypoints.addresses import addresses_of
+from tenantry.entrypoints.backends import open_backend
 from tenantry.entrypoints.egress_suite.stage import try_egress
 from tenantry.foundation.database.context import ContextSigner, derive_context_key
 from tenantry.foundation.database.selftest import examine_cell
 from tenantry.foundation.errors import TenantryError
 from tenantry.foundation.secrets import load_secrets
-from tenantry.foundation.settings import load_settings
+from tenantry.foundation.settings import SandboxSettings, load_settings
 
 _WHOLE: Final = "every table, role and key as it must be"
 _EXPECTED: Final = "no row, table, role or key outside the fence"
@@ -28,9 +28,17 @@ class Result(TypedDict):
     detail: str
 
 
-async def run(home: Path) -> list[Result]:
-    """Run all; the fence only where the databases run. Starts sandboxes, changes nothing that stays."""
-    async with await Jail.open(home) as jail:
+async def run(home: Path, *, backend: str | None = None) -> list[Result]:
+    """Run all; the fence only where the databases run. Starts sandboxes, changes nothing that stays.
+
+    `backend` is tried instead of the one that is set.
+    """
+    settings = load_settings(home=home)
+    if backend is not None:
+        settings = settings.model_copy(
+            update={"sandboxes": SandboxSettings(**settings.sandboxes.model_dump() | {"backend": backend})}
+        )
+    async with await open_backend(settings) as jail:
         image = ImageStore(home / "images").host()
         found = await selftest(jail, image) + await try_egress(jail, image)
     return [_judged(result) for result in found] + await _fences(home)

@@ -31,8 +31,9 @@ from tenantry.capabilities.sandboxes.service import (
 from tenantry.capabilities.sandboxes.types import QUEUE_NEWS
 from tenantry.capabilities.tenants.ports import ContentKind
 from tenantry.capabilities.tenants.service import purge_due
-from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.backend import Backend
 from tenantry.engines.jail.receipt import IsolationLevel
+from tenantry.entrypoints.backends import open_backend
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, open_parts
@@ -67,7 +68,7 @@ async def work(settings: Settings, region: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(settings, regions=(region,), serves=False))
         cell = parts.cells.get(region)
-        jail = await stack.enter_async_context(await Jail.open(settings.home))
+        jail = await stack.enter_async_context(await open_backend(settings))
         _require_isolation(jail, settings)
         pool = await open_pool(parts.addresses.cells[region].dispatcher, search_path="queue", max_size=4)
         stack.push_async_callback(pool.close)
@@ -97,7 +98,13 @@ async def work(settings: Settings, region: str) -> None:
         janitors.append(asyncio.create_task(forever("queue-relay", relay.relay, seconds=_RELAY_SECONDS, wake=news)))
         gc.collect()
         gc.freeze()
-        _log.info("worker.ready", region=region, slots=settings.jobs.slots, sandboxes=settings.sandboxes.slots)
+        _log.info(
+            "worker.ready",
+            region=region,
+            slots=settings.jobs.slots,
+            sandboxes=settings.sandboxes.slots,
+            backend=jail.name,
+        )
         await stop.wait()
         for janitor in janitors:
             janitor.cancel()
@@ -130,7 +137,7 @@ async def _stop(dispatchers: Sequence[Dispatcher]) -> None:
 
 
 async def _workshop(
-    parts: Parts, region: str, *, jail: Jail, relay: QueueRelay, stack: contextlib.AsyncExitStack
+    parts: Parts, region: str, *, jail: Backend, relay: QueueRelay, stack: contextlib.AsyncExitStack
 ) -> Workshop:
     """Make what attempts work with, and open the link to the sandboxes that live here."""
     socket = parts.settings.home / region / "workers" / f"{parts.content[region].transient.holder.hex}.sock"
@@ -163,7 +170,7 @@ def _janitors(parts: Parts, region: str, *, queue: "Pool", rounds: Rounds) -> "l
     ]
 
 
-def _require_isolation(jail: Jail, settings: Settings) -> None:
+def _require_isolation(jail: Backend, settings: Settings) -> None:
     """Refuse to work below the isolation asked for: there is no silent downgrade."""
     if jail.isolation is IsolationLevel.RLIMIT and settings.jobs.min_isolation != IsolationLevel.RLIMIT.value:
         raise Fault(
@@ -204,5 +211,5 @@ if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]), sys.argv[2])
     except TenantryError as fault:
-        _log.error("worker.fault", code=fault.code, detail=fault.message)
+        _log.error("worker.fault", code=fault.code, detail=fault.message, remedy=str(fault.fields.get("remedy", "")))
         sys.exit(1)

@@ -12,14 +12,7 @@ from pathlib import Path
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    IPvAnyNetwork,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from tenantry.foundation.errors import Invalid
@@ -53,6 +46,10 @@ def _origin(url: str | None) -> str | None:
     ):
         return url
     raise ValueError("https://host[:port] without a path; http on loopback alone")
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
 
 
 class ServerSettings(Frozen):
@@ -191,8 +188,14 @@ class JobSettings(Frozen):
 
 
 class SandboxSettings(Frozen):
-    """Sandboxes that live."""
+    """Who makes the sandboxes that jobs run in, and those that live."""
 
+    backend: str = Field(default="jail", pattern="^(jail|docker)$")
+    """`jail` needs no daemon; `docker`, an engine of this machine or Podman's, needs root and lets no sandbox live."""
+    docker_socket: Annotated[Path, AfterValidator(_absolute)] = Path("/run/docker.sock")
+    """Unix socket of that engine; Podman's is `/run/podman/podman.sock`."""
+    docker_runtime: Annotated[str | None, Field(pattern="^[A-Za-z0-9._-]{1,64}$")] = None
+    """One of the engine's runtimes, which must use this kernel's namespaces (runc, crun); none: the engine's own."""
     slots: int = Field(default=64, ge=0, le=10_000)
     """How many of them one worker lets live at once, beside its jobs; 0: it takes none."""
 
@@ -271,10 +274,6 @@ class NotificationSettings(Frozen):
         if self.smtp_url is not None and self.sender is None:
             raise ValueError("sender is required with smtp_url")
         return self
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
 
 
 def _region_names(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.prisons import KINDS, Prison, opened_prison
 
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy
 from tenantry.engines.jail.escape.catalogue import CASES, GROUPS
@@ -11,6 +13,12 @@ from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.selftest import selftest
 
 FEWEST_CASES = 750
+
+
+@pytest.fixture(scope="module", params=KINDS)
+async def prison(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prison]:
+    async with opened_prison(request.param, tmp_path_factory.mktemp("home"), request) as opened:
+        yield opened
 
 
 async def test_the_escape_suite_finds_no_way_out(prison: Any) -> None:

@@ -2,14 +2,22 @@
 
 import os
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.prisons import KINDS, Prison, opened_prison
 
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.types import Ending, ImageRoot, InputFile
+
+
+@pytest.fixture(scope="module", params=KINDS)
+async def prison(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prison]:
+    async with opened_prison(request.param, tmp_path_factory.mktemp("home"), request) as opened:
+        yield opened
 
 
 def programs_of_the_host(*names: str) -> dict[str, bytes]:

@@ -131,7 +131,7 @@ async def test_no_group_mount_lock_file_process_or_descriptor_is_left(prison: An
     pool = prison.jail._pool
     if pool:  # a uid rests before it is used again, and none is lost
         assert len(pool._free) == len(pool._locks)
-        assert len(pool._locks) <= uids._RESTING + 100 + AT_ONCE  # 100 at once in test_sandbox.py
+        assert len(pool._locks) <= uids._RESTING + 100 + AT_ONCE  # 100 at once in tests/contract
 
 
 async def live(prison: Any, number: int) -> None:

@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from posixpath import dirname
 
 import pytest
 
@@ -22,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def written(root: Path) -> bytes:
-    write_certificates(str(root), OURS, uid=None)
+    write_certificates(str(root), str(root / dirname(CERTIFICATES[1:])), OURS, uid=None)
     return (root / CERTIFICATES[1:]).read_bytes()
 
 

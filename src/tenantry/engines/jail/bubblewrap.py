@@ -20,7 +20,7 @@ ARGS_FD, SECCOMP_FD, STATUS_FD, BARRIER_FD, RESOLVER_FD = 3, 4, 5, 6, 7
 #: What lies at RESOLVER_FD for a sandbox with a network; without one, /etc/resolv.conf is the image's (skeleton.py).
 #: The keeper lies there too, or at the next.
 RESOLVER: Final = b"nameserver 127.0.0.1\noptions ndots:0\n"
-_RUN_BYTES: Final = 8 * MIB
+RUN_BYTES: Final = 8 * MIB
 _INPUT_SLACK: Final = 16 * MIB
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -114,13 +114,13 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     options += _tmpfs("/workspace", limits.disk_mib * MIB)
     options += ("--dir", "/workspace/outputs")
     if spec.inputs:
-        options += _tmpfs("/inputs", _room_for(spec.inputs))
-    options += _tmpfs("/run", _RUN_BYTES)
+        options += _tmpfs("/inputs", room_for(spec.inputs))
+    options += _tmpfs("/run", RUN_BYTES)
     if spec.keep:
         descriptor = RESOLVER_FD if spec.network is None else RESOLVER_FD + 1
         options += ("--perms", "0555", "--ro-bind-data", str(descriptor), keeper.PLACE)
     if spec.secret_files:
-        options += _tmpfs("/run/secrets", _room_for(spec.secret_files), perms="0700")
+        options += _tmpfs("/run/secrets", room_for(spec.secret_files), perms="0700")
     if spec.authority is not None:
         options += _tmpfs(dirname(CERTIFICATES), MOST_CERTIFICATES + MIB)
     options += ("--file", str(BARRIER_FD), "/dev/shm/barrier")
@@ -137,7 +137,8 @@ def build_arguments(spec: Spec, *, exposed: Mapping[Path, Path]) -> bytes:
     return b"".join(os_bytes(option) + b"\0" for option in options)
 
 
-def _room_for(files: Sequence[InputFile]) -> int:
+def room_for(files: Sequence[InputFile]) -> int:
+    """Bytes of a file system that holds them, with some slack."""
     return sum(len(item.content) + 4096 for item in files) + _INPUT_SLACK
 
 
@@ -151,6 +152,7 @@ def program_of(spec: Spec) -> tuple[str, ...]:
 
 
 def environment_of(spec: Spec) -> dict[str, str]:
+    """Give five names (bwrap adds PWD), the image's own over them, and the spec's over those."""
     return {"PATH": _PATH, "HOME": "/workspace", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **spec.image.env, **spec.env}
 
 

@@ -3,6 +3,7 @@
 import os
 import stat
 from contextlib import ExitStack
+from posixpath import basename
 from typing import Final
 
 from tenantry.engines.jail.identity import filesystem_identity
@@ -18,23 +19,29 @@ _BUNDLES: Final = (
 )
 
 
-def write_certificates(root: str, authority: bytes, *, uid: int | None) -> None:
-    """Write CERTIFICATES below `root`, the sandbox's own: with the rights of `uid`, following no link of an image."""
-    with filesystem_identity(uid):
-        own = next(filter(None, (_read(root, path) for path in _BUNDLES)), b"")
+def write_certificates(root: str, folder: str, authority: bytes, *, uid: int | None) -> None:
+    """Write CERTIFICATES into `folder`, the sandbox's own: with the rights of `uid`, following no link of an image.
+
+    `root` is where its image is seen.
+    """
+    with ExitStack() as stack:
+        places = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (root, folder)]
+        for place in places:
+            stack.callback(os.close, place)
+        stack.enter_context(filesystem_identity(uid))
+        own = next(filter(None, (_read(places[0], path) for path in _BUNDLES)), b"")
         joint = b"" if not own or own.endswith(b"\n") else b"\n"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(f"{root}{CERTIFICATES}", flags, 0o444), "wb") as target:
+        with os.fdopen(os.open(basename(CERTIFICATES), flags, 0o444, dir_fd=places[1]), "wb") as target:
             os.fchmod(target.fileno(), 0o444)
             target.write(own + joint + authority)
 
 
-def _read(root: str, path: str) -> bytes:
+def _read(root: int, path: str) -> bytes:
     """Read a regular file that no link is on the way to; nothing where there is none, or one too large."""
     with ExitStack() as stack:
         try:
-            place = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, place)
+            place = root
             *folders, name = path.split("/")
             for folder in folders:
                 place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)

@@ -17,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from tenantry.engines.jail.group_places import group_below, mounts_of, own_groups
 from tenantry.engines.jail.kernel import Moved, added, read_moved
 from tenantry.engines.jail.types import MIB, Limits
 
@@ -24,8 +25,8 @@ PARENT: Final = "tenantry-jail"
 _PERIOD_US: Final = 100_000
 OVERHEAD_PIDS: Final = 3  # bwrap's monitor, process 1, and the fork that becomes the program
 OVERHEAD_NPROC: Final = OVERHEAD_PIDS + 1  # RLIMIT_NPROC is asked first, and counts no refusals: it stands behind
-_CONTROLLERS: Final = ("memory", "pids", "cpu")
-_COUNTER: Final = "cpuacct"  # of version 1, where `cpu` bounds and does not count; taken where it is there
+CONTROLLERS: Final = ("memory", "pids", "cpu")
+COUNTER: Final = "cpuacct"  # of version 1, where `cpu` bounds and does not count; taken where it is there
 #: Of two limits alike the second is asked first; some kernels (6.18) count neither, so whoever reads adds what is sure.
 _V1_MEMORY_HITS: Final = ("memory.failcnt", "memory.memsw.failcnt")
 _MOST_LOOKED_AT: Final = 64  # each takes some 20 µs, and a kill waits for them
@@ -117,7 +118,7 @@ class Cgroup:
                 peak_memory_mib=_number(self._file("memory.peak")) / MIB,
                 cpu_seconds=usage.get("usage_usec", 0) / 1e6,
             )
-        counted = _number(self._file("cpuacct.usage")) if _COUNTER in self._places else None
+        counted = _number(self._file("cpuacct.usage")) if COUNTER in self._places else None
         kills = _table(self._file("memory.oom_control")).get("oom_kill", 0)
         return CgroupReading(
             oom_kills=kills,
@@ -222,7 +223,7 @@ def find_hierarchy(*, proc: Path = Path("/proc/self")) -> Hierarchy:
 
     Version 2 wins when all three controllers can be handed down; `reason` tells what stood in the way of each.
     """
-    own = _own_groups(proc)
+    own = own_groups(proc)
     reasons: list[str] = []
     for attempt in (_version_2, _version_1):
         try:
@@ -261,63 +262,36 @@ def sweep_empty(hierarchy: Hierarchy) -> int:
     return removed
 
 
-def _own_groups(proc: Path) -> dict[str, str]:
-    """Map each controller, and `` for version 2, to the path of this process in it."""
-    groups: dict[str, str] = {}
-    for line in (proc / "cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            groups[controller] = path
-    return groups
-
-
-def _mounts(proc: Path, kind: str) -> list[tuple[Path, str, set[str]]]:
-    """List (mount point, root of the mount, options) of cgroup file systems of one kind."""
-    found = []
-    for line in (proc / "mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        fields, tail = before.split(), after.split()
-        if tail[0] == kind:
-            found.append((Path(fields[4]), fields[3], set(tail[2].split(","))))
-    return found
-
-
-def _below(mount: Path, root: str, path: str) -> Path:
-    """Place a group's path below its mount, which may show a part of the tree only."""
-    relative = os.path.relpath(path, root) if path.startswith(root) else "."
-    return Path(os.path.normpath(mount / relative))
-
-
 def _version_2(proc: Path, own: dict[str, str]) -> Hierarchy:
-    mounts = _mounts(proc, "cgroup2")
+    mounts = mounts_of(proc, "cgroup2")
     if not mounts or "" not in own:
         raise LookupError("cgroup v2 is not mounted")
     mount, root, _ = mounts[0]
-    candidates = [_below(mount, root, own[""])]
+    candidates = [group_below(mount, root, own[""])]
     if os.geteuid() == 0 and mount not in candidates:
         candidates.append(mount)
     reasons: list[str] = []
     for place in candidates:
         try:
-            missing = set(_CONTROLLERS) - set((place / "cgroup.controllers").read_text().split())
+            missing = set(CONTROLLERS) - set((place / "cgroup.controllers").read_text().split())
             if missing:
                 reasons.append(f"cgroup v2 at {place} has no {', '.join(sorted(missing))} controller")
                 continue
             parent = place / PARENT
             _hand_down(place)
             parent.mkdir(mode=0o755, exist_ok=True)
-            _write(parent / "cgroup.subtree_control", " ".join(f"+{name}" for name in _CONTROLLERS))
+            _write(parent / "cgroup.subtree_control", " ".join(f"+{name}" for name in CONTROLLERS))
         except OSError as error:
             reasons.append(f"cgroup v2 at {place} is not delegated to us ({error.strerror})")
             continue
-        return Hierarchy(version=CgroupVersion.V2, parents=dict.fromkeys(_CONTROLLERS, parent))
+        return Hierarchy(version=CgroupVersion.V2, parents=dict.fromkeys(CONTROLLERS, parent))
     raise LookupError("; ".join(reasons))
 
 
 def _hand_down(place: Path) -> None:
     """Enable the controllers for the children of `place`, moving its own members to a leaf if it must be empty."""
     enabled = set((place / "cgroup.subtree_control").read_text().split())
-    wanted = " ".join(f"+{name}" for name in _CONTROLLERS if name not in enabled)
+    wanted = " ".join(f"+{name}" for name in CONTROLLERS if name not in enabled)
     if not wanted:
         return
     try:
@@ -335,21 +309,21 @@ def _hand_down(place: Path) -> None:
 
 def _version_1(proc: Path, own: dict[str, str]) -> Hierarchy:
     parents: dict[str, Path] = {}
-    mounts = _mounts(proc, "cgroup")
-    for controller in (*_CONTROLLERS, _COUNTER):
+    mounts = mounts_of(proc, "cgroup")
+    for controller in (*CONTROLLERS, COUNTER):
         mount = next((entry for entry in mounts if controller in entry[2]), None)
         if mount is None or controller not in own:
-            if controller == _COUNTER:
+            if controller == COUNTER:
                 continue
             raise LookupError(f"cgroup v1 has no {controller} controller")
-        parent = _below(mount[0], mount[1], own[controller]) / PARENT
+        parent = group_below(mount[0], mount[1], own[controller]) / PARENT
         try:
             parent.mkdir(mode=0o755, exist_ok=True)
             trial = parent / f"trial-{os.getpid()}"
             trial.mkdir()
             trial.rmdir()
         except OSError as error:
-            if controller == _COUNTER:
+            if controller == COUNTER:
                 continue
             raise LookupError(f"cgroup v1 at {parent} is not ours to write ({error.strerror})") from None
         parents[controller] = parent

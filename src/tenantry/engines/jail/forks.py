@@ -14,6 +14,8 @@ from typing import Any, Final
 
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _CAPABILITY_VERSION_3 = 0x20080522
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 38, 47, 4
+_LAST_CAPABILITY = 63
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _NS_GET_USERNS = 0xB701
 _HIGH_FD = 64
@@ -118,7 +120,19 @@ def drop_to(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
+    drop_capabilities()
+
+
+def drop_capabilities() -> None:
     checked(LIBC.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()))
+
+
+def give_up_gains() -> None:
+    """Gain no capability by any program from here on; without CAP_SETPCAP the bounding set stays as it is."""
+    checked(LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    checked(LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+    for capability in range(_LAST_CAPABILITY + 1):  # EINVAL past the last
+        LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 def reset_signals() -> None:

@@ -7,13 +7,12 @@ process 1 cannot be reaped, so its last credentials can be read even when the pr
 """
 
 import asyncio
-import fcntl
 import os
 import resource
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from posixpath import dirname
 from typing import Any, Final
 
 from tenantry.engines.jail import kernel
@@ -28,58 +27,33 @@ from tenantry.engines.jail.receipt import IsolationLevel, Receipt
 from tenantry.engines.jail.sandbox import Parts, Sandbox, read_lines
 from tenantry.engines.jail.seccomp import filter_sha256
 from tenantry.engines.jail.trees import SavedTree
-from tenantry.engines.jail.types import MIB, Attach, Ending, InputFile, Listeners
+from tenantry.engines.jail.types import CERTIFICATES, MIB, Attach, Ending, InputFile, Listeners
 
-_SMALLEST_PIPE: Final = 4096
 _SETUP_SECONDS: Final = 60.0
 _FILTER_SECONDS: Final = 10.0
 _FILTERED: Final = "2"
 _CAPABILITIES: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 
-@dataclass(slots=True)
-class Pipes:
-    """Both ends of everything between a sandbox and its supervisor; the inner ends are the launcher's to hold."""
-
-    status: tuple[int, int]
-    barrier: tuple[int, int]
-    out: tuple[int, int]
-    err: tuple[int, int]
-
-    @classmethod
-    def open(cls) -> "Pipes":
-        with ExitStack() as stack:
-            made = []
-            for _ in range(4):
-                pair = os.pipe2(os.O_CLOEXEC)
-                stack.callback(_close, pair)
-                made.append(pair)
-            stack.pop_all()
-        pipes = cls(*made)
-        for reader in (pipes.status[0], pipes.out[0], pipes.err[0]):
-            os.set_blocking(reader, False)
-        os.set_blocking(pipes.barrier[1], False)
-        size = fcntl.fcntl(pipes.barrier[1], fcntl.F_SETPIPE_SZ, _SMALLEST_PIPE)
-        os.write(pipes.barrier[1], bytes(size))  # full: it takes more only once bwrap has begun to read
-        return pipes
-
-    def close_inner(self) -> None:
-        _close((self.status[1], self.barrier[0], self.out[1], self.err[1]))
-
-    def close_all(self) -> None:
-        for pair in (self.status, self.barrier, self.out, self.err):
-            _close(pair)
-
-
-def _close(descriptors: Sequence[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
+def _below_newroot(parts: Parts, place: str) -> str:
+    return f"/proc/{parts.init_pid}/root/newroot{place}"
 
 
 class Furnisher:
-    def __init__(self, *, launcher: LauncherClient, backend_version: str) -> None:
+    """`folder` says by which path of the host a place of the sandbox is reached at the barrier, to be written to."""
+
+    def __init__(
+        self,
+        *,
+        launcher: LauncherClient,
+        backend: str,
+        backend_version: str,
+        folder: Callable[[Parts, str], str] = _below_newroot,
+    ) -> None:
         self._launcher = launcher
+        self._backend = backend
         self._backend_version = backend_version
+        self._folder = folder
 
     async def bring_up(
         self, sandbox: Sandbox, parts: Parts, death: asyncio.Future[Death], attach: Attach | None
@@ -114,6 +88,7 @@ class Furnisher:
         self._launcher.release(sandbox.id, init=parts.init_pid)
         status = await _settled_status(parts, death)
         if status is None:
+            self._launcher.resume(sandbox.id)
             return
         receipt = self._receipt(parts, facts.refreshed(parts.init_pid), status)
         sandbox.admit(receipt)
@@ -135,7 +110,7 @@ class Furnisher:
             reached, late = ready.done(), not ready.done() and not death.done()
             ready.cancel()
         if late:
-            sandbox.end(Ending.NOT_STARTED, f"bwrap was not ready within {_SETUP_SECONDS:g} s")
+            sandbox.end(Ending.NOT_STARTED, f"it was not ready within {_SETUP_SECONDS:g} s")
         if reached:
             try:
                 os.write(parts.barrier, b"\0")
@@ -144,7 +119,7 @@ class Furnisher:
         for line in read_lines(parts.status_pipe):
             parts.init_report |= line
         if reached and "child-pid" not in parts.init_report:
-            sandbox.end(Ending.NOT_STARTED, "bwrap did not tell which process it had started")
+            sandbox.end(Ending.NOT_STARTED, f"{self._backend} did not tell which process it had started")
         return reached and "child-pid" in parts.init_report
 
     async def _enter(self, parts: Parts) -> None:
@@ -153,20 +128,21 @@ class Furnisher:
             raise TypeError("bwrap names its child by number")
         parts.init_pid = pid
         parts.init = kernel.open_process(pid, pid_namespace=parts.init_report.get("pid-namespace"))
-        inside = f"/proc/{pid}/root/newroot"
-        parts.workspace = os.open(f"{inside}/workspace", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        parts.workspace = os.open(self._folder(parts, "/workspace"), flags | os.O_NOFOLLOW)
         if parts.uid is None:
             # Counted in the sandbox's own user namespace, where the supervisor's other processes are not.
             tasks = parts.spec.limits.pids + OVERHEAD_NPROC
             resource.prlimit(pid, resource.RLIMIT_NPROC, (tasks, tasks))
         loop, spec = asyncio.get_running_loop(), parts.spec
-        for place, files, private in (("inputs", spec.inputs, False), ("run/secrets", spec.secret_files, True)):
+        for place, files, private in (("/inputs", spec.inputs, False), ("/run/secrets", spec.secret_files, True)):
             if files:
-                folder = os.open(f"{inside}/{place}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                folder = os.open(self._folder(parts, place), flags)
                 write = partial(_write_files, folder, files, parts.uid, private=private)
                 await loop.run_in_executor(parts.threads, write)
         if parts.spec.authority is not None:
-            certify = partial(write_certificates, inside, parts.spec.authority, uid=parts.uid)
+            places = (self._folder(parts, "/"), self._folder(parts, dirname(CERTIFICATES)))
+            certify = partial(write_certificates, *places, parts.spec.authority, uid=parts.uid)
             await loop.run_in_executor(parts.threads, certify)
 
     async def _fill(self, parts: Parts) -> SavedTree | None:
@@ -188,7 +164,7 @@ class Furnisher:
     def _receipt(self, parts: Parts, facts: "_Facts", status: dict[str, str]) -> Receipt:
         image, version = parts.spec.image, parts.cgroup.version
         return Receipt(
-            backend="bubblewrap",
+            backend=self._backend,
             backend_version=self._backend_version,
             isolation=IsolationLevel.RLIMIT if version is CgroupVersion.NONE else IsolationLevel.CGROUP,
             uid=int(status["Uid"].split()[0]),

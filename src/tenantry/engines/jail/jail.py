@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-import math
 import os
-import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self
 
 from tenantry.engines.jail import uids
+from tenantry.engines.jail.backend import run_one, try_one
+from tenantry.engines.jail.bringing import carry_output, check_attached, files_of, opened_pipes, rlimits_of
 from tenantry.engines.jail.bubblewrap import (
     RESOLVER,
     Bubblewrap,
@@ -18,22 +18,20 @@ from tenantry.engines.jail.bubblewrap import (
     is_reachable,
     program_of,
 )
-from tenantry.engines.jail.cgroups import OVERHEAD_NPROC, CgroupVersion, Hierarchy, find_hierarchy
-from tenantry.engines.jail.errors import JailUnavailable, SpecInvalid
-from tenantry.engines.jail.furnish import Furnisher, Pipes
+from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy, find_hierarchy
+from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.furnish import Furnisher
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.keeper import build_keeper
-from tenantry.engines.jail.launch import LauncherClient, memory_file
-from tenantry.engines.jail.output import OutputPump
+from tenantry.engines.jail.launch import LauncherClient
 from tenantry.engines.jail.owners import Owner, reclaim_orphans
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
 from tenantry.engines.jail.sandbox import Parts, Sandbox
 from tenantry.engines.jail.seats import Seat, Seats
-from tenantry.engines.jail.types import MIB, Attach, Ending, ImageRoot, Limits, OnOutput, Outcome, Spec, Stream
+from tenantry.engines.jail.types import Attach, ImageRoot, OnOutput, Outcome, Spec
 from tenantry.foundation.clock import Clock, SystemClock
 
 _THREADS: Final = 8
-_MEMLOCK_BYTES: Final = 64 << 10
 
 
 class Jail:
@@ -104,11 +102,15 @@ class Jail:
         )
         if trial:
             try:
-                await jail.try_one(await asyncio.to_thread(ImageStore(home / "images").host))
+                await try_one(jail, await asyncio.to_thread(ImageStore(home / "images").host))
             except BaseException:
                 await jail.close()
                 raise
         return jail
+
+    @property
+    def name(self) -> str:
+        return "jail"
 
     @property
     def isolation(self) -> IsolationLevel:
@@ -131,8 +133,7 @@ class Jail:
         here, with the listeners closed, and no program has run.
         Raises JailUnavailable when nothing can be started now (retry is safe).
         """
-        if (spec.network is None) != (attach is None):
-            raise SpecInvalid("network", "a network needs someone to attach to it, and only a network does")
+        check_attached(spec, attach)
         if self._closed:
             raise JailUnavailable("jail_closed", "this jail is closed", remedy="open another")
         exposed = await self._expose(spec.image)
@@ -149,24 +150,7 @@ class Jail:
 
     async def run(self, spec: Spec, on_output: OnOutput) -> tuple[Outcome, Receipt | None]:
         """Start, wait and close; for programs whose files nobody wants."""
-        async with await self.start(spec, on_output) as sandbox:
-            return await sandbox.wait(), sandbox.receipt
-
-    async def try_one(self, image: ImageRoot) -> Receipt:
-        """Run `true` and check its receipt; raises JailUnavailable `sandbox_refused` with what the chain said."""
-        said: list[bytes] = []
-        limits = Limits(memory_mib=64, pids=8, timeout_seconds=30, disk_mib=1, tmp_mib=1, shm_mib=1)
-        outcome, receipt = await self.run(
-            Spec(image=image, command=("true",), limits=limits), lambda _, data: said.append(data)
-        )
-        if outcome.ending is Ending.EXITED and outcome.exit_code == 0 and receipt is not None:
-            return receipt
-        words = b"".join(said).decode("utf-8", "replace").strip()
-        raise JailUnavailable(
-            "sandbox_refused",
-            f"a sandbox of `true` ended {outcome.ending} ({outcome.detail or words or outcome.exit_code})",
-            remedy="run the probe: it tells each fault with its remedy",
-        )
+        return await run_one(self, spec, on_output)
 
     async def close(self) -> None:
         """Kill and clear away every sandbox, then end the launcher; idempotent."""
@@ -203,57 +187,26 @@ class Jail:
         self, sandbox: Sandbox, parts: Parts, arguments: bytes, on_output: OnOutput, attach: Attach | None
     ) -> None:
         parts.rlimits = self._rlimits(parts)
-        pipes = Pipes.open()
-        parts.status_pipe, parts.barrier = pipes.status[0], pipes.barrier[1]
-        files: list[int] = []
-        try:
-            contents = [json.dumps(program_of(parts.spec)).encode(), arguments]
-            contents += [*([RESOLVER] if attach else []), *([build_keeper()] if parts.spec.keep else [])]
-            files.extend(memory_file(content) for content in contents)
-            inner = (*files[:2], pipes.status[1], *pipes.barrier, pipes.out[1], pipes.err[1], *files[2:])
+        contents = [json.dumps(program_of(parts.spec)).encode(), arguments]
+        contents += [*([RESOLVER] if attach else []), *([build_keeper()] if parts.spec.keep else [])]
+        async with opened_pipes(contents) as (pipes, files):
+            parts.status_pipe, parts.barrier = pipes.status[0], pipes.barrier[1]
             death = await self._launcher.launch(
                 sandbox.id,
                 uid=parts.uid,
                 join=parts.cgroup.join_files,
                 rlimits=parts.rlimits,
-                files=[(resource.RLIMIT_NOFILE, parts.spec.limits.open_files)],
-                descriptors=inner,
+                files=files_of(parts),
+                descriptors=(*files[:2], *pipes.inner, *files[2:]),
             )
-        except BaseException:
-            os.close(pipes.out[0])
-            os.close(pipes.err[0])
-            raise
-        finally:
-            pipes.close_inner()
-            for descriptor in files:
-                os.close(descriptor)
-        pump = OutputPump(
-            on_output=on_output,
-            limit=parts.spec.limits.output_bytes,
-            on_excess=lambda: sandbox.end(Ending.OUTPUT_LIMIT, f"more than {parts.spec.limits.output_bytes} bytes"),
-            on_error=sandbox.fail_output,
+        carry_output(sandbox, parts, pipes, death=death, on_output=on_output)
+        furnisher = Furnisher(
+            launcher=self._launcher, backend="bubblewrap", backend_version=self._bubblewrap.version_text
         )
-        carried = asyncio.gather(pump.carry(Stream.STDOUT, pipes.out[0]), pump.carry(Stream.STDERR, pipes.err[0]))
-        sandbox.live(death=death, carried=carried, pump=pump)
-        furnisher = Furnisher(launcher=self._launcher, backend_version=self._bubblewrap.version_text)
         await furnisher.bring_up(sandbox, parts, death, attach)
 
     def _rlimits(self, parts: Parts) -> list[tuple[int, int]]:
-        """Limits of each process; without a cgroup they are all there is, so memory and tasks are bounded here too."""
-        limits = parts.spec.limits
-        seconds = math.ceil(limits.timeout_seconds * max(1.0, limits.cpus)) + 5
-        bounds = [
-            (resource.RLIMIT_CORE, 0),
-            (resource.RLIMIT_FSIZE, max(limits.disk_mib, limits.tmp_mib, limits.shm_mib) * MIB),
-            (resource.RLIMIT_CPU, seconds),
-            (resource.RLIMIT_MEMLOCK, _MEMLOCK_BYTES),
-            (resource.RLIMIT_MSGQUEUE, 0),
-        ]
-        if parts.uid is not None:  # otherwise the furnisher's to set: this uid is the supervisor's too
-            bounds.append((resource.RLIMIT_NPROC, limits.pids + OVERHEAD_NPROC))
-        if self.isolation is IsolationLevel.RLIMIT:
-            bounds.append((resource.RLIMIT_AS, limits.memory_mib * MIB))
-        return bounds
+        return rlimits_of(parts, isolation=self.isolation)
 
     async def _expose(self, image: ImageRoot) -> dict[Path, Path]:
         """Say how the launcher reaches the image: as root, some of it lies below directories no other uid enters."""

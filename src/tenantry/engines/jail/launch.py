@@ -31,11 +31,15 @@ Address = tuple[bool, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """`status` is wait(2)'s of bwrap's monitor, None when the launcher died first and took the sandbox with it."""
+    """`status` is wait(2)'s of the monitor, None when the launcher died first and took the sandbox with it.
+
+    `room_lost`: the container it was put into had been ended.
+    """
 
     status: int | None
     cpu_seconds: float = 0.0
     peak_memory_mib: float = 0.0
+    room_lost: bool = False
     moved: Moved | None = None
     """Read and written by all that were reaped, and of that before the program began, `set_up`."""
     set_up: Moved = (0, 0)
@@ -61,8 +65,8 @@ class LauncherClient:
         self._loop.add_reader(channel.fileno(), self._receive)
 
     @classmethod
-    async def start(cls, bubblewrap: Bubblewrap, *, private: bool) -> "LauncherClient":
-        """Start the process; `private` gives it a mount namespace, which needs root.
+    async def start(cls, bubblewrap: Bubblewrap | None, *, private: bool) -> "LauncherClient":
+        """Start the process; `private` gives it a mount namespace, which needs root, and `bubblewrap`.
 
         Raises JailUnavailable `launcher_failed` when the kernel refuses what it needs.
         """
@@ -85,12 +89,12 @@ class LauncherClient:
         client.shelf = answer["configured"]
         return client
 
-    async def _configure(self, bubblewrap: Bubblewrap, *, private: bool) -> dict[str, Any]:
+    async def _configure(self, bubblewrap: Bubblewrap | None, *, private: bool) -> dict[str, Any]:
         self._post(
             op="configure",
             seccomp=base64.b64encode(build_filter()).decode(),
-            bwrap=str(bubblewrap.path),
-            libraries=str(bubblewrap.libraries) if bubblewrap.libraries else None,
+            bwrap=str(bubblewrap.path) if bubblewrap else "",
+            libraries=str(bubblewrap.libraries) if bubblewrap and bubblewrap.libraries else None,
             private=private,
         )
         return await self._configured
@@ -143,12 +147,16 @@ class LauncherClient:
         rlimits: Sequence[tuple[int, int]],
         files: Sequence[tuple[int, int]],
         descriptors: Sequence[int],
+        keeper: int | None = None,
     ) -> asyncio.Future[Death]:
-        """Fork a sandbox; returns once the descriptors are handed over, with the future of its death."""
+        """Fork a sandbox; returns once the descriptors are handed over, with the future of its death.
+
+        With `keeper`, process 1 of a container, it is put in there (containing.py), else bwrap makes it.
+        """
         death = self._deaths[sandbox_id] = self._loop.create_future()
         sent = self._loop.create_future()
         body = {"op": "launch", "id": sandbox_id, "uid": uid, "join": list(join), "rlimits": list(rlimits)}
-        body["files"] = list(files)
+        body |= {"files": list(files)} | ({} if keeper is None else {"keeper": keeper})
         self._put(json.dumps(body).encode(), descriptors, sent)
         await sent
         return death
@@ -261,6 +269,7 @@ class LauncherClient:
                 answer["status"],
                 answer["cpu_us"] / 1e6,
                 answer["peak_kib"] / 1024,
+                room_lost=answer["room_lost"],
                 moved=tuple(answer["moved"]) if answer["moved"] else None,
                 set_up=tuple(answer["set_up"]),
             )

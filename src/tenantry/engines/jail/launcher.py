@@ -9,8 +9,8 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: configure, seccomp, bwrap, libraries, private}    ← {configured: shelf} or {error, errno}
     → {op: expose, token, path}                              ← {exposed: token, path} or {exposed: token, errno}
     → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take 10 ms, and waits to be launched
-    → {op: launch, id, uid, join, rlimits, files} and seven descriptors: command, args, status, barrier r,
-      barrier w, out, err (and an eighth with a network: resolv.conf)
+    → {op: launch, id, uid, join, rlimits, files} and seven descriptors: command, args, status, barrier r, barrier w,
+      out, err (and more, laid into it by bwrap; with `keeper`, a pidfd of that process, whose container is entered)
     → {op: listen, token, pid, network, addresses}           ← {listening: token} and the sockets, or {…, errno, error}
     → {op: dial, token, pid, network, port}                  ← the same, with one
     → {op: enter, token, id, uid, join} and seven descriptors: channel, door, payload, process 1,
@@ -20,14 +20,14 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: release, id, init}   stops bwrap's monitor, so that nobody reaps process 1, and lets the program start
     → {op: resume, id}          lets the monitor go on
     → {op: kill, id}
-                                                             ← {ended: id, status, cpu_us, peak_kib, moved, set_up}
-`ended` comes when the monitor and process 1 are both gone, which means every process of the sandbox is. When the
+                                              ← {ended: id, status, cpu_us, peak_kib, moved, set_up, room_lost}
+`ended` comes when the monitor and process 1 are both gone, which means every process of the sandbox is; in a container,
+whose process 1 stays, all others have been killed then, or, `room_lost`, somebody has ended the container. When the
 supervisor goes, by whatever death, this process goes, and with it every sandbox.
 """
 
 import base64
 import contextlib
-import ctypes
 import importlib.util
 import json
 import os
@@ -35,28 +35,23 @@ import resource
 import select
 import signal
 import socket
-import stat
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from tenantry.engines.jail import entering, forks
+    from tenantry.engines.jail import containing, entering, forks, shelf
 else:  # by its place: this program has no packages, and must not take a module of this directory for one of Python's
 
-    def _module(name: str) -> Any:
+    def _loaded(name: str) -> Any:
         spec = importlib.util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
         return sys.modules[name]
 
-    forks, entering = _module("forks"), _module("entering")
+    forks, containing, entering, shelf = map(_loaded, ("forks", "containing", "entering", "shelf"))
 
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _CLONE_NEWNS = 47, 4, 0x00020000
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
-_LAST_CAPABILITY = 63
-_PLACES = ("/mnt", "/srv", "/media", "/tmp", "/opt")
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _NOT_LAUNCHED = 125
 
 
@@ -69,13 +64,10 @@ class _Sandbox:
     status: int | None = None
     cpu: float = 0.0
     peak_kib: int = 0
+    keeper: int = -1
+    room_lost: bool = False
     moved: tuple[int, int] | None = (0, 0)
     set_up: tuple[int, int] = (0, 0)
-
-
-def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    made = forks.LIBC.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
-    forks.checked(made, target)
 
 
 class Launcher:
@@ -86,11 +78,12 @@ class Launcher:
         self._by_pid: dict[int, str] = {}
         self._seats: dict[str, tuple[int, socket.socket]] = {}
         self._listening: dict[int, int] = {}
+        self._sweeping: dict[int, str] = {}
         self._guests = entering.Guests(self._tell)
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._filter, self._bwrap = b"", ""
         self._environment: dict[str, str] = {}
-        self._shelf, self._under, self._exposures = "", -1, 0
+        self._shelf = shelf.Shelf()
 
     def serve(self) -> None:
         """Answer until the supervisor is gone."""
@@ -119,6 +112,10 @@ class Launcher:
         bwrap binds its child's life to its own only late in the setup, so its --die-with-parent is not enough; and no
         barrier may open by our end, so they are held until the last.
         """
+        for sandbox in self._sandboxes.values():
+            if sandbox.keeper >= 0:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(sandbox.keeper, signal.SIGKILL)
         while True:
             for pid in forks.children():
                 with contextlib.suppress(ProcessLookupError):
@@ -165,57 +162,21 @@ class Launcher:
             os.umask(0o022)  # whatever the supervisor's is, other uids must reach the shelf
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             forks.checked(forks.LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
-            forks.checked(forks.LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-            forks.checked(forks.LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
-            for capability in range(_LAST_CAPABILITY + 1):  # EINVAL past the last; without CAP_SETPCAP none go
-                forks.LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+            forks.give_up_gains()
             libraries = message["libraries"]
             if message["private"]:
-                self._make_private()
-                self._bwrap = self._bind(self._bwrap)
-                libraries = self._bind(libraries) if libraries else libraries
+                self._shelf.make_private()
+                self._bwrap = self._shelf.bind(self._bwrap)
+                libraries = self._shelf.bind(libraries) if libraries else libraries
             self._environment = {"LD_LIBRARY_PATH": libraries} if libraries else {}
         except OSError as error:
             self._tell(error=str(error), errno=error.errno)
         else:
-            self._tell(configured=self._shelf)
-
-    def _make_private(self) -> None:
-        """Take a mount namespace of our own, with a place in it any uid can walk to."""
-        forks.checked(forks.LIBC.unshare(_CLONE_NEWNS))
-        _mount("none", "/", "", _MS_REC | _MS_SLAVE)
-        for place in _PLACES:
-            if os.path.isdir(place) and not os.path.islink(place):
-                self._shelf = place
-                self._under = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
-                return
-        raise FileNotFoundError(2, f"none of {' '.join(_PLACES)} is a directory we may shadow")
-
-    def _bind(self, path: str) -> str:
-        """Bind `path` read-only below the shelf, also when the shelf hides it from everybody else here."""
-        if path.startswith(f"{self._shelf}/"):
-            source = os.open(path.removeprefix(f"{self._shelf}/"), os.O_PATH | os.O_CLOEXEC, dir_fd=self._under)
-        else:
-            source = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            self._exposures += 1
-            above = f"{self._shelf}/{self._exposures}"
-            os.mkdir(above, 0o711)
-            target = f"{above}/{os.path.basename(path)}"
-            if stat.S_ISDIR(os.fstat(source).st_mode):
-                os.mkdir(target, 0o755)
-            else:
-                os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-            _mount(f"/proc/self/fd/{source}", target, "", _MS_BIND)
-            _mount("none", target, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
-        finally:
-            os.close(source)
-        return target
+            self._tell(configured=self._shelf.place)
 
     def _expose(self, message: dict[str, Any]) -> None:
         try:
-            self._tell(exposed=message["token"], path=self._bind(message["path"]))
+            self._tell(exposed=message["token"], path=self._shelf.bind(message["path"]))
         except OSError as error:
             self._tell(exposed=message["token"], errno=error.errno)
 
@@ -274,15 +235,19 @@ class Launcher:
             pid = os.fork()
             if pid == 0:
                 self._become(message, descriptors, joined=False)
-        barrier = descriptors[4]
+        barrier, keeper = descriptors[4], descriptors[7] if "keeper" in message else -1
         for descriptor in descriptors:
-            if descriptor != barrier:
+            if descriptor not in (barrier, keeper):
                 os.close(descriptor)
-        self._sandboxes[sandbox_id] = _Sandbox(monitor=pid, barrier=barrier, group=forks.group_of(message["join"]))
+        self._sandboxes[sandbox_id] = _Sandbox(
+            monitor=pid, barrier=barrier, group=forks.group_of(message["join"]), keeper=keeper
+        )
         self._by_pid[pid] = sandbox_id
 
     def _become(self, message: dict[str, Any], descriptors: list[int], *, joined: bool) -> NoReturn:
         """Turn this fork into bwrap: cgroup, limits, identity, descriptors, in the order in which rights are lost."""
+        if "keeper" in message:
+            containing.enter(message, descriptors, null=self._null, seccomp=self._filter)
         command, args, status, barrier, _, out, err, *more = descriptors
         try:
             if not joined:
@@ -343,6 +308,9 @@ class Launcher:
             token = self._listening.pop(pid, None)
             if token is not None and status:
                 self._tell(listening=token, errno=0, error=f"the fork that binds ended with {status}")
+            if pid in self._sweeping:
+                self._end_swept(self._sweeping.pop(pid), status)
+                continue
             sandbox_id = self._by_pid.pop(pid, "") or self._guests.reaped(pid, status)
             sandbox = self._sandboxes.get(sandbox_id)
             if sandbox is None:
@@ -364,7 +332,8 @@ class Launcher:
             if self._is_ours(sandbox.init):
                 os.kill(sandbox.init, signal.SIGKILL)
             return
-        known = {*self._by_pid, *self._listening, *self._guests, *(pid for pid, _ in self._seats.values())}
+        known = {*self._by_pid, *self._listening, *self._sweeping, *self._guests}
+        known.update(pid for pid, _ in self._seats.values())
         for pid in forks.children():
             if pid not in known and forks.is_in(pid, sandbox.group):  # one on its way into another is not known yet
                 with contextlib.suppress(ProcessLookupError):
@@ -380,7 +349,20 @@ class Launcher:
             return False
         return True
 
+    def _end_swept(self, sandbox_id: str, status: int) -> None:
+        sandbox = self._sandboxes[sandbox_id]
+        sandbox.room_lost = bool(status)
+        os.close(sandbox.keeper)
+        sandbox.keeper = -1
+        self._forget(sandbox_id, sandbox)
+
     def _forget(self, sandbox_id: str, sandbox: _Sandbox) -> None:
+        if sandbox.keeper >= 0:
+            pid = os.fork()
+            if pid == 0:
+                containing.sweep(sandbox.keeper)
+            self._sweeping[pid] = sandbox_id
+            return
         del self._sandboxes[sandbox_id]
         if self._by_pid.get(sandbox.init) == sandbox_id:
             del self._by_pid[sandbox.init]
@@ -389,6 +371,7 @@ class Launcher:
             status=sandbox.status,
             cpu_us=round(sandbox.cpu * 1e6),
             peak_kib=sandbox.peak_kib,
+            room_lost=sandbox.room_lost,
             moved=sandbox.moved,
             set_up=sandbox.set_up,
         )

@@ -32,7 +32,7 @@ class Owner:
 def reclaim_orphans(directory: Path, hierarchy: Hierarchy) -> int:
     """Kill and remove what dead supervisors left; returns how many supervisors that were. Blocks while it waits."""
     dead = 0
-    for path, descriptor in _abandoned(directory):
+    for path, descriptor in abandoned(directory):
         try:
             reclaim(hierarchy, prefix=f"{path.name.lstrip('.')}-")
             path.unlink(missing_ok=True)
@@ -43,7 +43,8 @@ def reclaim_orphans(directory: Path, hierarchy: Hierarchy) -> int:
     return dead
 
 
-def _abandoned(directory: Path) -> Iterator[tuple[Path, int]]:
+def abandoned(directory: Path) -> Iterator[tuple[Path, int]]:
+    """Yield each mark of a supervisor that died, with the descriptor that holds its lock, the caller's to close."""
     if not directory.is_dir():
         return
     for path in sorted(directory.iterdir()):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tenantry.engines.jail.backend import Backend, try_one
 from tenantry.engines.jail.bubblewrap import find_bubblewrap
 from tenantry.engines.jail.cgroups import CgroupVersion, find_hierarchy
 from tenantry.engines.jail.errors import JailUnavailable
@@ -129,22 +130,32 @@ def _cgroups() -> ProbeResult:
 async def _chain(home: Path, bubblewrap: Path | None) -> list[ProbeResult]:
     try:
         async with await Jail.open(home, bubblewrap=bubblewrap, trial=False) as jail:
-            image = await asyncio.to_thread(ImageStore(home / "images").host)
-            receipt = await jail.try_one(image)
-            shown, python, env = with_python(image)
-            said = bytearray()
-            spec = Spec(
-                image=shown,
-                command=(python, "-I", "-S", "-B", "-c", _LOOK),
-                env=env,
-                limits=Limits(memory_mib=128, pids=8, timeout_seconds=30),
-            )
-            await jail.run(spec, lambda stream, text: said.extend(text) if stream is Stream.STDOUT else None)
+            return await look_inside(jail, home)
     except (TenantryError, OSError) as error:
-        code = error.code if isinstance(error, TenantryError) else "home_unusable"
-        remedy = str(error.fields.get("remedy", "")) if isinstance(error, TenantryError) else f"make {home} writable"
-        return [ProbeResult(code, ok=False, detail=str(error), remedy=remedy or "mend the faults above first")]
+        return [told(error, home)]
+
+
+async def look_inside(backend: Backend, home: Path) -> list[ProbeResult]:
+    """Run a sandbox of that backend, and judge its receipt and what a program saw; raises TenantryError, OSError."""
+    image = await asyncio.to_thread(ImageStore(home / "images").host)
+    receipt = await try_one(backend, image)
+    shown, python, env = with_python(image)
+    said = bytearray()
+    spec = Spec(
+        image=shown,
+        command=(python, "-I", "-S", "-B", "-c", _LOOK),
+        env=env,
+        limits=Limits(memory_mib=128, pids=8, timeout_seconds=30),
+    )
+    await backend.run(spec, lambda stream, text: said.extend(text) if stream is Stream.STDOUT else None)
     return _verdicts(receipt, said.decode().split())
+
+
+def told(error: TenantryError | OSError, home: Path) -> ProbeResult:
+    """Tell what stood in the way of a sandbox."""
+    code = error.code if isinstance(error, TenantryError) else "home_unusable"
+    remedy = str(error.fields.get("remedy", "")) if isinstance(error, TenantryError) else f"make {home} writable"
+    return ProbeResult(code, ok=False, detail=str(error), remedy=remedy or "mend the faults above first")
 
 
 def _verdicts(receipt: Receipt, seen: list[str]) -> list[ProbeResult]:
@@ -153,7 +164,7 @@ def _verdicts(receipt: Receipt, seen: list[str]) -> list[ProbeResult]:
     remedy = "this machine's kernel or a security module interferes: report it with the output of the probe"
     masks = " ".join(receipt.capabilities.values())
     return [
-        ProbeResult("sandbox_started", ok=True, detail=f"bubblewrap {receipt.backend_version}"),
+        ProbeResult("sandbox_started", ok=True, detail=f"{receipt.backend} {receipt.backend_version}"),
         ProbeResult("sandbox_uid", receipt.uid != 0, f"{receipt.uid}", remedy),
         ProbeResult(
             "sandbox_capabilities", all(int(mask, 16) == 0 for mask in receipt.capabilities.values()), masks, remedy

@@ -29,6 +29,7 @@ from tenantry.engines.jail.types import HOST_PORTS, MOST_PORT, Ending, Outcome, 
 from tenantry.foundation.clock import Clock
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+_MISSING = {errno.ENOENT, errno.ENOTDIR}
 #: Programs put into one sandbox that run at a time, beside its own.
 MOST_EXECS: Final = 32
 _FIRST: Final = -20
@@ -37,7 +38,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """What a sandbox holds of the machine, each part to be given back by `close`."""
+    """What a sandbox holds of the machine, each part to be given back by `close`; `clear` takes its container away."""
 
     spec: Spec
     uid: int | None
@@ -45,6 +46,7 @@ class Parts:
     threads: ThreadPoolExecutor
     clock: Clock
     give_back: Callable[[], None]
+    clear: Callable[[], Awaitable[None]] | None = None
     status_pipe: int = -1
     barrier: int = -1
     workspace: int = -1
@@ -284,6 +286,8 @@ class Sandbox:
             self._ending, self._detail = self._ending or Ending.KILLED, self._detail or "the launcher died"
         await carried
         reading = await self.in_thread(self._parts.cgroup.reading)
+        if end.room_lost and self._ending is None and not reading.oom_kills:
+            self._ending, self._detail = Ending.KILLED, "its container was ended by somebody else"
         self._dead = True
         usage = self._usage(end, reading, wall_seconds=wall, output_bytes=pump.total)
         return self._judge(end, reading, usage, pump.last_error_text.decode("utf-8", "replace"))
@@ -328,7 +332,7 @@ class Sandbox:
                 signal.pidfd_send_signal(parts.init, signal.SIGKILL)
 
     def _judge(self, end: Death, reading: CgroupReading, usage: Usage, said: str) -> Outcome:
-        exit_code, failure = self._read_report()
+        exit_code, failure, refused = self._read_report()
         if self._ending is not None:
             return Outcome(ending=self._ending, exit_code=None, usage=usage, detail=self._detail)
         if reading.oom_kills:
@@ -342,11 +346,11 @@ class Sandbox:
             return Outcome(ending=Ending.NOT_STARTED, exit_code=None, usage=usage, detail=failure)
         program = program_of(self._parts.spec)[0]
         said = said.strip().rpartition("\n")[2]
-        if not self.verified:
+        if refused is None and not self.verified:
             return Outcome(
-                ending=Ending.NOT_STARTED, exit_code=None, usage=usage, detail=said or f"bwrap: {end.status}"
+                ending=Ending.NOT_STARTED, exit_code=None, usage=usage, detail=said or f"the monitor: {end.status}"
             )
-        missing = "No such file" in said or "Not a directory" in said
+        missing = refused in _MISSING if refused is not None else "No such file" in said or "Not a directory" in said
         return Outcome(
             ending=Ending.NOT_STARTED,
             exit_code=_NOT_FOUND if missing else _NOT_EXECUTABLE,
@@ -354,15 +358,17 @@ class Sandbox:
             detail=f"{'command not found' if missing else 'command cannot be executed'}: {program}",
         )
 
-    def _read_report(self) -> tuple[int | None, str]:
-        """Read the rest of bwrap's status: the exit code, told only if the program ran, and the launcher's failure."""
+    def _read_report(self) -> tuple[int | None, str, int | None]:
+        """Read the rest of the status: the exit code, told only if the program ran, what failed, the errno of exec."""
         lines = read_lines(self._parts.status_pipe) if self._parts.status_pipe >= 0 else []
         for line in lines:
             if isinstance(code := line.get("exit-code"), int):
-                return code, ""
+                return code, "", None
             if "launch-error" in line:
-                return None, f"the launcher could not start it: {line['launch-error']}"
-        return None, str(self._parts.init_report.get("launch-error", ""))
+                return None, f"the launcher could not start it: {line['launch-error']}", None
+            if isinstance(number := line.get("exec-errno"), int):
+                return None, "", number
+        return None, str(self._parts.init_report.get("launch-error", "")), None
 
     async def _close(self) -> None:
         if self._life is not None and not self._life.done():
@@ -375,6 +381,8 @@ class Sandbox:
         if self._files is not None:
             self._files.close()
         await self.in_thread(self._parts.close_descriptors)
+        if self._parts.clear is not None:
+            await self._parts.clear()
         await self.in_thread(self._parts.cgroup.remove)
         self._parts.give_back()
 

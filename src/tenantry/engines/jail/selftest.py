@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantry.engines.jail import keeper, kernel
+from tenantry.engines.jail.backend import Backend, Running
 from tenantry.engines.jail.cgroups import OVERHEAD_NPROC
 from tenantry.engines.jail.escape import chain, surface, visits
 from tenantry.engines.jail.escape.archives import try_archives
@@ -30,9 +31,7 @@ from tenantry.engines.jail.escape.excesses import Excess
 from tenantry.engines.jail.escape.leavings import try_files
 from tenantry.engines.jail.host_image import PYTHON_PLACE
 from tenantry.engines.jail.interpreter import answer
-from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
-from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.seccomp import build_filter
 from tenantry.engines.jail.syscalls import MACHINES
 from tenantry.engines.jail.types import MIB, Bind, Ending, ImageRoot, InputFile, Limits, Spec, Stream
@@ -50,6 +49,12 @@ _MODULES: Final = (
         "program")),
 )  # fmt: skip
 _START: Final = "import sys; sys.path.insert(0, '/inputs'); from tenantry.engines.jail.escape.program import main; main"
+#: What puts a sandbox together, by the name of the backend: some cases are of one of them.
+BUILDERS: Final = {"jail": "bubblewrap", "docker": "engine"}
+#: What engines cover in /proc, or make read-only there.
+_MASKS: Final = tuple(f"/proc/{name}" for name in (
+    "acpi", "asound", "bus", "fs", "interrupts", "irq", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "sys",
+    "sysrq-trigger", "timer_list", "timer_stats"))  # fmt: skip
 _EXEC: Final = "exec"
 _RUN_BYTES, _MOST_INPUT_BYTES = 8 * MIB, 32 * MIB
 _IPC_CREAT, _IPC_RMID = 0o1000, 0
@@ -79,8 +84,10 @@ def with_python(image: ImageRoot) -> tuple[ImageRoot, str, dict[str, str]]:
     return shown, f"{place}/bin/{version}", {"PYTHONHOME": place, "LD_LIBRARY_PATH": f"{place}/lib"}
 
 
-async def selftest(jail: Jail, image: ImageRoot, *, cases: tuple[Case, ...] = CASES) -> list[SelftestResult]:
+async def selftest(jail: Backend, image: ImageRoot, *, cases: tuple[Case, ...] = CASES) -> list[SelftestResult]:
     """Try every case, in a few seconds; `image` is `ImageStore.host()`. Raises JailUnavailable if nothing starts.
+
+    `jail` is any backend: what a case needs of one and the other does not have is among its `needs`.
 
     Groups of which `cases` has none are not tried at all.
     """
@@ -99,10 +106,10 @@ async def selftest(jail: Jail, image: ImageRoot, *, cases: tuple[Case, ...] = CA
     return [_result(case, found, have) for case in cases]
 
 
-def facts_of(jail: Jail) -> frozenset[str]:
+def facts_of(jail: Backend) -> frozenset[str]:
     """Tell what cases may need and is here."""
     level = "cgroup" if jail.isolation is IsolationLevel.CGROUP else "rlimits"
-    return frozenset({"root" if os.geteuid() == 0 else "user", level, platform.machine()})
+    return frozenset({"root" if os.geteuid() == 0 else "user", level, platform.machine(), BUILDERS[jail.name]})
 
 
 def _result(case: Case, found: dict[str, Verdict], have: frozenset[str]) -> SelftestResult:
@@ -111,25 +118,25 @@ def _result(case: Case, found: dict[str, Verdict], have: frozenset[str]) -> Self
     return SelftestResult(case.code, ok, detail, case.group, case.name, case.expected, absent)
 
 
-async def _around_a_neighbour(jail: Jail, image: ImageRoot, cases: tuple[Case, ...]) -> list[tuple[str, Verdict]]:
+async def _around_a_neighbour(jail: Backend, image: ImageRoot, cases: tuple[Case, ...]) -> list[tuple[str, Verdict]]:
     canary = f"canary-{secrets.token_hex(16)}"
     limits = replace(_LIMITS, memory_mib=32, cpus=1)
     command = ("sh", "-c", 'echo "$S" | tee /workspace/secret /tmp/secret /dev/shm/secret; exec sleep 60')
     spec = Spec(image=image, command=command, env={"S": canary}, limits=limits)
     async with await jail.start(spec, lambda *_: None) as neighbour:
         results = await asyncio.to_thread(_outside, jail, neighbour, canary, limits)
-        with _plan(image, canary) as plan:
-            later = [case for case in cases if case.group == _EXEC]
+        with _plan(image, canary, builder=BUILDERS[jail.name]) as plan:
+            later = [case for case in cases if case.group == _EXEC and case.needs <= facts_of(jail)]
             results += await _inside(jail, image, plan, [case for case in cases if case.group != _EXEC])
             return results + (await _later(jail, image, plan, later) if later else [])
 
 
-def _outside(jail: Jail, neighbour: Sandbox, canary: str, limits: Limits) -> list[tuple[str, Verdict]]:
+def _outside(jail: Backend, neighbour: Running, canary: str, limits: Limits) -> list[tuple[str, Verdict]]:
     receipt = neighbour.receipt
     if receipt is None:
         return []
     try:
-        init = chain.find_init(receipt)
+        init = chain.find_init(receipt) if jail.name == "jail" else chain.find_program(receipt)
         launcher, monitor = chain.find_chain(init)
     except (LookupError, OSError):
         return []
@@ -137,7 +144,7 @@ def _outside(jail: Jail, neighbour: Sandbox, canary: str, limits: Limits) -> lis
 
 
 @contextmanager
-def _plan(image: ImageRoot, canary: str) -> Iterator[dict[str, Any]]:
+def _plan(image: ImageRoot, canary: str, *, builder: str) -> Iterator[dict[str, Any]]:
     """Open on the host what no sandbox may reach, and tell what a case inside has to know."""
     shown, _, env = with_python(image)
     name = f"tenantry-selftest-{secrets.token_hex(8)}"
@@ -159,6 +166,9 @@ def _plan(image: ImageRoot, canary: str) -> Iterator[dict[str, Any]]:
                 "/run": _RUN_BYTES,
                 "/inputs": _MOST_INPUT_BYTES,
             },
+            "builder": builder,
+            "parent": 1 if builder == "bubblewrap" else 0,
+            "masks": () if builder == "bubblewrap" else _MASKS,
             "binds": [bind.target if bind.target.startswith("/") else f"/{bind.target}" for bind in shown.binds],
             "host_namespaces": kernel.read_namespaces(os.getpid()),
             "host_pid": max(int(pid) for pid in os.listdir("/proc") if pid.isdecimal()),  # noqa: PTH208 - numbers
@@ -198,7 +208,8 @@ def _rlimits() -> dict[str, int]:
 
 
 def _asked(cases: Sequence[Case]) -> list[str]:
-    return [case.code for case in cases if case.attempt and case.needs <= {platform.machine(), "rlimits"}]
+    have = {platform.machine(), "rlimits", BUILDERS["jail"]}
+    return [case.code for case in cases if case.attempt and case.needs <= have]
 
 
 def _spec(image: ImageRoot, plan: dict[str, Any], codes: list[str]) -> tuple[Spec, tuple[str, ...]]:
@@ -211,7 +222,7 @@ def _spec(image: ImageRoot, plan: dict[str, Any], codes: list[str]) -> tuple[Spe
 
 
 async def _inside(
-    jail: Jail, image: ImageRoot, plan: dict[str, Any], cases: Sequence[Case]
+    jail: Backend, image: ImageRoot, plan: dict[str, Any], cases: Sequence[Case]
 ) -> list[tuple[str, Verdict]]:
     codes = _asked(cases)
     spec, command = _spec(image, plan, codes)
@@ -229,7 +240,7 @@ async def _inside(
 
 
 async def _later(
-    jail: Jail, image: ImageRoot, plan: dict[str, Any], cases: Sequence[Case]
+    jail: Backend, image: ImageRoot, plan: dict[str, Any], cases: Sequence[Case]
 ) -> list[tuple[str, Verdict]]:
     """Try them by a program that is put into a living sandbox."""
     codes = _asked(cases)

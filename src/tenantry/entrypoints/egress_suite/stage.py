@@ -12,7 +12,7 @@ from typing import Final
 
 from tenantry.capabilities.sandboxes.service.egress import table_of
 from tenantry.engines.egress import Caps, Decision, Event, Gateway
-from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.backend import Backend
 from tenantry.engines.jail.selftest import SelftestResult, with_python
 from tenantry.engines.jail.types import ImageRoot, InputFile, Limits, Listeners, Network, Spec, Stream
 from tenantry.engines.rules.types import Connection, Effect, Phase
@@ -137,7 +137,7 @@ def _unheeded(_: Event) -> None:
     return
 
 
-async def try_egress(jail: Jail, image: ImageRoot) -> list[SelftestResult]:
+async def try_egress(jail: Backend, image: ImageRoot) -> list[SelftestResult]:
     """Try every case, in a second or two. Raises JailUnavailable if nothing starts, OSError if nothing may listen."""
     outside = _Outside()
     async with outside.listening():

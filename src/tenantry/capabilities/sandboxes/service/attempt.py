@@ -33,8 +33,8 @@ from tenantry.capabilities.sandboxes.service.workshop import Workshop
 from tenantry.capabilities.sandboxes.types import Artifact, Job, JobEnd, JobStatus, SealedLine, StartedJob
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
+from tenantry.engines.jail.backend import Running
 from tenantry.engines.jail.receipt import IsolationLevel
-from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.trees import Fill
 from tenantry.engines.jail.types import Outcome
 from tenantry.foundation.database.pool import database_errors
@@ -286,7 +286,7 @@ class Attempt:
         """Find what lies in /workspace when its first program begins."""
         return None
 
-    async def _while_it_runs(self, sandbox: Sandbox, _job: Job) -> Outcome:
+    async def _while_it_runs(self, sandbox: Running, _job: Job) -> Outcome:
         return await sandbox.wait()
 
     def _retold(self, end: JobEnd) -> JobEnd:

@@ -26,7 +26,7 @@ from tenantry.capabilities.sandboxes.service.workshop import Workshop
 from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
 from tenantry.capabilities.sandboxes.types.living import SANDBOX, KeptTree, LiveSandbox
 from tenantry.engines.fairqueue.types import Claim
-from tenantry.engines.jail.sandbox import Sandbox
+from tenantry.engines.jail.backend import Running
 from tenantry.engines.jail.trees import Fill
 from tenantry.engines.jail.types import Ending, Outcome
 from tenantry.foundation.database.session import TenantSession
@@ -91,7 +91,7 @@ class LiveAttempt(Attempt):
 
         return Fill.from_archive(lambda: reading(opened, loop))
 
-    async def _while_it_runs(self, sandbox: Sandbox, job: Job) -> Outcome:
+    async def _while_it_runs(self, sandbox: Running, job: Job) -> Outcome:
         """Let it be spoken with until it is dead."""
         if job.sandbox_id is None:
             return await sandbox.wait()

@@ -12,7 +12,7 @@ from tenantry.capabilities.sandboxes.errors import sandbox_not_running
 from tenantry.capabilities.sandboxes.service.bridging import Writing
 from tenantry.capabilities.sandboxes.service.live_content import LiveContent
 from tenantry.capabilities.sandboxes.types.living import KeptTree, LiveState
-from tenantry.engines.jail.sandbox import Sandbox
+from tenantry.engines.jail.backend import Running
 from tenantry.foundation.clock import Clock
 from tenantry.kit.masking.stream import Mask
 
@@ -31,7 +31,7 @@ class LiveEntry:
     place: str
     keeps: bool
     most_kept_bytes: int
-    sandbox: Sandbox
+    sandbox: Running
     mask: Mask
     clock: Clock
     touched: float = 0.0

@@ -10,8 +10,7 @@ from tenantry.capabilities.sandboxes.service.egress import JobEgress
 from tenantry.capabilities.sandboxes.service.output import JobOutput
 from tenantry.engines.egress import Injection
 from tenantry.engines.jail.artifacts import Artifacts
-from tenantry.engines.jail.jail import Jail
-from tenantry.engines.jail.sandbox import Sandbox
+from tenantry.engines.jail.backend import Backend, Running
 from tenantry.engines.jail.trees import Fill
 from tenantry.engines.jail.types import Outcome, Spec
 from tenantry.engines.rules.types import Connection
@@ -21,7 +20,7 @@ _MOST_SKIPPED_TOLD: Final = 20
 
 _log = structlog.get_logger(__name__)
 
-WhileItRuns = Callable[[Sandbox], Awaitable[Outcome]]
+WhileItRuns = Callable[[Running], Awaitable[Outcome]]
 """What is done while it runs; gives its outcome."""
 
 
@@ -42,7 +41,7 @@ class PhaseRun:
         spec: Spec,
         *,
         network: Sequence[Connection],
-        jail: Jail,
+        jail: Backend,
         output: JobOutput,
         settings: JobSettings,
         injections: Sequence[Injection] = (),
@@ -61,9 +60,9 @@ class PhaseRun:
         )
         self._spec = _connected(spec, self._egress) if self._egress else spec
         self._jail = jail
-        self._while_it_runs = while_it_runs or Sandbox.wait
+        self._while_it_runs = while_it_runs or _to_its_end
         self._output = output
-        self._sandbox: Sandbox | None = None
+        self._sandbox: Running | None = None
         self._killed: str | None = None
 
     async def start(self) -> bool:
@@ -91,7 +90,7 @@ class PhaseRun:
         return Fill.from_sandbox(self._started)
 
     @property
-    def _started(self) -> Sandbox:
+    def _started(self) -> Running:
         if self._sandbox is None:
             raise RuntimeError("it is asked of after its start")
         return self._sandbox
@@ -122,6 +121,10 @@ class PhaseRun:
                 _log.error("sandbox.remains", sandbox=sandbox.id, reason=error.strerror)
         if self._egress is not None:
             await self._egress.close()
+
+
+async def _to_its_end(sandbox: Running) -> Outcome:
+    return await sandbox.wait()
 
 
 def _connected(spec: Spec, egress: JobEgress) -> Spec:

@@ -15,7 +15,7 @@ from tenantry.capabilities.sandboxes.service.job_secrets import OpenedSecrets
 from tenantry.capabilities.sandboxes.service.output import JobOutput
 from tenantry.capabilities.sandboxes.service.phase_run import PhaseRun, Ran, WhileItRuns
 from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobInput, JobPhase, JobStatus
-from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.backend import Backend
 from tenantry.engines.jail.trees import Fill
 from tenantry.engines.jail.types import Ending, ImageRoot, InputFile, Limits, Spec
 from tenantry.engines.rules.types import Connection, Phase
@@ -46,7 +46,7 @@ class JobPhases:
         job: Job,
         given: Given,
         *,
-        jail: Jail,
+        jail: Backend,
         root: Callable[[JobPhase], Awaitable[ImageRoot]],
         still_wanted: StillWanted,
         output: JobOutput,

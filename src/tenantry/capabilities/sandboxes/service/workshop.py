@@ -7,7 +7,7 @@ from tenantry.capabilities.sandboxes.service.images import ImageLibrary
 from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
 from tenantry.capabilities.sandboxes.service.live_room import LiveRoom
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
-from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.backend import Backend
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.settings import JobSettings
@@ -18,7 +18,7 @@ class Workshop:
     """What every attempt of a worker process works with."""
 
     cell: Cell
-    jail: Jail
+    jail: Backend
     content: JobContent
     secrets: SecretOpener
     library: ImageLibrary

@@ -18,6 +18,8 @@ from tenantry.engines.jail.types import MIB, Limits
 
 _ROOT: Final = frozenset({"root"})
 _CGROUP: Final = frozenset({"cgroup"})
+_BUBBLEWRAP: Final = frozenset({"bubblewrap"})
+_ENGINE: Final = frozenset({"engine"})
 _SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 _INT, _PIPE, _CHLD, _XFSZ = 2, 13, 17, 25
 _ORDINARY: Final = ("pipe:", "/dev/null", "anon_inode:", "/memfd:")
@@ -29,12 +31,21 @@ above = fcntl.ioctl(os.open(f"/proc/{sys.argv[1]}/ns/user", os.O_RDONLY), 0xb702
 ctypes.CDLL(None).setns(above, 0x10000000) == 0 or sys.exit("not to be entered")
 print(open("/proc/sys/user/max_user_namespaces").read())
 """
+_ASK: Final = """
+import ctypes, os, sys
+own = os.open(f"/proc/{sys.argv[1]}/ns/user", os.O_RDONLY)
+ctypes.CDLL(None).setns(own, 0x10000000) == 0 or sys.exit("not to be entered")
+print(open("/proc/sys/user/max_user_namespaces").read())
+"""
 _PERIOD_US: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A living sandbox from outside: the process numbers, on the host, of launcher, monitor and process 1."""
+    """A living sandbox from outside: the process numbers, on the host, of launcher, monitor and what is below it.
+
+    That is process 1, or in a container, whose process 1 is the engine's child, the program.
+    """
 
     launcher: int
     monitor: int
@@ -70,6 +81,21 @@ def find_init(receipt: Receipt) -> int:
         except OSError:
             continue
     raise LookupError("the sandbox has no process 1")
+
+
+def find_program(receipt: Receipt) -> int:
+    """Find what was put into a container: in its pid namespace and another user namespace than the keeper's."""
+    wanted = {kind: receipt.namespaces[kind] for kind in ("pid", "user")}
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):  # noqa: PTH208 - numbers alone
+        with suppress(OSError):
+            above = int(kernel.read_status(pid)["PPid"])
+            if wanted.items() <= kernel.read_namespaces(pid).items() and not _is_inside(above, wanted["pid"]):
+                return pid
+    raise LookupError("the sandbox has no program")
+
+
+def _is_inside(above: int, namespace: int) -> bool:
+    return kernel.read_namespaces(above)["pid"] == namespace
 
 
 def _of(which: str, name: str, wanted: str) -> Look:
@@ -166,7 +192,7 @@ def _shelves(pid: int) -> set[str]:
 
 def _joined(view: View) -> Verdict:
     wanted = len(view.hierarchy.directories)
-    return len(view.receipt.cgroup_paths) == wanted > 0, f"{len(view.receipt.cgroup_paths)} of {wanted}"
+    return len(view.receipt.cgroup_paths) >= wanted > 0, f"{len(view.receipt.cgroup_paths)} of {wanted}"
 
 
 def _bounded(version_1: str, version_2: str, wanted: Callable[[Limits], tuple[str, str]]) -> Look:
@@ -217,6 +243,13 @@ def _no_more_user_namespaces(view: View) -> Verdict:
     return said.stdout.strip() == "1", said.stdout.strip() or said.stderr.strip()[-100:]
 
 
+def _no_user_namespaces(view: View) -> Verdict:
+    """Ask the program's own user namespace how many it may have below it, from within."""
+    words = [sys.executable, "-I", "-S", "-c", _ASK, str(view.init)]
+    said = subprocess.run(words, capture_output=True, text=True, check=False, env={}, timeout=30)
+    return said.stdout.strip() == "0", said.stdout.strip() or said.stderr.strip()[-100:]
+
+
 def _fault_free(view: View) -> Verdict:
     faults = view.receipt.faults(supervisor_uid=os.geteuid())
     return not faults, "; ".join(faults)
@@ -227,7 +260,8 @@ _LOOKS: Final[tuple[tuple[str, str, str, frozenset[str], Look], ...]] = (
     ("chain", "launcher_bounding_set", "empty", _ROOT, _empty("launcher", "CapBnd")),
     ("chain", "launcher_ambient_set", "empty", frozenset(), _empty("launcher", "CapAmb")),
     ("chain", "launcher_environment", "nothing of the supervisor's", frozenset(), _bare("launcher")),
-    ("chain", "launcher_mounts", "in a namespace of its own, and no shelf of it outside", _ROOT, _launcher_mounts),
+    ("chain", "launcher_mounts", "in a namespace of its own, and no shelf of it outside", _ROOT | _BUBBLEWRAP,
+     _launcher_mounts),
     ("chain", "launcher_core", "0", frozenset(), _no_core("launcher")),
     ("chain", "monitor_uid", "one of its own, neither root nor the supervisor", _ROOT, _monitor_is_somebody_else),
     ("chain", "monitor_uid_unprivileged", "the supervisor's, which is not root", frozenset({"user"}), _monitor_is_us),
@@ -236,18 +270,20 @@ _LOOKS: Final[tuple[tuple[str, str, str, frozenset[str], Look], ...]] = (
     ("chain", "monitor_no_new_privs", "on", frozenset(), _of("monitor", "NoNewPrivs", "1")),
     ("chain", "monitor_umask", "022", frozenset(), _of("monitor", "Umask", "0022")),
     ("chain", "monitor_signals", "none ignored or blocked that would keep it alive", frozenset(), _signals),
-    ("chain", "monitor_command_line", "options by descriptor", frozenset(), _command_line),
+    ("chain", "monitor_command_line", "options by descriptor", _BUBBLEWRAP, _command_line),
     ("chain", "monitor_environment", "nothing of the supervisor's", frozenset(), _bare("monitor")),
     ("chain", "monitor_directory", "/", frozenset(), _in_the_root("monitor")),
     ("chain", "monitor_core", "0", frozenset(), _no_core("monitor")),
     ("chain", "monitor_descriptors", "pipes and events alone", frozenset(), _descriptors),
-    ("chain", "no_more_user_namespaces", "the one it is in is the last", frozenset(), _no_more_user_namespaces),
+    ("chain", "no_more_user_namespaces", "the one it is in is the last", _BUBBLEWRAP, _no_more_user_namespaces),
+    ("chain", "no_user_namespaces", "the one it is in may have none", _ENGINE, _no_user_namespaces),
+    ("chain", "groups", "none of the host's, for what runs inside", _ROOT, _of("init", "Groups", "")),
     ("chain", "receipt", "without a fault", frozenset(), _fault_free),
     ("limits", "cgroup_joined", "in every hierarchy", _CGROUP, _joined),
     ("limits", "cgroup_memory", "as asked", _CGROUP, _bounded("memory.limit_in_bytes", "memory.max", _memory)),
     ("limits", "cgroup_swap", "none beyond the memory", _CGROUP, _bounded(
         "memory.memsw.limit_in_bytes", "memory.swap.max", lambda limits: (_memory(limits)[0], "0"))),
-    ("limits", "cgroup_oom_group", "all of it goes, where the kernel can", _CGROUP, _bounded(
+    ("limits", "cgroup_oom_group", "all of it goes, where the kernel can", _CGROUP | _BUBBLEWRAP, _bounded(
         "memory.oom.group", "memory.oom.group", lambda _: ("1", "1"))),
     ("limits", "cgroup_pids", "as asked", _CGROUP, _bounded("pids.max", "pids.max", _tasks)),
     ("limits", "cgroup_cpu", "as asked", _CGROUP, _bounded("cpu.cfs_quota_us", "cpu.max", _processor)),

@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from tenantry.engines.jail.backend import Backend
 from tenantry.engines.jail.escape.cases import Case, Verdict
-from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import IsolationLevel
 from tenantry.engines.jail.types import Ending, ImageRoot, Limits, Outcome, Spec, Stream
 
 _LIMITS: Final = Limits(memory_mib=48, pids=32, timeout_seconds=20, disk_mib=16, tmp_mib=4, shm_mib=4)
 _CGROUP: Final = frozenset({"cgroup"})
 _PATIENCE_SECONDS: Final = 10.0
+_OF_ENGINES: Final = ("/overlay2/", "/overlay/", "/netns/", "/containers/")
+_LOOKS, _STEADY, _LOOK_SECONDS = 100, 5, 0.05
 _HOG: Final = "b = []\nwhile True: b.append(bytearray(1 << 20))"
 _HIDDEN_HOG: Final = (
     "import os\nif os.fork() == 0:\n    b = []\n    while True: b.append(bytearray(1 << 20))\nos.wait()"
@@ -52,7 +54,7 @@ CASES: Final = (
 class Excess:
     """`image` is the plain one; `shown`, `python` and `env` are how an interpreter is had inside."""
 
-    jail: Jail
+    jail: Backend
     image: ImageRoot
     shown: ImageRoot
     python: str
@@ -143,13 +145,14 @@ class Excess:
         return [("bombs.neighbour_of_a_fork_bomb", (held, f"{beside.ending} after {took:.2f} s"))]
 
     async def _leftovers(self) -> list[tuple[str, Verdict]]:
-        """Run one more, since the first of all leaves what later ones share, and count before and after."""
-        await self.run(("true",))
-        before = (_descriptors(), _mounts())
+        """Run two more, since the first leave what later ones share and what waits for them; count before and after."""
+        for _ in range(2):
+            await self.run(("true",))
+        before = await _at_rest()
         spec = Spec(image=self.image, command=("sh", "-c", "sleep 30 & sleep 30"), limits=_LIMITS)
         async with await self.jail.start(spec, lambda *_: None) as sandbox:
             receipt = sandbox.receipt
-        after = (_descriptors(), _mounts())
+        after = await _at_rest(before)
         groups = [path for path in self.jail.hierarchy.directories if (path / sandbox.id).exists()]
         left = _inside(receipt.namespaces["pid"]) if receipt else ["?"]
         return [
@@ -158,6 +161,18 @@ class Excess:
             ("ends.groups", (not groups, f"{len(groups)}")),
             ("ends.processes", (not left, " ".join(left))),
         ]
+
+
+async def _at_rest(bound: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Count once the backend has made ready what waits, and no more is left than `bound`, or after some seconds."""
+    known: list[tuple[int, int]] = []
+    for _ in range(_LOOKS):
+        known.append((_descriptors(), _mounts()))
+        last = known[-_STEADY:]
+        if len(last) == _STEADY and len(set(last)) == 1 and (bound is None or last[0] == bound):
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
+    return known[-1]
 
 
 def _descriptors() -> int:
@@ -171,7 +186,9 @@ def _descriptors() -> int:
 
 
 def _mounts() -> int:
-    return len(Path("/proc/self/mountinfo").read_text().splitlines())
+    """Count the host's mounts, but for those of container engines, which come and go with anybody's containers."""
+    places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return sum(not any(part in place for part in _OF_ENGINES) for place in places)
 
 
 def _inside(namespace: int) -> list[str]:

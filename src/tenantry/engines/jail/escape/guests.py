@@ -54,14 +54,16 @@ _EXPECTED: Final = {
 }
 _REPEATED: Final = (*identity.CASES, *rooms.CASES, *surroundings.CASES, *surface.CASES, *network.CASES)
 
+#: The one that has living sandboxes.
+JAIL: Final = frozenset({"bubblewrap"})
 CASES: Final = (
     *(Case("exec", case.code, _EXPECTED.get(case.code, case.expected), _OTHERWISE.get(case.code, case.attempt),
-           case.needs) for case in _REPEATED if case.attempt is not None),
-    Case("exec", "keeper_is_read_only", "the mount says so", _keeper_mount),
+           case.needs | JAIL) for case in _REPEATED if case.attempt is not None),
+    Case("exec", "keeper_is_read_only", "the mount says so", _keeper_mount, JAIL),
     Case("exec", "change_the_keeper", "refused", refused(
         opening(_KEEPER, os.O_WRONLY), opening("/proc/2/exe", os.O_WRONLY), lambda: os.unlink(_KEEPER),
-        lambda: os.chmod(_KEEPER, 0o700), _replaced, lambda: os.truncate(_KEEPER, 0))),
-    Case("exec", "executables_are_inside", "those of the sandbox, the keeper's too", _executables_are_inside),
-    Case("exec", "parent_is_out_of_reach", "0, which no call takes for it", equal(os.getppid, 0)),
-    Case("exec", "memory_of_the_keeper", "refused: no tracing", refused(lambda: libc("ptrace", 16, 2, 0, 0))),
+        lambda: os.chmod(_KEEPER, 0o700), _replaced, lambda: os.truncate(_KEEPER, 0)), JAIL),
+    Case("exec", "executables_are_inside", "those of the sandbox, the keeper's too", _executables_are_inside, JAIL),
+    Case("exec", "parent_is_out_of_reach", "0, which no call takes for it", equal(os.getppid, 0), JAIL),
+    Case("exec", "memory_of_the_keeper", "refused: no tracing", refused(lambda: libc("ptrace", 16, 2, 0, 0)), JAIL),
 )  # fmt: skip

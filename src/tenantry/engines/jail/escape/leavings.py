@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from tenantry.engines.jail.backend import Backend, Running
 from tenantry.engines.jail.errors import SpecInvalid
 from tenantry.engines.jail.escape.cases import Case, Verdict
-from tenantry.engines.jail.jail import Jail
-from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.trees import Fill
 from tenantry.engines.jail.types import Ending, ImageRoot, InputFile, Limits, Spec, Stream
 
@@ -83,7 +82,7 @@ CASES: Final = (
 )
 
 
-async def try_files(jail: Jail, image: ImageRoot) -> list[tuple[str, Verdict]]:
+async def try_files(jail: Backend, image: ImageRoot) -> list[tuple[str, Verdict]]:
     results = [*_inputs()]
     script = "".join(f"mkdir /outputs/{name}; (cd /outputs/{name}; {what})\n" for name, what in _LEFT.items())
     script += "mkdir /outputs/plain_file; echo mine > /outputs/plain_file/a\n" + _BESIDE
@@ -102,7 +101,7 @@ def _spec(image: ImageRoot, script: str, inputs: tuple[InputFile, ...] = ()) -> 
     return Spec(image=image, command=("sh", "-c", script), limits=_LIMITS, inputs=inputs)
 
 
-async def _judge(sandbox: Sandbox, name: str) -> tuple[str, Verdict]:
+async def _judge(sandbox: Running, name: str) -> tuple[str, Verdict]:
     """Ask for all below the directory, and for what lies behind the link by name."""
     below = f"outputs/{name}"
     patterns = [f"{below}/**", f"{below}/a/passwd", f"{below}/a/etc/passwd", f"{below}/a"]
@@ -118,7 +117,7 @@ async def _judge(sandbox: Sandbox, name: str) -> tuple[str, Verdict]:
     return f"files.{name}", (not readable and not taken and hidden, f"{[path for path, _ in readable]}")
 
 
-async def _carried(jail: Jail, image: ImageRoot, left: Sandbox) -> list[tuple[str, Verdict]]:
+async def _carried(jail: Backend, image: ImageRoot, left: Running) -> list[tuple[str, Verdict]]:
     """Start another with all of that in a /workspace it may only read, and have it say what it could do."""
     said: list[bytes] = []
     tries = "".join(f"if {what}; then echo {name}; fi\n" for name, what in _CARRIED.items())
@@ -135,7 +134,7 @@ async def _carried(jail: Jail, image: ImageRoot, left: Sandbox) -> list[tuple[st
     ]
 
 
-async def _replaced(jail: Jail, image: ImageRoot) -> tuple[str, Verdict]:
+async def _replaced(jail: Backend, image: ImageRoot) -> tuple[str, Verdict]:
     script = "rmdir /workspace/outputs; ln -s /etc /workspace/outputs"
     async with await jail.start(_spec(image, script), lambda *_: None) as sandbox:
         await sandbox.wait()
@@ -143,7 +142,7 @@ async def _replaced(jail: Jail, image: ImageRoot) -> tuple[str, Verdict]:
     return "files.outputs_replaced_by_a_link", (list(found) == [], f"{len(found)} files")
 
 
-async def _many(jail: Jail, image: ImageRoot) -> tuple[str, Verdict]:
+async def _many(jail: Backend, image: ImageRoot) -> tuple[str, Verdict]:
     script = "cd /outputs; i=0; while [ $i -lt 300 ]; do : > f$i; i=$((i+1)); done"
     async with await jail.start(_spec(image, script), lambda *_: None) as sandbox:
         await sandbox.wait()
@@ -152,7 +151,7 @@ async def _many(jail: Jail, image: ImageRoot) -> tuple[str, Verdict]:
     return "files.workspace_full_of_names", (bounded, f"{len(found)} files")
 
 
-async def _below_a_file(jail: Jail, image: ImageRoot) -> tuple[str, Verdict]:
+async def _below_a_file(jail: Backend, image: ImageRoot) -> tuple[str, Verdict]:
     inputs = (InputFile("a", b"file"), InputFile("a/b", b"below it"))
     outcome, _ = await jail.run(_spec(image, "true", inputs), lambda *_: None)
     return "files.input_below_a_file", (outcome.ending is Ending.NOT_STARTED, f"{outcome.ending} {outcome.detail}")

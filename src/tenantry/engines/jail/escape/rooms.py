@@ -48,7 +48,7 @@ def _other_than_the_hosts(kind: str) -> Attempt:
 
 def _own_processes() -> Verdict:
     pids = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
-    return set(pids) <= {1, os.getpid()} and os.getppid() == 1, f"{pids} below {os.getppid()}"
+    return set(pids) <= {1, os.getpid()} and os.getppid() == PLAN["parent"], f"{pids} below {os.getppid()}"
 
 
 def _sysv_objects() -> Verdict:
@@ -84,7 +84,13 @@ def _only_known_mounts() -> Verdict:
         f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "pts", "console", "ptmx")
     }
     known = {"/", "/proc", "/dev", "/inputs", *_WRITABLE, *devices, *PLAN["binds"]}
-    return set(_mount_points()) <= known, " ".join(sorted(set(_mount_points()) - known))
+    found = {place for place in _mount_points() if not (place in PLAN["masks"] and _hides(place))}
+    return found <= known, " ".join(sorted(found - known))
+
+
+def _hides(place: str) -> bool:
+    """Say whether a mount below /proc only takes away: read-only, or nothing to read."""
+    return "ro" in _mount_points()[place].split(",") or not read(place)
 
 
 def _image_is_whole() -> Verdict:
@@ -139,8 +145,15 @@ def _outputs() -> Verdict:
 def _above_the_root() -> Verdict:
     places = ("/..", "/../..", "/workspace/../..", "/proc/self/root", "/proc/1/root", "/proc/self/root/..")
     root = os.stat("/")
-    strange = [place for place in places if not os.path.samestat(os.stat(place), root)]
+    strange = [place for place in places if not _is_root_or_closed(place, root)]
     return not strange, " ".join(strange)
+
+
+def _is_root_or_closed(place: str, root: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(place), root)
+    except PermissionError:
+        return PLAN["builder"] == "engine" and place.startswith("/proc/1/")
 
 
 def _link(make: Callable[[str], None]) -> Attempt:
@@ -165,7 +178,7 @@ def _symbolic(target: str) -> Attempt:
 
 CASES: Final = (
     *(Case("namespaces", f"{kind}_is_not_the_hosts", "another inode", _other_than_the_hosts(kind)) for kind in _KINDS),
-    Case("namespaces", "own_processes_only", "process 1 and itself", _own_processes),
+    Case("namespaces", "own_processes_only", "process 1 and itself, whose parent is that or outside", _own_processes),
     Case("namespaces", "hostname", "sandbox", equal(socket.gethostname, "sandbox")),
     Case("namespaces", "no_system_v_objects", "none of the host's", _sysv_objects),
     Case("namespaces", "shared_memory_of_the_host", "refused: no such key", refused(_neighbours_shared_memory)),
@@ -190,7 +203,7 @@ CASES: Final = (
     Case("mounts", "nothing_else_is_mounted", "known places only", _only_known_mounts),
     Case("mounts", "image_is_whole", "every part, read-only", _image_is_whole),
     Case("mounts", "outputs_lie_in_workspace", "one size bounds both", _outputs),
-    Case("mounts", "above_the_root", "the root", _above_the_root),
+    Case("mounts", "above_the_root", "the root, or refused", _above_the_root),
     Case("mounts", "remount_the_root", "refused", refused(lambda: libc("mount", b"none", b"/", None, 32, None))),
     Case("mounts", "mount_a_tmpfs", "refused", refused(lambda: libc("mount", b"none", b"/tmp", b"tmpfs", 0, None))),
     Case("mounts", "bind_the_root", "refused", refused(lambda: libc("mount", b"/", b"/tmp", None, 4096, None))),

@@ -1,6 +1,7 @@
 """Devices, /proc and /sys, signals to others, and what may be read of neighbours."""
 
 import ctypes
+import errno
 import os
 import signal
 import stat
@@ -105,7 +106,7 @@ def _hosts_pid() -> int:
 
 def _process_1_survives() -> Verdict:
     failed = outcome(lambda: os.kill(1, signal.SIGKILL))
-    return os.path.exists("/proc/1") and os.getppid() == 1, failed or "ignored by process 1"
+    return os.path.exists("/proc/1") and os.getppid() == PLAN["parent"], failed or "ignored by process 1"
 
 
 def _bearers_of(canary: str) -> Iterator[str]:
@@ -136,8 +137,10 @@ def _nothing_of_processes(name: str) -> Attempt:
 
 
 def _readable(path: str) -> None:
+    """Read, and take nothing to be read for a refusal: an engine lays /dev/null over such files."""
     with open(path, "rb", buffering=0) as source:
-        source.read(16)
+        if not source.read(16):
+            raise OSError(errno.ENODATA, "empty", path)
 
 
 _ON_PIDS: Final[dict[str, Callable[[int], object]]] = {

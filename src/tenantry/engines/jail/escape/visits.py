@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantry.engines.jail import kernel
+from tenantry.engines.jail.backend import Running
 from tenantry.engines.jail.escape.cases import Case, Verdict
 from tenantry.engines.jail.exec_types import ExecOutcome, ExecSpec, TerminalSize
-from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.types import Ending, Stream
 
 _ORDINARY: Final = ("pipe:", "/dev/pts/", "/dev/ptmx")
@@ -20,19 +20,20 @@ _SIZE: Final = TerminalSize(rows=21, columns=87)
 _DESCRIPTORS: Final = range(3, 24)
 _PATIENCE: Final = 100
 _STREAMS: Final = 3
+_JAIL: Final = frozenset({"bubblewrap"})
 CASES: Final = (
-    Case("exec", "directory_of_a_descriptor", "refused: none of the host is held"),
-    Case("exec", "descriptors", "three pipes, as the host sees it"),
-    Case("exec", "inheritance", "no signal ignored or blocked, as the host sees it"),
-    Case("exec", "cgroup", "its sandbox's, in every hierarchy", needs=frozenset({"cgroup"})),
-    Case("exec", "bounds", "those of process 1"),
-    Case("exec", "terminal", "one of its own, as large as asked, that controls it"),
-    Case("exec", "end_of_its_group", "whatever it has started in it goes with it"),
-    Case("exec", "end_of_the_sandbox", "it goes too, and whatever it has started"),
+    Case("exec", "directory_of_a_descriptor", "refused: none of the host is held", needs=_JAIL),
+    Case("exec", "descriptors", "three pipes, as the host sees it", needs=_JAIL),
+    Case("exec", "inheritance", "no signal ignored or blocked, as the host sees it", needs=_JAIL),
+    Case("exec", "cgroup", "its sandbox's, in every hierarchy", needs=frozenset({"cgroup", "bubblewrap"})),
+    Case("exec", "bounds", "those of process 1", needs=_JAIL),
+    Case("exec", "terminal", "one of its own, as large as asked, that controls it", needs=_JAIL),
+    Case("exec", "end_of_its_group", "whatever it has started in it goes with it", needs=_JAIL),
+    Case("exec", "end_of_the_sandbox", "it goes too, and whatever it has started", needs=_JAIL),
 )
 
 
-async def said_by(sandbox: Sandbox, wanted: ExecSpec) -> tuple[ExecOutcome, str, str]:
+async def said_by(sandbox: Running, wanted: ExecSpec) -> tuple[ExecOutcome, str, str]:
     """Run a program there, without input, to its end."""
     execution = await sandbox.exec(wanted)
     said = {stream: bytearray() for stream in Stream}
@@ -47,7 +48,7 @@ async def said_by(sandbox: Sandbox, wanted: ExecSpec) -> tuple[ExecOutcome, str,
         await execution.close()
 
 
-async def try_inside(sandbox: Sandbox, command: Sequence[str], codes: Sequence[str]) -> dict[str, Verdict]:
+async def try_inside(sandbox: Running, command: Sequence[str], codes: Sequence[str]) -> dict[str, Verdict]:
     """Have the attempt program tried there (program.py); what it does not come to has not held."""
     outcome, out, errors = await said_by(sandbox, ExecSpec(command=tuple(command)))
     found: dict[str, Verdict] = {}
@@ -61,7 +62,7 @@ async def try_inside(sandbox: Sandbox, command: Sequence[str], codes: Sequence[s
     return dict.fromkeys(codes, (False, told_end)) | found
 
 
-async def look(sandbox: Sandbox) -> dict[str, Verdict]:
+async def look(sandbox: Running) -> dict[str, Verdict]:
     """Judge the cases of this module; the last of them ends the sandbox."""
     found = await _seen_from_the_host(sandbox)
     found["exec.directory_of_a_descriptor"] = await _directories(sandbox)
@@ -71,7 +72,7 @@ async def look(sandbox: Sandbox) -> dict[str, Verdict]:
     return found
 
 
-async def _seen_from_the_host(sandbox: Sandbox) -> dict[str, Verdict]:
+async def _seen_from_the_host(sandbox: Running) -> dict[str, Verdict]:
     execution = await sandbox.exec(ExecSpec(command=("sleep", "60")))
     try:
         return await asyncio.to_thread(_seen, sandbox, execution.pid)
@@ -81,7 +82,7 @@ async def _seen_from_the_host(sandbox: Sandbox) -> dict[str, Verdict]:
         await execution.close()
 
 
-def _seen(sandbox: Sandbox, pid: int) -> dict[str, Verdict]:
+def _seen(sandbox: Running, pid: int) -> dict[str, Verdict]:
     receipt, status = sandbox.receipt, kernel.read_status(pid)
     if receipt is None:
         return {}
@@ -110,7 +111,7 @@ def _held_by(pid: int) -> list[str]:
     return held
 
 
-async def _directories(sandbox: Sandbox) -> Verdict:
+async def _directories(sandbox: Running) -> Verdict:
     """Start at each number a descriptor of the host's could have: see CVE-2024-21626."""
     led = []
     for number in _DESCRIPTORS:
@@ -120,18 +121,18 @@ async def _directories(sandbox: Sandbox) -> Verdict:
     return not led, " ".join(led)
 
 
-async def _terminal(sandbox: Sandbox) -> Verdict:
+async def _terminal(sandbox: Running) -> Verdict:
     script = "tty; stty size < /dev/tty"
     _, out, _ = await said_by(sandbox, ExecSpec(command=("sh", "-c", script), terminal=_SIZE, timeout_seconds=10))
     return out.split() == ["/dev/pts/0", "21", "87"], " ".join(out.split())
 
 
-async def _group(sandbox: Sandbox) -> Verdict:
+async def _group(sandbox: Running) -> Verdict:
     await said_by(sandbox, ExecSpec(command=("sh", "-c", "sleep 61 & sleep 61 & exit 0")))
     return await _gone(sandbox, beside={1, 2})
 
 
-async def _end(sandbox: Sandbox) -> Verdict:
+async def _end(sandbox: Running) -> Verdict:
     execution = await sandbox.exec(ExecSpec(command=("sh", "-c", "trap '' HUP TERM; setsid sleep 62 & sleep 62")))
     sandbox.kill()
     await sandbox.wait()
@@ -140,7 +141,7 @@ async def _end(sandbox: Sandbox) -> Verdict:
     return gone and outcome.ending is Ending.KILLED, f"{outcome.ending} {detail}"
 
 
-async def _gone(sandbox: Sandbox, *, beside: set[int]) -> Verdict:
+async def _gone(sandbox: Running, *, beside: set[int]) -> Verdict:
     """Wait until none is left in its process namespace but those numbers: what is killed has yet to be reaped."""
     left: list[str] = []
     for _ in range(_PATIENCE):
@@ -151,7 +152,7 @@ async def _gone(sandbox: Sandbox, *, beside: set[int]) -> Verdict:
     return not left, " ".join(left)
 
 
-def _inside(sandbox: Sandbox, beside: set[int]) -> list[str]:
+def _inside(sandbox: Running, beside: set[int]) -> list[str]:
     receipt, found = sandbox.receipt, []
     for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 - numbers alone
         with suppress(OSError, LookupError):

@@ -4,12 +4,12 @@ import asyncio
 import io
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.integration.jail.conftest import Ran, needs_root
+from tests.prisons import KINDS, Prison, Ran, needs_root, opened_prison
 
 from tenantry.engines.jail.errors import SandboxBusy
 from tenantry.engines.jail.sandbox import Sandbox
@@ -32,6 +32,12 @@ cat a/b/file private/key near /outputs/report; ./tool; readlink far odd
 rm -r private && echo removed
 """
 SEEN = "first\nmine\nfirst\nout\nruns as 1000\n/etc/passwd\n/proc/self/environ\nowned\nmore\nremoved\n"
+
+
+@pytest.fixture(scope="module", params=KINDS)
+async def prison(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prison]:
+    async with opened_prison(request.param, tmp_path_factory.mktemp("home"), request) as opened:
+        yield opened
 
 
 def _packed(sandbox: Sandbox) -> Fill:

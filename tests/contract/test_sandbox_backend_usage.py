@@ -1,9 +1,11 @@
 """What a sandbox used is told truly, whoever of it died of what, and whatever exit code came of it."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.prisons import KINDS, Prison, opened_prison
 
 from tenantry.engines.jail.types import Ending, Limits, Outcome
 
@@ -12,6 +14,12 @@ NOISE = 64 << 10  # what bwrap, a shell and the loader of programs read
 BURN = "import time; end = time.process_time() + %s\nwhile time.process_time() < end: pass"
 QUARTER = BURN % 0.25
 FOREVER = 'open("/tmp/done", "w")\nwhile True: pass'
+
+
+@pytest.fixture(scope="module", params=KINDS)
+async def prison(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prison]:
+    async with opened_prison(request.param, tmp_path_factory.mktemp("home"), request) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,110 @@
+"""Images of the engine, each made once of a root of ours and named by its digest."""
+
+import asyncio
+import io
+import json
+import os
+import tarfile
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tenantry.engines.jail.docker.engine import Engine, EngineRefusedError
+from tenantry.engines.jail.docker.keeper import PLACE, keeper, keeper_sha256
+from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.types import ImageRoot
+
+_LABEL: Final = "tenantry.image"
+_PLACE_LABEL: Final = "tenantry.root"
+_CHUNK: Final = 1 << 18
+
+
+class Roots:
+    """Imports what it is asked for; bound to the loop it is used on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: dict[tuple[str, Path], str] = {}
+        self._lock = asyncio.Lock()
+
+    async def image_of(self, root: ImageRoot) -> str:
+        """Return the engine's id of that root's image, importing it if need be.
+
+        Raises JailUnavailable `image_unreachable` when the root is not there, as after its removal.
+        """
+        if not await asyncio.to_thread(root.path.is_dir):
+            self._known.pop((root.digest, root.path), None)
+            raise JailUnavailable("image_unreachable", f"cannot reach {root.path}", remedy="import it again")
+        async with self._lock:
+            key = (root.digest, root.path)
+            if key not in self._known:
+                self._known[key] = await self._found(root) or await self._imported(root)
+            return self._known[key]
+
+    def forget(self, image: str) -> None:
+        """Look again next time: the engine does not have it any more."""
+        self._known = {key: value for key, value in self._known.items() if value != image}
+
+    async def sweep(self) -> int:
+        """Remove images whose root has been removed, unless something runs from them; returns how many it tried."""
+        tried = 0
+        for image in await self._engine.images(_LABEL):
+            place = (image.get("Labels") or {}).get(_PLACE_LABEL)
+            if place and not await asyncio.to_thread(Path(place).is_dir):
+                await self._engine.forget_image(str(image["Id"]))
+                tried += 1
+        return tried
+
+    async def _found(self, root: ImageRoot) -> str | None:
+        found = await self._engine.image(_name(root))
+        labels = ((found or {}).get("Config") or {}).get("Labels") or {}
+        return str(found["Id"]) if found and labels.get(_LABEL) == root.digest else None
+
+    async def _imported(self, root: ImageRoot) -> str:
+        labels = {_LABEL: root.digest, _PLACE_LABEL: str(root.path)}
+        changes = [f"LABEL {json.dumps(name)}={json.dumps(value)}" for name, value in labels.items()]
+        try:
+            await self._engine.import_root(_archive(root.path), name=_name(root), changes=changes)
+        except EngineRefusedError as error:
+            raise JailUnavailable(
+                "docker_refused", f"the engine does not take the image: {error}", remedy="see the engine's log"
+            ) from error
+        found = await self._found(root)
+        if found is None:
+            raise JailUnavailable(
+                "docker_refused", "the engine does not have the image it has taken", remedy="see the engine's log"
+            )
+        return found
+
+
+def _name(root: ImageRoot) -> str:
+    return f"tenantry/{root.digest.removeprefix('sha256:')}:{keeper_sha256()[:16]}"
+
+
+async def _archive(root: Path) -> AsyncIterator[bytes]:
+    """Write the tar in one thread and read it here, so that none of it lies anywhere."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    writing = asyncio.create_task(asyncio.to_thread(_write, root, writer))
+    try:
+        while chunk := await asyncio.to_thread(os.read, reader, _CHUNK):
+            yield chunk
+        await writing
+    finally:
+        os.close(reader)
+        with suppress(OSError):
+            await writing
+
+
+def _write(root: Path, descriptor: int) -> None:
+    with os.fdopen(descriptor, "wb") as target, tarfile.open(fileobj=target, mode="w|") as archive:
+        archive.add(root, arcname=".", recursive=True, filter=_owned_by_root)
+        entry = tarfile.TarInfo(PLACE)
+        entry.size, entry.mode = len(keeper()), 0o755
+        archive.addfile(entry, io.BytesIO(keeper()))
+
+
+def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry

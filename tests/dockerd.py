@@ -1,0 +1,71 @@
+"""A container engine of the tests' own: dockerd on a private socket, without a bridge or a rule of a firewall."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.ending import ended
+
+START_SECONDS = 60
+
+
+def why_no_engine() -> str:
+    """Say why dockerd cannot run here, empty when it can."""
+    if os.geteuid() != 0:
+        return "dockerd needs root"
+    if not any(line.split()[2] in {"cgroup", "cgroup2"} for line in Path("/proc/mounts").read_text().splitlines()):
+        return "dockerd needs cgroups"
+    return ""
+
+
+@contextmanager
+def running_dockerd() -> Iterator[Path]:
+    """Start it, give its socket, stop it and whatever ran in it, and remove its files."""
+    program = shutil.which("dockerd")
+    if program is None:
+        pytest.fail("dockerd is not installed: run `scripts/packages.sh`", pytrace=False)
+    place = Path(tempfile.mkdtemp(prefix="tenantry-dockerd-"))  # short, for the sockets below it
+    options = {"host": f"unix://{place}/docker.sock", "data-root": place / "data", "exec-root": place / "exec",
+               "pidfile": place / "pid", "bridge": "none", "iptables": "false", "ip-masq": "false",
+               "ip-forward": "false", "userland-proxy": "false", "log-level": "warn"}  # fmt: skip
+    bound = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []  # it ends with this process
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*bound, program, *(f"--{name}={value}" for name, value in options.items())],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    try:
+        _wait(process, place)
+        yield place / "docker.sock"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        ended(process, seconds=60)
+        for mounted in ("data", "exec"):  # of one that could not clear away itself
+            subprocess.run(["umount", "--recursive", "--lazy", place / mounted], check=False, capture_output=True)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _wait(process: "subprocess.Popen[bytes]", place: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket(socket.AF_UNIX) as link:
+            try:
+                link.connect(str(place / "docker.sock"))
+                link.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                if b" 200 " in link.recv(64):
+                    return
+            except OSError:
+                pass
+        time.sleep(0.05)
+    pytest.fail(f"dockerd does not answer:\n{(place / 'log').read_text()[-2000:]}", pytrace=False)
