@@ -55,6 +55,8 @@ def _paths(asked: Sequence[RouteSpec], action: str, *methods: str) -> str:
 
 def _effects() -> Iterator[tuple[str, str, str]]:
     for module, tree in modules():
+        if not any(name_of(call.func) in _RECORDERS for call in calls(tree)):
+            continue
         kind = _kind_in(tree)
         for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
             for call in calls(function):

@@ -159,11 +159,17 @@ def _is_super_init(call: ast.Call) -> bool:
 
 def _fixed_layer(name: str) -> str:
     """Find the layer that a class's own constructor sets."""
+    return _fixed_layers().get(name, "")
+
+
+@cache
+def _fixed_layers() -> dict[str, str]:
+    found: dict[str, str] = {}
     for _, tree in modules():
         for holder, call in _held_calls(tree):
-            if holder == name and _is_super_init(call) and (layer := text_of(keyword(call, "layer"))):
-                return layer
-    return ""
+            if holder and _is_super_init(call) and (layer := text_of(keyword(call, "layer"))):
+                found.setdefault(holder, layer)
+    return found
 
 
 def _answers_without_an_error() -> Iterator[Coded]:

@@ -1,7 +1,6 @@
 """The source as syntax trees, and the texts that literals in it stand for."""
 
 import ast
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -16,8 +15,9 @@ def modules() -> tuple[tuple[str, ast.Module], ...]:
     return tuple((name, ast.parse(path.read_text(encoding="utf-8"))) for name, path in sorted(found))
 
 
-def calls(tree: ast.AST) -> Iterator[ast.Call]:
-    yield from (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+@cache
+def calls(tree: ast.AST) -> tuple[ast.Call, ...]:
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
 def name_of(function: ast.expr) -> str:
