@@ -25,6 +25,7 @@ _REFERENCES: Final = {
     ("explaining.Question", "workspace"): (Prefix.WORKSPACE, 404),
     ("explaining.Question", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
     ("jobs.JobBody", "image"): (Prefix.IMAGE, 422),
+    ("sandbox_forms.ForkBody", "snapshot"): (Prefix.SNAPSHOT, 404),
     ("grants.GrantBody", "principal"): (Prefix.SERVICE_ACCOUNT, 404),
     # Nothing is revoked of who has nothing here.
     ("grants.PrincipalBody", "principal"): (Prefix.SERVICE_ACCOUNT, 200),
@@ -34,6 +35,8 @@ _NOUNS: Final = frozenset(prefix.name.lower() for prefix in Prefix) | {"principa
 _NOT_REFERENCES: Final = {
     ("jobs.JobBody", "artifacts"),
     ("jobs.JobBody", "secrets"),
+    ("sandbox_forms.SandboxBody", "secrets"),
+    ("sandbox_forms.SandboxBody", "image"),
     ("policy_tests.TestBody", "job"),
     ("explaining.Question", "job"),
     ("grants.GrantBody", "provider"),
@@ -73,7 +76,8 @@ def _foreign_of(world: World, prefix: Prefix) -> list[str]:
         return [*(g.own for g in others), format_id(prefix, new_id())]
     if prefix is Prefix.IMAGE:
         return [f"{g.tenant.slug}-base" for g in others] + ["t-nobody-base"]
-    return [*(g.things[g.own, "account"] for g in others), format_id(prefix, new_id())]
+    thing = "snapshot" if prefix is Prefix.SNAPSHOT else "account"
+    return [*(g.things[g.own, thing] for g in others), format_id(prefix, new_id())]
 
 
 def _post(spec: RouteSpec, body: dict[str, Any], world: World, wire: Wire, *, key: str | None = None) -> Answer:
@@ -123,6 +127,7 @@ def test_an_own_id_in_a_body_works(name: str, field: str, world: World, wire: Wi
         Prefix.WORKSPACE: world.us.own,
         Prefix.IMAGE: f"{world.us.tenant.slug}-base",
         Prefix.SERVICE_ACCOUNT: world.us.things[world.us.own, "account"],
+        Prefix.SNAPSHOT: world.us.things[world.us.own, "snapshot"],
     }
     for spec in _specs_with(name):
         model = model_of(spec)
