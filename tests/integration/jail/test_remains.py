@@ -19,7 +19,6 @@ from tenantry.engines.jail.types import Ending, InputFile, Limits
 RUNS = int(os.environ.get("JAIL_RUNS", "200"))
 LIVING = 200
 AT_ONCE = 20
-SEATS = 2
 LIMITS = Limits(memory_mib=32, pids=8, timeout_seconds=60, disk_mib=2, tmp_mib=1, shm_mib=1, output_bytes=1 << 12)
 #: What they do and how they end, in turn.
 ENDS: tuple[tuple[str, Ending], ...] = (
@@ -33,16 +32,16 @@ ENDS: tuple[tuple[str, Ending], ...] = (
 
 
 def held(jail: Jail) -> Counter[str]:
-    """What sandboxes take of the machine; the locks of uids rest with their pool."""
-    launcher = jail._launcher._process.pid
+    """What sandboxes take of the machine, less what seats hold; the locks of uids rest with their pool."""
+    launcher, seats = jail._launcher._process.pid, len(jail._seats._ready)
     links = [link_of(path) for path in Path("/proc/self/fd").iterdir()]
     groups = [p.name for parent in jail.hierarchy.directories for p in parent.glob(f"{jail._owner.instance}-*")]
     kinds = Counter(link.partition(":")[0] for link in links if str(uids.DIRECTORY) not in link)
     return kinds + Counter(
         {
-            "descriptors of the launcher": len(os.listdir(f"/proc/{launcher}/fd")),
-            "children of the launcher": len(children_of(launcher)),
-            "groups": len(groups),
+            "descriptors of the launcher": len(os.listdir(f"/proc/{launcher}/fd")) - seats,
+            "children of the launcher": len(children_of(launcher)) - seats,
+            "groups": len(groups) - seats * len(jail.hierarchy.directories),
             "mounts": len([line for line in mounts_of("self") if is_ours(line, jail)]),
             "mounts of the launcher": len([line for line in mounts_of(launcher) if " master:" not in line]),
             "owners": len(os.listdir(jail._owner._path.parent)),
@@ -95,10 +94,10 @@ def told(jail: Jail) -> str:
 
 
 async def at_rest(jail: Jail, bound: Counter[str] | None = None) -> Counter[str]:
-    """Once the launcher has reaped all and filled its seats and no more is held than `bound`, or after five seconds."""
+    """Once the launcher has reaped all, makes no seat, and no more is held than `bound`; or after five seconds."""
     for _ in range(100):
         now = held(jail)
-        seated = now["children of the launcher"] == SEATS and now["groups"] == SEATS * len(jail.hierarchy.directories)
+        seated = not now["children of the launcher"] and not now["groups"] and not jail._seats._preparing
         if seated and (bound is None or now <= bound):
             break
         await asyncio.sleep(0.05)

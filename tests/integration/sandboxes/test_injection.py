@@ -149,6 +149,7 @@ def test_a_request_has_the_secret_and_the_job_a_placeholder(ground: Ground, serv
             "version": 1,
             "env": None,
             "file": None,
+            "phase": "run",
             "inject": {"host": server.address, "env": "API_TOKEN", "header": None},
         }
     ]
