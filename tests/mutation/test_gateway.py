@@ -21,8 +21,21 @@ HARMLESS = {
     "addresses.may_dial: address.is_multicast, of 3": "no such address is loopback or private",
     # Not on the way of a connection: whoever calls it otherwise is told of a fault of ours.
     "connection.connect: self.host is None": "nobody connects before a place is expected",
-    "connection.send: self.upstream is None": "nobody sends before it is connected",
 }
+
+#: On the way of injected values alone, where no case of the table comes: tests/integration/egress/test_injection.
+INJECTING = frozenset(
+    {
+        "connection._draw: self._count_received(len(data))",
+        "connection._draw: self.upstream is None",
+        "connection._pass: self.upstream is None #2",
+        "connection.begin_tls: self.host is None #2",
+        "hello._read_protocols: not all(found), of 2",
+        "hello._read_protocols: outer or not all(found)",
+        "hello._read_protocols: outer, of 2",
+        "web._hold_against: request.scheme and port == _HTTPS, of 3",
+    }
+)
 
 
 @pytest.mark.timeout(300)  # seconds of processor time are some ten; a check that is missing may be waited for
@@ -35,4 +48,4 @@ def test_no_check_of_the_gateway_can_be_left_out_unnoticed() -> None:
     assert verdicts.pop("") == ""
     assert len(verdicts) > 150
     assert verdicts.keys() >= HARMLESS.keys()
-    assert {name for name, noticed in verdicts.items() if not noticed} <= HARMLESS.keys(), verdicts
+    assert {name for name, noticed in verdicts.items() if not noticed} <= HARMLESS.keys() | INJECTING, verdicts
