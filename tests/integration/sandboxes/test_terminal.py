@@ -42,9 +42,8 @@ def test_it_is_a_terminal_of_the_size_that_was_asked_for_and_changes_it(living: 
 
 def test_an_interrupt_of_the_terminal_reaches_what_runs_in_it(living: Living) -> None:
     with living.socket("/terminal") as connection:
-        connection.send(b"trap 'echo got-it-$((1+1))' INT; while :; do sleep 0.1; done\n")
-        heard(connection, until=b"done")
-        time.sleep(0.3)
+        connection.send(b"trap 'echo got-it-$((1+1))' INT; echo up-$((1+1)); while :; do sleep 0.1; done\n")
+        heard(connection, until=b"up-2")
         connection.send(b"\x03")
         heard(connection, until=b"got-it-2")
 
