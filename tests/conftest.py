@@ -289,8 +289,9 @@ def strategy(request: pytest.FixtureRequest) -> str:
 
 def on_every_strategy(metafunc: pytest.Metafunc) -> None:
     """Repeat what makes tenants on each strategy; a suite's `pytest_generate_tests` calls it."""
-    if "strategy" in metafunc.fixturenames and not metafunc.definition.get_closest_marker("one_strategy"):
-        metafunc.parametrize("strategy", STRATEGIES, indirect=True, scope="session")
+    if "strategy" in metafunc.fixturenames:
+        of_one = metafunc.definition.get_closest_marker("one_strategy") is not None
+        metafunc.parametrize("strategy", STRATEGIES[:1] if of_one else STRATEGIES, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

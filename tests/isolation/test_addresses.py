@@ -9,7 +9,7 @@ from tests.isolation.wire import Wire
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import PREFIX, Mark, Reach
 
-pytestmark = pytest.mark.xdist_group("isolation")
+pytestmark = [pytest.mark.xdist_group("isolation"), pytest.mark.one_strategy]
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "LOCK", "CONNECTX")
 _OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")

@@ -168,6 +168,7 @@ def test_a_workspace_key_filters_the_trail_within_its_workspace_only(world: Worl
     assert client.get("/audit").json()["items"]
 
 
+@pytest.mark.one_strategy
 @pytest.mark.parametrize("name", sorted(body_models()))
 def test_nothing_can_be_assigned_that_a_body_does_not_list(name: str, world: World, wire: Wire) -> None:
     """In the body itself and in each object inside it; as its administrator, so that nothing else refuses first."""

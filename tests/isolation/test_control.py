@@ -21,12 +21,12 @@ pytestmark = pytest.mark.xdist_group("isolation")
 
 # An import takes a tenant of another installation: tests/integration/tenancy has both. Tokens and logout take a login:
 # tests/integration/logins. A pull takes a registry: tests/integration/images.
-# What speaks with a running sandbox takes one: tests/integration/sandboxes.
+# What speaks with a running sandbox, or asks for what one has kept, takes one: tests/integration/sandboxes.
 _ELSEWHERE = (
     *("/tenants/import", "/auth/token", "/auth/refresh", "/auth/logout"),
     "/workspaces/{ws}/images/pull",
 )
-_LIVE = re.compile(r".*/{sandbox}/(exec|files|ports)(/.*)?")
+_LIVE = re.compile(r".*/{sandbox}/(exec|files|ports|extend|snapshot|fork)(/.*)?")
 _CHANGING = [
     spec
     for spec in ALL_ROUTES
@@ -78,6 +78,9 @@ def _fresh_thing(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict
     elif last == "environment":
         body = {"slug": f"e-{secrets.token_hex(4)}", "kind": "dev"}
         values[last] = grounds.tenant.owner.post(f"/workspaces/{grounds.own}/environments", json=body).json()["slug"]
+    elif last == "sandbox":
+        body = {"name": f"s-{secrets.token_hex(4)}", "start": False}
+        values[last] = grounds.post(f"/workspaces/{grounds.own}/sandboxes", body)["id"]
     elif last == "image":
         target = f"/workspaces/{grounds.own}/images?name=fresh-to-remove&format=directory"
         headers = {"Content-Type": "application/x-tar"}

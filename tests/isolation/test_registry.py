@@ -53,6 +53,21 @@ def test_every_role_acts(world: World) -> None:
     assert roles | {"platform-admin"} == set(BUILT_IN_ROLES)
 
 
+def test_one_role_of_each_kind_leaves_out_no_role_no_id_and_no_verdict(world: World) -> None:
+    others, acting = {"neighbour": world.neighbour, "abroad": world.eu}, set()
+    for spec in ALL_ROUTES:
+        every, chosen = [
+            [
+                (case.actor.name, (case.varied, case.variant, case.verdict, case.actor.narrow))
+                for case in cases_of(spec, world.us, others, every_role=of_all)
+            ]
+            for of_all in (True, False)
+        ]
+        assert {told for _, told in chosen} == {told for _, told in every}, spec.path
+        acting |= {name for name, _ in chosen}
+    assert acting == {actor.name for actor in world.us.actors}
+
+
 def test_a_route_with_an_unknown_parameter_fails_the_generator(world: World) -> None:
     spec = RouteSpec(
         method="GET", path="/workspaces/{ws}/parcels/{parcel}", endpoint=_parcel, needs=Permission.JOB_READ

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,7 +17,9 @@ _UPGRADING: Final = (
     ("Sec-WebSocket-Version", "13"),
     ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="),
 )
-_SOCKETS: Final = [re.sub(r"{\w+}", "[^/]*", f"{PREFIX}{spec.path}") for spec in ALL_ROUTES if spec.socket]
+_SOCKETS: Final = re.compile(
+    "|".join(re.sub(r"{\w+}", "[^/]*", f"{PREFIX}{spec.path}") for spec in ALL_ROUTES if spec.socket)
+)
 """Addresses of WebSockets: asked for as such, so that what is refused is refused to a handshake."""
 # What tells one answer from another only by when and for whom it was made.
 # What is left of the caller's own rate goes down with each answer.
@@ -49,7 +52,7 @@ class Answer:
     headers: Headers
     body: bytes
 
-    @property
+    @cached_property
     def value(self) -> dict[str, Any]:
         """The body as JSON; nothing else reads as an object without members."""
         try:
@@ -66,7 +69,7 @@ class Answer:
     def trace_id(self) -> str:
         return str(self.value.get("trace_id", ""))
 
-    @property
+    @cached_property
     def essence(self) -> tuple[object, ...]:
         """All that a caller can learn from it."""
         value = {name: value for name, value in self.value.items() if name != "trace_id"}
@@ -122,8 +125,7 @@ class Wire:
         connection.putrequest(method, target, skip_accept_encoding=True)
         if key is not None:
             connection.putheader("Authorization", f"Bearer {key}")
-        path = target.partition("?")[0]
-        upgrade = method == "GET" and any(re.fullmatch(each, path) for each in _SOCKETS)
+        upgrade = method == "GET" and _SOCKETS.fullmatch(target.partition("?")[0]) is not None
         for name, value in (*headers, *(_UPGRADING if upgrade else ())):
             connection.putheader(name, value)
         if upgrade:

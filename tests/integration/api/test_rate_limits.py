@@ -256,7 +256,14 @@ async def test_over_two_processes_no_more_pass_than_the_rate_says(
     tenant = make_tenant()
     await asyncio.to_thread(narrow, tenant, api_requests={"max_requests": 40, "window_ms": 3_600_000})
     async with pair[0].client(tenant.bootstrap_key) as one, pair[1].client(tenant.bootstrap_key) as other:
-        answers = await asyncio.gather(*(client.get("/me") for _ in range(64) for client in (one, other)))
+        # Both servers and their clients share one thread here: all at once would measure how long a store may take.
+        room = asyncio.Semaphore(16)
+
+        async def ask(client: httpx.AsyncClient) -> httpx.Response:
+            async with room:
+                return await client.get("/me")
+
+        answers = await asyncio.gather(*(ask(client) for _ in range(64) for client in (one, other)))
     passed = [answer for answer in answers if answer.status_code == 200]
     assert {answer.status_code for answer in answers} == {200, 429}
     # At most the forty and what an hour gives back meanwhile; units that a process had leased and did not use are lost.

@@ -48,11 +48,11 @@ def test_closing_stops_everything_within_a_second_and_resuming_lets_it_go_on(
     for job_id in running:
         ground.until_status(job_id, "running")
     waiting = [ground.start("true") for _ in range(3)]
+    other = make_ground()
     answer = close(ground)
     assert answer.status_code < 300, answer.text
     closed = time.monotonic()
     # The slots are another's within the second: everything that ran is dead.
-    other = make_ground()
     assert other.run("true")["status"] == "succeeded"
     assert time.monotonic() - closed < 3
     refused = ground.post("true")
