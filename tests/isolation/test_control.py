@@ -5,6 +5,7 @@ import json
 import re
 import secrets
 import tarfile
+from typing import Any, Final
 
 import pytest
 from tests.conftest import Installation, MakeTenant, Tenant
@@ -27,6 +28,10 @@ _ELSEWHERE = (
     "/workspaces/{ws}/images/pull",
 )
 _LIVE = re.compile(r".*/{sandbox}/(exec|files|ports|extend|snapshot|fork)(/.*)?")
+_UNDONE: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
+    "environment": ("environments", "slug", {"kind": "dev"}),
+    "sandbox": ("sandboxes", "name", {"start": False}),
+}
 _CHANGING = [
     spec
     for spec in ALL_ROUTES
@@ -75,12 +80,10 @@ def _fresh_thing(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict
         values[last] = grounds.post(f"{path}/notification-channels", wanted)["id"]
     elif last == "provider":
         values[last] = grounds.post(f"/tenants/{grounds.tenant.id}/identity-providers", provider_example())["id"]
-    elif last == "environment":
-        body = {"slug": f"e-{secrets.token_hex(4)}", "kind": "dev"}
-        values[last] = grounds.tenant.owner.post(f"/workspaces/{grounds.own}/environments", json=body).json()["slug"]
-    elif last == "sandbox":
-        body = {"name": f"s-{secrets.token_hex(4)}", "start": False}
-        values[last] = grounds.post(f"/workspaces/{grounds.own}/sandboxes", body)["id"]
+    elif last in ("environment", "sandbox"):
+        noun, naming, rest = _UNDONE[last]
+        made = grounds.post(f"/workspaces/{grounds.own}/{noun}", {naming: f"x-{secrets.token_hex(4)}", **rest})
+        values[last] = made["slug" if naming == "slug" else "id"]
     elif last == "image":
         target = f"/workspaces/{grounds.own}/images?name=fresh-to-remove&format=directory"
         headers = {"Content-Type": "application/x-tar"}

@@ -10,7 +10,7 @@ from tenantry.foundation.ids import Prefix, format_id, new_id
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import Mark, Reach, RouteSpec
 
-pytestmark = pytest.mark.xdist_group("isolation")
+pytestmark = [pytest.mark.xdist_group("isolation"), pytest.mark.one_strategy]
 
 _CLOSED = [spec for spec in ALL_ROUTES if spec.needs is not Mark.PUBLIC]
 

@@ -270,7 +270,7 @@ async def test_the_tenant_works_again_though_the_new_place_cannot_be_cleared_yet
     # As it is looked for again and again: a row that is held at this moment is left for the next time.
     async with asyncio.timeout(30):
         while not await runner.run_due():
-            await asyncio.sleep(0.05)
+            pass
     found = await read(log, operation)
     assert (found.status, found.failure) == (OperationStatus.CANCELLED, None)
     assert len(told(ground, "tenant.move_cancelled")) == 1

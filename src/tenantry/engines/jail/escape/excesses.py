@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -150,11 +150,14 @@ class Excess:
             await self.run(("true",))
         before = await _at_rest()
         spec = Spec(image=self.image, command=("sh", "-c", "sleep 30 & sleep 30"), limits=_LIMITS)
-        async with await self.jail.start(spec, lambda *_: None) as sandbox:
-            receipt = sandbox.receipt
-        after = await _at_rest(before)
+        with ExitStack() as held:
+            async with await self.jail.start(spec, lambda *_: None) as sandbox:
+                receipt = sandbox.receipt
+                if receipt:
+                    _hold(receipt.namespaces["pid"], held)
+            after = await _at_rest(before)
+            left = _inside(receipt.namespaces["pid"]) if receipt else ["?"]
         groups = [path for path in self.jail.hierarchy.directories if (path / sandbox.id).exists()]
-        left = _inside(receipt.namespaces["pid"]) if receipt else ["?"]
         return [
             ("ends.descriptors", (after[0] == before[0], f"{before[0]} before, {after[0]} after")),
             ("ends.mounts", (after[1] == before[1], f"{before[1]} before, {after[1]} after")),
@@ -189,6 +192,12 @@ def _mounts() -> int:
     """Count the host's mounts, but for those of container engines, which come and go with anybody's containers."""
     places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
     return sum(not any(part in place for part in _OF_ENGINES) for place in places)
+
+
+def _hold(namespace: int, held: ExitStack) -> None:
+    """Keep the number of a namespace from the next one, which another program's sandbox may have made meanwhile."""
+    with suppress(OSError, IndexError):
+        held.callback(os.close, os.open(f"/proc/{_inside(namespace)[0]}/ns/pid", os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _inside(namespace: int) -> list[str]:
