@@ -13,7 +13,6 @@ from pydantic import SecretStr
 
 from tenantry import __version__
 from tenantry.entrypoints.backends import probe_backend
-from tenantry.entrypoints.stores import caches_of
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.database.selftest import MINIMUM_VERSION
@@ -75,6 +74,8 @@ async def _databases(settings: Settings) -> list[dict[str, Any]]:
 
 async def _store(settings: Settings, region: str) -> dict[str, Any]:
     """Ask a configured key-value store whether it answers, and whether it would forget nonces when it is full."""
+    from tenantry.entrypoints.stores import caches_of
+
     check = {"code": f"redis_{region}", "ok": True, "fault": False, "detail": "answers", "remedy": ""}
     try:
         caches = caches_of(settings, region, SystemClock())
