@@ -14,6 +14,7 @@ from tests.integration.sandboxes.ground import Ground
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 
 ENVIRONMENT = {
+    "TENANTRY_SERVE_REGIONS": '["us"]',
     "TENANTRY_JOBS__LEASE_SECONDS": "3",
     "TENANTRY_JOBS__SLOTS": "6",
     "TENANTRY_JOBS__CONTENT_GRACE_SECONDS": "600",

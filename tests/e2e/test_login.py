@@ -26,7 +26,8 @@ _QUIET = [
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("login") / "home"
-    with running_installation(home, TENANTRY_IDENTITY__ALLOW_PRIVATE_ISSUERS="true") as started:
+    environment = {"TENANTRY_IDENTITY__ALLOW_PRIVATE_ISSUERS": "true", "TENANTRY_SERVE_REGIONS": '["us"]'}
+    with running_installation(home, **environment) as started:
         yield started
 
 

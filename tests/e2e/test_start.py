@@ -56,7 +56,7 @@ def test_every_fault_of_a_start_is_told_at_once_with_its_remedy(tmp_path: Path) 
 
 def test_an_old_database_directory_is_refused_beside_a_taken_port(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    first = start_installation(home)
+    first = start_installation(home, TENANTRY_SERVE_REGIONS='["us"]')
     first.stop()
     version = EmbeddedPostgres(home).location / "data" / "PG_VERSION"
     version.write_text("14\n")

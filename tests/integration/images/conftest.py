@@ -32,6 +32,7 @@ def installation(
     listed = {"PRIVATE_REGISTRIES": f'["{registry.url}", "http://{silent}"]', "REGISTRIES": '["public.invalid"]'}
     variables = {f"TENANTRY_IMAGES__{name}": value for name, value in listed.items()}
     variables["TENANTRY_IMAGES__PULL_SECONDS"] = "8"
+    variables["TENANTRY_SERVE_REGIONS"] = '["us"]'
     variables["TENANTRY_SERVER__MAX_UPLOAD_BYTES"] = "4000000"
     with running_installation(home, verify=True, **variables) as started:
         yield started

@@ -58,6 +58,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory, issuer: Authority) ->
         folder / "home",
         TENANTRY_JOBS__EGRESS_NETWORKS='["127.0.0.0/8"]',
         TENANTRY_JOBS__EGRESS_CA_FILE=str(issuer.write(folder)),
+        TENANTRY_SERVE_REGIONS='["us"]',
     ) as started:
         yield started
 

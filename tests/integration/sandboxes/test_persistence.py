@@ -169,7 +169,7 @@ async def test_what_is_said_on_the_channel_opens_nothing(make_ground: MakeGround
 
 def test_content_goes_at_once_when_what_held_its_key_is_started_anew(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    installation = start_installation(home)
+    installation = start_installation(home, TENANTRY_SERVE_REGIONS='["us"]')
     try:
         owner = {"email": "owner@acme.example", "name": "Owner"}
         body = {"name": "acme", "slug": "acme", "plan": "enterprise", "region": "us", "owner": owner}
@@ -187,7 +187,7 @@ def test_content_goes_at_once_when_what_held_its_key_is_started_anew(tmp_path: P
             jobs[mode] = f"{path}/{job['id']}"
             assert "said" in client.get(f"{jobs[mode]}/logs?follow=false").text
         installation.stop()
-        installation = start_installation(home)
+        installation = start_installation(home, TENANTRY_SERVE_REGIONS='["us"]')
         client = installation.client(key)
         gone = until(
             lambda: (
