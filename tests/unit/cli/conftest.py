@@ -1,5 +1,6 @@
 """The command line against a real HTTP server whose routes a test fills in."""
 
+import functools
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import typer
+import typer.testing
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,6 +22,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tests.ending import joined, killed_after
 from typer.testing import CliRunner, Result
+
+from tenantry.interfaces.cli.app import build_app
 
 KEY = "tenantry_us_platform_0123456789abcdefghijABCDEFGHIJ01_abc123"
 ME = {
@@ -127,10 +132,16 @@ class Run(Protocol):
     def __call__(self, *arguments: str, given: str | None = None) -> Result: ...
 
 
+@functools.cache
+def _command() -> Any:
+    """The tree of all commands, made once: Typer makes it anew at each run."""
+    return typer.main.get_command(build_app())
+
+
 @pytest.fixture
-def tenantry(environment: dict[str, str | None]) -> Run:
+def tenantry(environment: dict[str, str | None], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process; its output is no terminal."""
-    from tenantry.interfaces.cli.app import build_app
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _app: _command())
 
     def run(*arguments: str, given: str | None = None) -> Result:
         result = CliRunner().invoke(build_app(), list(arguments), input=given, env=environment)
