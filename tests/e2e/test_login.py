@@ -26,8 +26,9 @@ _QUIET = [
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("login") / "home"
-    environment = {"TENANTRY_IDENTITY__ALLOW_PRIVATE_ISSUERS": "true", "TENANTRY_SERVE_REGIONS": '["us"]'}
-    with running_installation(home, **environment) as started:
+    with running_installation(
+        home, TENANTRY_IDENTITY__ALLOW_PRIVATE_ISSUERS="true", TENANTRY_SERVE_REGIONS='["us"]'
+    ) as started:
         yield started
 
 

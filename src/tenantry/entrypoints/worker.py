@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from tenantry.capabilities.sandboxes.service import (
-    JOBS,
-    SANDBOXES,
     SCHEME,
     Dispatcher,
     JobRunner,
@@ -28,7 +26,7 @@ from tenantry.capabilities.sandboxes.service import (
     sweep_images,
     worker_identity,
 )
-from tenantry.capabilities.sandboxes.types import QUEUE_NEWS
+from tenantry.capabilities.sandboxes.types import JOBS, QUEUE_NEWS, SANDBOXES
 from tenantry.capabilities.tenants.ports import ContentKind
 from tenantry.capabilities.tenants.service import purge_due
 from tenantry.engines.jail.backend import Backend

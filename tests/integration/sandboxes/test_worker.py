@@ -30,8 +30,8 @@ from tenantry.capabilities.sandboxes.service import (
     worker_identity,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
-from tenantry.capabilities.sandboxes.service.queue import JOBS, QUEUE
-from tenantry.capabilities.sandboxes.types import QUEUE_NEWS
+from tenantry.capabilities.sandboxes.service.queue import QUEUE
+from tenantry.capabilities.sandboxes.types import JOBS, QUEUE_NEWS
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy

@@ -40,7 +40,7 @@ _JOB: Final = (
 async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, given_inputs: bytes | None) -> None:
     """Insert a job and, at commit, wake the cell's workers."""
     await session.execute(
-        f"""with woken as (select pg_notify('{QUEUE_NEWS}', ''))
+        f"""with woken as (select pg_notify('{QUEUE_NEWS}', $29))
             insert into jobs (tenant_id, job_id, workspace_id, principal_id, status, command, image, image_digest,
                 labels, limits, artifact_globs, persistence_mode, content_key, inputs, given, usage, queued_at, place,
                 environment, grant_id, given_inputs, reason, detail, finished_at, network, secrets, phases, sandbox_id,
@@ -76,6 +76,7 @@ async def insert_job(session: TenantSession, job: Job, *, given: bytes | None, g
         [dataclasses.asdict(each) for each in job.phases],
         job.sandbox_id,
         job.tree_id,
+        job.lane,
     )
 
 

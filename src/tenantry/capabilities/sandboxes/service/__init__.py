@@ -21,7 +21,6 @@ from tenantry.capabilities.sandboxes.service.live_snapshots import SnapshotServi
 from tenantry.capabilities.sandboxes.service.measuring import ImageTakings, JobTakings, StoredContent, TreeTakings
 from tenantry.capabilities.sandboxes.service.news import JobNews
 from tenantry.capabilities.sandboxes.service.port_tokens import PORT_TOKEN, PortToken, PortTokenReader, PortTokens
-from tenantry.capabilities.sandboxes.service.queue import JOBS, SANDBOXES
 from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
 from tenantry.capabilities.sandboxes.service.rechecking import PastJobs, QueuedJobs
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
@@ -34,9 +33,7 @@ from tenantry.capabilities.sandboxes.service.workshop import Workshop
 
 __all__ = [
     "HOLDERS",
-    "JOBS",
     "PORT_TOKEN",
-    "SANDBOXES",
     "SCHEME",
     "Dispatcher",
     "ImageLibrary",

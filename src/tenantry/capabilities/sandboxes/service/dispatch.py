@@ -13,9 +13,9 @@ from uuid import UUID
 import structlog
 
 from tenantry.capabilities.sandboxes.service.ending import LEASE_LOST, WORKER_STOPPED
-from tenantry.capabilities.sandboxes.service.queue import JOBS, QUEUE
+from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
-from tenantry.capabilities.sandboxes.types import CANCELLATION, NARROWING
+from tenantry.capabilities.sandboxes.types import CANCELLATION, JOBS, LANES, NARROWING
 from tenantry.engines.fairqueue.types import Claim, Ticket
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
@@ -61,6 +61,7 @@ class Dispatcher:
         self._runner = runner
         self._worker = worker
         self._settings = settings
+        self._lane = lane
         self._labels = (*settings.labels, lane)
         self._slots = settings.slots if slots is None else slots
         self._clock = clock
@@ -74,7 +75,12 @@ class Dispatcher:
         self._loops: list[asyncio.Task[None]] = []
 
     def wake(self, payload: str = "") -> None:
-        """Look at the queue now: something was enqueued, or is to be cancelled or narrowed where `payload` says so."""
+        """Look at the queue now: something was enqueued, or is to be cancelled or narrowed where `payload` says so.
+
+        What was enqueued in another lane is left to those that serve it: one claim at a time goes through the queue.
+        """
+        if payload in LANES and payload != self._lane:
+            return
         self._look_for_cancelled |= payload == CANCELLATION
         self._look_for_narrowed |= payload == NARROWING
         self._wake.set()

@@ -33,7 +33,7 @@ from tenantry.capabilities.sandboxes.service.judging import (
     refusal_of,
 )
 from tenantry.capabilities.sandboxes.service.planning import images_of, plan_phases, require_phases
-from tenantry.capabilities.sandboxes.service.queue import ESTIMATE_SECONDS, JOBS, QUEUE, SANDBOXES
+from tenantry.capabilities.sandboxes.service.queue import ESTIMATE_SECONDS, QUEUE
 from tenantry.capabilities.sandboxes.service.sharing import QueueShares
 from tenantry.capabilities.sandboxes.service.stopping import JobStopper
 from tenantry.capabilities.sandboxes.types import (
@@ -244,7 +244,7 @@ class JobService:
                 levels=(self._session.scope.tenant_id, job.workspace_id, principal),
                 entry=job.job_id,
                 estimate_seconds=min(ESTIMATE_SECONDS, job.limits.timeout_seconds),
-                labels=(JOBS if job.sandbox_id is None else SANDBOXES,),
+                labels=(job.lane,),
             )
 
     async def get(self, job_id: UUID, *, workspace_id: UUID) -> Job:

@@ -9,8 +9,5 @@ from tenantry.engines.fairqueue.names import Names
 from tenantry.engines.fairqueue.queue import FairQueue
 
 QUEUE: Final = FairQueue(Names("queue", ("tenant_id", "workspace_id", "principal_id"), "job_id"))
-JOBS: Final = "job"
-SANDBOXES: Final = "sandbox"
-"""Labels that tell what may claim an entry."""
 ESTIMATE_SECONDS: Final = 10.0
 """What a claim charges before the real time is known; corrected at the end."""

@@ -86,7 +86,10 @@ class QueueRelay:
 
     async def note(self, claim: Claim) -> None:
         """Note a claim where the tenant's own transactions look; raises Unavailable: then the job must not begin."""
-        place = await self._cell.places.find(claim.levels[0])
+        # Of a place in the cell's database that it has left meanwhile, the start is refused, and this asked anew.
+        place = self._cell.places.known(claim.levels[0])
+        if place is None or not is_schema(place.name):
+            place = await self._cell.places.find(claim.levels[0])
         if is_schema(place.name):
             return
         async with self._databases.queue_of(place.name) as connection:

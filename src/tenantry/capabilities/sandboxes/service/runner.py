@@ -6,9 +6,9 @@ from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service.attempt import Attempt
 from tenantry.capabilities.sandboxes.service.ending import end_job, lost_end
 from tenantry.capabilities.sandboxes.service.live_attempt import LiveAttempt
-from tenantry.capabilities.sandboxes.service.queue import ESTIMATE_SECONDS, QUEUE, SANDBOXES
+from tenantry.capabilities.sandboxes.service.queue import ESTIMATE_SECONDS, QUEUE
 from tenantry.capabilities.sandboxes.service.workshop import Workshop
-from tenantry.capabilities.sandboxes.types import JobStatus
+from tenantry.capabilities.sandboxes.types import SANDBOXES, JobStatus
 from tenantry.engines.fairqueue.types import Claim, Lapsed, Levels, Ticket
 from tenantry.foundation.errors import TenantryError
 from tenantry.foundation.ids import Prefix, format_id

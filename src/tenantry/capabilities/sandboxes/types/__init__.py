@@ -13,7 +13,13 @@ from tenantry.engines.rules.types import Connection, Phase
 JOB_NEWS: Final = "tenantry_jobs"
 """NOTIFY channel of a cell; the payload is the job whose state or log has grown."""
 QUEUE_NEWS: Final = "tenantry_queue"
-"""NOTIFY channel of a cell for its workers: something was enqueued, or is to be killed or narrowed where it says."""
+"""NOTIFY channel of a cell for its workers: something was enqueued in the lane that the payload names, or in any; or is
+to be killed or narrowed where it says so.
+"""
+JOBS: Final = "job"
+SANDBOXES: Final = "sandbox"
+"""Lanes: labels that tell who may claim an entry."""
+LANES: Final = frozenset({JOBS, SANDBOXES})
 CANCELLATION: Final = "cancellation"
 NARROWING: Final = "narrowing"
 CONTENT_KEYS: Final = "tenantry_content_keys"
@@ -222,6 +228,10 @@ class Job:
     @property
     def programs(self) -> tuple[JobPhase, ...]:
         return self.phases or (JobPhase(Phase.RUN, self.command, self.image, self.image_digest),)
+
+    @property
+    def lane(self) -> str:
+        return JOBS if self.sandbox_id is None else SANDBOXES
 
     @property
     def content_kept(self) -> bool:
