@@ -24,6 +24,7 @@ import pytest
 from hypothesis import settings
 from tests.dockerd import running_dockerd, why_no_engine
 from tests.ending import ended
+from tests.podman import running_podman
 from tests.schedule import FOLDERS, STRATEGIES, Folder, UnitScheduling, sort_by_cost
 
 from tenantry.entrypoints.addresses import Addresses, addresses_of
@@ -128,6 +129,15 @@ def docker_socket() -> Iterator[Path]:
     if reason := why_no_engine():
         pytest.skip(reason)
     with running_dockerd() as socket:
+        yield socket
+
+
+@pytest.fixture(scope="session")
+def podman_socket() -> Iterator[Path]:
+    """Podman's service of this test process; skips where none can run."""
+    if reason := why_no_engine():
+        pytest.skip(reason)
+    with running_podman() as socket:
         yield socket
 
 

