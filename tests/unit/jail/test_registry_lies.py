@@ -22,7 +22,7 @@ BIG = 200_000
 
 @pytest.fixture
 def made() -> Made:
-    return make_image(layer_of({"a": bytes(range(256)) * (BIG // 256)}), pack=False)
+    return make_image(layer_of({"a": bytes(range(256)) * (BIG // 256)}), packing="none")
 
 
 async def pull(

@@ -16,7 +16,7 @@ from typing import IO, Final, Protocol, cast
 
 from tenantry.engines.jail.errors import ImageInvalid
 from tenantry.engines.jail.image_config import ImageConfig, read_config
-from tenantry.engines.jail.layers import UNREADABLE, CappedHeader, apply_layer, layer_reader
+from tenantry.engines.jail.layers import UNREADABLE, CappedHeader, apply_layer, budget_of, layer_reader
 from tenantry.engines.jail.oci import (
     INDEX_TYPES,
     MAX_CONFIG,
@@ -90,11 +90,12 @@ def _unpack(files: _Files, manifest: Manifest, config: ImageConfig, *, writer: T
         raise ImageInvalid("image_manifest_malformed", "as many layers as rootfs.diff_ids")
     if manifest.size_bytes > caps.bytes:
         raise ImageInvalid("image_too_large", f"the layers are larger than {caps.bytes} bytes")
+    budget = budget_of(caps)
     for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
         with files.open(_place(layer)) as (content, size):
             _prove(content, size, layer)
             content.seek(0)
-            reader = layer_reader(content, caps, gzipped=layer.gzipped)
+            reader = layer_reader(content, budget, packing=layer.packing)
             apply_layer(reader, writer)
             if reader.finish() != diff_id:
                 raise ImageInvalid("image_digest_mismatch", f"layer {layer.digest} is not what the config says")
