@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from backports import zstd
+from tests.zstd_library import zstd
 
 from tenantry.engines.jail.oci import machine_platform
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.oci import PACKINGS, digest, layout_files, make_image, write_layout
+from tests.zstd_library import zstd
 
 from tenantry.engines.jail.errors import ImageInvalid
 from tenantry.engines.jail.images import ImageStore

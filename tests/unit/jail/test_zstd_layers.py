@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from backports import zstd
 from tests.oci import ZSTD, digest, layer_of, layout_files, make_image, write_layout
+from tests.zstd_library import zstd
 
 from tenantry.engines.jail.budget import Budget
 from tenantry.engines.jail.errors import ImageInvalid
