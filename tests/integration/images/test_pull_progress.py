@@ -12,8 +12,8 @@ from tests.integration.images.stalling import StallingRegistry
 from tests.integration.images.test_pulling import images, pull
 from tests.integration.sandboxes.ground import Ground, Json, until
 from tests.integration.sandboxes.ground import _events as events_of
-from tests.integration.sandboxes.test_images import left_behind, shell_root
-from tests.oci import Made, layer_of, make_image, push
+from tests.integration.sandboxes.test_images import import_image, left_behind, shell_root
+from tests.oci import Made, layer_of, layout_files, make_image, push
 from tests.registry import DockerRegistry
 
 pytestmark = pytest.mark.xdist_group("images")
@@ -94,16 +94,19 @@ def test_a_pull_of_what_is_here_already_tells_that_it_asks_and_no_more(
     assert len(images(ground)) == 1
 
 
-@pytest.mark.parametrize("follows", [True, False])
-def test_an_image_of_zstd_layers_is_pulled_and_runs(
-    make_ground: MakeGround, registry: DockerRegistry, *, follows: bool
-) -> None:
+@pytest.mark.parametrize("way", ["followed", "pulled", "imported"])
+def test_an_image_of_zstd_layers_is_taken_and_runs(make_ground: MakeGround, registry: DockerRegistry, way: str) -> None:
     files = {name: content for name, content in shell_root().items() if isinstance(content, bytes)}
     made = make_image(layer_of(files), layer_of({"greeting": b"packed with zstd\n"}), packing="zstd")
     push(registry.url, "team/zstd", made, "1")
     ground = make_ground()
     name = f"{registry.name}/team/zstd:1"
-    image = followed(ground, name)[-1]["data"] if follows else pull(ground, name).json()
+    if way == "followed":
+        image = followed(ground, name)[-1]["data"]
+    elif way == "pulled":
+        image = pull(ground, name).json()
+    else:
+        image = import_image(ground, name := "zstd:1", layer_of(layout_files(made)), format="oci").json()
     assert image["digest"] == made.digest
     job = ground.run("/bin/sh", "-c", 'read line < /greeting; echo "$line"', image=name)
     assert (job["status"], job["image_digest"]) == ("succeeded", made.digest)

@@ -89,7 +89,6 @@ class ImagePulls:
         # A pull takes seconds: no transaction stays open meanwhile.
         await self._session.rollback()
         teller = PullTeller(name, tell)
-        teller.asking()
         deadline = asyncio.get_running_loop().time() + self._settings.pull_seconds
         turn = self._library.pulling(self._session.scope.tenant_id)
         async with contextlib.AsyncExitStack() as stack:

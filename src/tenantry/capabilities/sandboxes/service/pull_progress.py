@@ -15,14 +15,15 @@ Tell = Callable[[PullProgress], object]
 
 
 class PullTeller:
-    """Made and used in the loop's thread, but for `unpacked`; `tell` is called there too."""
+    """Made when a registry is about to be asked, and tells so.
+
+    Used in the loop's thread, but for `unpacked`; `tell` is called there too.
+    """
 
     def __init__(self, reference: str, tell: Tell | None) -> None:
         self._now = PullProgress(reference)
         self._tell = tell
         self._loop = asyncio.get_running_loop()
-
-    def asking(self) -> None:
         self._say()
 
     def fetched(self, progress: "Progress") -> None:
