@@ -5,12 +5,13 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from tests.zstd_library import zstd
 
 from tenantry.engines.jail.oci import machine_platform
 
@@ -19,13 +20,22 @@ MANIFEST: Final = f"{OCI}.manifest.v1+json"
 INDEX: Final = f"{OCI}.index.v1+json"
 TAR: Final = f"{OCI}.layer.v1.tar"
 GZIP: Final = f"{TAR}+gzip"
+ZSTD: Final = f"{TAR}+zstd"
 DOCKER: Final = "application/vnd.docker"
 DOCKER_MANIFEST: Final = f"{DOCKER}.distribution.manifest.v2+json"
 DOCKER_LIST: Final = f"{DOCKER}.distribution.manifest.list.v2+json"
 DOCKER_GZIP: Final = f"{DOCKER}.image.rootfs.diff.tar.gzip"
+DOCKER_ZSTD: Final = f"{DOCKER}.image.rootfs.diff.tar.zstd"
 DOCKER_CONFIG: Final = f"{DOCKER}.container.image.v1+json"
 
 Document = dict[str, Any]
+Pack = Callable[[bytes], bytes]
+PACKINGS: Final[Mapping[str, tuple[str, str, Pack]]] = {
+    "none": (TAR, f"{DOCKER}.image.rootfs.diff.tar", bytes),
+    "gzip": (GZIP, DOCKER_GZIP, lambda raw: gzip.compress(raw, mtime=0)),
+    "zstd": (ZSTD, DOCKER_ZSTD, zstd.compress),
+}
+"""Media types of layers, as OCI and as Docker call them, and how they are packed."""
 
 
 def digest(content: bytes) -> str:
@@ -68,11 +78,12 @@ class Made:
 def make_image(
     *layers: bytes,
     docker: bool = False,
-    pack: bool = True,
+    packing: str = "gzip",
+    pack: Pack | None = None,
     platform: tuple[str, str] | None = None,
     changes: Mapping[str, object] | None = None,
 ) -> Made:
-    """An image of these layers; `changes` go into its manifest."""
+    """An image of these layers; `changes` go into its manifest, `pack` packs otherwise than `packing` does."""
     made = Made(b"", DOCKER_MANIFEST if docker else MANIFEST)
     system, architecture = platform or machine_platform()
     config = made.put(
@@ -85,8 +96,9 @@ def make_image(
             }
         ).encode()
     )
-    kind = DOCKER_GZIP if docker else GZIP if pack else TAR
-    parts = [made.put(gzip.compress(layer, mtime=0) if pack or docker else layer) for layer in layers]
+    of_oci, of_docker, as_said = PACKINGS[packing]
+    kind = of_docker if docker else of_oci
+    parts = [made.put((pack or as_said)(layer)) for layer in layers]
     manifest = {
         "schemaVersion": 2,
         "mediaType": made.top_type,

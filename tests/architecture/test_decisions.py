@@ -31,6 +31,7 @@ USED = {
     "moto": ("tests/contract/conftest.py", "moto"),
 }
 MODULES = {
+    "backports-zstd": "backports",
     "pyyaml": "yaml",
     "prometheus-client": "prometheus_client",
     "google-re2": "re2",

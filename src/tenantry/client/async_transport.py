@@ -14,6 +14,7 @@ from tenantry.client.pages import AsyncPages, Plan
 from tenantry.client.retries import RetryPolicy, Trial
 from tenantry.client.saving import Saving
 from tenantry.client.wire import client_options, refusal, request_options, result_of
+from tenantry.client.work_events import WorkEvents, cut_off, is_events
 
 R = TypeVar("R")
 
@@ -113,7 +114,7 @@ class AsyncTransport:
     async def _answered(self, call: Call[Any], trial: Trial, *, stream: bool) -> httpx.Response:
         while True:
             try:
-                response = await self._http.send(self._request(call), stream=stream)
+                response = await self._sent(call, stream=stream)
             except httpx.RequestError as error:
                 delay = trial.delay_after_error(error)
             else:
@@ -123,6 +124,20 @@ class AsyncTransport:
                 await response.aclose()
                 delay = again
             await self._sleep(delay)
+
+    async def _sent(self, call: Call[Any], *, stream: bool) -> httpx.Response:
+        response = await self._http.send(self._request(call), stream=stream or call.progress is not None)
+        if call.progress is None:
+            return response
+        async with aclosing(response):
+            if not is_events(response):
+                await response.aread()
+                return response
+            events = WorkEvents(call.progress)
+            async for portion in response.aiter_bytes():
+                if (answer := events.feed(portion)) is not None:
+                    return answer
+        raise cut_off()
 
     async def _opened(self, call: Call[Any], headers: dict[str, str]) -> httpx.Response:
         request = self._http.build_request(**request_options(call, extra=headers))

@@ -49,7 +49,8 @@ def body_of(answer: Answer) -> Any:
 class Call(Generic[R_co]):
     """`document` is a text of YAML or JSON, sent as it stands: the server tells what is wrong with it by line.
 
-    `accept` names statuses beside 2xx that are answers; `wait_seconds` is how long the server may hold it.
+    `accept` names statuses beside 2xx that are answers; `wait_seconds` is how long the server may hold it. `progress`
+    hears how far the work is, again from its beginning where an attempt is repeated.
     """
 
     method: str
@@ -61,6 +62,7 @@ class Call(Generic[R_co]):
     headers: Mapping[str, str] = field(default_factory=dict)
     accept: frozenset[int] = frozenset()
     wait_seconds: float = 0
+    progress: Callable[[Any], object] | None = field(default=None, repr=False)
     parse: Callable[[Answer], R_co] = body_of
 
     @property

@@ -14,6 +14,7 @@ from tenantry.client.pages import Pages, Plan
 from tenantry.client.retries import RetryPolicy, Trial
 from tenantry.client.saving import Saving
 from tenantry.client.wire import client_options, refusal, request_options, result_of
+from tenantry.client.work_events import WorkEvents, cut_off, is_events
 
 R = TypeVar("R")
 
@@ -107,7 +108,7 @@ class SyncTransport:
     def _answered(self, call: Call[Any], trial: Trial, *, stream: bool) -> httpx.Response:
         while True:
             try:
-                response = self._http.send(self._request(call), stream=stream)
+                response = self._sent(call, stream=stream)
             except httpx.RequestError as error:
                 delay = trial.delay_after_error(error)
             else:
@@ -117,6 +118,20 @@ class SyncTransport:
                 response.close()
                 delay = again
             self._sleep(delay)
+
+    def _sent(self, call: Call[Any], *, stream: bool) -> httpx.Response:
+        response = self._http.send(self._request(call), stream=stream or call.progress is not None)
+        if call.progress is None:
+            return response
+        with closing(response):
+            if not is_events(response):
+                response.read()
+                return response
+            events = WorkEvents(call.progress)
+            for portion in response.iter_bytes():
+                if (answer := events.feed(portion)) is not None:
+                    return answer
+        raise cut_off()
 
     def _opened(self, call: Call[Any], headers: dict[str, str]) -> httpx.Response:
         return self._http.send(self._http.build_request(**request_options(call, extra=headers)), stream=True)

@@ -206,6 +206,21 @@ class Image(TypedDict, total=False):
     size_bytes: int
 
 
+class PullProgress(TypedDict, total=False):
+    """How far a pull is: `phase` is asking, fetching, unpacking or storing; no number is ever less than before.
+
+    `layers_done` and `bytes_done` are fetched, of totals that are 0 until the registry has told them.
+    """
+
+    reference: str
+    phase: str
+    layers_done: int
+    layers_total: int
+    layers_unpacked: int
+    bytes_done: int
+    bytes_total: int
+
+
 class RateValue(TypedDict, total=False):
     """`max_requests` in each `window_ms`, at most `burst` at once."""
 

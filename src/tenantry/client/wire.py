@@ -15,6 +15,7 @@ from tenantry.client.logins import LoginAuth, Tokens
 from tenantry.client.proofs import ClientCertificate, SigningKey
 from tenantry.client.retries import retry_after_seconds
 from tenantry.client.signing import Signature
+from tenantry.client.work_events import EVENTS
 
 R = TypeVar("R")
 
@@ -86,6 +87,8 @@ def _verification(credentials: Credentials) -> ssl.SSLContext | bool:
 def request_options(call: Call[Any], *, extra: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Arguments of `build_request`, without the body of an upload or document."""
     headers = {"Accept": f"application/json, {_PROBLEM}", **call.headers, **(extra or {})}
+    if call.progress is not None:
+        headers |= {"Accept": f"{EVENTS}, {headers['Accept']}", "Accept-Encoding": "identity"}
     if call.document is not None:
         headers["Content-Type"] = "application/yaml"
     if call.upload is not None:

@@ -1,11 +1,15 @@
 """An installation that pulls from a registry of these tests alone."""
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 from tests.conftest import Installation, MakeTenant, running_installation, tenants_of
+from tests.integration.images.stalling import StallingRegistry, stalling_registry
 from tests.integration.sandboxes.ground import Ground
+from tests.integration.sandboxes.test_images import shell_root
+from tests.oci import Made, layer_of, make_image, push
 from tests.registry import DockerRegistry, running_registry
 
 MakeGround = Callable[..., Ground]
@@ -18,6 +22,14 @@ def registry() -> Iterator[DockerRegistry]:
 
 
 @pytest.fixture(scope="package")
+def shell(registry: DockerRegistry) -> Made:
+    files = {name: content for name, content in shell_root().items() if isinstance(content, bytes)}
+    made = make_image(layer_of(files))
+    push(registry.url, "team/shell", made, "1", "moving")
+    return made
+
+
+@pytest.fixture(scope="package")
 def silent() -> Iterator[str]:
     """A registry that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -25,11 +37,18 @@ def silent() -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
+def stalling() -> Iterator[StallingRegistry]:
+    with stalling_registry() as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
 def installation(
-    tmp_path_factory: pytest.TempPathFactory, registry: DockerRegistry, silent: str
+    tmp_path_factory: pytest.TempPathFactory, registry: DockerRegistry, silent: str, stalling: StallingRegistry
 ) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("pulling") / "home"
-    listed = {"PRIVATE_REGISTRIES": f'["{registry.url}", "http://{silent}"]', "REGISTRIES": '["public.invalid"]'}
+    private = [registry.url, f"http://{silent}", stalling.url]
+    listed = {"PRIVATE_REGISTRIES": json.dumps(private), "REGISTRIES": '["public.invalid"]'}
     variables = {f"TENANTRY_IMAGES__{name}": value for name, value in listed.items()}
     variables["TENANTRY_IMAGES__PULL_SECONDS"] = "8"
     variables["TENANTRY_SERVE_REGIONS"] = '["us"]'

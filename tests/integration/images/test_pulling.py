@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Installation
 from tests.integration.images.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground
-from tests.integration.sandboxes.test_images import import_image, left_behind, shell_root
+from tests.integration.sandboxes.test_images import import_image, left_behind
 from tests.oci import Made, layer_of, layout_files, make_image, push
 from tests.registry import DockerRegistry
 
@@ -33,14 +33,6 @@ def refuse(ground: Ground, reference: str, status: int, code: str) -> dict[str, 
     assert left_behind(ground) == []
     told: dict[str, object] = answer.json()
     return told
-
-
-@pytest.fixture(scope="package")
-def shell(registry: DockerRegistry) -> Made:
-    files = {name: content for name, content in shell_root().items() if isinstance(content, bytes)}
-    made = make_image(layer_of(files))
-    push(registry.url, "team/shell", made, "1", "moving")
-    return made
 
 
 def test_an_image_is_pulled_run_and_pulled_again_for_nothing(

@@ -16,10 +16,11 @@ EVIL = "\x1b]0;owned\x07\x1b[2J[red]x[/red]\u202egnp.exe\x9b31m\t\r\n"
 AT = "2030-01-01T00:00:00Z"
 
 
-def on_a_terminal(spawn: "Spawn", *arguments: str) -> str:
-    """Everything the command showed on standard output, a terminal."""
+def on_a_terminal(spawn: "Spawn", *arguments: str, stream: str = "stdout") -> str:
+    """Everything the command showed on one of its streams, a terminal."""
     controller, terminal = pty.openpty()
-    process = spawn(*arguments, stdin=subprocess.DEVNULL, stdout=terminal, stderr=subprocess.DEVNULL)
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL) | {stream: terminal}
+    process = spawn(*arguments, **streams)
     os.close(terminal)
     shown = b""
     try:

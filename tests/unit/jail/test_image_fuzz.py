@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.oci import digest, layout_files, make_image, write_layout
+from tests.oci import PACKINGS, digest, layout_files, make_image, write_layout
+from tests.zstd_library import zstd
 
 from tenantry.engines.jail.errors import ImageInvalid
 from tenantry.engines.jail.images import ImageStore
@@ -59,7 +60,21 @@ def tars(draw: st.DrawFn) -> bytes:
     for place, value in draw(st.lists(st.tuples(st.integers(0, 8191), st.integers(0, 255)), max_size=3)):
         raw[place % len(raw)] = value
     cut = bytes(raw[: draw(st.sampled_from([len(raw), len(raw) - 1, len(raw) // 2]))])
-    return gzip.compress(cut, 1) if draw(st.booleans()) else cut
+    return PACKINGS[draw(st.sampled_from(["none", "gzip", "zstd"]))][2](cut)
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> bytes:
+    """What zstd might be: frames, some to be skipped, some begun alone, some bytes changed, the end cut or not."""
+    whole, pieces = draw(tars()), []
+    for _ in range(draw(st.integers(1, 4))):
+        options: dict[int, int] = {zstd.CompressionParameter.checksum_flag: draw(st.integers(0, 1))}
+        pieces.append(zstd.compress(whole[: draw(st.integers(0, len(whole)))], options=options))
+        pieces.append(draw(st.sampled_from([b"", b"\x50\x2a\x4d\x18\1\0\0\0x", b"\x28\xb5\x2f\xfd", b"\0"])))
+    raw = bytearray(b"".join(pieces))
+    for place, value in draw(st.lists(st.tuples(st.integers(0, 4095), st.integers(0, 255)), max_size=3)):
+        raw[place % len(raw)] = value
+    return bytes(raw[: draw(st.sampled_from([len(raw), len(raw) - 1, len(raw) // 2]))])
 
 
 def unpack(load: Callable[[ImageStore, Path], object]) -> None:
@@ -97,6 +112,12 @@ def test_any_tar_of_a_root(raw: bytes) -> None:
     unpack(_as_root(raw))
 
 
+@settings(max_examples=300, deadline=None)
+@given(frames())
+def test_any_frames_of_a_root(raw: bytes) -> None:
+    unpack(_as_root(raw))
+
+
 @settings(max_examples=150, deadline=None)
 @given(tars())
 def test_any_tar_of_an_archive(raw: bytes) -> None:
@@ -114,13 +135,28 @@ def test_any_tar_of_a_layout(raw: bytes) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(tars(), max_size=3))
-def test_any_tars_as_layers_of_an_image_that_names_them_rightly(layers: list[bytes]) -> None:
-    plain = [gzip.decompress(layer) if layer[:2] == b"\x1f\x8b" else layer for layer in layers]
-    made = make_image(*plain)
+@given(st.lists(tars(), max_size=3), st.sampled_from(["none", "gzip", "zstd"]))
+def test_any_tars_as_layers_of_an_image_that_names_them_rightly(layers: list[bytes], packing: str) -> None:
+    made = make_image(*map(unpacked, layers), packing=packing)
     unpack(
         lambda store, folder: store.import_oci_layout(write_layout(layout_files(made), folder / "layout"), caps=CAPS)
     )
+
+
+@settings(max_examples=200, deadline=None)
+@given(tars(), frames(), st.booleans())
+def test_any_frames_as_a_layer(layer: bytes, packed: bytes, named_rightly: bool) -> None:
+    whole = unpacked(layer)
+    made = make_image(whole, packing="zstd", pack=lambda raw: zstd.compress(raw) + packed if named_rightly else packed)
+    unpack(
+        lambda store, folder: store.import_oci_layout(write_layout(layout_files(made), folder / "layout"), caps=CAPS)
+    )
+
+
+def unpacked(raw: bytes) -> bytes:
+    if raw[:2] == b"\x1f\x8b":
+        return gzip.decompress(raw)
+    return zstd.decompress(raw) if raw[:4] == b"\x28\xb5\x2f\xfd" else raw
 
 
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=8), st.just(f"sha256:{'../' * 21}."))

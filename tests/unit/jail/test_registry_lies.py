@@ -12,7 +12,7 @@ from tests.unit.jail.speaking import Asked, Say, Speaker, reply, serve_image, sp
 
 from tenantry.engines.jail.oci import machine_platform
 from tenantry.engines.jail.registries import Credentials, Registries, pullable
-from tenantry.engines.jail.registry import Resolved, download, resolve
+from tenantry.engines.jail.registry import Progress, Resolved, download, resolve
 from tenantry.engines.jail.registry_calls import RegistryCalls
 from tenantry.foundation.errors import TenantryError
 
@@ -22,7 +22,7 @@ BIG = 200_000
 
 @pytest.fixture
 def made() -> Made:
-    return make_image(layer_of({"a": bytes(range(256)) * (BIG // 256)}), pack=False)
+    return make_image(layer_of({"a": bytes(range(256)) * (BIG // 256)}), packing="none")
 
 
 async def pull(
@@ -33,12 +33,13 @@ async def pull(
     credentials: Credentials | None = None,
     listed: Registries | None = None,
     tls: ssl.SSLContext | None = None,
+    told: list[Progress] | None = None,
 ) -> Resolved:
     registries = listed or Registries(private={speaker.name: True})
     reference = pullable(f"{speaker.name}/{rest}")
     async with RegistryCalls(reference, registries=registries, credentials=credentials, tls=tls) as calls:
         resolved = await resolve(calls, reference)
-        await download(calls, resolved, into=into)
+        await download(calls, resolved, into=into, progress=None if told is None else told.append)
         return resolved
 
 
@@ -106,6 +107,17 @@ def breaking(made: Made, *, ranges: bool) -> Callable[[Asked], bytes]:
         return reply(left if whole else left[: len(left) // 2], status, length=len(left), **place)
 
     return say
+
+
+async def test_of_a_part_that_begins_anew_nothing_is_told_to_be_gone(tmp_path: Path) -> None:
+    made = make_image(layer_of({"a": bytes(8 << 20)}), packing="none")
+    told: list[Progress] = []
+    async with speaking(serve_image(made, {layer_name(made): breaking(made, ranges=False)})) as speaker:
+        await pull(speaker, tmp_path, told=told)
+    done = [each.bytes_done for each in told]
+    assert done == sorted(done)
+    assert len(set(done)) > 4
+    assert (done[-1], told[-1].layers_done) == (told[-1].bytes_total, 1)
 
 
 @pytest.mark.parametrize("ranges", [True, False])

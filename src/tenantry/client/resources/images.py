@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -5,7 +7,7 @@ from tenantry.client.archives import ArchiveUpload, DirectoryUpload, Progress
 from tenantry.client.calls import Call, Upload, delete, get, post
 from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
-from tenantry.client.types import Image
+from tenantry.client.types import Image, PullProgress
 
 T = TypeVar("T")
 
@@ -44,12 +46,23 @@ class Images(Resource[T]):
 
     @Operation
     def pull(
-        self, workspace: str, *, reference: str, username: str | None = None, password: str | None = None
+        self,
+        workspace: str,
+        *,
+        reference: str,
+        username: str | None = None,
+        password: str | None = None,
+        progress: Callable[[PullProgress], object] | None = None,
     ) -> Call[Image]:
-        """Have the server pull an image from a registry, and wait; the same again where nothing has changed there."""
+        """Have the server pull an image from a registry, and wait; the same again where nothing has changed there.
+
+        `progress` is told how far it is, some times a second; the pull then ends with the connection. It runs in
+        whatever thread or loop this call does.
+        """
         body = {"reference": reference, "username": username, "password": password}
         given = {name: value for name, value in body.items() if value is not None}
-        return post("workspaces", workspace, "images", "pull", json=given, wait_seconds=_PULLING_SECONDS)
+        call: Call[Image] = post("workspaces", workspace, "images", "pull", json=given, wait_seconds=_PULLING_SECONDS)
+        return replace(call, progress=progress)
 
     @Operation
     def delete(self, workspace: str, image: str) -> Call[None]:

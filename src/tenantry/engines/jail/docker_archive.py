@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO, Final
 
 from tenantry.engines.jail.errors import ImageInvalid
 from tenantry.engines.jail.image_config import ImageConfig, read_config
-from tenantry.engines.jail.layers import UNREADABLE, CappedHeader, apply_layer, layer_reader
+from tenantry.engines.jail.layers import UNREADABLE, CappedHeader, apply_layer, budget_of, layer_reader
 from tenantry.engines.jail.tree import Caps, TreeWriter, split_path
 
 _MAX_JSON: Final = 8 << 20
@@ -118,8 +118,9 @@ def _apply_layers(
         raise ImageInvalid("image_archive_malformed", "as many layers as rootfs.diff_ids")
     if len(layers) > MAX_LAYERS:
         raise ImageInvalid("image_archive_malformed", f"more than {MAX_LAYERS} layers")
+    budget = budget_of(caps)
     for name, diff_id in zip(layers, expected, strict=True):
-        reader = layer_reader(_open(archive, members, str(name)), caps)
+        reader = layer_reader(_open(archive, members, str(name)), budget)
         apply_layer(reader, writer)
         if reader.finish() != diff_id:
             raise ImageInvalid("image_digest_mismatch", f"layer {str(name)[:100]!r} is not what the config says")

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -68,12 +68,22 @@ class ImageStore:
             self._admit(staging, image.digest, name=_tag(image.name), env=image.env, workdir=image.workdir)
         return self.resolve(image.digest)
 
-    def import_oci_layout(self, source: Path, *, name: str = "", caps: Caps | None = None) -> ImageRoot:
-        """Import an OCI image layout, a tar or a directory, under the digest in its index.json. Raises as above."""
+    def import_oci_layout(
+        self,
+        source: Path,
+        *,
+        name: str = "",
+        caps: Caps | None = None,
+        unpacked: Callable[[int], object] | None = None,
+    ) -> ImageRoot:
+        """Import an OCI image layout, a tar or a directory, under the digest in its index.json. Raises as above.
+
+        `unpacked` is told how many layers are, after each.
+        """
         bounds = caps or Caps()
         with self._staging() as staging:
             with _writer(staging / "rootfs", bounds) as writer:
-                image = read_oci_layout(source, writer=writer, caps=bounds)
+                image = read_oci_layout(source, writer=writer, caps=bounds, unpacked=unpacked)
             furnish_root(staging / "rootfs")
             self._admit(staging, image.digest, name=_tag(name or image.name), env=image.env, workdir=image.workdir)
         return self.resolve(image.digest)

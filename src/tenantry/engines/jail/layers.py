@@ -7,9 +7,12 @@ import zlib
 from io import BufferedIOBase
 from typing import IO, BinaryIO, Final, cast
 
+from tenantry.engines.jail.budget import Budget
 from tenantry.engines.jail.errors import ImageInvalid
+from tenantry.engines.jail.oci import Packing
 from tenantry.engines.jail.skeleton import MOUNTED, OUTPUTS
 from tenantry.engines.jail.tree import Caps, TreeWriter, split_path
+from tenantry.engines.jail.zstd_reader import ZstdReader, is_zstd
 
 _MAX_HEADER: Final = 1 << 20
 _MOST_AT_END: Final = 64
@@ -47,15 +50,15 @@ class CappedHeader(tarfile.TarInfo):
 
 
 class HashedReader(BufferedIOBase):
-    """Counts and hashes what passes; raises ImageInvalid `image_too_large` beyond `limit`.
+    """Counts and hashes what passes; raises ImageInvalid `image_too_large` beyond the bytes of `budget`.
 
     Whoever reads on at the end is stopped: tarfile skips a member of 2^60 bytes block by block, whether they are there
     or not.
     """
 
-    def __init__(self, source: IO[bytes], limit: int) -> None:
+    def __init__(self, source: IO[bytes], budget: Budget) -> None:
         self._source = source
-        self._left = limit
+        self._budget = budget
         self._hash = hashlib.sha256()
         self._at_end = 0
 
@@ -64,9 +67,9 @@ class HashedReader(BufferedIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         chunk = self._source.read(1 << 20 if size is None or size < 0 else size)
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise ImageInvalid("image_too_large", "a layer unpacks to more than the cap")
+        self._budget.bytes -= len(chunk)
+        if self._budget.bytes < 0:
+            raise ImageInvalid("image_too_large", "the layers unpack to more than the cap")
         self._at_end = 0 if chunk else self._at_end + 1
         if self._at_end > _MOST_AT_END:
             raise ImageInvalid("image_archive_malformed", "a layer is shorter than one of its members says")
@@ -81,20 +84,28 @@ class HashedReader(BufferedIOBase):
 
 
 def read_directory_archive(source: BinaryIO, *, writer: TreeWriter, caps: Caps) -> None:
-    """Unpack a tar (gzip or not) of a root directory through `writer`; raises ImageInvalid as above."""
+    """Unpack a tar (packed or not) of a root directory through `writer`; raises ImageInvalid as above."""
     try:
-        apply_layer(layer_reader(source, caps), writer)
+        apply_layer(layer_reader(source, budget_of(caps)), writer)
     except UNREADABLE as error:
         raise ImageInvalid("image_archive_malformed", f"not a readable tar: {type(error).__name__}") from error
 
 
-def layer_reader(packed: IO[bytes], caps: Caps, *, gzipped: bool | None = None) -> HashedReader:
-    """Read a layer unpacked; whether it is packed is seen by its beginning, and must be as `gzipped` says."""
-    is_gzip = packed.read(2) == _GZIP
-    if gzipped is not None and gzipped is not is_gzip:
+def budget_of(caps: Caps) -> Budget:
+    """Give twice what may be written, as a tar has headers and padding, and a layer what a later one removes."""
+    return Budget(bytes=caps.bytes * 2)
+
+
+def layer_reader(packed: IO[bytes], budget: Budget, *, packing: Packing | None = None) -> HashedReader:
+    """Read a layer unpacked; how it is packed is seen by its beginning, and must be as `packing` says."""
+    head = packed.read(4)
+    found: Packing = "gzip" if head[:2] == _GZIP else "zstd" if is_zstd(head) else "none"
+    if packing is not None and packing != found:
         raise ImageInvalid("image_layer_unsupported", "a layer is packed in another way than its media type says")
     packed.seek(0)
-    return HashedReader(cast("IO[bytes]", gzip.GzipFile(fileobj=packed)) if is_gzip else packed, caps.bytes * 2)
+    if found == "gzip":
+        return HashedReader(cast("IO[bytes]", gzip.GzipFile(fileobj=packed)), budget)
+    return HashedReader(cast("IO[bytes]", ZstdReader(packed, budget)) if found == "zstd" else packed, budget)
 
 
 def apply_layer(reader: HashedReader, writer: TreeWriter) -> None:

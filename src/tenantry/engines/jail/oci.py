@@ -9,7 +9,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tenantry.engines.jail.errors import ImageInvalid
 from tenantry.kit.strict_json import NotStrictError, parse_json
@@ -22,11 +22,14 @@ INDEX_TYPES: Final = frozenset(
 )
 MAX_MANIFEST: Final = 4 << 20
 MAX_CONFIG: Final = 8 << 20
-_GZIPPED: Final[Mapping[str, bool]] = {
-    "application/vnd.oci.image.layer.v1.tar": False,
-    "application/vnd.oci.image.layer.v1.tar+gzip": True,
-    "application/vnd.docker.image.rootfs.diff.tar": False,
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": True,
+Packing = Literal["none", "gzip", "zstd"]
+_PACKINGS: Final[Mapping[str, Packing]] = {
+    "application/vnd.oci.image.layer.v1.tar": "none",
+    "application/vnd.oci.image.layer.v1.tar+gzip": "gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd": "zstd",
+    "application/vnd.docker.image.rootfs.diff.tar": "none",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
 }
 _MAX_LAYERS: Final = 256
 _MAX_IMAGES: Final = 256
@@ -47,8 +50,9 @@ class Descriptor:
     name: str = ""
 
     @property
-    def gzipped(self) -> bool:
-        return _GZIPPED[self.media_type]
+    def packing(self) -> Packing:
+        """Of a layer."""
+        return _PACKINGS[self.media_type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     if manifest.config.size > MAX_CONFIG:
         raise _malformed("the config is larger than 8 MiB")
     for layer in manifest.layers:
-        if layer.media_type not in _GZIPPED:
+        if layer.media_type not in _PACKINGS:
             raise _unsupported_layer(layer.media_type)
     return manifest
 
@@ -178,7 +182,7 @@ def _unsupported_platform(there: str) -> ImageInvalid:
 
 
 def _unsupported_layer(media_type: str) -> ImageInvalid:
-    remedy = "build it with gzip layers (docker buildx build --output type=registry,compression=gzip)"
+    remedy = "build it with gzip or zstd layers (docker buildx build --output type=registry,compression=zstd)"
     if "foreign" in media_type or "nondistributable" in media_type:
         remedy = "build it without layers that lie elsewhere"
     return ImageInvalid("image_layer_unsupported", f"a layer is of the kind {media_type!r}: {remedy}")

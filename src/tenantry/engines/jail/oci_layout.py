@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import IO, Final, Protocol, cast
 
 from tenantry.engines.jail.errors import ImageInvalid
 from tenantry.engines.jail.image_config import ImageConfig, read_config
-from tenantry.engines.jail.layers import UNREADABLE, CappedHeader, apply_layer, layer_reader
+from tenantry.engines.jail.layers import UNREADABLE, CappedHeader, apply_layer, budget_of, layer_reader
 from tenantry.engines.jail.oci import (
     INDEX_TYPES,
     MAX_CONFIG,
@@ -54,21 +54,27 @@ class _Files(Protocol):
         """Give a regular file and its length; raises ImageInvalid `image_blob_missing`."""
 
 
-def read_oci_layout(source: Path, *, writer: TreeWriter, caps: Caps) -> OciImage:
-    """Unpack the one image of a layout that is for this machine; raises ImageInvalid, whose `code` says why not."""
+def read_oci_layout(
+    source: Path, *, writer: TreeWriter, caps: Caps, unpacked: Callable[[int], object] | None = None
+) -> OciImage:
+    """Unpack the one image of a layout that is for this machine; raises ImageInvalid, whose `code` says why not.
+
+    `unpacked` is told how many layers are, after each.
+    """
+    told = unpacked or (lambda _: None)
     try:
         if source.is_dir():
-            return _read(_DirectoryFiles(source), writer, caps)
+            return _read(_DirectoryFiles(source), writer, caps, told)
         with (
             source.open("rb") as opened,
             tarfile.open(fileobj=opened, mode="r:", tarinfo=CappedHeader, errorlevel=2) as archive,
         ):
-            return _read(_TarFiles(archive, caps), writer, caps)
+            return _read(_TarFiles(archive, caps), writer, caps, told)
     except UNREADABLE as error:
         raise ImageInvalid("image_archive_malformed", f"not a readable image layout: {type(error).__name__}") from error
 
 
-def _read(files: _Files, writer: TreeWriter, caps: Caps) -> OciImage:
+def _read(files: _Files, writer: TreeWriter, caps: Caps, told: Callable[[int], object]) -> OciImage:
     version = _json(_head(files, "oci-layout"))
     if not isinstance(version, dict) or version.get("imageLayoutVersion") != _VERSION:
         raise ImageInvalid("image_archive_malformed", f"oci-layout: not an image layout of version {_VERSION}")
@@ -81,23 +87,33 @@ def _read(files: _Files, writer: TreeWriter, caps: Caps) -> OciImage:
     manifest = parse_manifest(_document(files, found, MAX_MANIFEST))
     config = read_config(_json(_document(files, manifest.config, MAX_CONFIG)))
     require_platform((config.os, config.architecture))
-    _unpack(files, manifest, config, writer=writer, caps=caps)
+    _unpack(files, manifest, config, writer=writer, caps=caps, told=told)
     return OciImage(named.digest, named.name, config.env, config.workdir)
 
 
-def _unpack(files: _Files, manifest: Manifest, config: ImageConfig, *, writer: TreeWriter, caps: Caps) -> None:
+def _unpack(
+    files: _Files,
+    manifest: Manifest,
+    config: ImageConfig,
+    *,
+    writer: TreeWriter,
+    caps: Caps,
+    told: Callable[[int], object],
+) -> None:
     if len(manifest.layers) != len(config.diff_ids):
         raise ImageInvalid("image_manifest_malformed", "as many layers as rootfs.diff_ids")
     if manifest.size_bytes > caps.bytes:
         raise ImageInvalid("image_too_large", f"the layers are larger than {caps.bytes} bytes")
-    for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+    budget = budget_of(caps)
+    for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True), 1):
         with files.open(_place(layer)) as (content, size):
             _prove(content, size, layer)
             content.seek(0)
-            reader = layer_reader(content, caps, gzipped=layer.gzipped)
+            reader = layer_reader(content, budget, packing=layer.packing)
             apply_layer(reader, writer)
             if reader.finish() != diff_id:
                 raise ImageInvalid("image_digest_mismatch", f"layer {layer.digest} is not what the config says")
+        told(number)
 
 
 def _prove(content: IO[bytes], size: int, descriptor: Descriptor) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -62,12 +62,15 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Part `part` of `parts` is being fetched; `done` and `total` are bytes of all of them."""
+    """What has been fetched so far: none of the numbers is ever less than before.
 
-    part: int
-    parts: int
-    done: int
-    total: int
+    A part that several layers name is fetched once, and counts once among the bytes.
+    """
+
+    layers_done: int
+    layers_total: int
+    bytes_done: int
+    bytes_total: int
 
 
 async def resolve(calls: RegistryCalls, reference: Reference) -> Resolved:
@@ -95,11 +98,10 @@ async def download(
     await in_thread(lambda: blobs.mkdir(parents=True))
     manifest = resolved.manifest
     parts = list({part.digest: part for part in (manifest.config, *manifest.layers)}.values())
-    total, before = sum(part.size for part in parts), 0
-    for number, part in enumerate(parts, 1):
-        told = _teller(progress, number, len(parts), before, total)
-        await _fetch(calls, part, blobs / _hex(part.digest), told)
-        before += part.size
+    tally = _Tally(manifest, sum(part.size for part in parts), progress)
+    for part in parts:
+        await _fetch(calls, part, blobs / _hex(part.digest), tally.of_part)
+        tally.finish(part)
     for document in (resolved.own, resolved.top):
         await in_thread((blobs / _hex(document.digest)).write_bytes, document.raw)
     top = resolved.top
@@ -123,10 +125,27 @@ async def _document(calls: RegistryCalls, name: str) -> Document:
     return Document(kind, digest_of(raw), raw)
 
 
-def _teller(
-    progress: Callable[[Progress], object] | None, part: int, parts: int, before: int, total: int
-) -> Callable[[int], object]:
-    return lambda done: progress(Progress(part, parts, before + done, total)) if progress else None
+class _Tally:
+    """Tells what has been fetched; of a part that has to begin anew nothing is taken back."""
+
+    def __init__(self, manifest: Manifest, total: int, progress: Callable[[Progress], object] | None) -> None:
+        self._named = [layer.digest for layer in manifest.layers]
+        self._progress = progress
+        self._before = 0
+        self._told = Progress(0, len(self._named), 0, total)
+
+    def of_part(self, done: int) -> None:
+        self._tell(self._told.layers_done, self._before + done)
+
+    def finish(self, part: Descriptor) -> None:
+        self._before += part.size
+        self._tell(self._told.layers_done + self._named.count(part.digest), self._before)
+
+    def _tell(self, layers: int, done: int) -> None:
+        told = replace(self._told, layers_done=layers, bytes_done=max(done, self._told.bytes_done))
+        if self._progress is not None and told != self._told:
+            self._progress(told)
+        self._told = told
 
 
 class _Part:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO, Final, Protocol, Self, cast
 
+from tenantry.engines.jail.budget import Budget
 from tenantry.engines.jail.errors import ImageInvalid, TreeInvalid
 from tenantry.engines.jail.identity import filesystem_identity
 from tenantry.engines.jail.layers import UNREADABLE, CappedHeader, HashedReader
@@ -213,7 +214,7 @@ class _Whole(io.RawIOBase):
 def _archived(source: Path | Callable[[], BinaryIO], max_bytes: int, _: list[SkippedFile]) -> Iterator[Iterator[Entry]]:
     with source.open("rb") if isinstance(source, Path) else source() as packed:
         try:
-            yield _members(HashedReader(packed, max_bytes + MOST_ENTRIES * _MAX_HEADERS))
+            yield _members(HashedReader(packed, Budget(bytes=max_bytes + MOST_ENTRIES * _MAX_HEADERS)))
         except ImageInvalid as error:
             raise TreeInvalid(error.message) from error
         except UNREADABLE as error:

@@ -120,7 +120,10 @@ def _add(app: FastAPI, spec: RouteSpec, runtime: Runtime) -> None:
             **({"x-websocket": True} if spec.socket else {}),
             "security": [] if spec.needs is Mark.PUBLIC else [{"apiKey": []}],
         },
-        responses={"default": {"description": "A problem document (RFC 9457)", "content": _PROBLEM}},
+        responses={
+            "default": {"description": "A problem document (RFC 9457)", "content": _PROBLEM},
+            **(_FOLLOWED if spec.progress is not None else {}),
+        },
         **options,
     )
 
@@ -130,6 +133,12 @@ def _operation_id(spec: RouteSpec) -> str:
     return f"{name}_{spec.method.lower()}" if spec.rest else name
 
 
+_FOLLOWED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "How far it is, as server-sent events; the last one is `done` or `error`",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
 _PROBLEM: Final = {
     "application/problem+json": {
         "schema": {

@@ -11,7 +11,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from fastapi.exceptions import RequestValidationError
 from prometheus_client import Counter
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -62,26 +61,11 @@ def guard(spec: RouteSpec, handler: Handler, runtime: Runtime) -> Handler:
         request.state.trace_id = trace_id
         try:
             response = await _serve(request, spec=spec, handler=handler, runtime=runtime, trace_id=trace_id)
-        except TenantryError as error:
-            response = problems.problem_of(error, trace_id=trace_id)
-            if error.kind is ErrorKind.FAULT:
-                _log.error("api.fault", code=error.code, route=spec.path, trace_id=trace_id)
-            elif error.kind is ErrorKind.UNAUTHENTICATED:
-                ip = request.client.host if request.client else None
-                _log.info("api.unauthenticated", code=error.code, route=spec.path, ip=ip, trace_id=trace_id)
-        except RequestValidationError as error:
-            response = problems.problem_of_validation(error, trace_id=trace_id)
         except HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - nothing of an error of ours may reach a caller
-            _log.exception("api.unexpected", route=spec.path, trace_id=trace_id, kind=type(error).__name__)
-            response = problems.problem(
-                500,
-                code="internal",
-                detail="an error of ours; the log knows it by the trace id",
-                layer="api",
-                trace_id=trace_id,
-            )
+            ip = request.client.host if request.client else None
+            response = problems.problem_of_any(error, route=spec.path, ip=ip, trace_id=trace_id)
         if (verdict := getattr(request.state, "rate", None)) is not None:
             response.raw_headers += headers_of(verdict)
         status = response.status_code
@@ -127,13 +111,20 @@ async def _serve(
         about=place.about,
     )
     request.state.unit = unit
+    work = _worked(unit, spec=spec, handler=handler, body=body)
+    response = await (work if spec.progress is None else spec.progress(unit, work))
+    return _finish(unit, response, spec=spec)
+
+
+async def _worked(unit: Unit, *, spec: RouteSpec, handler: Handler, body: bytes) -> Response:
+    request, scope = unit.request, unit.scope
     with scoped(scope):
         try:
-            response = await _work(unit, spec=spec, handler=handler, body=body)
+            return await _work(unit, spec=spec, handler=handler, body=body)
         except TenantryError as error:
             await unit.session.rollback()
             if error.kind in (ErrorKind.DENIED, ErrorKind.NOT_FOUND, ErrorKind.EXHAUSTED):
-                _note_refusal(scope, spec=spec, request=request, error=error, runtime=runtime)
+                _note_refusal(scope, spec=spec, request=request, error=error, runtime=unit.runtime)
             raise
         except BaseException:
             await unit.session.rollback()
@@ -141,7 +132,6 @@ async def _serve(
         finally:
             # Else unit and request hold each other until a collection, which then stops everybody for 25 ms.
             del request.state.unit
-    return _finish(unit, response, spec=spec)
 
 
 async def _body_of(request: StrictRequest, *, spec: RouteSpec, runtime: Runtime) -> bytes:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+import structlog
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse
 
@@ -60,6 +61,7 @@ _TITLES: Final[Mapping[int, str]] = {
     503: "Unavailable, retry",
 }
 _HIDDEN: Final = frozenset({"retry_after"})
+_log = structlog.get_logger(__name__)
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -81,6 +83,21 @@ def problem_of(error: TenantryError, *, trace_id: str) -> JSONResponse:
     return problem(
         status, code=error.code, detail=error.message, layer=error.layer, trace_id=trace_id, headers=headers, **members
     )
+
+
+def problem_of_any(error: Exception, *, route: str, ip: str | None, trace_id: str) -> JSONResponse:
+    """Render whatever a handler raised, and log what somebody should look at; nothing of an error of ours is told."""
+    if isinstance(error, RequestValidationError):
+        return problem_of_validation(error, trace_id=trace_id)
+    if isinstance(error, TenantryError):
+        if error.kind is ErrorKind.FAULT:
+            _log.error("api.fault", code=error.code, route=route, trace_id=trace_id)
+        elif error.kind is ErrorKind.UNAUTHENTICATED:
+            _log.info("api.unauthenticated", code=error.code, route=route, ip=ip, trace_id=trace_id)
+        return problem_of(error, trace_id=trace_id)
+    _log.error("api.unexpected", route=route, trace_id=trace_id, kind=type(error).__name__, exc_info=error)
+    detail = "an error of ours; the log knows it by the trace id"
+    return problem(500, code="internal", detail=detail, layer="api", trace_id=trace_id)
 
 
 def problem(

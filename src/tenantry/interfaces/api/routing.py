@@ -1,7 +1,7 @@
 """The registry of routes. Registering one without a permission or a mark is impossible: there is no default."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -39,6 +39,9 @@ class Reach(StrEnum):
 Replay = Callable[[Any, str], Awaitable[Any]]
 """(unit, resource id) → what the first answer showed, less its secrets."""
 
+Progress = Callable[[Any, Coroutine[Any, Any, Any]], Awaitable[Any]]
+"""(unit, work) → the answer of the work, or one that tells how far the work is and its answer at last."""
+
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
@@ -51,6 +54,7 @@ class RouteSpec:
     `answer`: the model of what it answers, where it may also answer in other media types.
     `document`: its body is a text of YAML or JSON, which the handler reads as it stands.
     `closed_too`: it also works in a suspended or archived workspace. `raw_body`: it streams its body itself.
+    `progress`: what does its work and tells how far it is, for a caller that asks for server-sent events.
     `recorded`: its handler records each use itself, with more than the guard knows of it.
     `socket`: a GET that becomes a WebSocket once the guard has let it through. `rest`: its last parameter is a path.
     """
@@ -72,6 +76,7 @@ class RouteSpec:
     narrowed: Reach | None = None
     action: Action | None = None
     feature: Feature | None = None
+    progress: Progress | None = None
     recorded: bool = False
     socket: bool = False
     rest: bool = False

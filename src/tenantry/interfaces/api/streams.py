@@ -1,7 +1,8 @@
 """What goes on after a request was let in, as long as its caller may have it: looked at twice a second, in memory."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+import json
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,10 @@ T = TypeVar("T")
 
 LOOK_SECONDS: Final = 0.5
 """How often its credential is looked at: what was revoked ends a stream within a second."""
+
+KEEPALIVE_LOOKS: Final = 30
+"""Looks without news after which a stream says that it is still there: 15 s."""
+EVENT_STREAM: Final = "text/event-stream"
 
 
 def needed(unit: Unit) -> Permission:
@@ -132,6 +137,11 @@ class Held(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._held:
             await super().__call__(scope, receive, send)
+
+
+def event(name: str, data: Mapping[str, Any]) -> str:
+    """Write one server-sent event."""
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 def refusal(error: TenantryError) -> dict[str, str]:

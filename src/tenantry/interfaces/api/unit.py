@@ -60,6 +60,8 @@ class Unit(Services):
         self.resource_id: str | None = None
         self.on_settle: Callable[[], Awaitable[None]] | None = None
         """What belongs into the transaction of the effect: the idempotency record."""
+        self.tell: Callable[[Mapping[str, object]], None] | None = None
+        """How a handler says how far its work is, with a `phase` and numbers; None where nobody follows it."""
         self.afterwards: list[Callable[[], Awaitable[None]]] = []
         """What follows the commit, before the answer; a crash in between must be harmless."""
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.errors import image_name_taken, image_too_large, pull_timed_out
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary
 from tenantry.capabilities.sandboxes.service.judging import detail_of
+from tenantry.capabilities.sandboxes.service.pull_progress import PullTeller, Tell
 from tenantry.capabilities.sandboxes.types import IMAGE, Image
 from tenantry.capabilities.tenants.service import WorkspaceService
 from tenantry.engines.jail.errors import ImageNotFound
@@ -29,7 +29,7 @@ from tenantry.foundation.image_settings import ANY_REGISTRY, PLAIN, ImageSetting
 from tenantry.foundation.objects.threads import in_thread
 
 if TYPE_CHECKING:
-    from tenantry.engines.jail.registry import Progress, Resolved
+    from tenantry.engines.jail.registry import Resolved
     from tenantry.engines.jail.registry_calls import RegistryCalls
 
 SOURCE: Final = "registry"
@@ -68,11 +68,12 @@ class ImagePulls:
         *,
         workspace_id: UUID,
         credentials: Credentials | None = None,
-        progress: "Callable[[Progress], object] | None" = None,
+        tell: Tell | None = None,
     ) -> Image:
         """Pull an image, named by its completed reference; where that means what is here already, nothing changes.
 
-        An image of that name with another digest is replaced, as a tag moves. A retry is safe. Raises Denied
+        An image of that name with another digest is replaced, as a tag moves. A retry is safe. `tell` hears how far it
+        is, for the first time when a registry is about to be asked. Raises Denied
         `registry_not_allowed`, `policy_denied`, `address_refused`; Invalid for what is no image; Exhausted
         `quota_exceeded`; Unavailable `registry_unavailable`, `pull_timed_out`.
         """
@@ -87,6 +88,7 @@ class ImagePulls:
         before = await self._present(name, workspace_id)
         # A pull takes seconds: no transaction stays open meanwhile.
         await self._session.rollback()
+        teller = PullTeller(name, tell)
         deadline = asyncio.get_running_loop().time() + self._settings.pull_seconds
         turn = self._library.pulling(self._session.scope.tenant_id)
         async with contextlib.AsyncExitStack() as stack:
@@ -106,7 +108,8 @@ class ImagePulls:
             await self._judge(name, resolved.digest, workspace_id=workspace_id)
             await self._require_room(resolved.manifest.size_bytes, workspace_id)
             if root is None:
-                root = await self._fetch(store, calls, resolved, name=name, deadline=deadline, progress=progress)
+                root = await self._fetch(store, calls, resolved, name=name, deadline=deadline, teller=teller)
+            teller.storing(resolved.manifest)
             await in_thread(os.utime, root.path.parent)  # imported now, to the sweep, even if it was here before
             return await self._keep(name, resolved, workspace_id=workspace_id)
 
@@ -139,7 +142,7 @@ class ImagePulls:
         *,
         name: str,
         deadline: float,
-        progress: "Callable[[Progress], object] | None",
+        teller: PullTeller,
     ) -> ImageRoot:
         from tenantry.engines.jail.registry import download
 
@@ -147,8 +150,9 @@ class ImagePulls:
         try:
             folder = await in_thread(received.enter_context, store.receiving())
             async with asyncio.timeout_at(deadline):
-                await download(calls, resolved, into=folder, progress=progress)
-                return await in_thread(store.import_oci_layout, folder, name=name)
+                await download(calls, resolved, into=folder, progress=teller.fetched)
+                teller.unpacking()
+                return await in_thread(store.import_oci_layout, folder, name=name, unpacked=teller.unpacked)
         except TimeoutError:
             raise pull_timed_out(self._settings.pull_seconds) from None
         finally:

@@ -291,6 +291,29 @@ class Image:
     created_by: str
 
 
+class PullPhase(StrEnum):
+    ASKING = "asking"
+    FETCHING = "fetching"
+    UNPACKING = "unpacking"
+    STORING = "storing"
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far a pull is. Phases come in their order, perhaps not all; no number is ever less than before.
+
+    `layers_done` and `bytes_done` are fetched, of totals that are 0 until the registry has told them.
+    """
+
+    reference: str
+    phase: PullPhase = PullPhase.ASKING
+    layers_done: int = 0
+    layers_total: int = 0
+    layers_unpacked: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class JobEnd:
     """How a job ended. `reason` is a stable word, `detail` is for people.

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -15,6 +16,7 @@ from tenantry.capabilities.sandboxes.types import Image
 from tenantry.engines.jail.registries import Credentials
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.interfaces.api.progress import in_events
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, page
 from tenantry.interfaces.api.unit import Unit, unit_of
@@ -86,16 +88,25 @@ async def import_image(
     replay=_again,
     status=201,
     feature=Feature.SKILLS,
+    progress=in_events,
 )
 async def pull_image(request: Request, ws: str, body: PullBody) -> ImageAnswer:
     """Pull an image from a registry that the installation lists, and wait for it.
 
     It is named by its completed reference. Pulled again it is the same while the registry has the same, else it is
-    replaced.
+    replaced. With `Accept: text/event-stream` it tells how far it is: events `progress` (reference, phase, and
+    layers_done, layers_total, layers_unpacked, bytes_done, bytes_total), at last `done` with the image or `error` with
+    the problem document. What is refused before the registry is asked is refused as ever. Such a pull ends with its
+    connection.
     """
     unit = unit_of(request)
     credentials = Credentials(body.username, body.password) if body.username and body.password else None
-    image = await unit.image_pulls.pull(body.reference, workspace_id=unit.workspace_id, credentials=credentials)
+    image = await unit.image_pulls.pull(
+        body.reference,
+        workspace_id=unit.workspace_id,
+        credentials=credentials,
+        tell=(lambda now: tell(asdict(now))) if (tell := unit.tell) is not None else None,
+    )
     unit.resource_id = format_id(Prefix.IMAGE, image.image_id)
     return render(image)
 

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import binascii
 import codecs
-import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Final, Literal
@@ -22,17 +21,24 @@ from tenantry.interfaces.api.job_forms import Number, Text, VariableName, no_nul
 from tenantry.interfaces.api.live import SANDBOX, reach
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body
-from tenantry.interfaces.api.streams import Held, admitted, first_of, hung_up, refusal, stay
+from tenantry.interfaces.api.streams import (
+    EVENT_STREAM,
+    KEEPALIVE_LOOKS,
+    Held,
+    admitted,
+    event,
+    first_of,
+    hung_up,
+    refusal,
+    stay,
+)
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
 
-_KEEPALIVE_LOOKS: Final = 30
-"""Looks without news after which a stream says that it is still there: 15 s."""
 _ANSWER_BYTES: Final = 16 << 20
 """Most that one answer holds of output; a stream may have more."""
 _STREAM_BYTES: Final = 1 << 30
-_EVENTS: Final = "text/event-stream"
 Workdir = Annotated[str, AfterValidator(no_nul), Field(pattern="^/", max_length=4096)]
 
 
@@ -94,11 +100,11 @@ async def run_command(request: Request, ws: str, sandbox: str, body: ExecBody) -
     unit = unit_of(request)
     if "idempotency-key" in request.headers:
         raise Invalid("idempotency_unsupported", "Idempotency-Key: a command is never repeated", layer="idempotency")
-    streams = _EVENTS in request.headers.get("accept", "")
+    streams = EVENT_STREAM in request.headers.get("accept", "")
     if not streams and body.output_bytes > _ANSWER_BYTES:
         raise Invalid(
             "invalid_request",
-            f"output_bytes: at most {_ANSWER_BYTES} in one answer: ask for {_EVENTS}",
+            f"output_bytes: at most {_ANSWER_BYTES} in one answer: ask for {EVENT_STREAM}",
             layer="api",
             field="output_bytes",
         )
@@ -109,7 +115,7 @@ async def run_command(request: Request, ws: str, sandbox: str, body: ExecBody) -
         stack.push_async_callback(execution.close)
         if streams:
             events = _events(unit, execution, given, Shown(body.encoding))
-            return Held(events, held=stack.pop_all(), media_type=_EVENTS)
+            return Held(events, held=stack.pop_all(), media_type=EVENT_STREAM)
         return await first_of(_answered(execution, given, body.encoding), stay(unit), hung_up(request))
 
 
@@ -175,7 +181,7 @@ async def _events(unit: Unit, execution: LiveExecution, given: bytes, shown: Sho
             quiet = quiet + 1 if piece is None else 0
             if piece is not None:
                 yield shown.piece(piece[0].value, piece[1])
-            elif quiet % _KEEPALIVE_LOOKS == 0:
+            elif quiet % KEEPALIVE_LOOKS == 0:
                 yield ": still here\n\n"
         for text in shown.rest():
             yield text
@@ -185,8 +191,3 @@ async def _events(unit: Unit, execution: LiveExecution, given: bytes, shown: Sho
     finally:
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
-
-
-def event(name: str, data: dict[str, Any]) -> str:
-    """Write one server-sent event."""
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n"

@@ -18,17 +18,25 @@ from tenantry.engines.jail.file_types import FileChange, FileInfo, FileKind
 from tenantry.foundation.errors import Conflict, Invalid, TenantryError
 from tenantry.interfaces.api.job_forms import no_nul
 from tenantry.interfaces.api.live import SANDBOX, Reached, note_read, reach
-from tenantry.interfaces.api.routes.sandbox_exec import event
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, Moment
-from tenantry.interfaces.api.streams import Held, admitted, first_of, refusal, stay, uploaded
+from tenantry.interfaces.api.streams import (
+    EVENT_STREAM,
+    KEEPALIVE_LOOKS,
+    Held,
+    admitted,
+    event,
+    first_of,
+    refusal,
+    stay,
+    uploaded,
+)
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
 
 _BYTES: Final = "application/octet-stream"
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-_KEEPALIVE_LOOKS: Final = 30
 _LONGEST: Final = 4096
 
 
@@ -176,7 +184,7 @@ async def _watched(unit: Unit, files: LiveFiles, path: str) -> Response:
         stack.enter_context(unit.runtime.seats.taken(unit.scope.tenant_id))
         changes = await files.watch(path)
         stack.push_async_callback(_left, changes)
-        return Held(_changes(unit, changes), held=stack.pop_all(), media_type="text/event-stream")
+        return Held(_changes(unit, changes), held=stack.pop_all(), media_type=EVENT_STREAM)
 
 
 async def _changes(unit: Unit, changes: AsyncIterator[FileChange]) -> AsyncIterator[str]:
@@ -187,7 +195,7 @@ async def _changes(unit: Unit, changes: AsyncIterator[FileChange]) -> AsyncItera
             if change is not None:
                 moved = {"moved_from": change.moved_from} if change.moved_from else {}
                 yield event("change", {"kind": change.kind.value, "path": change.path, **moved})
-            elif quiet % _KEEPALIVE_LOOKS == 0:
+            elif quiet % KEEPALIVE_LOOKS == 0:
                 yield ": still here\n\n"
         yield event("end", {})
     except TenantryError as error:

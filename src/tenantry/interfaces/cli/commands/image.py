@@ -1,15 +1,13 @@
-import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tenantry.client.errors import BadRequest
+from tenantry.interfaces.cli.commands.image_progress import pulling, uploading
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_WORKSPACE, Invocation, command
+from tenantry.interfaces.cli.output import Format
 from tenantry.interfaces.cli.secret_input import read_secret
-from tenantry.interfaces.cli.terminal import is_terminal, one_line
 
 GROUP = typer.Typer(help="Root file systems sandboxes start from.", no_args_is_help=True)
 
@@ -45,7 +43,7 @@ def import_(
     Devices, sockets and pipes in a directory are left out.
     """
     workspace = cli.workspace
-    with _progress(name) as progress:
+    with uploading(name) as progress:
         if path.is_dir():
             if form not in {None, "directory", "oci"}:
                 raise BadRequest("format_conflict", f"{path} is a directory and cannot be of format {form}")
@@ -71,30 +69,18 @@ def pull(
 ) -> None:
     """Have the server pull an image from a registry; jobs name it by its reference.
 
-    Pulled again, it is what the registry has by then.
+    Pulled again, it is what the registry has by then. Standard error shows how far it is; an interrupt ends it.
     """
     password = read_secret("Password", password_file) if username is not None else None
-    if is_terminal(sys.stderr):
-        typer.echo(f"pulling {one_line(reference)}", err=True)
-    cli.show(cli.client.images.pull(cli.workspace, reference=reference, username=username, password=password))
+    workspace = cli.workspace
+    with pulling(reference, quiet=cli.output is Format.JSON) as progress:
+        image = cli.client.images.pull(
+            workspace, reference=reference, username=username, password=password, progress=progress
+        )
+    cli.show(image)
 
 
 @command(GROUP, "remove", options=IN_WORKSPACE, example="tenantry image remove img_01h455vb4pex5vsknk084sn02q")
 def remove(cli: Invocation, image: Annotated[str, typer.Argument(metavar="IMAGE", help="id")]) -> None:
     """Remove an image; jobs that run from it go on."""
     cli.show(cli.client.images.delete(cli.workspace, image), done=f"removed {image}")
-
-
-@contextmanager
-def _progress(name: str) -> Generator[Callable[[int], object] | None]:
-    """Bytes sent, on a terminal."""
-    if not is_terminal(sys.stderr):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(one_line(name), total=None)
-        yield lambda sent: shown.update(task, completed=sent)
