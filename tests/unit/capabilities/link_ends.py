@@ -61,16 +61,23 @@ class Room:
 
     door: TlsDoor
     heard: list[bytes] = field(default_factory=list)
+    answer: Serve | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.answer is not None:
+            await self.answer(reader, writer)
+            return
         said = await reader.readline()
         self.heard.append(said)
         writer.write(said)
 
 
+def open_room(ends: Ends, **fields: object) -> contextlib.AbstractAsyncContextManager[Room]:
+    return opened(ends.settings(ends.worker(), **{"listen": "127.0.0.1:0", **fields}))
+
+
 @contextlib.asynccontextmanager
-async def open_room(ends: Ends, **fields: object) -> AsyncIterator[Room]:
-    settings = ends.settings(ends.worker(), **{"listen": "127.0.0.1:0", **fields})
+async def opened(settings: WorkerLinkSettings) -> AsyncIterator[Room]:
     room = Room(TlsDoor(LinkIdentity(settings, serves=True), settings))
     listener = await room.door.open()
     task = asyncio.create_task(accept_loop(listener, room.door, room.serve))

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import re
+import shutil
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,15 +14,28 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from tests.authority import Authority, Issued
-from tests.unit.capabilities.link_ends import SERVER, WORKER, Ends, Room, expired, intruded, open_room, said, stranger
+from tests.unit.capabilities.link_ends import (
+    SERVER,
+    WORKER,
+    Ends,
+    Room,
+    expired,
+    intruded,
+    open_room,
+    opened,
+    said,
+    stranger,
+)
 
 from tenantry.capabilities.sandboxes.errors import link_lost
 from tenantry.capabilities.sandboxes.service import link_tls
+from tenantry.capabilities.sandboxes.service.link_sockets import while_there
 from tenantry.capabilities.sandboxes.service.link_tls import LinkCaller, LinkIdentity, TlsDoor
 from tenantry.capabilities.sandboxes.service.live_client import LiveClient
 from tenantry.capabilities.sandboxes.types.living import LivePlace
 from tenantry.foundation.errors import Fault, Invalid, Unavailable
 from tenantry.foundation.ids import new_id
+from tenantry.foundation.link_settings import WorkerLinkSettings
 
 OTHER = Authority("another root")
 
@@ -31,8 +47,8 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
 
 @pytest.fixture(scope="module")
 async def room(ends: Ends) -> AsyncIterator[Room]:
-    async with open_room(ends) as opened:
-        yield opened
+    async with open_room(ends) as here:
+        yield here
 
 
 @pytest.fixture
@@ -226,6 +242,55 @@ async def test_a_renewed_certificate_counts_at_once_and_a_broken_one_not(ends: E
         assert await said(caller, room.door.address) == b"asked\n"
         assert await said(caller, room.door.address) == b"asked\n"
     assert [each["event"] for each in logs] == ["link.certificate_unusable"]
+
+
+async def test_certificates_made_as_the_page_says_are_taken(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here")
+    page = (Path(__file__).parents[3] / "docs/how-to/configure-a-region.md").read_text()
+    (script,) = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    made = await asyncio.create_subprocess_exec(
+        *("bash", "-euc", script), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    _, errors = await made.communicate()
+    assert made.returncode == 0, errors
+
+    def of(name: str) -> dict[str, Path]:
+        files = {"certificate_file": tmp_path / f"{name}.pem", "key_file": tmp_path / f"{name}.key"}
+        return {"ca_file": tmp_path / "link-ca.pem", **files}
+
+    worker = WorkerLinkSettings.model_validate({**of("worker-7"), "listen": "127.0.0.1:0"})
+    server = WorkerLinkSettings.model_validate(of("server-1"))
+    async with opened(worker) as room:
+        assert await said(LinkCaller(LinkIdentity(server, serves=False), server), room.door.address) == b"asked\n"
+
+
+async def test_who_hangs_up_is_missed_while_nothing_is_read_and_who_only_ends_is_not(ends: Ends) -> None:
+    async with open_room(ends) as room:
+        gone, begun = asyncio.Event(), asyncio.Event()
+
+        async def work(reader: asyncio.StreamReader) -> None:
+            await reader.read(1)
+            begun.set()
+            await asyncio.Event().wait()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await while_there(writer, work(reader))
+            except ConnectionResetError:
+                gone.set()
+
+        room.answer = serve
+        _, writer = await ends.caller().connect(room.door.address, seconds=5)
+        writer.write(bytes(400_000))
+        writer.write_eof()
+        await begun.wait()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await gone.wait()
+        writer.close()
+        async with asyncio.timeout(5):
+            await gone.wait()
 
 
 async def test_handshakes_that_do_not_end_hold_up_nobody(ends: Ends, room: Room) -> None:
