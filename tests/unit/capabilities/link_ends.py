@@ -119,13 +119,16 @@ async def intruded(address: str, context: ssl.SSLContext | None) -> bytes:
 
 @contextlib.asynccontextmanager
 async def stranger(context: ssl.SSLContext | None) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """Listen where no worker is; give the address as a worker would write it, and all that is heard there."""
+    """Listen where no worker is; give the address as a worker would write it, and all that is heard there.
+
+    It hangs up when it has been told something.
+    """
     heard: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             heard.append(b"")
-            while piece := await reader.read(1 << 16):
+            while not heard[-1].endswith(b"asked\n") and (piece := await reader.read(1 << 16)):
                 heard[-1] += piece
                 if context is None:
                     writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
