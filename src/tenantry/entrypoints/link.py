@@ -30,6 +30,9 @@ def check_link(settings: Settings) -> None:
     _, ports = parse_listen(link.listen)
     if 0 not in ports and len(ports) < len(settings.region_names):
         told = ", ".join(settings.region_names)
-        last = ports.start + len(settings.region_names) - 1
-        fault = f"worker_link.listen: one port for each worker, of {told}: write {ports.start}-{last}, or 0"
-        raise Invalid("link_ports_short", fault, layer="settings")
+        wanted = f"{ports.start}-{ports.start + len(settings.region_names) - 1}"
+        raise Invalid(
+            "link_ports_short",
+            f"worker_link.listen: each worker of this machine, {told}, needs a port: write {wanted}, or 0",
+            layer="settings",
+        )

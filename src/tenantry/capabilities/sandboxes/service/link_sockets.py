@@ -118,6 +118,7 @@ async def _served(accepted: socket.socket, door: Door, serve: Serve) -> None:
     except OSError:
         accepted.close()
     except Exception as error:  # noqa: BLE001 - one connection that fails ends no other
+        accepted.close()
         _log.exception("link.fault", kind=type(error).__name__)
 
 

@@ -104,8 +104,12 @@ def _require_own_name(file: Path, name: str, *, setting: str) -> None:
     except (OSError, ValueError) as error:
         raise tls_unusable("worker_link.certificate_file", file, error) from None
     if name not in names:
-        why = f"it does not bear the DNS name {name}: issue it with this name, or set worker_link.{setting}"
-        raise Invalid("tls_unusable", f"worker_link.certificate_file: {file}: {why}", layer="settings")
+        raise Invalid(
+            "tls_unusable",
+            f"worker_link.certificate_file: {file}: it does not bear the DNS name {name}: issue it with this name, or "
+            f"set worker_link.{setting}",
+            layer="settings",
+        )
 
 
 class TlsDoor:
