@@ -63,26 +63,30 @@ class Authority:
         name: str,
         *,
         server: bool = False,
+        both: bool = False,
         until: datetime | None = None,
         by_address: bool = True,
-        names: Sequence[str] = ("localhost",),
+        names: Sequence[str] | None = None,
         address: str = "127.0.0.1",
     ) -> Issued:
         """Issue for a client, or for a server on this machine, as `localhost` and 127.0.0.1 or what is named.
 
-        `until` may lie in the past.
+        `both`: for either use. `until` may lie in the past.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         until = until or datetime.now(UTC) + timedelta(days=7)
-        use = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+        uses = [ExtendedKeyUsageOID.SERVER_AUTH] if server or both else []
+        uses += [] if server and not both else [ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = _builder(_named(name), self._name, key, until - timedelta(days=14), until)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
         )
-        if server:
-            known: list[x509.GeneralName] = [x509.DNSName(each) for each in names]
-            known += [x509.IPAddress(ip_address(address))] if by_address else []
+        if names is None:
+            names = ("localhost",) if server else ()
+        known: list[x509.GeneralName] = [x509.DNSName(each) for each in names]
+        known += [x509.IPAddress(ip_address(address))] if server and by_address else []
+        if known:
             builder = builder.add_extension(x509.SubjectAlternativeName(known), critical=False)
         made = builder.sign(self._key, hashes.SHA256())
         return Issued(

@@ -51,6 +51,7 @@ _SECONDS: Final = {
     "tests/integration/sandboxes/test_phases.py": 40,
     "tests/integration/sandboxes/test_live.py": 30,
     "tests/integration/sandboxes/test_injection.py": 30,
+    "tests/integration/sandboxes/test_worker_machine.py": 40,
     "tests/integration/egress/test_injection.py": 40,
 }
 """Of those that take longer than their number of tests tells; it need not be exact."""

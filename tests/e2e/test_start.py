@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.authority import Authority
 from tests.conftest import start_installation
 from tests.contract.conftest import running_redis
 
@@ -82,6 +83,24 @@ def test_a_database_that_does_not_answer_is_named_by_region(tmp_path: Path) -> N
     assert "postgresql_ap" in said
     assert "regions.ap.app_url" in said
     assert "tenantry_app:x" not in said
+
+
+def test_a_certificate_of_the_link_that_cannot_be_used_is_named_beside_every_other_fault(tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.issue("nobody", names=["nobody.example"]).write(tmp_path, "nobody")
+    url = "postgresql://tenantry_app:x@127.0.0.1:1/tenantry_ap"
+    region = {"app_url": url, "dispatcher_url": url, "sealer_url": url}
+    said = refused_start(
+        tmp_path / "home",
+        TENANTRY_DATABASE__DIRECTORY_URL=url,
+        TENANTRY_REGIONS=json.dumps({"ap": region}),
+        TENANTRY_WORKER_LINK__CA_FILE=str(authority.write(tmp_path)),
+        TENANTRY_WORKER_LINK__CERTIFICATE_FILE=str(certificate),
+        TENANTRY_WORKER_LINK__KEY_FILE=str(key),
+    )
+    assert f"tls_unusable: worker_link.certificate_file: {certificate}" in said
+    assert "server.tenantry" in said
+    assert "postgresql_ap" in said
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from tenantry.entrypoints.link import check_link
 from tenantry.entrypoints.tls import server_context
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.errors import Fault, TenantryError
@@ -96,11 +98,13 @@ class Embedded:
         return []
 
     def _tls(self) -> list[str]:
-        try:
-            server_context(self._settings.server)
-        except TenantryError as error:
-            return [f"{error.code}: {error.message}"]
-        return []
+        faults = []
+        for check in (partial(server_context, self._settings.server), partial(check_link, self._settings)):
+            try:
+                check()
+            except TenantryError as error:
+                faults.append(f"{error.code}: {error.message}")
+        return faults
 
     def _listen(self) -> list[str]:
         host, port = self._settings.server.host, self._settings.server.port

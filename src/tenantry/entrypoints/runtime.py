@@ -51,6 +51,7 @@ from tenantry.entrypoints.addresses import Addresses, addresses_of
 from tenantry.entrypoints.declared import make_declared
 from tenantry.entrypoints.granted import GrantFollower
 from tenantry.entrypoints.limits import make_book, make_policies, make_rates
+from tenantry.entrypoints.link import link_caller
 from tenantry.entrypoints.logins import Logins, make_logins
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
@@ -314,7 +315,7 @@ def make_runtime(parts: Parts) -> Runtime:
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,
         kept=parts.kept,
-        live=LiveClient(),
+        live=LiveClient(link_caller(settings.worker_link)),
         libraries=parts.libraries,
         address_books={cell.region: parts.address_book(cell.region) for cell in parts.cells},
         queues=parts.queues,

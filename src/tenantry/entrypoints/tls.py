@@ -1,10 +1,9 @@
 """The server's own TLS: its certificate, and whose client certificates it takes."""
 
 import ssl
-from pathlib import Path
 
-from tenantry.foundation.errors import Invalid
 from tenantry.foundation.settings import ServerSettings
+from tenantry.foundation.tls_contexts import load_certificate, load_roots
 
 
 def server_context(settings: ServerSettings) -> ssl.SSLContext | None:
@@ -21,24 +20,9 @@ def server_context(settings: ServerSettings) -> ssl.SSLContext | None:
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key, password=_no_password)
-    except (OSError, ValueError) as error:
-        raise _unusable("tls_certificate and tls_key", settings.tls_certificate, error) from None
+    named = "server.tls_certificate and tls_key"
+    load_certificate(context, settings.tls_certificate, settings.tls_key, named=named)
     if settings.client_ca is not None:
-        try:
-            context.load_verify_locations(settings.client_ca)
-        except (OSError, ValueError) as error:
-            raise _unusable("client_ca", settings.client_ca, error) from None
+        load_roots(context, settings.client_ca, named="server.client_ca")
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
-
-
-def _no_password() -> str:
-    """Answer instead of the terminal, where nobody sits."""
-    raise ValueError("the key is protected by a password: give it without one, readable by the server alone")
-
-
-def _unusable(name: str, file: Path, error: Exception) -> Invalid:
-    told = error.reason if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None)
-    return Invalid("tls_unusable", f"server.{name}: {file}: {told or error}", layer="settings")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from tenantry.capabilities.sandboxes.service import (
-    SCHEME,
     Dispatcher,
     JobRunner,
     LiveLink,
@@ -32,6 +31,7 @@ from tenantry.capabilities.tenants.service import purge_due
 from tenantry.engines.jail.backend import Backend
 from tenantry.engines.jail.receipt import IsolationLevel
 from tenantry.entrypoints.backends import open_backend
+from tenantry.entrypoints.link import link_door
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, open_parts
@@ -139,8 +139,8 @@ async def _workshop(
 ) -> Workshop:
     """Make what attempts work with, and open the link to the sandboxes that live here."""
     socket = parts.settings.home / region / "workers" / f"{parts.content[region].transient.holder.hex}.sock"
-    room = LiveRoom(content=parts.kept[region], address=f"{SCHEME}{socket}", clock=parts.clock)
-    link = LiveLink(room, socket)
+    room = LiveRoom(content=parts.kept[region], clock=parts.clock)
+    link = LiveLink(room, link_door(parts.settings.worker_link, socket))
     await link.open()
     stack.push_async_callback(link.close)
     return Workshop(

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.image_settings import ImageSettings
 from tenantry.foundation.limit_settings import Frozen, LimitSettings
+from tenantry.foundation.link_settings import WorkerLinkSettings
 
 EMBEDDED_REGIONS: Final = ("us", "eu")
 _REGION: Final = "^[a-z][a-z0-9-]{1,15}$"
@@ -305,6 +306,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     jobs: JobSettings = JobSettings()
     sandboxes: SandboxSettings = SandboxSettings()
+    worker_link: WorkerLinkSettings = WorkerLinkSettings()
     images: ImageSettings = ImageSettings()
     audit: AuditSettings = AuditSettings()
     identity: IdentitySettings = IdentitySettings()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.capabilities.sandboxes.service.link_sockets import SCHEME, accept_loop, connect, is_ours, listen
+from tenantry.capabilities.sandboxes.service.link_sockets import UnixDoor, accept_loop, connect
 
 
 @pytest.fixture
@@ -26,9 +26,10 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @pytest.fixture
 async def serving(path: Path) -> AsyncIterator[str]:
-    listener = listen(path)
-    task = asyncio.create_task(accept_loop(listener, echo))
-    yield f"{SCHEME}{path}"
+    door = UnixDoor(path)
+    listener = await door.open()
+    task = asyncio.create_task(accept_loop(listener, door, echo))
+    yield door.address
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     listener.close()
@@ -49,20 +50,19 @@ async def test_it_answers_at_any_length_of_path_and_goes_on_after_a_failure(serv
     assert await said(serving, b"second\n") == b"second\n"
 
 
-def test_only_its_user_may_open_it_and_what_lay_there_is_replaced(path: Path) -> None:
+async def test_only_its_user_may_open_it_and_what_lay_there_is_replaced(path: Path) -> None:
     for _ in range(2):
-        listener = listen(path)
-        assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        listener = await UnixDoor(path).open()
+        assert [os.stat(each).st_mode & 0o777 for each in (path, path.parent)] == [0o600, 0o700]
         listener.close()
 
 
 async def test_another_users_process_is_neither_heard_nor_spoken_to(
-    serving: str, monkeypatch: pytest.MonkeyPatch
+    serving: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000)
     here, there = socket.socketpair()
-    with here, there:
-        assert is_ours(here)
-        monkeypatch.setattr(os, "geteuid", lambda: 4_000_000)
-        assert not is_ours(here)
+    with here, there, pytest.raises(PermissionError):
+        await UnixDoor(path).admit(here)
     with pytest.raises(PermissionError):
         await connect(serving, seconds=5)

@@ -10,7 +10,8 @@ from tenantry.capabilities.sandboxes.service.image_sweep import sweep_images
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary, ImageService
 from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
 from tenantry.capabilities.sandboxes.service.jobs import JobService
-from tenantry.capabilities.sandboxes.service.link_sockets import SCHEME
+from tenantry.capabilities.sandboxes.service.link_sockets import Door, UnixDoor
+from tenantry.capabilities.sandboxes.service.link_tls import LinkCaller, LinkIdentity, TlsDoor
 from tenantry.capabilities.sandboxes.service.live import LiveSandboxService
 from tenantry.capabilities.sandboxes.service.live_client import LiveClient, LiveExecution, LiveFiles
 from tenantry.capabilities.sandboxes.service.live_content import LiveContent
@@ -34,8 +35,8 @@ from tenantry.capabilities.sandboxes.service.workshop import Workshop
 __all__ = [
     "HOLDERS",
     "PORT_TOKEN",
-    "SCHEME",
     "Dispatcher",
+    "Door",
     "ImageLibrary",
     "ImagePulls",
     "ImageService",
@@ -48,6 +49,8 @@ __all__ = [
     "JobService",
     "JobStopper",
     "JobTakings",
+    "LinkCaller",
+    "LinkIdentity",
     "LiveClient",
     "LiveContent",
     "LiveExecution",
@@ -68,9 +71,11 @@ __all__ = [
     "SnapshotService",
     "StoredContent",
     "TenantImages",
+    "TlsDoor",
     "TransientKeys",
     "TreeKind",
     "TreeTakings",
+    "UnixDoor",
     "Workshop",
     "explain_waiting",
     "sweep_images",

@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any, Final
 
+import structlog
+
 from tenantry.capabilities.sandboxes.errors import link_lost
-from tenantry.capabilities.sandboxes.service.link_sockets import connect
+from tenantry.capabilities.sandboxes.service.link_sockets import SCHEME, connect
+from tenantry.capabilities.sandboxes.service.link_tls import LinkCaller
 from tenantry.capabilities.sandboxes.service.live_protocol import (
     PIECE_BYTES,
     Kind,
@@ -26,7 +29,10 @@ from tenantry.capabilities.sandboxes.types.living import ExecWanted, LivePlace
 from tenantry.engines.jail.exec_types import ExecOutcome, TerminalSize
 from tenantry.engines.jail.file_types import FileChange, FileInfo
 from tenantry.engines.jail.types import Stream
+from tenantry.foundation.tls_streams import Streams
 from tenantry.kit.frames import FrameError, pack
+
+_log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 30.0
@@ -171,6 +177,10 @@ class LiveFiles:
 class LiveClient:
     """One for each process; holds nothing between two operations."""
 
+    def __init__(self, caller: LinkCaller | None = None) -> None:
+        """Take the way to workers of other machines; without it those of this machine alone are spoken to."""
+        self._caller = caller
+
     async def exec(self, place: LivePlace, wanted: ExecWanted) -> LiveExecution:
         """Start a program; raises Unavailable `sandbox_away` and what the worker refuses with."""
         asked = asdict(wanted)
@@ -194,7 +204,7 @@ class LiveClient:
     async def open(self, place: LivePlace, op: str, /, **asked: Any) -> tuple[_Line, dict[str, Any]]:
         """Begin an operation: the connection, which is the caller's to close, and the first answer."""
         try:
-            line = _Line(*await connect(place.address, seconds=_CONNECT_SECONDS))
+            line = _Line(*await self._connect(place.address))
         except (OSError, TimeoutError) as error:
             raise link_lost() from error
         request = {"op": op, "sandbox": place.sandbox_id.hex, "job": place.job_id.hex, **asked}
@@ -205,6 +215,14 @@ class LiveClient:
         except BaseException:
             await line.close()
             raise
+
+    async def _connect(self, address: str) -> Streams:
+        if address.startswith(SCHEME):
+            return await connect(address, seconds=_CONNECT_SECONDS)
+        if self._caller is None:
+            _log.warning("link.refused", why="the worker is on another machine, and worker_link is not set here")
+            raise PermissionError("there is no way to that worker")
+        return await self._caller.connect(address, seconds=_CONNECT_SECONDS)
 
 
 async def _content(line: _Line) -> AsyncIterator[bytes]:

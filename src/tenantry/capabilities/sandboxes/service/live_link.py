@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,7 +10,7 @@ import structlog
 
 from tenantry.capabilities.sandboxes.errors import content_not_kept, link_lost, port_refused
 from tenantry.capabilities.sandboxes.service.bridging import reading
-from tenantry.capabilities.sandboxes.service.link_sockets import accept_loop, listen, while_there
+from tenantry.capabilities.sandboxes.service.link_sockets import Door, accept_loop, while_there
 from tenantry.capabilities.sandboxes.service.live_exec import serve_exec
 from tenantry.capabilities.sandboxes.service.live_protocol import (
     PIECE_BYTES,
@@ -38,24 +37,24 @@ _log = structlog.get_logger(__name__)
 
 
 class LiveLink:
-    """One for each worker process; `open` it, and `close` it before the room."""
+    """One for each worker process; `open` it, which gives the room its address, and `close` it before the room."""
 
-    def __init__(self, room: LiveRoom, path: Path) -> None:
+    def __init__(self, room: LiveRoom, door: Door) -> None:
         self._room = room
-        self._path = path
+        self._door = door
         self._serving: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        listener = await asyncio.to_thread(listen, self._path)
-        self._serving = asyncio.create_task(accept_loop(listener, self._serve), name="live-link")
+        listener = await self._door.open()
+        self._room.address = self._door.address
+        self._serving = asyncio.create_task(accept_loop(listener, self._door, self._serve), name="live-link")
         self._serving.add_done_callback(lambda _: listener.close())
 
     async def close(self) -> None:
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._path.unlink, missing_ok=True)
+        await self._door.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one operation; what is wrong with it is told, and ends nothing else."""

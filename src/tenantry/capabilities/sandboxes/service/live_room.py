@@ -82,10 +82,10 @@ class LiveEntry:
 class LiveRoom:
     """One for each worker process."""
 
-    def __init__(self, *, content: LiveContent, address: str, clock: Clock) -> None:
+    def __init__(self, *, content: LiveContent, clock: Clock) -> None:
         self.content = content
-        self.address = address
-        """Where the link of this worker listens, as jobs tell it."""
+        self.address = ""
+        """Where the link of this worker listens, as jobs tell it, once it does."""
         self.clock = clock
         self._entries: dict[UUID, LiveEntry] = {}
 

@@ -163,7 +163,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class LivePlace:
-    """Where a running sandbox answers; `address` is `unix:PATH`."""
+    """Where a running sandbox answers; `address` is `unix:PATH` or `tls:HOST:PORT`."""
 
     sandbox_id: UUID
     job_id: UUID
