@@ -14,7 +14,8 @@ from tenantry.capabilities.tenants.ports import ContentKind
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.pool import database_errors
-from tenantry.foundation.errors import Unavailable
+from tenantry.foundation.database.transfer import purge_lock
+from tenantry.foundation.errors import TenantryError, Unavailable
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _BOOTS: Final = "select boot from queue.workers"
 _DUE: Final = "select tenant_id, kind, item_id from queue.purges where due_at <= $1 order by due_at limit $2"
 _DUE_OR_DEAD: Final = """select tenant_id, kind, item_id from queue.purges where due_at <= $1 or holder = any($3)
                          order by due_at limit $2"""
+_MAY: Final = "select pg_try_advisory_xact_lock_shared($1)"
 _DONE: Final = "delete from queue.purges where tenant_id = $1 and kind = $2 and item_id = $3"
 
 _log = structlog.get_logger(__name__)
@@ -36,7 +38,7 @@ async def purge_due(pool: "Pool", *, queue: "Pool", cell: Cell, kinds: Mapping[s
 
     Both pools are the dispatcher's, which sees ids only; `queue` is that of the cell, where workers report. Due is also
     what a process held that is no more: its content cannot be opened any longer. Objects go first: a crash in between
-    leaves rows that say they are still to go.
+    leaves rows that say they are still to go. A tenant that is being exported keeps what is due until that has ended.
     """
     with database_errors():
         held = {row["holder"] for row in await pool.fetch(_HOLDERS)}
@@ -58,11 +60,17 @@ async def _purge(kind: ContentKind, item_id: UUID, *, tenant_id: UUID, cell: Cel
     scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM)
     try:
         async with cell.session(scope, lifecycle=True) as session:
+            if not await session.fetchval(_MAY, purge_lock(tenant_id)):
+                _log.info("purge.postponed", tenant=tenant_id.hex, code="export_open")
+                return False
             await kind.remove_objects(session, item_id)
         async with cell.session(scope, lifecycle=True) as session:
             await kind.forget(session, item_id)
             await session.execute(_DONE, tenant_id, kind.name, item_id)
     except Unavailable as error:  # on the move: it is due again where it arrives
         _log.info("purge.postponed", tenant=tenant_id.hex, code=error.code)
+        return False
+    except TenantryError as error:  # it stays due; what is due after it must not wait for it
+        _log.error("purge.failed", tenant=tenant_id.hex, kind=kind.name, code=error.code)
         return False
     return True
