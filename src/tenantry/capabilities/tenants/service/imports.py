@@ -2,7 +2,7 @@
 
     provision  its place is made, empty and behind the fence
     rows       all rows in one transaction, as the manifest has summed them up; the keys, wrapped for this installation
-    things     objects and images
+    things     objects and images; then whoever keeps any says whether they and the rows are of each other
     settle     what ran elsewhere is ended, its owner is let in, its trail says where it comes from
     open       the fence lets it work, the directory knows it, the archive is removed
 
@@ -23,7 +23,14 @@ import structlog
 
 from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.errors import archive_refused, export_key_wrong
-from tenantry.capabilities.tenants.ports import ArchivedStore, Arrival, OwnerAdmission, Provisioner, TenantStore
+from tenantry.capabilities.tenants.ports import (
+    ArchivedStore,
+    Arrival,
+    Inspection,
+    OwnerAdmission,
+    Provisioner,
+    TenantStore,
+)
 from tenantry.capabilities.tenants.service.archives import KEYS, Archive, ManifestTable, examine
 from tenantry.capabilities.tenants.service.directory import Directory
 from tenantry.capabilities.tenants.service.exports import export_context
@@ -76,6 +83,7 @@ class Imports:
         files: ImportFiles,
         wrapper: KeyWrapper,
         admission: OwnerAdmission,
+        inspections: Sequence[Inspection],
         arrivals: Sequence[Arrival],
         clock: Clock,
     ) -> None:
@@ -89,6 +97,7 @@ class Imports:
         self._files = files
         self._wrapper = wrapper
         self._admission = admission
+        self._inspections = inspections
         self._arrivals = arrivals
         self._clock = clock
 
@@ -197,6 +206,8 @@ class Imports:
                     about=member.about,
                     content=content,
                 )
+        for inspection in self._inspections:
+            await inspection.inspect(operation.tenant_id, region=region)
         return Next("settle")
 
     async def _settle(self, operation: Operation) -> Next:
