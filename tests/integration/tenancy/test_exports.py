@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, BinaryIO
 from uuid import UUID
 
+import asyncpg
 import pytest
 from tests.conftest import Installation, Tenant
 from tests.integration.tenancy.ground import (
@@ -20,7 +21,9 @@ from tests.integration.tenancy.ground import (
     lasting,
     members_of,
     rows_of,
+    said,
     send_archive,
+    superuser_dsn,
     until,
 )
 
@@ -135,6 +138,35 @@ def test_the_key_lies_nowhere_in_clear(exported: Exported) -> None:
     home = exported.inhabited.installation.home
     held = [path for path in home.rglob("*") if path.is_file() and exported.key.encode() in path.read_bytes()]
     assert held == []
+
+
+async def test_a_sandbox_that_ran_arrives_stopped_with_what_was_kept_last(
+    make_inhabited: MakeInhabited, elsewhere: Installation
+) -> None:
+    inhabited = await asyncio.to_thread(make_inhabited)
+    path = f"/workspaces/{inhabited.workspace}/sandboxes/{inhabited.sandbox}"
+    owner = inhabited.tenant.owner
+    assert owner.post(f"{path}/start", params={"wait": 60}).json()["status"] == "running"
+    said(owner, path, "echo later > link")
+    made = await asyncio.to_thread(export, inhabited)
+    assert said(owner, path, "cat link") == "later\n", "it runs on"
+    owner.post(f"{path}/stop", params={"wait": 60})
+
+    answer = send_archive(elsewhere, made.archive, made.key)
+    assert until_imported(elsewhere, answer.json())["status"] == "succeeded"
+    key = answer.json()["bootstrap_key"]["secret"]
+    tenant = Tenant(elsewhere, inhabited.tenant.id, inhabited.tenant.slug, "us", key)
+    found = tenant.owner.get(path).json()
+    assert (found["status"], found["reason"]) == ("stopped", "tenant_imported")
+    there = dataclasses.replace(inhabited, tenant=tenant, key=key)
+    assert await asyncio.to_thread(there.kept) == there.expected_kept
+    connection = await asyncpg.connect(superuser_dsn(elsewhere, "tenantry_us"))
+    try:
+        held = """select count(*) from tenantry.reservations r where r.tenant_id = $1 and r.state = 'held'
+                      and not exists (select from tenantry.sandbox_trees t where t.tree_id = r.reservation_id)"""
+        assert await connection.fetchval(held, inhabited.tenant_id) == 0, "what it might have kept holds no room"
+    finally:
+        await connection.close()
 
 
 class Meanwhile:

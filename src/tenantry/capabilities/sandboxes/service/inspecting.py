@@ -111,7 +111,7 @@ async def _sandboxes(session: TenantSession, workspace_id: UUID, before: UUID | 
 
 
 def _has_limits(told: object) -> bool:
-    return isinstance(told, Mapping) and told.keys() == _LIMITS and all(map(_positive, told.values()))
+    return isinstance(told, Mapping) and told.keys() <= _LIMITS and all(map(_positive, told.values()))
 
 
 def _has_labels(told: object) -> bool:
