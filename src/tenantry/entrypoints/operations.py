@@ -81,6 +81,7 @@ def _imports(parts: Parts, log: OperationLog, access: Mapping[str, MoverAccess])
         files=parts.import_files,
         wrapper=parts.wrapper,
         admission=parts.owner_admission,
+        kinds={kind for cell in parts.cells for kind in parts.content_kinds(cell.region)},
         inspections=(
             KeptInspection(
                 cells=parts.cells,

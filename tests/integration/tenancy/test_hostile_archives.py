@@ -11,6 +11,7 @@ import tarfile
 import time
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -319,7 +320,7 @@ async def sum_of(target: Installation, table: str, columns: list[str], rows: lis
         rows_of_types = await connection.fetch(
             """select attname::text as name, format_type(atttypid, atttypmod) as type
                from pg_attribute where attrelid = $1::regclass""",
-            f"tenantry.{table}",
+            table if "." in table else f"tenantry.{table}",
         )
         types = {row["name"]: row["type"] for row in rows_of_types}
         typed = ", ".join(f"${number}::text::{types[name]}" for number, name in enumerate(columns, 1))
@@ -414,6 +415,7 @@ LIES: dict[str, tuple[str, Lie]] = {
     "a snapshot of a sandbox that is none": ("sandbox_snapshots", each(sandbox_id=NOWHERE)),
     "a snapshot of files that are none": ("sandbox_snapshots", each(tree_id=NOWHERE)),
     "more snapshots than any has": ("sandbox_snapshots", fifty_more),
+    "something to forget of a kind that is none": ("queue.purges", each(kind="everything")),
 }
 
 
@@ -433,6 +435,15 @@ async def test_a_lie_about_what_sandboxes_keep_is_refused(
 ) -> None:
     archive = await lying(elsewhere, exported.archive, *LIES[name])
     assert await refuses(elsewhere, exported, archive) in ("archive_refused", "rows_refused")
+
+
+async def test_files_that_something_begins_from_are_not_to_be_forgotten(
+    exported: Exported, elsewhere: Installation
+) -> None:
+    tree = trees_of(members_of(exported.archive))[0].rpartition("/")[2]
+    due = {"kind": "sandbox_tree", "item_id": str(UUID(hex=tree)), "due_at": "2026-01-01 00:00:00+00"}
+    archive = await lying(elsewhere, exported.archive, "queue.purges", lambda rows: rows.append({**rows[0], **due}))
+    assert await refuses(elsewhere, exported, archive) == "archive_refused"
 
 
 def trees_of(members: Members) -> list[str]:

@@ -32,6 +32,10 @@ _CONTRADICTIONS: Final = {
         select from sandbox_snapshots n join sandboxes s using (tenant_id, sandbox_id)
             join sandbox_trees t on t.tenant_id = n.tenant_id and t.tree_id = n.tree_id
         where n.tenant_id = $1 and (n.workspace_id <> s.workspace_id or n.workspace_id <> t.workspace_id)""",
+    "files that something begins from are to be forgotten": f"""
+        select from queue.purges p where p.tenant_id = $1 and p.kind = '{TREES}' and (
+            exists (select from sandboxes s where s.tenant_id = $1 and s.tree_id = p.item_id)
+            or exists (select from sandbox_snapshots n where n.tenant_id = $1 and n.tree_id = p.item_id))""",
     "a sandbox has more snapshots than any may": f"""
         select from sandbox_snapshots where tenant_id = $1 group by sandbox_id having count(*) > {MOST_SNAPSHOTS}""",
 }

@@ -12,7 +12,7 @@ Each step may be done again. Until `open` nobody sees it, and giving up leaves n
 import asyncio
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import ClassVar, Final
@@ -66,7 +66,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Imports:
-    """The steps of an import; `access` by region, `archived` by the folder of the archive it is filled from."""
+    """The steps of an import; `access` by region, `archived` by the folder of the archive it is filled from.
+
+    `kinds` are those of content that something here can forget.
+    """
 
     interruptible: ClassVar[frozenset[str]] = frozenset()
 
@@ -83,6 +86,7 @@ class Imports:
         files: ImportFiles,
         wrapper: KeyWrapper,
         admission: OwnerAdmission,
+        kinds: Collection[str],
         inspections: Sequence[Inspection],
         arrivals: Sequence[Arrival],
         clock: Clock,
@@ -97,6 +101,7 @@ class Imports:
         self._files = files
         self._wrapper = wrapper
         self._admission = admission
+        self._kinds = kinds
         self._inspections = inspections
         self._arrivals = arrivals
         self._clock = clock
@@ -187,6 +192,9 @@ class Imports:
         )
         await rows.execute("update workspaces set region = $1, version = version + 1 where region <> $1", target.region)
         await rows.execute("update queue.purges set due_at = $1, holder = null where holder is not null", now)
+        unknown = "select exists (select from queue.purges where tenant_id = $1 and kind <> all ($2::text[]))"
+        if await rows.value(unknown, operation.tenant_id, list(self._kinds)):
+            raise archive_refused("purges", "something is to be forgotten there that nobody keeps here")
 
     async def _things(self, operation: Operation) -> Next:
         archive, region = await self._archive(operation), operation.target.region

@@ -15,7 +15,7 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.transfer import purge_lock
-from tenantry.foundation.errors import TenantryError, Unavailable
+from tenantry.foundation.errors import Unavailable
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 _BATCH: Final = 100
 _HOLDERS: Final = "select distinct holder from queue.purges where holder is not null"
 _BOOTS: Final = "select boot from queue.workers"
-_DUE: Final = "select tenant_id, kind, item_id from queue.purges where due_at <= $1 order by due_at limit $2"
-_DUE_OR_DEAD: Final = """select tenant_id, kind, item_id from queue.purges where due_at <= $1 or holder = any($3)
-                         order by due_at limit $2"""
+_DUE: Final = """select tenant_id, kind, item_id from queue.purges where due_at <= $1
+                 order by due_at, item_id limit $2 offset $3"""
+_DUE_OR_DEAD: Final = """select tenant_id, kind, item_id from queue.purges where due_at <= $1 or holder = any($4)
+                         order by due_at, item_id limit $2 offset $3"""
 _MAY: Final = "select pg_try_advisory_xact_lock_shared($1)"
 _DONE: Final = "delete from queue.purges where tenant_id = $1 and kind = $2 and item_id = $3"
 
@@ -39,21 +40,25 @@ async def purge_due(pool: "Pool", *, queue: "Pool", cell: Cell, kinds: Mapping[s
     Both pools are the dispatcher's, which sees ids only; `queue` is that of the cell, where workers report. Due is also
     what a process held that is no more: its content cannot be opened any longer. Objects go first: a crash in between
     leaves rows that say they are still to go. A tenant that is being exported keeps what is due until that has ended.
+    What stays, for whatever reason, is passed over: nothing that is due waits for it.
     """
     with database_errors():
         held = {row["holder"] for row in await pool.fetch(_HOLDERS)}
         # Asked second: a holder reports before anything is put down under its name.
         dead = held - {row["boot"] for row in await queue.fetch(_BOOTS)} if held else set()
+    now, purged, stays = clock.now(), 0, 0
+    while True:
         # Apart, since a new connection pays for its first array more than for all else that it asks here.
-        asked = (_DUE_OR_DEAD, clock.now(), _BATCH, list(dead)) if dead else (_DUE, clock.now(), _BATCH)
-        due = await pool.fetch(*asked)
-    purged = 0
-    for tenant_id, name, item_id in due:
-        if name in kinds:
-            purged += await _purge(kinds[name], item_id, tenant_id=tenant_id, cell=cell)
-        else:  # of another version of the product
-            _log.error("purge.kind_unknown", kind=name)
-    return purged
+        asked = (_DUE_OR_DEAD, now, _BATCH, stays, list(dead)) if dead else (_DUE, now, _BATCH, stays)
+        with database_errors():
+            due = await pool.fetch(*asked)
+        for tenant_id, name, item_id in due:
+            gone = name in kinds and await _purge(kinds[name], item_id, tenant_id=tenant_id, cell=cell)
+            purged, stays = purged + gone, stays + (not gone)
+            if name not in kinds:  # of another version of the product
+                _log.error("purge.kind_unknown", kind=name)
+        if len(due) < _BATCH:
+            return purged
 
 
 async def _purge(kind: ContentKind, item_id: UUID, *, tenant_id: UUID, cell: Cell) -> bool:
@@ -70,7 +75,7 @@ async def _purge(kind: ContentKind, item_id: UUID, *, tenant_id: UUID, cell: Cel
     except Unavailable as error:  # on the move: it is due again where it arrives
         _log.info("purge.postponed", tenant=tenant_id.hex, code=error.code)
         return False
-    except TenantryError as error:  # it stays due; what is due after it must not wait for it
-        _log.error("purge.failed", tenant=tenant_id.hex, kind=kind.name, code=error.code)
+    except Exception:  # noqa: BLE001 - what cannot be purged, of whomever, must not keep the others
+        _log.exception("purge.failed", tenant=tenant_id.hex, kind=kind.name)
         return False
     return True
