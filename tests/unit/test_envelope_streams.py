@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantry.engines.envelope.keyset import Keyset
-from tenantry.engines.envelope.streams import PART_BYTES, open_stream, seal_stream
+from tenantry.engines.envelope.streams import PART_BYTES, open_stream, seal_stream, sealed_bytes
 from tenantry.foundation.errors import Fault, Gone
 
 KEYSET = Keyset.create()
@@ -46,6 +46,11 @@ LENGTHS = [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES]
 async def test_content_of_any_length_comes_back_however_it_is_cut(length: int, size: int) -> None:
     content = bytes(range(251)) * (length // 251 + 1)
     assert await opened(await sealed(content[:length]), size=size) == content[:length]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+async def test_how_long_sealed_content_is_follows_from_its_length(length: int) -> None:
+    assert len(await sealed(bytes(length))) == sealed_bytes(length)
 
 
 async def test_single_bytes_at_a_time_open_as_well() -> None:

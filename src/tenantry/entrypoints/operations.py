@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from tenantry.capabilities.notifications.service import NoticeArrival
-from tenantry.capabilities.sandboxes.service import JobArrival
+from tenantry.capabilities.sandboxes.service import JobArrival, JobStopper, KeptInspection, SandboxDrain
 from tenantry.capabilities.tenants.service import (
     LEASE,
     Erasures,
@@ -38,6 +38,7 @@ def make_operations(parts: Parts, *, watch: Watch | None = None, lease: timedelt
         access=access,
         provisioner=parts.places,
         stores=parts.stores,
+        drains=(SandboxDrain(JobStopper(settings=parts.settings.jobs, clock=parts.clock)),),
         drain_seconds=parts.settings.tenants.drain_seconds,
         clock=parts.clock,
     )
@@ -80,6 +81,16 @@ def _imports(parts: Parts, log: OperationLog, access: Mapping[str, MoverAccess])
         files=parts.import_files,
         wrapper=parts.wrapper,
         admission=parts.owner_admission,
+        kinds={kind for cell in parts.cells for kind in parts.content_kinds(cell.region)},
+        inspections=(
+            KeptInspection(
+                cells=parts.cells,
+                objects=parts.objects,
+                content=parts.kept,
+                forget_keys=lambda tenant_id, region: parts.keyrings[region].forget(tenant_id),
+                clock=parts.clock,
+            ),
+        ),
         arrivals=(JobArrival(settings=parts.settings.jobs, clock=parts.clock), NoticeArrival()),
         clock=parts.clock,
     )

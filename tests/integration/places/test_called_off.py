@@ -82,6 +82,7 @@ def moves_of(parts: Parts, clock: SystemClock, stores: Mapping[str, TenantStore]
         access=access,
         provisioner=parts.places,
         stores=stores,
+        drains=(),
         drain_seconds=DRAIN_SECONDS,
         clock=clock,
     )

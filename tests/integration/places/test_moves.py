@@ -290,6 +290,7 @@ async def test_a_move_that_cannot_succeed_is_given_up_and_leaves_nothing(
         },
         provisioner=parts.places,
         stores={"broken": store},
+        drains=(),
         drain_seconds=900,
         clock=clock,
     )

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from tests.integration.sandboxes.conftest import MakeGround
@@ -12,11 +14,14 @@ from tests.integration.sandboxes.test_content import Later, files_with
 
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service import TreeTakings
+from tenantry.capabilities.tenants.ports import ContentKind
 from tenantry.capabilities.tenants.service import purge_due
 from tenantry.engines.jail.types import Stream
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.database.pool import open_pool
-from tenantry.foundation.ids import Prefix, parse_id
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.errors import Fault
+from tenantry.foundation.ids import Prefix, new_id, parse_id
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
 CANARY = "canary-of-a-workspace-81f3"
@@ -52,10 +57,10 @@ def objects_of(live: LiveGround) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and "/sandboxes/" in str(path)]
 
 
-async def purge(parts: Parts) -> None:
+async def purge(parts: Parts, **others: ContentKind) -> None:
     pool = await open_pool(parts.addresses.cells["us"].dispatcher, search_path="queue", max_size=1)
     try:
-        cell, kinds = parts.cells.get("us"), parts.content_kinds("us")
+        cell, kinds = parts.cells.get("us"), parts.content_kinds("us") | others
         while await purge_due(pool, queue=pool, cell=cell, kinds=kinds, clock=Later()):
             pass
     finally:
@@ -183,6 +188,39 @@ async def test_bytes_go_when_nothing_begins_from_them_any_more_and_the_ledger_ag
     await purge(parts)
     assert objects_of(live) == []
     assert await storage_of(parts, live) == (0, 0)
+
+
+class Broken:
+    """A kind of content that cannot be forgotten."""
+
+    name = "broken"
+    columns = frozenset[str]()
+
+    async def remove_objects(self, session: TenantSession, item_id: UUID) -> None:
+        raise Fault("broken", f"{item_id} of {session.scope.tenant_id} stays", layer="objects")
+
+    async def forget(self, session: TenantSession, item_id: UUID) -> None:
+        raise NotImplementedError
+
+
+async def test_what_cannot_be_purged_keeps_nothing_else_from_it(make_ground: MakeGround, parts: Parts) -> None:
+    live = LiveGround(await asyncio.to_thread(make_ground, persistence_mode="full"))
+    scope, items = (
+        TenantScope(tenant_id=live.ground.tenant_id, region="us", actor=SYSTEM),
+        [new_id() for _ in range(101)],
+    )
+    made = await run(live, "goes")
+    await stopped(live, made)
+    assert objects_of(live)
+    async with parts.cells.session(scope) as session:
+        for item in items:
+            await repository.list_for_purge(session, "broken", item, due_at=parts.clock.now() - timedelta(days=999))
+    assert (await asyncio.to_thread(live.client.delete, f"{live.path}/{made['id']}")).status_code == 204
+    await purge(parts, broken=Broken())
+    assert objects_of(live) == []
+    async with parts.cells.session(scope) as session:
+        left = await session.fetch("delete from queue.purges where tenant_id = $1 returning item_id", scope.tenant_id)
+    assert set(items) <= {row["item_id"] for row in left}
 
 
 async def test_one_that_is_deleted_while_it_runs_leaves_nothing(make_ground: MakeGround, parts: Parts) -> None:

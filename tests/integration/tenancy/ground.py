@@ -57,6 +57,8 @@ class Inhabited:
     workspace: str
     job: str
     artifact: str
+    sandbox: str
+    snapshot: str
     key: str = field(repr=False)
 
     @property
@@ -100,6 +102,25 @@ class Inhabited:
         given = client.get(f"{job}/inputs/{item['sha256']}/content")
         assert {each.status_code for each in (log, content, given)} == {200}, log.text + content.text + given.text
         return "".join(line["text"] for line in log.json()["items"]), content.content, given.content
+
+    def kept(self, client: httpx.Client | None = None) -> tuple[str, str]:
+        """Start the sandbox, then another from its snapshot, and read what each begins with; both are stopped again."""
+        client = client or self.tenant.owner
+        path = f"/workspaces/{self.workspace}/sandboxes"
+        started = _done(client.post(f"{path}/{self.sandbox}/start", params={"wait": 60}))
+        body = {"name": secrets.token_hex(6), "snapshot": self.snapshot}
+        forked = _done(client.post(f"{path}/{self.sandbox}/fork", params={"wait": 60}, json=body))
+        found = []
+        for each in (started, forked):
+            assert each["status"] == "running", each
+            found.append(said(client, f"{path}/{each['id']}", "cat link; printf %s $WORD"))
+            _done(client.post(f"{path}/{each['id']}/stop", params={"wait": 60}))
+        return found[0], found[1]
+
+    @property
+    def expected_kept(self) -> tuple[str, str]:
+        """What `kept` reads where nothing is lost."""
+        return f"{self.word} now\n{self.word}", f"{self.word} then\n{self.word}"
 
     def told(self, client: httpx.Client | None = None) -> str:
         """Have a new job tell the digest of a secret: what only rows and keys together give."""
@@ -157,14 +178,38 @@ def inhabit(installation: Installation, **fields: str) -> Inhabited:
     assert job.status_code == 202, job.text
     assert job.json()["status"] == "succeeded", job.text
     artifacts = tenant.owner.get(f"{base}/jobs/{job.json()['id']}/artifacts").json()["items"]
-    return Inhabited(tenant, word, workspace, job.json()["id"], artifacts[0]["id"], key)
+    sandbox, snapshot = _sandbox(tenant, base, word)
+    return Inhabited(tenant, word, workspace, job.json()["id"], artifacts[0]["id"], sandbox, snapshot, key)
 
 
-def _post(tenant: Tenant, path: str, body: Json) -> Json:
-    answer = tenant.owner.post(path, json=body, headers={"Idempotency-Key": secrets.token_hex(8)})
+def _sandbox(tenant: Tenant, base: str, word: str) -> tuple[str, str]:
+    """Make a sandbox that was stopped, with a snapshot of what was before; gives the ids of both."""
+    wanted = {"name": word, "env": {"WORD": word}, "labels": {"name": word}}
+    made = _done(tenant.owner.post(f"{base}/sandboxes", params={"wait": 60}, json=wanted))
+    path = f"{base}/sandboxes/{made['id']}"
+    said(tenant.owner, path, f"echo {word} then > {word}; ln -s {word} link")
+    snapshot = _done(tenant.owner.post(f"{path}/snapshot", json={"name": word}))
+    said(tenant.owner, path, f"echo {word} now > {word}")
+    stopped = _done(tenant.owner.post(f"{path}/stop", params={"wait": 60}))
+    assert (stopped["status"], stopped["files_kept"]) == ("stopped", True), stopped
+    return made["id"], snapshot["id"]
+
+
+def said(client: httpx.Client, sandbox: str, script: str) -> str:
+    """Run a script in a running sandbox; gives its output."""
+    told = _done(client.post(f"{sandbox}/exec", json={"command": ["sh", "-c", script]}))
+    assert told["exit_code"] == 0, told
+    return str(told["stdout"])
+
+
+def _done(answer: httpx.Response) -> Json:
     assert answer.status_code in (200, 201), answer.text
     found: Json = answer.json()
     return found
+
+
+def _post(tenant: Tenant, path: str, body: Json) -> Json:
+    return _done(tenant.owner.post(path, json=body, headers={"Idempotency-Key": secrets.token_hex(8)}))
 
 
 def _root(word: str) -> bytes:

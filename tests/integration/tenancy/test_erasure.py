@@ -16,6 +16,7 @@ from tests.integration.tenancy.ground import (
     lasting,
     rows_of,
     rows_with,
+    said,
     superuser_dsn,
 )
 
@@ -61,6 +62,19 @@ async def test_nothing_of_an_erased_tenant_is_left(make_inhabited: MakeInhabited
     assert neighbour.readable() == neighbour.expected
 
 
+async def test_a_sandbox_that_runs_is_stopped_and_nothing_of_it_is_left(make_inhabited: MakeInhabited) -> None:
+    inhabited = await asyncio.to_thread(make_inhabited)
+    owner, path = inhabited.tenant.owner, f"/workspaces/{inhabited.workspace}/sandboxes/{inhabited.sandbox}"
+    started = await asyncio.to_thread(owner.post, f"{path}/start", params={"wait": 60})
+    assert started.json()["status"] == "running", started.text
+    await asyncio.to_thread(said, owner, path, f"echo {inhabited.word} more > more")
+    await asyncio.to_thread(erase, inhabited)
+    installation = inhabited.installation
+    assert await rows_of(installation, inhabited.tenant_id) == {}
+    assert not home_of(installation, "us", inhabited.tenant.id).exists()
+    assert not files_with(installation, inhabited.word, inhabited.tenant.id)
+
+
 def test_the_certificate_tells_counts_and_digests_and_is_signed(make_inhabited: MakeInhabited) -> None:
     inhabited = make_inhabited()
     platform = inhabited.installation.platform
@@ -72,9 +86,11 @@ def test_the_certificate_tells_counts_and_digests_and_is_signed(make_inhabited: 
     document = shown["document"]
     assert document["id"] == operation["id"]
     assert document["tenant"] == inhabited.tenant.id
-    assert document["rows"]["jobs"]["count"] == 1
+    assert document["rows"]["jobs"]["count"] == 2
+    kept = {name: document["rows"][name]["count"] for name in ("sandboxes", "sandbox_trees", "sandbox_snapshots")}
+    assert kept == {"sandboxes": 1, "sandbox_trees": 2, "sandbox_snapshots": 1}
     assert document["keysets"] == 1
-    assert document["stores"]["objects"]["count"] == 1
+    assert document["stores"]["objects"]["count"] == 3
     assert document["stores"]["images"]["count"] == 1
     assert document["audit"]["size"] > 5
     assert len(document["audit"]["last_leaf"]) == 64

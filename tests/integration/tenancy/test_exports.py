@@ -1,14 +1,19 @@
 """An export is everything a tenant has, and an import makes of it the same tenant in another installation."""
 
+import asyncio
+import dataclasses
 import hashlib
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
+from typing import Any, BinaryIO
+from uuid import UUID
 
+import asyncpg
 import pytest
 from tests.conftest import Installation, Tenant
 from tests.integration.tenancy.ground import (
     Exported,
-    Inhabited,
     Json,
     MakeInhabited,
     export,
@@ -16,13 +21,21 @@ from tests.integration.tenancy.ground import (
     lasting,
     members_of,
     rows_of,
+    said,
     send_archive,
+    superuser_dsn,
     until,
 )
 
-from tenantry.capabilities.tenants.service import remove_old_exports
+from tenantry.capabilities.tenants.ports import ArchivedStore
+from tenantry.capabilities.tenants.service import Exports, purge_due, remove_old_exports
 from tenantry.capabilities.tenants.service.archives import LEFT_OUT
-from tenantry.entrypoints.runtime import open_parts
+from tenantry.capabilities.tenants.service.exports import COLLECT, archive_key
+from tenantry.capabilities.tenants.service.operations import new_operation
+from tenantry.capabilities.tenants.types import Isolation, OperationKind, Seat, StoredThing
+from tenantry.entrypoints.runtime import Parts, open_parts
+from tenantry.foundation.database.places import SHARED
+from tenantry.foundation.database.pool import open_pool
 
 _MADE_ANEW = frozenset({"keysets", "tenants"})
 
@@ -69,8 +82,9 @@ async def test_an_import_is_the_same_tenant_elsewhere(
     assert files_of(elsewhere, inhabited.tenant.id, region) == files
     key = answer.json()["bootstrap_key"]["secret"]
     tenant = Tenant(elsewhere, inhabited.tenant.id, inhabited.tenant.slug, region, key)
-    there = Inhabited(tenant, inhabited.word, inhabited.workspace, inhabited.job, inhabited.artifact, key)
+    there = dataclasses.replace(inhabited, tenant=tenant, key=key)
     assert there.readable() == inhabited.readable() == there.expected
+    assert there.kept() == inhabited.kept() == there.expected_kept
     assert there.told() == hashlib.sha256(f"kept-{inhabited.word}".encode()).hexdigest()
     shown = tenant.owner.get(f"/tenants/{tenant.id}").json()
     assert (shown["region"], shown["isolation"], shown["status"]) == (region, target, "active")
@@ -93,6 +107,7 @@ def test_the_manifest_names_every_member_with_its_digest(exported: Exported) -> 
     assert {each["what"] for each in manifest["left_out"]} == LEFT_OUT.keys()
     named = {table["name"] for table in manifest["tables"]}
     assert named >= {"tenants", "workspaces", "jobs", "job_logs", "artifacts", "audit_events", "queue.purges"}
+    assert named >= {"sandboxes", "sandbox_trees", "sandbox_snapshots"}
     assert not named & LEFT_OUT.keys()
     folders = {name.partition("/")[0] for name in members}
     assert folders == {"rows", "objects", "images", "keys"}
@@ -123,6 +138,110 @@ def test_the_key_lies_nowhere_in_clear(exported: Exported) -> None:
     home = exported.inhabited.installation.home
     held = [path for path in home.rglob("*") if path.is_file() and exported.key.encode() in path.read_bytes()]
     assert held == []
+
+
+async def test_a_sandbox_that_ran_arrives_stopped_with_what_was_kept_last(
+    make_inhabited: MakeInhabited, elsewhere: Installation
+) -> None:
+    inhabited = await asyncio.to_thread(make_inhabited)
+    path = f"/workspaces/{inhabited.workspace}/sandboxes/{inhabited.sandbox}"
+    owner = inhabited.tenant.owner
+    assert owner.post(f"{path}/start", params={"wait": 60}).json()["status"] == "running"
+    said(owner, path, "echo later > link")
+    made = await asyncio.to_thread(export, inhabited)
+    assert said(owner, path, "cat link") == "later\n", "it runs on"
+    owner.post(f"{path}/stop", params={"wait": 60})
+
+    answer = send_archive(elsewhere, made.archive, made.key)
+    assert until_imported(elsewhere, answer.json())["status"] == "succeeded"
+    key = answer.json()["bootstrap_key"]["secret"]
+    tenant = Tenant(elsewhere, inhabited.tenant.id, inhabited.tenant.slug, "us", key)
+    found = tenant.owner.get(path).json()
+    assert (found["status"], found["reason"]) == ("stopped", "tenant_imported")
+    there = dataclasses.replace(inhabited, tenant=tenant, key=key)
+    assert await asyncio.to_thread(there.kept) == there.expected_kept
+    connection = await asyncpg.connect(superuser_dsn(elsewhere, "tenantry_us"))
+    try:
+        held = """select count(*) from tenantry.reservations r where r.tenant_id = $1 and r.state = 'held'
+                      and not exists (select from tenantry.sandbox_trees t where t.tree_id = r.reservation_id)"""
+        assert await connection.fetchval(held, inhabited.tenant_id) == 0, "what it might have kept holds no room"
+    finally:
+        await connection.close()
+
+
+class Meanwhile:
+    """A store that lets something happen before it gives what it has."""
+
+    def __init__(self, store: ArchivedStore, happen: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._happen = happen
+
+    async def things(self, tenant_id: UUID, *, region: str) -> AsyncIterator[StoredThing]:
+        await self._happen()
+        async for thing in self._store.things(tenant_id, region=region):
+            yield thing
+
+    async def restore(
+        self, tenant_id: UUID, *, region: str, name: str, size: int, about: Mapping[str, Any], content: BinaryIO
+    ) -> None:
+        raise NotImplementedError
+
+
+async def purge(parts: Parts) -> None:
+    pool = await open_pool(parts.addresses.cells["us"].dispatcher, search_path="queue", max_size=1)
+    try:
+        cell, kinds = parts.cells.get("us"), parts.content_kinds("us")
+        await purge_due(pool, queue=pool, cell=cell, kinds=kinds, clock=parts.clock)
+    finally:
+        await pool.close()
+
+
+async def test_what_the_rows_of_an_export_name_is_in_it_though_it_is_let_go_meanwhile(
+    make_inhabited: MakeInhabited,
+) -> None:
+    inhabited = await asyncio.to_thread(make_inhabited)
+    async with open_parts(inhabited.installation.settings) as parts:
+
+        async def happen() -> None:
+            """The sandbox lives and is stopped: what it kept before is due to go, and must not yet."""
+            assert await asyncio.to_thread(inhabited.kept) == inhabited.expected_kept
+            await purge(parts)
+
+        exports = Exports(
+            access=parts.mover_access,
+            objects=parts.objects,
+            stores={"objects": Meanwhile(parts.archived["objects"], happen)},
+            wrapper=parts.wrapper,
+            clock=parts.clock,
+        )
+        seat = Seat("us", Isolation.ROW_LEVEL, SHARED)
+        operation = new_operation(
+            OperationKind.EXPORT,
+            step=COLLECT,
+            tenant_id=inhabited.tenant_id,
+            source=seat,
+            target=seat,
+            requested_by="a test",
+            now=parts.clock.now(),
+        )
+        await exports.run(operation)
+        pieces = parts.objects["us"].get(inhabited.tenant_id, archive_key(operation))
+        members = members_of(b"".join([piece async for piece in pieces]))
+        manifest = json.loads(members["manifest.json"])
+        columns = next(table["columns"] for table in manifest["tables"] if table["name"] == "sandbox_trees")
+        trees = [dict(zip(columns, json.loads(line), strict=True)) for line in _lines(members, "sandbox_trees")]
+        assert len(trees) == 2
+        there = {name.rpartition("/")[2] for name in members if "/sandboxes/" in name}
+        named = {each["tree_id"].replace("-", "") for each in trees}
+        assert named < there
+        await exports.abandon(operation)
+        await purge(parts)
+        left = {name.rpartition("/")[2] for name in files_of(inhabited.installation, inhabited.tenant.id, "us")}
+        assert len(named - {name.removesuffix(",") for name in left}) == 1, "what was let go goes once it may"
+
+
+def _lines(members: dict[str, bytes], table: str) -> list[bytes]:
+    return members[f"rows/{table}.000000.jsonl"].splitlines()
 
 
 async def test_an_export_is_removed_after_its_time(make_inhabited: MakeInhabited) -> None:

@@ -31,6 +31,14 @@ class Stopper(Protocol):
         ...
 
 
+class Drain(Protocol):
+    """Ends what a draining tenant has that would not end by itself in the time it is given, and can begin again."""
+
+    async def drain(self, session: TenantSession) -> int:
+        """End it, with nothing lost that was promised to be kept; tells how many. Called until nothing runs."""
+        ...
+
+
 class TenantStore(Protocol):
     """What of tenants lies outside of their database: objects, images, cached entries. Calls may be repeated safely."""
 
@@ -58,6 +66,14 @@ class ArchivedStore(Protocol):
         self, tenant_id: UUID, *, region: str, name: str, size: int, about: Mapping[str, Any], content: BinaryIO
     ) -> None:
         """Put a thing back; repeating it is safe. Raises Invalid for one that is not what its name says."""
+        ...
+
+
+class Inspection(Protocol):
+    """Looks at what an archive says of a capability's own, once its rows and things are there and nobody is let in."""
+
+    async def inspect(self, tenant_id: UUID, *, region: str) -> None:
+        """Raise Invalid `archive_refused` for what could not have come about here. Repeating it is safe."""
         ...
 
 

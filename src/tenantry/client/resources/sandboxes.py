@@ -120,31 +120,15 @@ class Sandboxes(SandboxAccess[T]):
         self, workspace: str, sandbox: str, *, seconds: int | None = None, idempotency_key: str | None = None
     ) -> Call[Sandbox]:
         """Let a running one live for so many seconds from now on, its ttl_seconds unless told."""
-        return post(
-            "workspaces",
-            workspace,
-            "sandboxes",
-            sandbox,
-            "extend",
-            json=given(seconds=seconds),
-            idempotency_key=idempotency_key,
-        )
+        return _did(workspace, sandbox, "extend", body=given(seconds=seconds), idempotency_key=idempotency_key)
 
     @Operation
     def snapshot(
         self, workspace: str, sandbox: str, *, name: str, idempotency_key: str | None = None
     ) -> Call[Snapshot]:
         """Keep its files as they are now, while it runs or not."""
-        return post(
-            "workspaces",
-            workspace,
-            "sandboxes",
-            sandbox,
-            "snapshot",
-            json={"name": name},
-            wait_seconds=_SAVE_SECONDS,
-            idempotency_key=idempotency_key,
-        )
+        body = {"name": name}
+        return _did(workspace, sandbox, "snapshot", body=body, saves=True, idempotency_key=idempotency_key)
 
     @Listing
     def snapshots(
@@ -171,15 +155,13 @@ class Sandboxes(SandboxAccess[T]):
         idempotency_key: str | None = None,
     ) -> Call[Sandbox]:
         """Make another like it, whose files begin as a snapshot's, or as its own are now."""
-        return post(
-            "workspaces",
+        return _did(
             workspace,
-            "sandboxes",
             sandbox,
             "fork",
-            json=given(name=name, snapshot=snapshot, start=start),
-            query={"wait": wait_seconds},
-            wait_seconds=(wait_seconds or 0) + _SAVE_SECONDS,
+            body=given(name=name, snapshot=snapshot, start=start),
+            wait_seconds=wait_seconds,
+            saves=True,
             idempotency_key=idempotency_key,
         )
 
@@ -189,15 +171,24 @@ _SAVE_SECONDS = 300.0
 
 
 def _did(
-    workspace: str, sandbox: str, verb: str, *, wait_seconds: float | None, idempotency_key: str | None
-) -> Call[Sandbox]:
+    workspace: str,
+    sandbox: str,
+    verb: str,
+    *,
+    body: Mapping[str, object] | None = None,
+    wait_seconds: float | None = None,
+    saves: bool = False,
+    idempotency_key: str | None,
+) -> Call[Any]:
+    """Ask for what a verb names; where it `saves` the answer takes its time."""
     return post(
         "workspaces",
         workspace,
         "sandboxes",
         sandbox,
         verb,
+        json=body,
         query={"wait": wait_seconds},
-        wait_seconds=wait_seconds or 0,
+        wait_seconds=(wait_seconds or 0) + (_SAVE_SECONDS if saves else 0),
         idempotency_key=idempotency_key,
     )

@@ -67,6 +67,12 @@ async def open_stream(
         raise unreadable()
 
 
+def sealed_bytes(size: int) -> int:
+    """Tell how long so many bytes are once they are sealed."""
+    parts = max(1, -(-size // PART_BYTES))
+    return len(_FORMAT) + _STREAM_BYTES + parts * (_LENGTH_BYTES + OVERHEAD_BYTES) + size
+
+
 def _bound(stream: bytes, index: int, associated: bytes, *, last: bool) -> bytes:
     return b"".join((stream, index.to_bytes(8, "big"), bytes((last,)), associated))
 

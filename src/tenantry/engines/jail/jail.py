@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Self
 
 from tenantry.engines.jail import uids
 from tenantry.engines.jail.backend import run_one, try_one
@@ -28,14 +26,13 @@ from tenantry.engines.jail.owners import Owner, reclaim_orphans
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
 from tenantry.engines.jail.sandbox import Parts, Sandbox
 from tenantry.engines.jail.seats import Seat, Seats
+from tenantry.engines.jail.supervisor import Supervisor
 from tenantry.engines.jail.types import Attach, ImageRoot, OnOutput, Outcome, Spec
 from tenantry.foundation.clock import Clock, SystemClock
 
-_THREADS: Final = 8
 
-
-class Jail:
-    """Long-lived, one a process is enough; made by `open`, ended by `close`, bound to the loop it was opened on."""
+class Jail(Supervisor):
+    """Makes sandboxes of its own, by bubblewrap."""
 
     def __init__(
         self,
@@ -48,20 +45,14 @@ class Jail:
         clock: Clock,
         spare: int,
     ) -> None:
-        self._owner = owner
+        super().__init__(owner=owner, launcher=launcher, clock=clock, threads="jail")
         self._pool = pool
         self._bubblewrap = bubblewrap
         self._hierarchy = hierarchy
-        self._launcher = launcher
-        self._clock = clock
-        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="jail")
-        self._launcher_lock = asyncio.Lock()
         self._exposed: dict[tuple[Path, int, int], Path] = {}
-        self._sandboxes: dict[str, Sandbox] = {}
         self._seats = Seats(
             hierarchy=hierarchy, instance=owner.instance, launcher=launcher, threads=self._threads, spare=spare
         )
-        self._closed = False
 
     @classmethod
     async def open(
@@ -136,40 +127,21 @@ class Jail:
         check_attached(spec, attach)
         if self._closed:
             raise JailUnavailable("jail_closed", "this jail is closed", remedy="open another")
-        exposed = await self._expose(spec.image)
+        arguments = build_arguments(spec, exposed=await self._expose(spec.image))
         seat = await self._seats.take(spec.limits)
         parts = self._take_parts(spec, seat)
         sandbox = Sandbox(seat.name, parts=parts, launcher=self._launcher)
-        self._sandboxes[seat.name] = sandbox
-        try:
-            await self._bring_up(sandbox, parts, build_arguments(spec, exposed=exposed), on_output, attach)
-        except BaseException:
-            await sandbox.close()
-            raise
-        return sandbox
+        return await self._begun(sandbox, self._bring_up(sandbox, parts, arguments, on_output, attach))
 
     async def run(self, spec: Spec, on_output: OnOutput) -> tuple[Outcome, Receipt | None]:
         """Start, wait and close; for programs whose files nobody wants."""
         return await run_one(self, spec, on_output)
 
-    async def close(self) -> None:
-        """Kill and clear away every sandbox, then end the launcher; idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        await asyncio.gather(*(sandbox.close() for sandbox in list(self._sandboxes.values())), return_exceptions=True)
+    async def _close_shared(self) -> None:
         await self._launcher.close()
         await self._seats.close()
         if self._pool:
             self._pool.close()
-        self._owner.close()
-        self._threads.shutdown(wait=False)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     def _take_parts(self, spec: Spec, seat: Seat) -> Parts:
         uid = self._pool.acquire() if self._pool else None

@@ -200,6 +200,10 @@ class TenantRows:
         """Let this database forget that it ever knew the tenant; its rows must be gone."""
         await self._connection.fetchval("select fence.forget_tenant()")
 
+    async def hold_purges(self) -> None:
+        """Let nothing of the tenant be purged in this database until the transaction ends, after what is under way."""
+        await self._connection.execute("select pg_advisory_xact_lock($1)", purge_lock(self._tenant_id))
+
     async def transaction_number(self) -> int:
         """Give this transaction a number; whatever began to write before has a lower one."""
         return int(await self._connection.fetchval("select pg_current_xact_id()::text::bigint"))
@@ -248,6 +252,12 @@ async def copy_rows(
             "copy_differs", f"{table.name}: {ours.rows} rows were copied, {theirs.rows} arrived", layer="database"
         )
     return ours
+
+
+def purge_lock(tenant_id: UUID) -> int:
+    """Name the advisory lock that purges of a tenant share, and who must find what the rows say is there excludes."""
+    named = hashlib.sha256(b"tenantry/purges/" + tenant_id.bytes).digest()
+    return int.from_bytes(named[:8], "big", signed=True)
 
 
 def digest_of_all(digests: dict[str, RowsDigest]) -> str:

@@ -1,5 +1,11 @@
 """All SQL of sandboxes."""
 
+from tenantry.capabilities.sandboxes.repository.arrived import (
+    contradictions_of,
+    list_claimed_artifacts,
+    list_claimed_trees,
+    list_places,
+)
 from tenantry.capabilities.sandboxes.repository.content import (
     find_artifact,
     find_inputs,
@@ -72,6 +78,7 @@ from tenantry.capabilities.sandboxes.repository.remote_queue import (
 __all__ = [
     "begin_life",
     "change_sandbox",
+    "contradictions_of",
     "count_open_jobs",
     "delete_image",
     "delete_sandbox",
@@ -97,10 +104,13 @@ __all__ = [
     "insert_tree",
     "is_queued",
     "list_artifacts",
+    "list_claimed_artifacts",
+    "list_claimed_trees",
     "list_for_purge",
     "list_images",
     "list_jobs",
     "list_lines",
+    "list_places",
     "list_sandboxes",
     "list_snapshots",
     "list_takings",

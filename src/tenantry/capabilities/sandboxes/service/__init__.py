@@ -8,6 +8,7 @@ from tenantry.capabilities.sandboxes.service.image_files import TenantImages
 from tenantry.capabilities.sandboxes.service.image_pulls import ImagePulls
 from tenantry.capabilities.sandboxes.service.image_sweep import sweep_images
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary, ImageService
+from tenantry.capabilities.sandboxes.service.inspecting import KeptInspection
 from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
 from tenantry.capabilities.sandboxes.service.jobs import JobService
 from tenantry.capabilities.sandboxes.service.link_sockets import Door, UnixDoor
@@ -26,7 +27,7 @@ from tenantry.capabilities.sandboxes.service.queue_relay import QueueRelay
 from tenantry.capabilities.sandboxes.service.rechecking import PastJobs, QueuedJobs
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
 from tenantry.capabilities.sandboxes.service.sharing import QueueShares
-from tenantry.capabilities.sandboxes.service.stopping import JobStopper
+from tenantry.capabilities.sandboxes.service.stopping import JobStopper, SandboxDrain
 from tenantry.capabilities.sandboxes.service.transient import TransientKeys
 from tenantry.capabilities.sandboxes.service.waiting import HOLDERS, QueueView, explain_waiting
 from tenantry.capabilities.sandboxes.service.worker_identity import worker_identity
@@ -49,6 +50,7 @@ __all__ = [
     "JobService",
     "JobStopper",
     "JobTakings",
+    "KeptInspection",
     "LinkCaller",
     "LinkIdentity",
     "LiveClient",
@@ -66,6 +68,7 @@ __all__ = [
     "QueueShares",
     "QueueView",
     "QueuedJobs",
+    "SandboxDrain",
     "SandboxKind",
     "SecretOpener",
     "SnapshotService",

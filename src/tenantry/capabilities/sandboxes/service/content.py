@@ -96,11 +96,11 @@ class JobContent:
                 yield chunk
 
         sealed = seal_stream(chunks(), keyset=key, associated=b"artifact/" + artifact_id.bytes)
-        await self._objects.put(tenant_id, _artifact_key(job, artifact_id), sealed)
+        await self._objects.put(tenant_id, artifact_key(job.place, job.job_id, artifact_id), sealed)
         return size, digest.digest()
 
     def get_artifact(self, key: Keyset, *, tenant_id: UUID, job: Job, artifact_id: UUID) -> AsyncGenerator[bytes, None]:
-        stored = self._objects.get(tenant_id, _artifact_key(job, artifact_id))
+        stored = self._objects.get(tenant_id, artifact_key(job.place, job.job_id, artifact_id))
         return open_stream(stored, keyset=key, associated=b"artifact/" + artifact_id.bytes)
 
     def seal_line(self, key: Keyset, line: LogLine, *, job_id: UUID) -> SealedLine:
@@ -113,7 +113,7 @@ class JobContent:
 
     async def purge(self, *, tenant_id: UUID, job: Job) -> None:
         """Delete the job's objects; idempotent."""
-        keys = [entry.key async for entry in self._objects.list_objects(tenant_id, _folder(job))]
+        keys = [entry.key async for entry in self._objects.list_objects(tenant_id, _folder(job.place, job.job_id))]
         for key in keys:
             await self._objects.delete(tenant_id, key)
 
@@ -142,12 +142,13 @@ def _context(tenant_id: UUID, job_id: UUID) -> bytes:
     return b"tenantry/job/" + tenant_id.bytes + job_id.bytes
 
 
-def _folder(job: Job) -> str:
-    return f"{job.place}/jobs/{job.job_id.hex}"
+def artifact_key(place: str, job_id: UUID, artifact_id: UUID) -> str:
+    """Name the object of an artifact."""
+    return f"{_folder(place, job_id)}/artifacts/{artifact_id.hex}"
 
 
-def _artifact_key(job: Job, artifact_id: UUID) -> str:
-    return f"{_folder(job)}/artifacts/{artifact_id.hex}"
+def _folder(place: str, job_id: UUID) -> str:
+    return f"{place}/jobs/{job_id.hex}"
 
 
 def _gone(job: Job) -> Gone:

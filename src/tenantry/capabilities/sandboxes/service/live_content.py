@@ -64,22 +64,22 @@ class LiveContent:
                 yield chunk
 
         sealed = seal_stream(measured(), keyset=key, associated=b"tree/" + tree_id.bytes)
-        await self._objects.put(tenant_id, _tree_key(place, sandbox_id, tree_id), sealed)
+        await self._objects.put(tenant_id, tree_key(place, sandbox_id, tree_id), sealed)
         return size, digest.digest()
 
     async def open_tree(self, tree: KeptTree, *, tenant_id: UUID) -> AsyncGenerator[bytes, None]:
         """Open an archive as it streams; raises NotFound `object_absent`, Fault, in a step of its own."""
         key = await self._open_key(tenant_id, tree.content_key, _tree_context(tenant_id, tree.tree_id))
-        stored = self._objects.get(tenant_id, _tree_key(tree.place, tree.sandbox_id, tree.tree_id))
+        stored = self._objects.get(tenant_id, tree_key(tree.place, tree.sandbox_id, tree.tree_id))
         return open_stream(stored, keyset=key, associated=b"tree/" + tree.tree_id.bytes)
 
     async def delete_tree(self, *, tenant_id: UUID, place: str, sandbox_id: UUID, tree_id: UUID) -> None:
         """Idempotent."""
-        await self._objects.delete(tenant_id, _tree_key(place, sandbox_id, tree_id))
+        await self._objects.delete(tenant_id, tree_key(place, sandbox_id, tree_id))
 
     async def sweep(self, *, tenant_id: UUID, place: str, sandbox_id: UUID, kept: set[UUID]) -> None:
         """Delete what lies in the folder of a sandbox and is none of those that are kept; idempotent."""
-        known = {_tree_key(place, sandbox_id, tree_id) for tree_id in kept}
+        known = {tree_key(place, sandbox_id, tree_id) for tree_id in kept}
         keys = [entry.key async for entry in self._objects.list_objects(tenant_id, _folder(place, sandbox_id))]
         for key in keys:
             if key not in known:
@@ -103,5 +103,6 @@ def _folder(place: str, sandbox_id: UUID) -> str:
     return f"{place}/sandboxes/{sandbox_id.hex}"
 
 
-def _tree_key(place: str, sandbox_id: UUID, tree_id: UUID) -> str:
+def tree_key(place: str, sandbox_id: UUID, tree_id: UUID) -> str:
+    """Name the object of a kept tree."""
     return f"{_folder(place, sandbox_id)}/{tree_id.hex}"

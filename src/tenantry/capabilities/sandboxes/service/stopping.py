@@ -1,6 +1,7 @@
 """Ends jobs before their time: one at its owner's wish, all of a tenant or workspace that is closed."""
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 from uuid import UUID
 
 from tenantry.capabilities.access.types import Decision
@@ -14,6 +15,8 @@ from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.settings import JobSettings
+
+TENANT_MOVING: Final = "tenant_moving"
 
 
 class JobStopper:
@@ -64,3 +67,22 @@ class JobStopper:
         # Not begun, so it never will be: a worker that has just claimed it finds it ended.
         end = JobEnd(JobStatus.CANCELLED, reason, "it had not started")
         await end_job(session, job, end, settings=self._settings, clock=self._clock)
+
+
+class SandboxDrain:
+    """The `Drain` port of tenants: sandboxes only wait, so they are stopped as by hand.
+
+    One that keeps nothing would lose its files by that, so it is waited for as any job.
+    """
+
+    def __init__(self, stopper: JobStopper) -> None:
+        self._stopper = stopper
+
+    async def drain(self, session: TenantSession) -> int:
+        """Stop each that runs and keeps its files; tells how many."""
+        jobs = await repository.lock_open_jobs(session, workspace_id=None)
+        living = [job for job in jobs if job.tree_id is not None and job.status is JobStatus.RUNNING]
+        stopping = [job for job in living if job.reason is None]
+        for job in stopping:
+            await self._stopper.stop(session, job, reason=TENANT_MOVING)
+        return len(stopping)

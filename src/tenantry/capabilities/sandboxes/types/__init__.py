@@ -281,6 +281,17 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimedArtifact:
+    """An artifact as an archive tells it; `due` when its content is to go now anyway."""
+
+    place: str
+    job_id: UUID
+    artifact_id: UUID
+    size_bytes: int
+    due: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     image_id: UUID
     name: str

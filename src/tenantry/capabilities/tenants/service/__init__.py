@@ -32,6 +32,7 @@ from tenantry.capabilities.tenants.service.workspaces import (
     WORKSPACE_SUSPENDED,
     NewWorkspace,
     WorkspaceService,
+    is_place_of,
     owner_of_path,
     place_of,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "announce_revocation",
     "candidate_scope",
     "ensure_platform_tenant",
+    "is_place_of",
     "load_catalogue",
     "load_plans",
     "overlay_of",

@@ -3,7 +3,8 @@
     collect    one archive, streamed into an object of the tenant; beside it its size, its digest, and its key, wrapped
 
 The step may be done again: it writes another archive over the one that a crash has left. What is read of the database
-is read at one moment; objects and images follow it, and what is purged meanwhile is not among them.
+is read at one moment; objects and images follow it, and until they are written nothing of the tenant is purged: what
+the rows name is there. What came after that moment is in the archive without a row, and an import leaves it out.
 """
 
 import base64
@@ -89,8 +90,10 @@ class Exports:
         """Collect everything into one object; the key is put down last, so that what has a key is whole."""
         tenant_id, objects = operation.tenant_id, self._objects[operation.source.region]
         key, writer = os.urandom(_KEY_BYTES), ArchiveWriter()
-        async with aclosing(self._archive(operation, key, writer)) as archive:
-            stat = await objects.put(tenant_id, archive_key(operation), archive)
+        async with self._rows(operation, operation.source, snapshot=False) as held:
+            await held.hold_purges()
+            async with aclosing(self._archive(operation, key, writer)) as archive:
+                stat = await objects.put(tenant_id, archive_key(operation), archive)
         wrapped = await self._wrapper.wrap(key, context=_key_context(operation))
         beside = {"size_bytes": stat.size, "sha256": stat.sha256, "key": base64.b64encode(wrapped).decode()}
         await objects.put(tenant_id, _beside(operation), json.dumps(beside).encode())

@@ -2,7 +2,7 @@
 
     provision  its place is made, empty and behind the fence
     rows       all rows in one transaction, as the manifest has summed them up; the keys, wrapped for this installation
-    things     objects and images
+    things     objects and images; then whoever keeps any says whether they and the rows are of each other
     settle     what ran elsewhere is ended, its owner is let in, its trail says where it comes from
     open       the fence lets it work, the directory knows it, the archive is removed
 
@@ -12,7 +12,7 @@ Each step may be done again. Until `open` nobody sees it, and giving up leaves n
 import asyncio
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import ClassVar, Final
@@ -23,7 +23,14 @@ import structlog
 
 from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.errors import archive_refused, export_key_wrong
-from tenantry.capabilities.tenants.ports import ArchivedStore, Arrival, OwnerAdmission, Provisioner, TenantStore
+from tenantry.capabilities.tenants.ports import (
+    ArchivedStore,
+    Arrival,
+    Inspection,
+    OwnerAdmission,
+    Provisioner,
+    TenantStore,
+)
 from tenantry.capabilities.tenants.service.archives import KEYS, Archive, ManifestTable, examine
 from tenantry.capabilities.tenants.service.directory import Directory
 from tenantry.capabilities.tenants.service.exports import export_context
@@ -59,7 +66,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Imports:
-    """The steps of an import; `access` by region, `archived` by the folder of the archive it is filled from."""
+    """The steps of an import; `access` by region, `archived` by the folder of the archive it is filled from.
+
+    `kinds` are those of content that something here can forget.
+    """
 
     interruptible: ClassVar[frozenset[str]] = frozenset()
 
@@ -76,6 +86,8 @@ class Imports:
         files: ImportFiles,
         wrapper: KeyWrapper,
         admission: OwnerAdmission,
+        kinds: Collection[str],
+        inspections: Sequence[Inspection],
         arrivals: Sequence[Arrival],
         clock: Clock,
     ) -> None:
@@ -89,6 +101,8 @@ class Imports:
         self._files = files
         self._wrapper = wrapper
         self._admission = admission
+        self._kinds = kinds
+        self._inspections = inspections
         self._arrivals = arrivals
         self._clock = clock
 
@@ -178,6 +192,9 @@ class Imports:
         )
         await rows.execute("update workspaces set region = $1, version = version + 1 where region <> $1", target.region)
         await rows.execute("update queue.purges set due_at = $1, holder = null where holder is not null", now)
+        unknown = "select exists (select from queue.purges where tenant_id = $1 and kind <> all ($2::text[]))"
+        if await rows.value(unknown, operation.tenant_id, list(self._kinds)):
+            raise archive_refused("purges", "something is to be forgotten there that nobody keeps here")
 
     async def _things(self, operation: Operation) -> Next:
         archive, region = await self._archive(operation), operation.target.region
@@ -197,6 +214,8 @@ class Imports:
                     about=member.about,
                     content=content,
                 )
+        for inspection in self._inspections:
+            await inspection.inspect(operation.tenant_id, region=region)
         return Next("settle")
 
     async def _settle(self, operation: Operation) -> Next:

@@ -1,7 +1,7 @@
 """Moves of a tenant: between isolation strategies, and between regions where two administrators have agreed.
 
     provision  the new place is made, empty and behind the fence
-    drain      to another region only: no new work, until what runs has ended
+    drain      to another region only: no new work, until what runs has ended; what lives is stopped, its files kept
     freeze     read only: writes are refused with 503 and Retry-After, reads go on
     copy       all rows, in one transaction, counted and summed up on both sides
     files      to another region only: objects and images
@@ -14,7 +14,7 @@ off or given up opens it again and removes what has arrived at the new one.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +25,7 @@ import structlog
 from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.audit.types import AuditFilter, Outcome
 from tenantry.capabilities.tenants.errors import move_overdue
-from tenantry.capabilities.tenants.ports import Provisioner, TenantStore
+from tenantry.capabilities.tenants.ports import Drain, Provisioner, TenantStore
 from tenantry.capabilities.tenants.service.operations import DONE, Next, OperationLog
 from tenantry.capabilities.tenants.types import REVOCATIONS, Isolation, Operation, OperationStatus, Seat
 from tenantry.foundation.changes import CHANGES, EVERYTHING
@@ -80,6 +80,7 @@ class Moves:
         access: Mapping[str, MoverAccess],
         provisioner: Provisioner,
         stores: Mapping[str, TenantStore],
+        drains: Sequence[Drain],
         drain_seconds: int,
         clock: Clock,
     ) -> None:
@@ -88,6 +89,7 @@ class Moves:
         self._access = access
         self._provisioner = provisioner
         self._stores = stores
+        self._drains = drains
         self._patience = timedelta(seconds=drain_seconds)
         self._clock = clock
 
@@ -125,6 +127,10 @@ class Moves:
             if mode == "active":
                 await rows.place("draining", home=home)
         await self._park(operation, operation.source, back=False)
+        scope = TenantScope(tenant_id=operation.tenant_id, region=operation.source.region, actor=SYSTEM)
+        async with self._cells.session(scope, lifecycle=True) as session:
+            for each in self._drains:
+                await each.drain(session)
         async with self._rows(operation, operation.source) as rows:
             running = await rows.count("jobs", "status = 'running'")
         if running:
@@ -220,8 +226,10 @@ class Moves:
             await cell.execute(_PARK, operation.tenant_id, _PARKED, back)
 
     async def _files(self, operation: Operation) -> Next:
-        for store in self._stores.values():
-            await store.copy(operation.tenant_id, source=operation.source.region, target=operation.target.region)
+        async with self._rows(operation, operation.source) as held:
+            await held.hold_purges()  # one that had begun before the freeze removes its objects still
+            for store in self._stores.values():
+                await store.copy(operation.tenant_id, source=operation.source.region, target=operation.target.region)
         return Next("switch")
 
     async def _switch(self, operation: Operation) -> Next:

@@ -14,6 +14,7 @@ from tenantry.capabilities.tenants.ports import ContentKind
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.pool import database_errors
+from tenantry.foundation.database.transfer import purge_lock
 from tenantry.foundation.errors import Unavailable
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 _BATCH: Final = 100
 _HOLDERS: Final = "select distinct holder from queue.purges where holder is not null"
 _BOOTS: Final = "select boot from queue.workers"
-_DUE: Final = "select tenant_id, kind, item_id from queue.purges where due_at <= $1 order by due_at limit $2"
-_DUE_OR_DEAD: Final = """select tenant_id, kind, item_id from queue.purges where due_at <= $1 or holder = any($3)
-                         order by due_at limit $2"""
+_DUE: Final = """select tenant_id, kind, item_id from queue.purges where due_at <= $1
+                 order by due_at, item_id limit $2 offset $3"""
+_DUE_OR_DEAD: Final = """select tenant_id, kind, item_id from queue.purges where due_at <= $1 or holder = any($4)
+                         order by due_at, item_id limit $2 offset $3"""
+_MAY: Final = "select pg_try_advisory_xact_lock_shared($1)"
 _DONE: Final = "delete from queue.purges where tenant_id = $1 and kind = $2 and item_id = $3"
 
 _log = structlog.get_logger(__name__)
@@ -36,33 +39,43 @@ async def purge_due(pool: "Pool", *, queue: "Pool", cell: Cell, kinds: Mapping[s
 
     Both pools are the dispatcher's, which sees ids only; `queue` is that of the cell, where workers report. Due is also
     what a process held that is no more: its content cannot be opened any longer. Objects go first: a crash in between
-    leaves rows that say they are still to go.
+    leaves rows that say they are still to go. A tenant that is being exported keeps what is due until that has ended.
+    What stays, for whatever reason, is passed over: nothing that is due waits for it.
     """
     with database_errors():
         held = {row["holder"] for row in await pool.fetch(_HOLDERS)}
         # Asked second: a holder reports before anything is put down under its name.
         dead = held - {row["boot"] for row in await queue.fetch(_BOOTS)} if held else set()
+    now, purged, stays = clock.now(), 0, 0
+    while True:
         # Apart, since a new connection pays for its first array more than for all else that it asks here.
-        asked = (_DUE_OR_DEAD, clock.now(), _BATCH, list(dead)) if dead else (_DUE, clock.now(), _BATCH)
-        due = await pool.fetch(*asked)
-    purged = 0
-    for tenant_id, name, item_id in due:
-        if name in kinds:
-            purged += await _purge(kinds[name], item_id, tenant_id=tenant_id, cell=cell)
-        else:  # of another version of the product
-            _log.error("purge.kind_unknown", kind=name)
-    return purged
+        asked = (_DUE_OR_DEAD, now, _BATCH, stays, list(dead)) if dead else (_DUE, now, _BATCH, stays)
+        with database_errors():
+            due = await pool.fetch(*asked)
+        for tenant_id, name, item_id in due:
+            gone = name in kinds and await _purge(kinds[name], item_id, tenant_id=tenant_id, cell=cell)
+            purged, stays = purged + gone, stays + (not gone)
+            if name not in kinds:  # of another version of the product
+                _log.error("purge.kind_unknown", kind=name)
+        if len(due) < _BATCH:
+            return purged
 
 
 async def _purge(kind: ContentKind, item_id: UUID, *, tenant_id: UUID, cell: Cell) -> bool:
     scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM)
     try:
         async with cell.session(scope, lifecycle=True) as session:
+            if not await session.fetchval(_MAY, purge_lock(tenant_id)):
+                _log.info("purge.postponed", tenant=tenant_id.hex, code="export_open")
+                return False
             await kind.remove_objects(session, item_id)
         async with cell.session(scope, lifecycle=True) as session:
             await kind.forget(session, item_id)
             await session.execute(_DONE, tenant_id, kind.name, item_id)
     except Unavailable as error:  # on the move: it is due again where it arrives
         _log.info("purge.postponed", tenant=tenant_id.hex, code=error.code)
+        return False
+    except Exception:  # noqa: BLE001 - what cannot be purged, of whomever, must not keep the others
+        _log.exception("purge.failed", tenant=tenant_id.hex, kind=kind.name)
         return False
     return True

@@ -207,6 +207,13 @@ def place_of(path: str, workspace_id: UUID) -> str:
     return f"workspaces/{path}/_{suffix_of(workspace_id)}"
 
 
+def is_place_of(place: str, workspace_id: UUID) -> bool:
+    """Tell whether `place_of` can have named it, by whatever path the workspace had then."""
+    first, _, rest = place.partition("/")
+    path, _, last = rest.rpartition("/")
+    return first == "workspaces" and bool(path) and last == f"_{suffix_of(workspace_id)}"
+
+
 def owner_of_path(path: str, *, caller: str) -> WorkspaceOwner:
     """Tell whose a path is: the team or agent that it names, else the caller."""
     folder, name = path.split("/")[:2]

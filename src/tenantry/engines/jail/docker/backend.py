@@ -4,10 +4,9 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from posixpath import dirname
-from typing import Final, Self
+from typing import Final
 
 from tenantry.engines.jail import uids
 from tenantry.engines.jail.backend import run_one, try_one
@@ -26,32 +25,26 @@ from tenantry.engines.jail.launch import LauncherClient
 from tenantry.engines.jail.owners import Owner, abandoned
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
 from tenantry.engines.jail.sandbox import Parts, Sandbox
+from tenantry.engines.jail.supervisor import Supervisor
 from tenantry.engines.jail.types import CERTIFICATES, MIB, Attach, OnOutput, Outcome, Spec
 from tenantry.foundation.clock import Clock, SystemClock
 
 _OWNER_LABEL: Final = "tenantry.owner"
 _HOME_LABEL: Final = "tenantry.home"
-_THREADS: Final = 8
 
 
-class DockerBackend:
-    """Long-lived, one a process is enough; made by `open`, ended by `close`, bound to the loop it was opened on."""
+class DockerBackend(Supervisor):
+    """Makes sandboxes of an engine's containers."""
 
     def __init__(
         self, *, owner: Owner, engine: Engine, pool: uids.UidPool, launcher: LauncherClient, rooms: Rooms, clock: Clock
     ) -> None:
-        self._owner = owner
+        super().__init__(owner=owner, launcher=launcher, clock=clock, threads="docker")
         self._engine = engine
         self._pool = pool
-        self._launcher = launcher
-        self._launcher_lock = asyncio.Lock()
         self._rooms = rooms
         self._roots = Roots(engine)
-        self._clock = clock
-        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="docker")
-        self._sandboxes: dict[str, Sandbox] = {}
         self._hierarchy = Hierarchy(CgroupVersion.NONE, reason="no container has been made yet")
-        self._closed = False
 
     @classmethod
     async def open(
@@ -130,36 +123,17 @@ class DockerBackend:
         self._hierarchy = room.hierarchy
         parts = self._parts(spec, room)
         sandbox = Sandbox(room.group, parts=parts, launcher=self._launcher)
-        self._sandboxes[sandbox.id] = sandbox
-        try:
-            await self._bring_up(sandbox, parts, room, on_output, attach)
-        except BaseException:
-            await sandbox.close()
-            raise
-        return sandbox
+        return await self._begun(sandbox, self._bring_up(sandbox, parts, room, on_output, attach))
 
     async def run(self, spec: Spec, on_output: OnOutput) -> tuple[Outcome, Receipt | None]:
         """Start, wait and close; for programs whose files nobody wants."""
         return await run_one(self, spec, on_output)
 
-    async def close(self) -> None:
-        """Kill and clear away every sandbox and every container that waits; idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        await asyncio.gather(*(sandbox.close() for sandbox in list(self._sandboxes.values())), return_exceptions=True)
+    async def _close_shared(self) -> None:
         await self._rooms.close()
         await self._launcher.close()
         await self._engine.close()
         self._pool.close()
-        self._owner.close()
-        self._threads.shutdown(wait=False)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def _room_for(self, spec: Spec) -> Room:
         """Take a room with the image of that spec, which somebody may have removed from the engine meanwhile."""

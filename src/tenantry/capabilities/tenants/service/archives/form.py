@@ -32,6 +32,7 @@ LEFT_OUT: Final = {
     "queue.entries": "what waits or runs goes on here; at its new place it is cancelled",
     "queue.shares": "its limits say them again at its new place",
     "exports": "former exports",
+    "files of running sandboxes": "they are in it as they were kept last; at their next stop or snapshot they are kept",
     "caches": "they fill anew",
 }
 """What of a tenant stays behind, and why."""
