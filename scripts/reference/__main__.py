@@ -1,4 +1,5 @@
 import argparse
+import gc
 from pathlib import Path
 
 from scripts.reference.pages import PAGES
@@ -11,6 +12,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # a program of a moment, whose trees, all kept, would be walked again and again
     parser = argparse.ArgumentParser(
         prog="python -m scripts.reference", description="Write the reference from the code."
     )
