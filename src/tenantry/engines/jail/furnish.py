@@ -235,7 +235,7 @@ async def _settled_status(parts: Parts, death: asyncio.Future[Death]) -> dict[st
     """
     deadline = asyncio.get_running_loop().time() + _FILTER_SECONDS
     ended = asyncio.ensure_future(readable(asyncio.get_running_loop(), parts.init))
-    pause = 0.0005
+    pause = 0.002
     try:
         while not death.done():
             try:
@@ -246,7 +246,7 @@ async def _settled_status(parts: Parts, death: asyncio.Future[Death]) -> dict[st
             if late or status.get("Seccomp") == _FILTERED or status["State"].startswith("Z"):
                 return status
             await asyncio.wait(_either(ended, death), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-            pause = min(pause * 1.4, 0.02)
+            pause = min(pause * 1.3, 0.02)
     finally:
         ended.cancel()
     return None
