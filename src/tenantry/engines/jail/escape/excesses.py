@@ -17,7 +17,7 @@ from tenantry.engines.jail.types import Ending, ImageRoot, Limits, Outcome, Spec
 _LIMITS: Final = Limits(memory_mib=48, pids=32, timeout_seconds=20, disk_mib=16, tmp_mib=4, shm_mib=4)
 _CGROUP: Final = frozenset({"cgroup"})
 _PATIENCE_SECONDS: Final = 10.0
-_OF_ENGINES: Final = ("/overlay2/", "/overlay/", "/netns/", "/containers/")
+_OF_ENGINES: Final = ("/overlay2/", "/overlay/", "/netns/", "/containers/", "/vfs-containers/", "/overlay-containers/")
 _LOOKS, _STEADY, _LOOK_SECONDS = 100, 5, 0.05
 _HOG: Final = "b = []\nwhile True: b.append(bytearray(1 << 20))"
 _HIDDEN_HOG: Final = (
