@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-import socket
+import socket as sockets
 import subprocess
 import tempfile
 import time
@@ -36,31 +36,34 @@ def running_dockerd() -> Iterator[Path]:
     options = {"host": f"unix://{place}/docker.sock", "data-root": place / "data", "exec-root": place / "exec",
                "pidfile": place / "pid", "bridge": "none", "iptables": "false", "ip-masq": "false",
                "ip-forward": "false", "userland-proxy": "false", "log-level": "warn"}  # fmt: skip
+    words = [program, *(f"--{name}={value}" for name, value in options.items())]
+    with running_engine(words, place, socket=place / "docker.sock", mounts=("data", "exec")) as listening:
+        yield listening
+
+
+@contextmanager
+def running_engine(words: list[str], place: Path, *, socket: Path, mounts: tuple[str, ...]) -> Iterator[Path]:
+    """Run a program that answers Docker's API on `socket`; below `place`, which goes with it, it keeps all it has."""
     bound = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []  # it ends with this process
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*bound, program, *(f"--{name}={value}" for name, value in options.items())],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            [*bound, *words], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
     try:
-        wait_for_engine(process, place / "docker.sock", place / "log")
-        yield place / "docker.sock"
+        _wait(process, socket, place / "log")
+        yield socket
     finally:
         process.send_signal(signal.SIGTERM)
         ended(process, seconds=60)
-        for mounted in ("data", "exec"):  # of one that could not clear away itself
+        for mounted in mounts:  # of one that could not clear away itself
             subprocess.run(["umount", "--recursive", "--lazy", place / mounted], check=False, capture_output=True)
         shutil.rmtree(place, ignore_errors=True)
 
 
-def wait_for_engine(process: "subprocess.Popen[bytes]", place: Path, log: Path) -> None:
-    """Wait until it answers on its socket; one that does not fails the test with the end of its log."""
+def _wait(process: "subprocess.Popen[bytes]", place: Path, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with socket.socket(socket.AF_UNIX) as link:
+        with sockets.socket(sockets.AF_UNIX) as link:
             try:
                 link.connect(str(place))
                 link.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")

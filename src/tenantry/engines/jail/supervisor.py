@@ -1,6 +1,7 @@
 """What whoever makes sandboxes has: a mark of its life, a launcher, threads, those it has started, an end."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Self
@@ -13,7 +14,7 @@ from tenantry.foundation.clock import Clock
 _THREADS: Final = 8
 
 
-class Supervisor:
+class Supervisor(ABC):
     """Long-lived, one a process is enough; made by `open`, ended by `close`, bound to the loop it was opened on."""
 
     def __init__(self, *, owner: Owner, launcher: LauncherClient, clock: Clock, threads: str) -> None:
@@ -46,9 +47,9 @@ class Supervisor:
         self._owner.close()
         self._threads.shutdown(wait=False)
 
+    @abstractmethod
     async def _close_shared(self) -> None:
         """Close what the sandboxes shared, now that there are none, the launcher too."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         return self
