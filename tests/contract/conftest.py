@@ -20,6 +20,7 @@ from tests.ending import ended
 from tenantry.foundation.caches.factory import open_caches
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.clock import Clock, SystemClock
+from tenantry.foundation.errors import Unavailable
 
 START_SECONDS = 30
 
@@ -141,6 +142,14 @@ async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[CachesUnde
         yield caches
 
 
+async def _answers(caches: Caches) -> bool:
+    try:
+        await caches.ready()
+    except Unavailable:
+        return False
+    return True
+
+
 @asynccontextmanager
 async def opened_caches(request: pytest.FixtureRequest) -> AsyncIterator[CachesUnderTest]:
     """The adapter that the parameter names."""
@@ -160,7 +169,9 @@ async def opened_caches(request: pytest.FixtureRequest) -> AsyncIterator[CachesU
         await asyncio.sleep((ms + 1) / 1000)
 
     caches = open_caches(server.url, real)
-    await caches.ready()
+    async with asyncio.timeout(START_SECONDS):  # a machine under load may be late with the first answer
+        while not await _answers(caches):
+            pass
     yield CachesUnderTest(request.param, caches, real, wait)
     await caches.close()
 

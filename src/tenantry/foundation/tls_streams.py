@@ -90,6 +90,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._wire.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # asyncio's wire fails where it is aborted again, when it was closed with bytes still to send.
+        self._wire, self._closing = None, True
         lost = self._fault or exc
         if lost is not None and not isinstance(lost, ConnectionError):
             lost = ConnectionResetError(str(lost))

@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -36,6 +36,7 @@ from tenantry.engines.envelope.keyset import Keyset
 from tenantry.engines.fairqueue.types import Claim
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy
 from tenantry.engines.jail.jail import Jail
+from tenantry.entrypoints.addresses import cell_database
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.clock import SystemClock
@@ -235,7 +236,7 @@ async def test_connections_cut_off_during_a_job_cost_it_nothing(
 
 
 class _CutOff:
-    """The keyring of a cell whose connections all end just when a job's key is first asked for."""
+    """The keyring of a cell whose connections all end while a job's key is first read."""
 
     def __init__(self, parts: Parts, superuser: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._keyring = parts.keyrings["eu"]
@@ -244,12 +245,19 @@ class _CutOff:
 
     async def keyset(self, owner: UUID) -> Keyset:
         self.asked += 1
-        if self.asked == 1:
-            await self._superuser.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where datname ~ 'eu$'"
-            )
-            self._keyring.forget_all()
-        return await self._keyring.keyset(owner)
+        if self.asked > 1:
+            return await self._keyring.keyset(owner)
+        self._keyring.forget_all()
+        async with self._superuser.transaction():
+            await self._superuser.execute("lock table tenantry.keysets in access exclusive mode")
+            reading = asyncio.ensure_future(self._keyring.keyset(owner))
+            while not await self._superuser.fetchval(f"select count(*) {_OTHERS} and wait_event_type = 'Lock'"):
+                await asyncio.sleep(0.01)
+            await self._superuser.execute(f"select pg_terminate_backend(pid) {_OTHERS}")
+        return await reading
+
+
+_OTHERS = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 
 
 async def test_connections_cut_off_between_start_and_sandbox_cost_a_job_nothing(
@@ -257,7 +265,8 @@ async def test_connections_cut_off_between_start_and_sandbox_cost_a_job_nothing(
 ) -> None:
     job_id = ground.start("echo", "it ran")
     claimed = await claim(pool)
-    superuser = await asyncpg.connect(**asdict(EmbeddedPostgres(ground.installation.home).superuser))
+    server = replace(EmbeddedPostgres(ground.installation.home).superuser, database=cell_database("eu"))
+    superuser = await asyncpg.connect(**asdict(server))
     keyring, known = _CutOff(parts, superuser), parts.content["eu"]
     content = JobContent(keyring=keyring, objects=parts.objects["eu"], transient=known.transient)
     assert await runner_of(parts, jail, content).run(claimed)

@@ -137,6 +137,21 @@ async def test_a_close_is_told_with_the_last_that_was_written(
 
 
 @on_its_loop
+async def test_what_has_ended_can_be_dropped_and_ended_again(ground: Ground) -> None:
+    async with pair(ground) as ((_, writer), (far_reader, _)):
+        for _ in range(100):
+            writer.write(PIECE)
+        writer.close()
+        assert writer.transport.get_write_buffer_size() > 0
+        await to_its_end(far_reader)
+        await writer.wait_closed()
+        writer.transport.abort()
+        writer.close()
+        assert writer.is_closing()
+        assert writer.transport.get_write_buffer_size() == 0
+
+
+@on_its_loop
 async def test_what_is_cut_off_is_no_end(ground: Ground) -> None:
     async with pair(ground) as ((_, writer), (far_reader, _)):
         writer.write(b"half")
