@@ -197,7 +197,7 @@ def sandbox_runs(mark: str) -> bool:
 async def test_a_worker_that_cannot_reach_the_database_kills_before_its_lease_ends(
     ground: Ground, parts: Parts, pool: "Pool", jail: Jail, installation: Installation
 ) -> None:
-    mark = "614.25"
+    mark = f"614.{new_id().int}"
     async with working(parts, pool, jail):
         job_id = ground.start("sleep", mark)
         await until_async(lambda: ground.job(job_id)["status"] == "running")
