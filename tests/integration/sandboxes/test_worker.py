@@ -251,13 +251,15 @@ class _CutOff:
         async with self._superuser.transaction():
             await self._superuser.execute("lock table tenantry.keysets in access exclusive mode")
             reading = asyncio.ensure_future(self._keyring.keyset(owner))
-            while not await self._superuser.fetchval(f"select count(*) {_OTHERS} and wait_event_type = 'Lock'"):
+            for _ in range(1000):
+                if await self._superuser.fetchval("select count(*) from pg_locks where not granted"):
+                    break
                 await asyncio.sleep(0.01)
-            await self._superuser.execute(f"select pg_terminate_backend(pid) {_OTHERS}")
+            await self._superuser.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
         return await reading
-
-
-_OTHERS = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 
 
 async def test_connections_cut_off_between_start_and_sandbox_cost_a_job_nothing(
