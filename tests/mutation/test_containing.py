@@ -35,7 +35,9 @@ HARMLESS_STEPS = {
     "_furnish: _mount('none', '/', '', _MS_REC | _MS_PRIVATE)": "the engine has made them private",
     "_furnish: _mount('none', place, '', _MS_REMOUNT | _MS_BIND | _MS_NOSUID | _MS_NOEXEC)": "the engine's /dev is "
     "nosuid, and nothing there is a program",
-    "_furnish: _show_resolver(wanted['resolver'])": "test_sandbox_backend.py reads it",
+    "_furnish: _show(place, base64.b64decode(content), mode)": "test_sandbox_backend.py reads the resolver, and "
+    "without its keeper nothing is kept",
+    "_show: os.unlink(made)": "a second name, which is the sandbox's own",
     "_furnish: os.close(held)": _CLOSED_ANYWAY,
     "_make_room: os.mkdir(place, 448)": "test_sandbox_backend.py: secret files",
     "_mount: forks.checked(made, target)": "no mount fails here",
@@ -46,12 +48,17 @@ HARMLESS_STEPS = {
     "0})": _TOLD,
     "live: _tell(self._status, **{'exec-errno': error.errno})": _TOLD,
     "_enter: _die_with(os.getppid())": "told again when the uid has changed",
-    "_enter: _take_label(self._message['keeper'])": "this machine has no security labels",
+    "_enter: forks.take_label(self._message['keeper'])": "this machine has no security labels",
     "_enter: sys.meta_path.clear()": "nothing is imported after it, and this keeps it so",
     "_enter: forks.drop_capabilities()": "all of them go at the exec, since uid 0 is not there",
     "_enter: os.umask(18)": "the launcher has it",
     "_enter: os._exit(_NOT_STARTED)": "when the monitor has died alone",
     "join: os.close(group)": _CLOSED_ANYWAY,
+    "_go_in: forks.drop_to(message['uid'])": "the jail's alone: test_launcher.py",
+    "_go_in: _join_namespaces(places)": "the same",
+    "_go_in: _be_unreadable()": "tests/integration/jail/test_exec.py: nobody looks into it",
+    "_join_container: forks.take_label(pid)": "this machine has no security labels",
+    "_join_container: os.close(descriptor)": _CLOSED_ANYWAY,
 }
 
 

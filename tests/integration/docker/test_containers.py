@@ -157,12 +157,3 @@ async def test_what_is_not_the_keeper_is_not_entered(
         await asyncio.wait(prison.jail._rooms._preparing)
     held = {room.container for room in prison.jail._rooms._ready}
     assert {one["Id"] for one in (await engine.get("/containers/json", params=wanted)).json()} <= held
-
-
-async def test_a_sandbox_that_is_to_live_is_refused_and_takes_no_container(prison: Any) -> None:
-    await prison.run("true")
-    rooms_before = set(prison.jail._sandboxes)
-    with pytest.raises(JailUnavailable) as refused:
-        await prison.jail.start(Spec(image=prison.host, keep=True), lambda *_: None)
-    assert refused.value.code == "backend_keeps_none"
-    assert set(prison.jail._sandboxes) == rooms_before

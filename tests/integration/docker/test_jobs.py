@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from tests.conftest import Installation, start_installation, tenants_of
 from tests.integration.sandboxes.ground import Ground, given
+from tests.integration.sandboxes.live_ground import LiveGround
+from tests.integration.sandboxes.living import Living, heard, start
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +20,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory, docker_socket: Path) -> Ite
         TENANTRY_SERVE_REGIONS='["us"]',
     )
     tenant = tenants_of(started, "row_level")()
-    workspace = tenant.workspace("dev", settings={"min_isolation": "cgroup"})
+    workspace = tenant.workspace("dev", settings={"min_isolation": "cgroup", "persistence_mode": "full"})
     yield Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace))
     started.stop()
 
@@ -66,8 +68,23 @@ def test_a_tree_goes_from_phase_to_phase_each_in_a_container_of_its_own(ground: 
     assert {receipt["backend"] for receipt in receipts.values()} == {"docker"}
 
 
-def test_a_sandbox_that_is_to_live_fails_and_says_why(ground: Ground) -> None:
-    made = ground.client.post(f"/workspaces/{ground.workspace}/sandboxes", json={"name": "one"}, params={"wait": 20})
-    assert made.status_code in (201, 202), made.text
-    found = ground.client.get(f"/workspaces/{ground.workspace}/sandboxes/{made.json()['id']}").json()
-    assert "backend_keeps_none" in str(found), found
+def test_a_sandbox_lives_in_a_container_and_what_is_kept_of_it_comes_back(ground: Ground) -> None:
+    lives = LiveGround(ground)
+    made = start(ground, "one")
+    assert made.sh("cat; echo $((6*7)) > /workspace/answer", stdin="given")["stdout"] == "given"
+    assert made.files("answer", content=True).content == b"42\n"
+    assert made.put("more", b"from outside").is_success
+    with made.socket("/terminal?rows=33&columns=111") as connection:
+        connection.send(b"stty size; exit 5\n")
+        found, end = heard(connection)
+    assert b"33 111" in found
+    assert end["exit_code"] == 5
+    sandbox = lives.get({"id": made.id})
+    fork = lives.done(sandbox, "fork", wait=30, name="two")
+    assert Living(ground, fork["id"], "two", made.key).run("cat", "more")["stdout"] == "from outside"
+    assert lives.stopped(sandbox)["files_kept"]
+    assert ground.client.get(f"{ground.jobs}/{sandbox['job']}/receipt").json()["backend"] == "docker"
+    assert lives.done(sandbox, "start", wait=30)["status"] == "running"
+    assert made.run("cat", "answer")["stdout"] == "42\n"
+    for each in (sandbox, fork):
+        assert ground.client.delete(f"{lives.path}/{each['id']}").status_code in (200, 202, 204)

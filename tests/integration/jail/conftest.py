@@ -6,7 +6,7 @@ import pytest
 from tests.prisons import BINARIES, Prison, opened_prison
 
 
-@pytest.fixture(scope="session", params=sorted(BINARIES))
+@pytest.fixture(scope="session", params=(*sorted(BINARIES), "docker"))
 async def prison(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prison]:
     async with opened_prison(request.param, tmp_path_factory.mktemp("home"), request) as opened:
         yield opened

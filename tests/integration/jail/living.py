@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tenantry.engines.jail import kernel
 from tenantry.engines.jail.exec_types import ExecOutcome, ExecSpec
 from tenantry.engines.jail.execution import Execution
 from tenantry.engines.jail.sandbox import Sandbox
@@ -23,6 +24,12 @@ class Done:
 @dataclass
 class Room:
     sandbox: Sandbox
+
+    @property
+    def first(self) -> int:
+        """The number inside of the program that only waits; process 1 is bwrap, or the container's own."""
+        parts = self.sandbox._parts
+        return int(kernel.read_status(parts.init_pid)["NSpid"].split()[-1]) if parts.in_container else 2
 
     async def exec(self, *command: str, **fields: Any) -> Done:
         execution = await self.sandbox.exec(ExecSpec(command=command, **fields))

@@ -29,7 +29,7 @@ def fields_of(status: str) -> dict[str, str]:
 
 async def test_its_program_only_waits(prison: Any) -> None:
     async with kept(prison) as room:
-        done = await room.exec("cat", "/proc/2/cmdline", "/proc/2/status")
+        done = await room.exec("cat", f"/proc/{room.first}/cmdline", f"/proc/{room.first}/status")
         assert done.out.startswith(f"{PLACE}\0")
         assert int(fields_of(done.out)["SigIgn"], 16) == 1 << signal.SIGCHLD - 1
         assert (await room.sh("ls /proc | grep -c '^[0-9]'")).out != "0\n"
@@ -45,13 +45,13 @@ async def test_output_errors_and_exit_code_are_its_own(prison: Any) -> None:
 
 async def test_a_program_is_what_the_sandbox_is(prison: Any) -> None:
     async with kept(prison) as room:
-        mine, keepers = [fields_of((await room.exec("cat", f"/proc/{who}/status")).out) for who in ("self", "2")]
+        mine, keepers = [fields_of((await room.exec("cat", f"/proc/{who}/status")).out) for who in ("self", room.first)]
         assert {name: mine[name] for name in IDENTITY} == {name: keepers[name] for name in IDENTITY}
         look = "for n in user pid net ipc uts mnt cgroup; do readlink /proc/$1/ns/$n; done"
-        ours, theirs = [(await room.exec("sh", "-c", look, "sh", who)).out for who in ("self", "2")]
+        ours, theirs = [(await room.exec("sh", "-c", look, "sh", str(who))).out for who in ("self", room.first)]
         assert ours == theirs
         assert len(ours.splitlines()) == 7
-        limits = [(await room.exec("cat", f"/proc/{who}/limits")).out for who in ("self", "2")]
+        limits = [(await room.exec("cat", f"/proc/{who}/limits")).out for who in ("self", room.first)]
         assert limits[0] == limits[1]
 
 
@@ -190,7 +190,7 @@ async def test_none_outlives_the_sandbox(prison: Any) -> None:
 
 async def test_whoever_ends_the_keeper_ends_the_sandbox(prison: Any) -> None:
     async with kept(prison) as room:
-        execution = await room.start("kill -9 2; sleep 60")
+        execution = await room.start(f"kill -9 {room.first}; sleep 60")
         assert (await execution.wait()).ending is Ending.KILLED
         assert (await room.sandbox.wait()).ending is Ending.EXITED
 
@@ -214,11 +214,13 @@ async def test_the_group_of_the_sandbox_bounds_it(prison: Any) -> None:
     if not prison.jail.hierarchy.directories:
         pytest.skip("no cgroup here")
     async with kept(prison, limits=Limits(memory_mib=64, pids=16, timeout_seconds=60)) as room:
-        groups = {path.name for path in room.sandbox._parts.cgroup.directories}
+        parts = room.sandbox._parts
         execution = await room.start("echo on; sleep 60")
         await heard(execution, "on")
         lines = kernel.read_cgroups(execution._guest.pid)
-        assert sum(line.rpartition("/")[2] in groups for line in lines) == len(prison.jail.hierarchy.directories)
+        assert lines == kernel.read_cgroups(parts.init_pid)
+        groups = {path.name for path in parts.cgroup.directories}
+        assert sum(line.rpartition("/")[2] in groups for line in lines) >= len(parts.cgroup.directories)
         await execution.close()
         # Last: what it leaves in memory may cost each later program its life.
         done = await room.sh("head -c 80M /dev/zero > /dev/shm/x; x=$(head -c 100M /dev/zero | tr '\\0' x)")
@@ -268,7 +270,7 @@ async def test_its_own_executable_is_nothing_of_the_host(prison: Any) -> None:
         script = await room.exec("/workspace/x", timeout_seconds=5)
         assert "python" not in script.out + script.err
         tried = await room.sh(
-            f"echo x > {PLACE}; echo x > /proc/2/exe; chmod 777 {PLACE}; rm -f {PLACE}; mv {PLACE} /run/x"
+            f"echo x > {PLACE}; echo x > /proc/{room.first}/exe; chmod 777 {PLACE}; rm -f {PLACE}; mv {PLACE} /run/x"
         )
         assert len(tried.err.splitlines()) == 5
         assert (await room.sh(f"head -c 4 {PLACE} | tail -c 3; echo; stat -c %a {PLACE}")).out == "ELF\n555\n"
@@ -345,8 +347,9 @@ def place_of(room: Room) -> Place:
     parts, receipt = room.sandbox._parts, room.sandbox.receipt
     assert receipt is not None
     return Place(
-        sandbox_id=room.sandbox.id, spec=parts.spec, uid=parts.uid, cgroup=parts.cgroup, rlimits=parts.rlimits,
-        init=parts.init, init_pid=parts.init_pid, receipt=receipt, launcher=room.sandbox._launcher,
+        sandbox_id=room.sandbox.id, spec=parts.spec, uid=parts.uid, cgroup=parts.cgroup, join=parts.join,
+        in_container=parts.in_container, rlimits=parts.rlimits, init=parts.init, init_pid=parts.init_pid,
+        receipt=receipt, launcher=room.sandbox._launcher,
     )  # fmt: skip
 
 
@@ -359,15 +362,11 @@ async def test_what_the_kernel_kills_for_its_memory_says_so(prison: Any) -> None
         assert (await room.sh("echo on")).out == "on\n"
 
 
-async def test_a_launcher_that_dies_ends_them_all(prison: Any, tmp_path: Path) -> None:
-    from tenantry.engines.jail.jail import Jail
-
-    async with await Jail.open(tmp_path, bubblewrap=prison.jail.bubblewrap.path) as jail:
-        prison = type(prison)(jail, prison.host)
-        async with kept(prison) as room:
-            execution = await room.start("echo on; sleep 60")
-            await heard(execution, "on")
-            os.kill(jail._launcher.pid, signal.SIGKILL)
-            assert (await execution.wait()).ending is Ending.KILLED
-            await execution.close()
-            assert (await room.sandbox.wait()).ending is Ending.KILLED
+async def test_a_launcher_that_dies_ends_them_all(prison: Any) -> None:
+    async with kept(prison) as room:
+        execution = await room.start("echo on; sleep 60")
+        await heard(execution, "on")
+        os.kill(prison.jail._launcher.pid, signal.SIGKILL)
+        assert (await execution.wait()).ending is Ending.KILLED
+        await execution.close()
+        assert (await room.sandbox.wait()).ending is Ending.KILLED

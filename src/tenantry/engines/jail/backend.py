@@ -113,8 +113,7 @@ class Backend(Protocol):
         that stream waits for it. A spec with a network needs `attach`, which is given the sandbox's listeners before
         its program may run, and owns them once it has returned, whatever comes of the start; what it raises is raised
         here, with the listeners closed, and no program has run.
-        Raises JailUnavailable when nothing can be started now (retry is safe), and `backend_keeps_none` for a spec that
-        is to be kept where sandboxes do not live.
+        Raises JailUnavailable when nothing can be started now (retry is safe).
         """
 
     async def run(self, spec: Spec, on_output: OnOutput) -> tuple[Outcome, Receipt | None]:

@@ -14,8 +14,9 @@ from tenantry.engines.jail.cgroups import OVERHEAD_NPROC
 from tenantry.engines.jail.errors import SpecInvalid
 from tenantry.engines.jail.launch import Death, memory_file
 from tenantry.engines.jail.output import OutputPump
+from tenantry.engines.jail.parts import Parts
 from tenantry.engines.jail.receipt import IsolationLevel
-from tenantry.engines.jail.sandbox import Parts, Sandbox
+from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.types import MIB, Attach, Ending, OnOutput, Spec, Stream
 
 _SMALLEST_PIPE: Final = 4096

@@ -6,6 +6,7 @@ its own and waits at the barrier; then it becomes the program, under our own fil
 It needs the standard library alone.
 """
 
+import base64
 import ctypes
 import fcntl
 import json
@@ -169,7 +170,7 @@ class _Entrant:
         _die_with(os.getppid())
         forks.join(self._message["join"])
         forks.checked(forks.LIBC.unshare(_CLONE_NEWCGROUP), "unshare: cgroup")  # not every engine makes one
-        _take_label(self._message["keeper"])
+        forks.take_label(self._message["keeper"])
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         sys.meta_path.clear()  # from here on the image's files lie where Python would look for modules
         outside = os.stat("self/ns/mnt", dir_fd=proc).st_ino
@@ -191,20 +192,6 @@ class _Entrant:
         forks.drop_capabilities()
         _die_with(0)  # the monitor has no number in here
         os.umask(0o022)
-
-
-def _take_label(keeper: int) -> None:
-    """Wear the security label of the room's process 1 from the program on, where there are labels."""
-    try:
-        with open(f"/proc/{keeper}/attr/current", "rb") as source:
-            label = source.read().strip(b"\0\n ")
-    except OSError:
-        return
-    if label in {b"", b"unconfined", b"kernel"}:
-        return
-    named = label if os.path.exists("/sys/fs/selinux/enforce") else b"exec " + label.partition(b" (")[0]
-    with open("/proc/self/attr/exec", "wb", buffering=0) as target:
-        target.write(named)
 
 
 def _allow_no_more(proc: int) -> None:
@@ -250,8 +237,8 @@ def _furnish(wanted: dict[str, Any], *, uid: int) -> dict[str, int]:
             os.close(held)
             _mount(place, place, "", _MS_BIND)  # what the program sees; the supervisor writes below it
             _mount("none", place, "", _MS_REMOUNT | _MS_BIND | _CLOSED)
-    if wanted["resolver"]:
-        _show_resolver(wanted["resolver"])
+    for place, content, mode in wanted["shown"]:
+        _show(place, base64.b64decode(content), mode)
     return folders
 
 
@@ -261,14 +248,17 @@ def _make_room(place: str, options: str) -> None:
     _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
 
 
-def _show_resolver(text: str) -> None:
-    place = "/run/resolv.conf"
-    with open(place, "w") as target:
-        target.write(text)
-    os.chmod(place, 0o644)
-    _mount(place, "/etc/resolv.conf", "", _MS_BIND)
-    _mount("none", "/etc/resolv.conf", "", _MS_REMOUNT | _MS_BIND | _CLOSED)
-    os.unlink(place)
+def _show(place: str, content: bytes, mode: int) -> None:
+    """Lay a file over that place, which has no name to be written to by."""
+    made = "/run/shown"
+    with open(made, "xb") as target:
+        target.write(content)
+    os.chmod(made, mode)
+    if place.startswith("/run/"):
+        os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    _mount(made, place, "", _MS_BIND)
+    _mount("none", place, "", _MS_REMOUNT | _MS_BIND | _CLOSED)
+    os.unlink(made)
 
 
 def _mounted() -> Iterator[str]:

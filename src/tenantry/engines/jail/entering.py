@@ -47,6 +47,7 @@ _KINDS: Final = {
 }  # fmt: skip
 _SECONDS = 10
 _KEEPER = b"/run/keeper"
+_SANDBOX_UID = 1000
 _FILTER_INSTRUCTION_BYTES = 8
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _LEFT = 0
@@ -96,9 +97,12 @@ def _shut(descriptors: list[int]) -> None:
 def _go_in(message: dict[str, Any], wanted: dict[str, Any], init: int) -> None:
     places = _opened(wanted["pid"], init, wanted["namespaces"])
     forks.join(message["join"])
-    if message["uid"] is not None:
-        forks.drop_to(message["uid"])
-    _join_namespaces(places)
+    if wanted["in_container"]:
+        _join_container(places, wanted["pid"])
+    else:
+        if message["uid"] is not None:
+            forks.drop_to(message["uid"])
+        _join_namespaces(places)
     _drop_capabilities()
     _be_unreadable()  # whoever changes its identity is made readable or not as the machine is set
 
@@ -137,6 +141,22 @@ def _join_namespaces(places: dict[str, int]) -> None:
         forks.checked(forks.LIBC.setns(places["user"], _CLONE_NEWUSER), "setns: user")
     for descriptor in (owner, *places.values()):
         os.close(descriptor)
+
+
+def _join_container(places: dict[str, int], pid: int) -> None:
+    """Enter namespaces that an engine has made, which root alone may; the user namespace of the program takes it all.
+
+    Its one uid is the sandbox's. Nobody inside sees this fork: it is in no process namespace of theirs.
+    """
+    forks.take_label(pid)
+    os.setgroups([])  # the user namespace allows it no more
+    for kind, flag in _KINDS.items():
+        forks.checked(forks.LIBC.setns(places[kind], flag), f"setns: {kind}")
+    forks.checked(forks.LIBC.setns(places["user"], _CLONE_NEWUSER), "setns: user")
+    for descriptor in places.values():
+        os.close(descriptor)
+    os.setresgid(*[_SANDBOX_UID] * 3)
+    os.setresuid(*[_SANDBOX_UID] * 3)
 
 
 def _drop_capabilities() -> None:

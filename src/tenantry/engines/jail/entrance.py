@@ -40,6 +40,8 @@ class Place:
     spec: Spec
     uid: int | None
     cgroup: Cgroup
+    join: Sequence[str]
+    in_container: bool
     rlimits: Sequence[tuple[int, int]]
     init: int
     init_pid: int
@@ -182,7 +184,7 @@ async def bring_in(place: Place, wanted: ExecSpec, *, streams: Sequence[int]) ->
             token, left = await place.launcher.enter(
                 place.sandbox_id,
                 uid=place.uid,
-                join=place.cgroup.join_files,
+                join=place.join,
                 descriptors=(*ends.theirs, payload, place.init, *streams),
             )
         except BaseException:
@@ -203,6 +205,7 @@ def _payload(place: Place, wanted: ExecSpec) -> dict[str, object]:
     return {
         "pid": place.init_pid,
         "namespaces": dict(place.receipt.namespaces),
+        "in_container": place.in_container,
         "command": wanted.command,
         "env": environment_of(place.spec) | dict(wanted.env),
         "workdir": wanted.workdir or place.spec.workdir,

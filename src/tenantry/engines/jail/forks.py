@@ -135,6 +135,20 @@ def give_up_gains() -> None:
         LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
+def take_label(pid: int) -> None:
+    """Wear the security label of that process of a container from the program on, where there are labels."""
+    try:
+        with open(f"/proc/{pid}/attr/current", "rb") as source:
+            label = source.read().strip(b"\0\n ")
+    except OSError:
+        return
+    if label in {b"", b"unconfined", b"kernel"}:
+        return
+    named = label if os.path.exists("/sys/fs/selinux/enforce") else b"exec " + label.partition(b" (")[0]
+    with open("/proc/self/attr/exec", "wb", buffering=0) as target:
+        target.write(named)
+
+
 def reset_signals() -> None:
     """Heed every signal as a new program does, whatever whoever started us ignores.
 

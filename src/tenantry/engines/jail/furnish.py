@@ -23,8 +23,9 @@ from tenantry.engines.jail.identity import filesystem_identity
 from tenantry.engines.jail.launch import Death, LauncherClient
 from tenantry.engines.jail.listening import open_listeners
 from tenantry.engines.jail.output import readable, writable
+from tenantry.engines.jail.parts import Parts
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
-from tenantry.engines.jail.sandbox import Parts, Sandbox, read_lines
+from tenantry.engines.jail.sandbox import Sandbox, read_lines
 from tenantry.engines.jail.seccomp import filter_sha256
 from tenantry.engines.jail.trees import SavedTree
 from tenantry.engines.jail.types import CERTIFICATES, MIB, Attach, Ending, InputFile, Listeners

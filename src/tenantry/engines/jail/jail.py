@@ -23,8 +23,9 @@ from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.keeper import build_keeper
 from tenantry.engines.jail.launch import LauncherClient
 from tenantry.engines.jail.owners import Owner, reclaim_orphans
+from tenantry.engines.jail.parts import Parts
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
-from tenantry.engines.jail.sandbox import Parts, Sandbox
+from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.seats import Seat, Seats
 from tenantry.engines.jail.supervisor import Supervisor
 from tenantry.engines.jail.types import Attach, ImageRoot, OnOutput, Outcome, Spec
@@ -152,7 +153,13 @@ class Jail(Supervisor):
                 self._pool.release(uid)
 
         return Parts(
-            spec=spec, uid=uid, cgroup=seat.cgroup, threads=self._threads, clock=self._clock, give_back=give_back
+            spec=spec,
+            uid=uid,
+            cgroup=seat.cgroup,
+            join=seat.cgroup.join_files,
+            threads=self._threads,
+            clock=self._clock,
+            give_back=give_back,
         )
 
     async def _bring_up(
@@ -166,7 +173,7 @@ class Jail(Supervisor):
             death = await self._launcher.launch(
                 sandbox.id,
                 uid=parts.uid,
-                join=parts.cgroup.join_files,
+                join=parts.join,
                 rlimits=parts.rlimits,
                 files=files_of(parts),
                 descriptors=(*files[:2], *pipes.inner, *files[2:]),

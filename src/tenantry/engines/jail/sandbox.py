@@ -8,13 +8,11 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import BinaryIO, Final, Self, TypeVar
 
 from tenantry.engines.jail.artifacts import Artifacts, collect
 from tenantry.engines.jail.bubblewrap import program_of
-from tenantry.engines.jail.cgroups import Cgroup, CgroupReading
+from tenantry.engines.jail.cgroups import CgroupReading
 from tenantry.engines.jail.entrance import Place
 from tenantry.engines.jail.errors import ExecsExhausted, SandboxBusy, SandboxEnded, SpecInvalid
 from tenantry.engines.jail.exec_types import ExecSpec
@@ -23,10 +21,10 @@ from tenantry.engines.jail.files import SandboxFiles
 from tenantry.engines.jail.kernel import Moved, open_process
 from tenantry.engines.jail.launch import Death, LauncherClient
 from tenantry.engines.jail.output import OutputPump
+from tenantry.engines.jail.parts import Parts
 from tenantry.engines.jail.receipt import Receipt
 from tenantry.engines.jail.trees import SavedTree, pack
-from tenantry.engines.jail.types import HOST_PORTS, MOST_PORT, Ending, Outcome, Spec, Usage
-from tenantry.foundation.clock import Clock
+from tenantry.engines.jail.types import HOST_PORTS, MOST_PORT, Ending, Outcome, Usage
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _MISSING = {errno.ENOENT, errno.ENOTDIR}
@@ -34,33 +32,6 @@ _MISSING = {errno.ENOENT, errno.ENOTDIR}
 MOST_EXECS: Final = 32
 _FIRST: Final = -20
 _Result = TypeVar("_Result")
-
-
-@dataclass(slots=True, kw_only=True)
-class Parts:
-    """What a sandbox holds of the machine, each part to be given back by `close`; `clear` takes its container away."""
-
-    spec: Spec
-    uid: int | None
-    cgroup: Cgroup
-    threads: ThreadPoolExecutor
-    clock: Clock
-    give_back: Callable[[], None]
-    clear: Callable[[], Awaitable[None]] | None = None
-    status_pipe: int = -1
-    barrier: int = -1
-    workspace: int = -1
-    init: int = -1
-    init_pid: int = 0
-    rlimits: Sequence[tuple[int, int]] = ()
-    init_report: dict[str, object] = field(default_factory=dict)
-
-    def close_descriptors(self) -> None:
-        for name in ("status_pipe", "barrier", "workspace", "init"):
-            descriptor = getattr(self, name)
-            setattr(self, name, -1)
-            if descriptor >= 0:
-                os.close(descriptor)
 
 
 class Sandbox:
@@ -151,6 +122,8 @@ class Sandbox:
                 spec=parts.spec,
                 uid=parts.uid,
                 cgroup=parts.cgroup,
+                join=parts.join,
+                in_container=parts.in_container,
                 rlimits=parts.rlimits,
                 init=init,
                 init_pid=parts.init_pid,

@@ -1,6 +1,7 @@
 """`DockerBackend`: the port of sandboxes by containers of an engine on this machine."""
 
 import asyncio
+import base64
 import json
 import os
 from collections.abc import Mapping
@@ -8,10 +9,10 @@ from pathlib import Path
 from posixpath import dirname
 from typing import Final
 
-from tenantry.engines.jail import uids
+from tenantry.engines.jail import keeper, uids
 from tenantry.engines.jail.backend import run_one, try_one
 from tenantry.engines.jail.bringing import carry_output, check_attached, files_of, opened_pipes, rlimits_of
-from tenantry.engines.jail.bubblewrap import RESOLVER, RUN_BYTES, environment_of, room_for
+from tenantry.engines.jail.bubblewrap import RESOLVER, RUN_BYTES, environment_of, program_of, room_for
 from tenantry.engines.jail.certificates import MOST_CERTIFICATES
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy
 from tenantry.engines.jail.docker.container import Shape
@@ -23,8 +24,9 @@ from tenantry.engines.jail.furnish import Furnisher
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.launch import LauncherClient
 from tenantry.engines.jail.owners import Owner, abandoned
+from tenantry.engines.jail.parts import Parts
 from tenantry.engines.jail.receipt import IsolationLevel, Receipt
-from tenantry.engines.jail.sandbox import Parts, Sandbox
+from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.supervisor import Supervisor
 from tenantry.engines.jail.types import CERTIFICATES, MIB, Attach, OnOutput, Outcome, Spec
 from tenantry.foundation.clock import Clock, SystemClock
@@ -110,12 +112,6 @@ class DockerBackend(Supervisor):
     async def start(self, spec: Spec, on_output: OnOutput, *, attach: Attach | None = None) -> Sandbox:
         """Start a program, as the port says (backend.py)."""
         check_attached(spec, attach)
-        if spec.keep:
-            raise JailUnavailable(
-                "backend_keeps_none",
-                "no sandbox lives in a container of an engine",
-                remedy="set sandboxes.backend = 'jail' for the workers that run sandboxes that live",
-            )
         if self._closed:
             raise JailUnavailable("jail_closed", "this backend is closed", remedy="open another")
         await self._relaunch()
@@ -167,6 +163,8 @@ class DockerBackend(Supervisor):
             spec=spec,
             uid=room.uid,
             cgroup=room.cgroup,
+            join=room.join,
+            in_container=True,
             threads=self._threads,
             clock=self._clock,
             give_back=give_back,
@@ -177,13 +175,13 @@ class DockerBackend(Supervisor):
         self, sandbox: Sandbox, parts: Parts, room: Room, on_output: OnOutput, attach: Attach | None
     ) -> None:
         parts.rlimits = rlimits_of(parts, isolation=self.isolation)
-        contents = [json.dumps(parts.spec.command).encode(), json.dumps(_plan(parts.spec)).encode()]
+        contents = [json.dumps(program_of(parts.spec)).encode(), json.dumps(_plan(parts.spec)).encode()]
         async with opened_pipes(contents) as (pipes, files):
             parts.status_pipe, parts.barrier = pipes.status[0], pipes.barrier[1]
             death = await self._launcher.launch(
                 sandbox.id,
                 uid=parts.uid,
-                join=room.join,
+                join=parts.join,
                 rlimits=parts.rlimits,
                 files=files_of(parts),
                 descriptors=(*files, *pipes.inner, room.handle),
@@ -245,11 +243,16 @@ def _plan(spec: Spec) -> dict[str, object]:
         rooms.append(("/run/secrets", room_for(spec.secret_files), 0o700, True))
     if spec.authority is not None:
         rooms.append((dirname(CERTIFICATES), MOST_CERTIFICATES + MIB, 0o755, True))
+    shown: list[tuple[str, str, int]] = []
+    if spec.network:
+        shown.append(("/etc/resolv.conf", base64.b64encode(RESOLVER).decode(), 0o644))
+    if spec.keep:
+        shown.append((keeper.PLACE, base64.b64encode(keeper.build_keeper()).decode(), 0o555))
     return {
         "rooms": rooms,
         "env": {"PWD": spec.workdir, **environment_of(spec)},
         "workdir": spec.workdir,
-        "resolver": RESOLVER.decode() if spec.network else "",
+        "shown": shown,
     }
 
 

@@ -20,16 +20,15 @@ _SIZE: Final = TerminalSize(rows=21, columns=87)
 _DESCRIPTORS: Final = range(3, 24)
 _PATIENCE: Final = 100
 _STREAMS: Final = 3
-_JAIL: Final = frozenset({"bubblewrap"})
 CASES: Final = (
-    Case("exec", "directory_of_a_descriptor", "refused: none of the host is held", needs=_JAIL),
-    Case("exec", "descriptors", "three pipes, as the host sees it", needs=_JAIL),
-    Case("exec", "inheritance", "no signal ignored or blocked, as the host sees it", needs=_JAIL),
-    Case("exec", "cgroup", "its sandbox's, in every hierarchy", needs=frozenset({"cgroup", "bubblewrap"})),
-    Case("exec", "bounds", "those of process 1", needs=_JAIL),
-    Case("exec", "terminal", "one of its own, as large as asked, that controls it", needs=_JAIL),
-    Case("exec", "end_of_its_group", "whatever it has started in it goes with it", needs=_JAIL),
-    Case("exec", "end_of_the_sandbox", "it goes too, and whatever it has started", needs=_JAIL),
+    Case("exec", "directory_of_a_descriptor", "refused: none of the host is held"),
+    Case("exec", "descriptors", "three pipes, as the host sees it"),
+    Case("exec", "inheritance", "no signal ignored or blocked, as the host sees it"),
+    Case("exec", "cgroup", "its sandbox's, in every hierarchy", needs=frozenset({"cgroup"})),
+    Case("exec", "bounds", "those of process 1"),
+    Case("exec", "terminal", "one of its own, as large as asked, that controls it"),
+    Case("exec", "end_of_its_group", "whatever it has started in it goes with it"),
+    Case("exec", "end_of_the_sandbox", "it goes too, and whatever it has started"),
 )
 
 
@@ -128,8 +127,9 @@ async def _terminal(sandbox: Running) -> Verdict:
 
 
 async def _group(sandbox: Running) -> Verdict:
+    before = set(await asyncio.to_thread(_inside, sandbox))
     await said_by(sandbox, ExecSpec(command=("sh", "-c", "sleep 61 & sleep 61 & exit 0")))
-    return await _gone(sandbox, beside={1, 2})
+    return await _gone(sandbox, beside=before)
 
 
 async def _end(sandbox: Running) -> Verdict:
@@ -137,7 +137,8 @@ async def _end(sandbox: Running) -> Verdict:
     sandbox.kill()
     await sandbox.wait()
     outcome = await execution.wait()
-    gone, detail = await _gone(sandbox, beside=set())
+    of_the_engine = {1} if sandbox.receipt and sandbox.receipt.backend == "docker" else set()
+    gone, detail = await _gone(sandbox, beside=of_the_engine)
     return gone and outcome.ending is Ending.KILLED, f"{outcome.ending} {detail}"
 
 
@@ -145,19 +146,20 @@ async def _gone(sandbox: Running, *, beside: set[int]) -> Verdict:
     """Wait until none is left in its process namespace but those numbers: what is killed has yet to be reaped."""
     left: list[str] = []
     for _ in range(_PATIENCE):
-        left = await asyncio.to_thread(_inside, sandbox, beside)
+        found = await asyncio.to_thread(_inside, sandbox)
+        left = [name for number, name in found.items() if number not in beside]
         if not left:
             break
         await asyncio.sleep(0.02)
     return not left, " ".join(left)
 
 
-def _inside(sandbox: Running, beside: set[int]) -> list[str]:
-    receipt, found = sandbox.receipt, []
+def _inside(sandbox: Running) -> dict[int, str]:
+    """Name the processes of its process namespace by their numbers there."""
+    receipt, found = sandbox.receipt, dict[int, str]()
     for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 - numbers alone
         with suppress(OSError, LookupError):
             if receipt and kernel.read_namespaces(int(name))["pid"] == receipt.namespaces["pid"]:
                 status = kernel.read_status(int(name))
-                if int(status["NSpid"].split()[-1]) not in beside:
-                    found.append(status["Name"])
+                found[int(status["NSpid"].split()[-1])] = status["Name"]
     return found
