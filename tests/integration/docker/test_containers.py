@@ -2,17 +2,23 @@
 
 import asyncio
 import json
+import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from tests.integration.jail.living import kept
+from tests.integration.jail.test_remains import children_of, link_of
 from tests.prisons import Prison, opened_prison
 
+from tenantry.engines.jail import uids
 from tenantry.engines.jail.docker import container, rooms
 from tenantry.engines.jail.docker.backend import DockerBackend
 from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.exec_types import TerminalSize
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.types import Ending, InputFile, Limits, Spec
 
@@ -141,6 +147,51 @@ async def test_no_container_is_left_when_the_backend_is_closed(
         wanted = {"all": "true", "filters": json.dumps({"label": [f"tenantry.owner={backend._owner.instance}"]})}
         assert held.id in {one["Id"] for one in (await engine.get("/containers/json", params=wanted)).json()}
     assert (await engine.get("/containers/json", params=wanted)).json() == []
+
+
+def descriptors() -> int:
+    """How many this process has, but for the locks of uids, which rest with their pool."""
+    return len([path for path in Path("/proc/self/fd").iterdir() if str(uids.DIRECTORY) not in link_of(path)])
+
+
+async def test_nothing_of_many_and_what_was_put_into_them_is_left(
+    docker_socket: Path, engine: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """Neither container, uid, process nor descriptor; waiting ones would come and go, so none waits."""
+    gate = asyncio.Semaphore(4)
+    async with await DockerBackend.open(tmp_path, socket=docker_socket, spare=0) as backend:
+        prison = Prison(backend, ImageStore(tmp_path / "images").host())
+
+        async def one(number: int) -> None:
+            async with gate:
+                if number % 2:
+                    await prison.sh("sleep 60 & setsid sleep 60 & exit 3")
+                    return
+                async with kept(prison) as room:
+                    await room.sh("setsid sleep 60 & tty", terminal=TerminalSize(9, 9))
+                    await room.start("exec sleep 60")
+
+        async def held() -> Counter[str]:
+            launcher = backend._launcher._process.pid
+            wanted = {"all": "true", "filters": json.dumps({"label": [f"tenantry.owner={backend._owner.instance}"]})}
+            return Counter(
+                {
+                    "descriptors": descriptors(),
+                    "descriptors of the launcher": len(os.listdir(f"/proc/{launcher}/fd")),
+                    "children of the launcher": len(children_of(launcher)),
+                    "containers": len((await engine.get("/containers/json", params=wanted)).json()),
+                    "sandboxes": len(backend._sandboxes),
+                    "guests": len(backend._launcher._guests),
+                    "uids": len(backend._pool._locks) - len(backend._pool._free),
+                }
+            )
+
+        await asyncio.gather(*map(one, range(8)))
+        before = await held() + Counter({"descriptors": 4})  # connections to the engine come and go
+        await asyncio.gather(*map(one, range(40)))
+        async with asyncio.timeout(10):  # a container that goes by itself is on the engine's list a little longer
+            while left := await held() - before:
+                assert set(left) == {"containers"}, left
 
 
 async def test_what_is_not_the_keeper_is_not_entered(

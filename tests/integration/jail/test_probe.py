@@ -2,12 +2,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.prisons import BINARIES
 
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.probe import probe
 
 
+@pytest.mark.parametrize("prison", sorted(BINARIES), indirect=True)
 async def test_a_machine_that_holds_sandboxes_has_no_fault(prison: Any, tmp_path: Path) -> None:
     results = await probe(tmp_path, bubblewrap=prison.jail.bubblewrap.path)
     assert [result for result in results if result.fault] == []

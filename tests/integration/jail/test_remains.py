@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.integration.jail.living import Room, kept
+from tests.prisons import BINARIES
 
 from tenantry.engines.jail import uids
 from tenantry.engines.jail.exec_types import TerminalSize
@@ -16,6 +17,7 @@ from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.kernel import read_status
 from tenantry.engines.jail.types import Ending, InputFile, Limits
 
+pytestmark = pytest.mark.parametrize("prison", sorted(BINARIES), indirect=True)
 RUNS = int(os.environ.get("JAIL_RUNS", "200"))
 LIVING = 200
 AT_ONCE = 20
