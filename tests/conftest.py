@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import pytest
+import yaml
 from hypothesis import settings
 from tests.dockerd import running_dockerd, why_no_engine
 from tests.ending import ended
@@ -283,9 +285,25 @@ def _is_ready(file: Path, pid: int, verify: ssl.SSLContext | bool) -> bool:
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One installation for all tests of this process. Its jobs may reach this machine, where a policy lets them."""
-    home = tmp_path_factory.mktemp("installation") / "home"
-    with running_installation(home, TENANTRY_JOBS__EGRESS_NETWORKS='["127.0.0.0/8"]') as started:
+    place = tmp_path_factory.mktemp("installation")
+    with running_installation(
+        place / "home",
+        TENANTRY_JOBS__EGRESS_NETWORKS='["127.0.0.0/8"]',
+        TENANTRY_PLANS_FILE=str(_with_a_plan_of_ours(place / "plans.yaml")),
+    ) as started:
         yield started
+
+
+UNHURRIED: Final = "unhurried"
+"""The plan of tenants that are asked more in a minute than any that is shipped allows."""
+
+
+def _with_a_plan_of_ours(file: Path) -> Path:
+    shipped = yaml.safe_load(resources.files("tenantry.capabilities.tenants").joinpath("plans.yaml").read_text())
+    rates = {"api_requests": {"maxRequests": 1_000_000, "windowMs": 60_000}}
+    shipped["plans"][UNHURRIED] = shipped["plans"]["enterprise"] | {"name": "Unhurried", "rate_limits": rates}
+    file.write_text(yaml.safe_dump(shipped, sort_keys=False))
+    return file
 
 
 MakeTenant = Callable[..., Tenant]

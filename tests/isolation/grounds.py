@@ -13,7 +13,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.authority import Authority
-from tests.conftest import Installation, MakeTenant, Tenant
+from tests.conftest import UNHURRIED, Installation, MakeTenant, Tenant
 from tests.isolation.wire import without_times
 
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, TENANT_WIDE_ROLES, Permission
@@ -113,7 +113,7 @@ class World:
 
 
 async def make_world(installation: Installation, make_tenant: MakeTenant) -> World:
-    us, eu, neighbour = [_furnish(make_tenant(region=region)) for region in ("us", "eu", "us")]
+    us, eu, neighbour = [_furnish(make_tenant(region=region, plan=UNHURRIED)) for region in ("us", "eu", "us")]
     async with open_parts(installation.settings) as parts:
         for grounds in (us, eu, neighbour):
             for workspace in (grounds.own, grounds.sibling):

@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.conftest import Installation, Tenant
+from tests.conftest import UNHURRIED, Installation, Tenant
 from tests.integration.api.conftest import Beside, problem
 
 from tenantry.capabilities.access.types import BUILT_IN_ROLES, Permission
@@ -55,7 +55,7 @@ def test_explain_knows_the_catalogue_only(permission: str, acme: Tenant) -> None
 
 def test_the_catalogue_of_plans_and_regions_is_the_operators(installation: Installation, acme: Tenant) -> None:
     plans = {plan["slug"]: plan for plan in installation.platform.get("/platform/plans").json()["items"]}
-    assert list(plans) == ["free", "starter", "professional", "enterprise"]
+    assert list(plans) == ["free", "starter", "professional", "enterprise", UNHURRIED]
     assert plans["free"]["rate_limits"]["api_requests"] == {"maxRequests": 100, "windowMs": 60_000}
     assert plans["enterprise"]["price"] == "custom"
     assert plans["starter"]["features"] == ["basic_orchestration", "custom_skills", "priority_support"]
