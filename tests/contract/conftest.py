@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -67,10 +68,15 @@ class RedisServer:
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + START_SECONDS
-        while not self.socket.exists():
+        while not self._listens():
             assert self._process.poll() is None, "redis-server ended at once"
             assert time.monotonic() < deadline, "redis-server did not open its socket"
             time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        """Its socket is there a moment before."""
+        with socket.socket(socket.AF_UNIX) as trial:
+            return trial.connect_ex(str(self.socket)) == 0
 
     def stop(self) -> None:
         if self._process is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.conftest import Installation, MakeTenant, Tenant
+from tests.conftest import UNHURRIED, Installation, MakeTenant, Tenant
 from tests.integration.api.conftest import problem
 
 pytestmark = pytest.mark.xdist_group("api")
@@ -246,12 +246,17 @@ def test_a_feature_that_the_plan_has_not_is_refused_and_names_the_plans_that_hav
     path, query = f"/workspaces/{ws}/images", {"name": "small", "format": "directory"}
     refused = problem(tenant.owner.post(path, params=query, content=b"x"), 403, "feature_missing")
     assert (refused["layer"], refused["feature"], refused["plan"]) == ("limits", "custom_skills", "free")
-    assert refused["allow_with"] == ["the plan starter", "the plan professional", "the plan enterprise"]
+    assert refused["allow_with"] == [
+        "the plan starter",
+        "the plan professional",
+        "the plan enterprise",
+        f"the plan {UNHURRIED}",
+    ]
     provider = {"name": "x", "slug": "x", "issuer": "https://x.example", "client_id": "x"}
     refused = problem(
         tenant.owner.post(f"/tenants/{tenant.id}/identity-providers", json=provider), 403, "feature_missing"
     )
-    assert refused["allow_with"] == ["the plan enterprise"]
+    assert refused["allow_with"] == ["the plan enterprise", f"the plan {UNHURRIED}"]
     assert installation.platform.patch(f"/tenants/{tenant.id}", json={"plan": "starter"}).status_code == 200
     answer = tenant.owner.post(path, params=query, content=b"x")
     assert answer.json()["code"] != "feature_missing"
