@@ -10,7 +10,8 @@ import pytest
 from tests.integration.database.ground import Database, scope_of
 
 from tenantry.capabilities.audit.service import AuditService, seal
-from tenantry.capabilities.audit.types import AuditFilter, canonical_bytes, leaf_hash
+from tenantry.capabilities.audit.types import AuditFilter, canonical_bytes
+from tenantry.engines.merkle.tree import leaf_hash
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.platform_session import platform_session

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from tenantry.capabilities.audit.types import FORM_VERSION, AuditEvent, Outcome, canonical_bytes, leaf_hash
+from tenantry.capabilities.audit.types import FORM_VERSION, AuditEvent, Outcome, canonical_bytes
+from tenantry.engines.merkle.tree import leaf_hash
 from tenantry.foundation.scope import Actor, ActorType
 
 FULL = (

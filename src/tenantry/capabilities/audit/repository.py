@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome, canonical_bytes, leaf_hash
+from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome, canonical_bytes
+from tenantry.engines.merkle.tree import leaf_hash
 from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.scope import Actor, ActorType

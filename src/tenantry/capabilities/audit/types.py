@@ -1,6 +1,5 @@
 """The audit event and its canonical form (ADR 0006)."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import Actor
 
 FORM_VERSION: Final = 1
-_LEAF: Final = b"\x00"
 # Of strings alone, JSON with sorted ASCII names and no spaces *is* canonical, and C writes it ten times as fast.
 _WRITER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -83,8 +81,3 @@ def canonical_bytes(event: AuditEvent) -> bytes:
     if all(type(value) is str and name.isascii() for name, value in event.details.items()):
         return _WRITER.encode(form).encode()
     return rfc8785.dumps(form)
-
-
-def leaf_hash(canonical: bytes) -> bytes:
-    """Hash a leaf as Certificate Transparency does (RFC 9162 §2.1.1): SHA-256(0x00 ‖ bytes)."""
-    return hashlib.sha256(_LEAF + canonical).digest()
