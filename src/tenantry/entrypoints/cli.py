@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tenantry.interfaces.cli.app import build_app
+from tenantry.interfaces.cli.commands.audit import GROUP as AUDIT
 from tenantry.interfaces.cli.invocation import Invocation, command
 from tenantry.interfaces.cli.output import Format, say, show_json
 
@@ -125,6 +126,33 @@ def selftest(
         typer.echo(f"{len(results)} cases: " + ", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
     if counts["open"]:
         raise typer.Exit(1)
+
+
+@command(AUDIT, "rotate-key", example="tenantry audit rotate-key --region eu")
+def rotate_log_key(
+    cli: Invocation,
+    *,
+    region: Annotated[str, typer.Option("--region", help="whose checkpoints it signs from now on")],
+    home: Home = None,
+) -> None:
+    """Make a new key for the checkpoints of a region, on a machine whose home has its keys; servers take it at once.
+
+    What the one before has signed still verifies. Its last minute begins.
+    """
+    from tenantry.entrypoints.addresses import addresses_of
+    from tenantry.entrypoints.trails import make_notaries
+    from tenantry.foundation.clock import SystemClock
+    from tenantry.foundation.secrets import load_secrets
+    from tenantry.foundation.settings import load_settings
+
+    settings = load_settings(home=_home(home))
+    cells = addresses_of(settings, secrets := load_secrets(settings.home)).cells
+    if region not in cells:
+        raise typer.BadParameter(f"one of {', '.join(cells)}", param_hint="--region")
+    notary = make_notaries([region], settings=settings, secrets=secrets, clock=(clock := SystemClock()))[region]
+    notary.keys.rotate(region, now=clock.now())
+    made = notary.verifier_keys()[-1]
+    cli.show({"key": str(made), "valid_from": made.valid_from.isoformat() if made.valid_from else None})
 
 
 @command(app, "demo", example="tenantry demo --exit")

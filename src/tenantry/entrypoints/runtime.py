@@ -56,7 +56,7 @@ from tenantry.entrypoints.logins import Logins, make_logins
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
 from tenantry.entrypoints.stores import bucket_of, open_queues, open_stores
-from tenantry.entrypoints.trails import make_trails
+from tenantry.entrypoints.trails import make_notaries, make_trails
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.caches.vouchers import Vouchers
 from tenantry.foundation.changes import CHANGES
@@ -281,8 +281,7 @@ def make_runtime(parts: Parts) -> Runtime:
     plans = load_plans(settings.plans_file)
     book = make_book(settings.limits, cells=parts.cells, plans=plans, clock=clock)
     overlays = load_catalogue(plans=plans, slos_file=settings.slos_file, labels_file=settings.labels_file)
-    logins = _logins(parts, hasher, book)
-    admission = _admission(parts, hasher, logins)
+    admission = _admission(parts, hasher, logins := _logins(parts, hasher, book))
     registry = _registry(parts, plans=plans, overlays=overlays, hasher=hasher)
     return Runtime(
         settings=settings,
@@ -311,7 +310,8 @@ def make_runtime(parts: Parts) -> Runtime:
         flows=logins.flows,
         desk=logins.desk,
         keyrings=parts.keyrings,
-        trails=make_trails(parts.cells, directory=parts.directory, settings=parts.settings.audit, clock=parts.clock),
+        notaries=make_notaries(parts.objects, settings=settings, secrets=parts.secrets, clock=clock),
+        trails=make_trails(parts.cells, directory=parts.directory, settings=settings.audit, clock=clock),
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,
         kept=parts.kept,
@@ -323,7 +323,7 @@ def make_runtime(parts: Parts) -> Runtime:
         caches=parts.caches,
         vouchers=parts.vouchers,
         port_tokens=logins.port_tokens,
-        seats=Seats(most=parts.settings.server.max_streams_per_tenant),
+        seats=Seats(most=settings.server.max_streams_per_tenant),
     )
 
 

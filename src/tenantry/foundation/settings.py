@@ -210,6 +210,10 @@ class AuditSettings(Frozen):
     """Group commit of reads and refusals; a crash loses at most this much of them, never of an effect."""
     buffer_events: int = Field(default=20_000, ge=100)
     """Events of one tenant that may wait; beyond it its requests are refused with 503 rather than go unrecorded."""
+    origin: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9./-]{0,199}$")
+    """What checkpoints call this installation, a name of yours for good: `log.acme.example`; none: by its own key."""
+    witness_dir: Path | None = None
+    """Where checkpoints are appended to, out of the database owner's reach; none: `REGION/checkpoints` in the home."""
 
 
 class IdentitySettings(Frozen):

@@ -11,7 +11,7 @@ from tests.integration.database.ground import Database, scope_of
 
 from tenantry.capabilities.audit.service import AuditService, seal
 from tenantry.capabilities.audit.types import AuditFilter, canonical_bytes
-from tenantry.engines.merkle.tree import leaf_hash
+from tenantry.engines.merkle.tree import TILE_WIDTH, Frontier, leaf_hash, root_of
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.platform_session import platform_session
@@ -31,10 +31,10 @@ async def sealers(database: Database) -> "AsyncIterator[Pool]":
 
 
 async def seal_all(pool: "Pool", *, limit: int = 500) -> int:
-    total = 0
+    total, passed_over = 0, set[UUID]()
     while True:
         async with platform_session(pool) as connection:
-            sealed = await seal(connection, limit=limit)
+            sealed = await seal(connection, limit=limit, passed_over=passed_over)
         total += sealed
         if not sealed:
             return total
@@ -46,13 +46,31 @@ async def write(cell: Cell, tenant: UUID, number: int) -> None:
         await audit.record("note.made", resource_type="note", resource_id=f"note-{number}")
 
 
+async def write_many(cell: Cell, tenant: UUID, count: int) -> None:
+    async with cell.session(scope_of(tenant)) as session:
+        audit = AuditService(session=session, clock=SystemClock())
+        for number in range(count):
+            await audit.record("note.made", resource_type="note", resource_id=f"note-{number}")
+
+
 async def places(database: Database, tenant: UUID) -> list[int]:
+    """The sequence numbers there are; the stored tree must be the one over the leaves in that order."""
     async with database.connected("superuser") as connection:
         rows = await connection.fetch(
-            "select sequence from tenantry.audit_sequence where tenant_id = $1 order by sequence", tenant
+            """select s.sequence, e.leaf from tenantry.audit_sequence s
+               join tenantry.audit_events e using (tenant_id, event_id) where tenant_id = $1 order by s.sequence""",
+            tenant,
         )
-        heads = await connection.fetchval("select size from tenantry.audit_heads where tenant_id = $1", tenant)
-        assert (heads or 0) == len(rows)
+        head = await connection.fetchrow("select size, frontier from tenantry.audit_heads where tenant_id = $1", tenant)
+        tiles = await connection.fetch(
+            "select level, position, hash from tenantry.audit_tiles where tenant_id = $1 order by 1, 2", tenant
+        )
+    leaves = [row["leaf"] for row in rows]
+    if head is not None:
+        frontier = Frontier.from_bytes(head["frontier"])
+        assert (head["size"], frontier.size, frontier.root) == (len(rows), len(rows), root_of(leaves))
+    firsts = [root_of(leaves[at : at + TILE_WIDTH]) for at in range(0, len(leaves) - TILE_WIDTH + 1, TILE_WIDTH)]
+    assert [tuple(tile) for tile in tiles] == [(1, at, one) for at, one in enumerate(firsts)]
     return [row["sequence"] for row in rows]
 
 
@@ -83,7 +101,8 @@ async def test_places_have_no_gap_and_are_unique_under_many_writers_and_two_seal
     for tenant in tenants:
         assert await places(database, tenant) == list(range(1, 81))
     async with database.connected("superuser") as connection:
-        assert await connection.fetchval("select count(*) from tenantry.audit_unsealed") == 0
+        left = "select count(*) from tenantry.audit_unsealed where tenant_id = any($1::uuid[])"
+        assert await connection.fetchval(left, tenants) == 0
 
 
 async def test_what_is_not_committed_has_no_place_and_leaves_no_gap(
@@ -192,3 +211,76 @@ async def test_an_event_whose_effect_cannot_be_recorded_stops_the_effect(cell: C
         await database.alter("grant insert on tenantry.audit_unsealed to tenantry_app")
     async with cell.session(scope_of(tenant)) as session:
         assert await session.fetchval("select count(*) from jobs where detail = 'silent'") == 0
+
+
+async def test_tiles_are_kept_as_the_tree_grows(cell: Cell, database: Database, sealers: "Pool") -> None:
+    tenant = await database.make_tenant(rows=0)
+    for count in (255, 2, 300):
+        await write_many(cell, tenant, count)
+        await seal_all(sealers, limit=100)
+    assert await places(database, tenant) == list(range(1, 558))
+
+
+async def test_a_trail_from_before_there_were_trees_gets_its_own_at_the_next_event(
+    cell: Cell, database: Database, sealers: "Pool"
+) -> None:
+    tenant = await database.make_tenant(rows=0)
+    await write_many(cell, tenant, 300)
+    await seal_all(sealers)
+    async with database.connected("superuser") as connection:
+        await connection.execute("update tenantry.audit_heads set frontier = null where tenant_id = $1", tenant)
+        await connection.execute("delete from tenantry.audit_tiles where tenant_id = $1", tenant)
+    await write(cell, tenant, 1)
+    await seal_all(sealers)
+    assert await places(database, tenant) == list(range(1, 302))
+
+
+@pytest.mark.parametrize("damage", ["set size = size - 1", "set frontier = frontier || '\\x00'", "set frontier = ''"])
+async def test_a_damaged_tree_grows_no_further_and_holds_up_nobody_else(
+    cell: Cell, database: Database, sealers: "Pool", damage: str
+) -> None:
+    tenant, other = await database.make_tenant(rows=0), await database.make_tenant(rows=0)
+    await write_many(cell, tenant, 3)
+    await seal_all(sealers)
+    async with database.connected("superuser") as connection:
+        before = await connection.fetchrow("select * from tenantry.audit_heads where tenant_id = $1", tenant)
+        assert before is not None
+        await connection.execute(f"update tenantry.audit_heads {damage} where tenant_id = $1", tenant)
+    await write_many(cell, tenant, 3)
+    await write_many(cell, other, 3)
+    passed_over: set[UUID] = set()
+    for _ in range(5):
+        async with platform_session(sealers) as connection:
+            await seal(connection, limit=3, passed_over=passed_over)
+    assert tenant in passed_over
+    assert other not in passed_over
+    assert await places(database, other) == [1, 2, 3]
+    async with database.connected("superuser") as connection:
+        count = "select count(*) from tenantry.audit_unsealed where tenant_id = $1"
+        assert await connection.fetchval(count, tenant) == 3
+        await connection.execute(
+            "update tenantry.audit_heads set size = $2, frontier = $3 where tenant_id = $1",
+            tenant, before["size"], before["frontier"],
+        )  # fmt: skip
+    await seal_all(sealers)
+    assert await places(database, tenant) == list(range(1, 7))
+
+
+async def test_an_event_that_is_made_to_wait_again_gets_no_second_place_and_holds_up_nobody(
+    cell: Cell, database: Database, sealers: "Pool"
+) -> None:
+    """The application may insert what waits: whoever speaks for it must not stop the sealing of all."""
+    tenant, other = await database.make_tenant(rows=0), await database.make_tenant(rows=0)
+    await write(cell, tenant, 1)
+    await seal_all(sealers)
+    async with cell.session(scope_of(tenant)) as session:
+        await session.execute(
+            "insert into audit_unsealed (tenant_id, event_id) select tenant_id, event_id from audit_events"
+        )
+    await write(cell, other, 1)
+    assert await seal_all(sealers) == 1
+    assert await places(database, tenant) == [1]
+    assert await places(database, other) == [1]
+    async with database.connected("superuser") as connection:
+        count = "select count(*) from tenantry.audit_unsealed where tenant_id = any($1::uuid[])"
+        assert await connection.fetchval(count, [tenant, other]) == 0

@@ -154,6 +154,7 @@ def value_of(column: str, kind: str, allowed: str | None, *, tenant: UUID, numbe
         "boolean": False,
         "bigint": number,
         "integer": number,
+        "smallint": number,
         "double precision": float(number),
         "numeric": Decimal(number),
     }

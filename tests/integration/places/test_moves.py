@@ -66,7 +66,8 @@ async def digests(parts: Parts, ground: Ground, *, region: str, place: str) -> d
     """What the tenant has, by table; what a move itself changes is left out."""
     dsn, signer = parts.addresses.cells[region].mover, parts.cells.get(region).signer
     assert dsn is not None
-    left_out = {"audit_events", "audit_unsealed", "audit_sequence", "audit_heads", "tenants", "workspaces", "outbox"}
+    log = {"audit_heads", "audit_tiles", "audit_unsigned", "audit_checkpoints"}
+    left_out = log | {"audit_events", "audit_unsealed", "audit_sequence", "tenants", "workspaces", "outbox"}
     left_out |= {"metering_events", "metering_hours", "metering_marks"}  # a server adds them up meanwhile
     async with open_rows(dsn, place=place, signer=signer, tenant_id=ground.tenant_id, snapshot=True) as rows:
         return {

@@ -32,10 +32,10 @@ _PLACED = {
     "workspaces": ("region", "version"),
     "api_keys": ("last_used_at",),
 }
-_PASSING = frozenset({"entries", "shares", "purges", "outbox", "audit_unsealed", "tenant_state"})
+_PASSING = frozenset({"entries", "shares", "purges", "outbox", "audit_unsealed", "audit_unsigned", "tenant_state"})
 _ADDED_UP = frozenset({"metering_events", "metering_hours", "metering_marks"})
 """A server adds them up whenever it comes round."""
-_TRAIL = frozenset({"audit_events", "audit_heads", "audit_sequence"})
+_TRAIL = frozenset({"audit_events", "audit_heads", "audit_sequence", "audit_tiles", "audit_checkpoints"})
 Sums = dict[str, tuple[int, str]]
 
 

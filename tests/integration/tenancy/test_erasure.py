@@ -22,6 +22,12 @@ from tests.integration.tenancy.ground import (
 
 from tenantry.foundation.signatures import is_signed
 
+
+def only_witnessed(files: set[str]) -> bool:
+    """The id, which the directory keeps too, stands in checkpoints of the log, which nobody can take back."""
+    return {file.split("/")[1] for file in files} <= {"checkpoints"}
+
+
 ISOLATIONS = ("row_level", "schema_level", "database_level")
 
 
@@ -56,7 +62,8 @@ async def test_nothing_of_an_erased_tenant_is_left(make_inhabited: MakeInhabited
         f"{cell}.certificates",
     }
     assert not home_of(installation, region, inhabited.tenant.id).exists()
-    assert not files_with(installation, word, inhabited.tenant.id)
+    assert not files_with(installation, word)
+    assert only_witnessed(files_with(installation, inhabited.tenant.id))
     assert not [name for name in await databases(installation) if inhabited.tenant_id.hex in name]
     assert lasting(await rows_of(installation, neighbour.tenant_id)) == lasting(neighbours)
     assert neighbour.readable() == neighbour.expected
@@ -72,7 +79,8 @@ async def test_a_sandbox_that_runs_is_stopped_and_nothing_of_it_is_left(make_inh
     installation = inhabited.installation
     assert await rows_of(installation, inhabited.tenant_id) == {}
     assert not home_of(installation, "us", inhabited.tenant.id).exists()
-    assert not files_with(installation, inhabited.word, inhabited.tenant.id)
+    assert not files_with(installation, inhabited.word)
+    assert only_witnessed(files_with(installation, inhabited.tenant.id))
 
 
 def test_the_certificate_tells_counts_and_digests_and_is_signed(make_inhabited: MakeInhabited) -> None:

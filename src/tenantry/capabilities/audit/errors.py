@@ -13,3 +13,10 @@ class TrailFull(Unavailable):
             layer="audit",
             retry_after=1,
         )
+
+
+class WitnessSilent(Unavailable):
+    """No checkpoint is signed while the witness cannot be told of it; what waits is signed once it can."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__("witness_silent", f"checkpoints cannot be appended to {place}: {reason}", layer="audit")

@@ -1,4 +1,4 @@
-"""The audit tables; the revision 0002 makes them."""
+"""The audit tables; the revisions 0002 and 0023 make them."""
 
 from sqlalchemy import (
     BigInteger,
@@ -6,6 +6,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -52,11 +53,33 @@ audit_sequence = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("sequence", BigInteger, primary_key=True),
     Column("event_id", Uuid, nullable=False),
+    Column("leaf", LargeBinary, nullable=False),
     UniqueConstraint("tenant_id", "event_id"),
     belongs_to("audit_events", "event_id", cascade=False),
 )
 audit_heads = Table(
-    "audit_heads", CELL, Column("tenant_id", Uuid, primary_key=True), Column("size", BigInteger, nullable=False)
+    "audit_heads",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("frontier", LargeBinary),
+)
+audit_tiles = Table(
+    "audit_tiles",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("level", SmallInteger, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+)
+audit_unsigned = Table("audit_unsigned", CELL, Column("tenant_id", Uuid, primary_key=True))
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("size", BigInteger, primary_key=True),
+    Column("made_at", MOMENT, nullable=False),
+    Column("note", LargeBinary, nullable=False),
 )
 sealer_gate = Table(
     "sealer_gate",

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import rfc8785
 
+from tenantry.engines.merkle.tree import Frontier, TileHashes
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import Actor
 
@@ -55,6 +56,27 @@ class AuditFilter:
     since: datetime | None = None
     until: datetime | None = None
     workspace_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What sealing makes of a tenant's tree: ids and leaves of `events` at the places from `first` on, and its edge."""
+
+    tenant_id: UUID
+    first: int
+    events: tuple[tuple[UUID, bytes], ...]
+    frontier: Frontier
+    tiles: tuple[TileHashes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCheckpoint:
+    """What a tenant's log was at `size`, as the signed note (C2SP) that says so."""
+
+    tenant_id: UUID
+    size: int
+    made_at: datetime
+    note: bytes
 
 
 def canonical_bytes(event: AuditEvent) -> bytes:

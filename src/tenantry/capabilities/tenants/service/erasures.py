@@ -113,8 +113,10 @@ class Erasures:
         async with self._at(operation, operation.source) as rows:
             if await rows.oldest_transaction() <= number:
                 raise Unavailable("transactions_open", "older transactions are still open", layer="tenants")
-            if await rows.count("audit_unsealed"):
-                raise Unavailable("events_unsealed", "audit events wait for their sequence", layer="tenants")
+            if await rows.count("audit_unsealed") or await rows.count("audit_unsigned"):
+                raise Unavailable(
+                    "events_unsealed", "audit events wait for their sequence or their checkpoint", layer="tenants"
+                )
         return Next("tally")
 
     async def _require_seat(self, operation: Operation) -> None:

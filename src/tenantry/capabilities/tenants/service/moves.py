@@ -165,6 +165,8 @@ class Moves:
                 return "older transactions"
             if await rows.count("audit_unsealed"):
                 return "events without their sequence"
+            if await rows.count("audit_unsigned"):  # only behind the other: what is sealed is unsigned in one commit
+                return "events without their checkpoint"
             untold = not is_schema(operation.source.place) and await rows.count("queue.entries", _UNTOLD)
         return "queue entries on their way to the cell" if untold else None
 

@@ -1,0 +1,19 @@
+"""The audit trail: record, query, seal."""
+
+from tenantry.capabilities.audit.service.checkpoints import Notary, WitnessFile, sign_grown
+from tenantry.capabilities.audit.service.events import AuditService, make_event
+from tenantry.capabilities.audit.service.log import Inclusion, LogService
+from tenantry.capabilities.audit.service.sealing import seal
+from tenantry.capabilities.audit.service.trail import AuditTrail
+
+__all__ = [
+    "AuditService",
+    "AuditTrail",
+    "Inclusion",
+    "LogService",
+    "Notary",
+    "WitnessFile",
+    "make_event",
+    "seal",
+    "sign_grown",
+]

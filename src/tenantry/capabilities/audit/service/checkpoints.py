@@ -1,0 +1,126 @@
+"""Signed checkpoints of tenants' logs, and the witness that is told of them before anybody else."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+from uuid import UUID
+
+import structlog
+
+from tenantry.capabilities.audit import repository
+from tenantry.capabilities.audit.errors import WitnessSilent
+from tenantry.capabilities.audit.types import SignedCheckpoint
+from tenantry.engines.merkle.checkpoints import Checkpoint
+from tenantry.engines.merkle.errors import MerkleError, OutOfTree
+from tenantry.engines.merkle.notes import Signer, VerifierKey
+from tenantry.engines.merkle.tree import Frontier
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.ids import Prefix, format_id
+from tenantry.foundation.log_keys import LogKey, LogKeys
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+_LIMIT: Final = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class Witness(Protocol):
+    """Whoever is told of checkpoints outside of the database; what it was told, the database's owner cannot unsay."""
+
+    def tell(self, checkpoints: Sequence[SignedCheckpoint]) -> None:
+        """Keep them durably before returning. Raises WitnessSilent, and then nothing of them is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notary:
+    """Signs for the logs of one region. A tenant's log has one origin wherever it is; the key names the region."""
+
+    installation: str
+    region: str
+    keys: LogKeys
+    clock: Clock
+
+    def origin(self, tenant_id: UUID) -> str:
+        return f"{self.installation}/{format_id(Prefix.TENANT, tenant_id)}"
+
+    def verifier_keys(self) -> tuple[VerifierKey, ...]:
+        """Give the public halves of the region's keys, oldest first. Raises Fault."""
+        return tuple(self._public(key) for key in self.keys.of(self.region, now=self.clock.now()))
+
+    def signed(self, tenant_id: UUID, frontier: Frontier) -> SignedCheckpoint:
+        """Sign what the tree is, now, by the newest key. Raises Fault."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        now = self.clock.now()
+        key = self.keys.of(self.region, now=now)[-1]
+        signer = Signer(self._public(key), Ed25519PrivateKey.from_private_bytes(key.seed).sign)
+        checkpoint = Checkpoint(self.origin(tenant_id), frontier.size, frontier.root)
+        return SignedCheckpoint(tenant_id, frontier.size, now, bytes(checkpoint.note.signed(signer)))
+
+    def _public(self, key: LogKey) -> VerifierKey:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        public = Ed25519PrivateKey.from_private_bytes(key.seed).public_key().public_bytes_raw()
+        return VerifierKey(f"{self.installation}/{self.region}", public, key.valid_from, key.valid_until)
+
+
+class WitnessFile:
+    """One file a day, a JSON object a line; only ever appended to, so its directory may be made append-only."""
+
+    def __init__(self, directory: Path, *, clock: Clock) -> None:
+        self._directory = directory
+        self._clock = clock
+
+    def tell(self, checkpoints: Sequence[SignedCheckpoint]) -> None:
+        """Append and sync. A line that a crash or a full disk has cut off is followed by a whole one."""
+        place = self._directory / f"{self._clock.now():%Y-%m-%d}.jsonl"
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(place, "ab+", opener=_private) as file:
+                if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
+                    file.write(b"\n")
+                file.write(b"".join(_line(one.made_at, one.note) for one in checkpoints))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise WitnessSilent(str(place), os.strerror(error.errno or 0)) from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _line(made_at: datetime, note: bytes) -> bytes:
+    return json.dumps({"made_at": made_at.isoformat(), "note": note.decode()}, ensure_ascii=False).encode() + b"\n"
+
+
+async def sign_grown(
+    connection: "PoolConnectionProxy[asyncpg.Record]", *, notary: Notary, witness: Witness, limit: int = _LIMIT
+) -> int:
+    """Sign a checkpoint for each tree that has grown since its last; tells how many were looked at.
+
+    In one transaction behind the sealers' gate. The witness is told before it commits: what is signed is true by then,
+    since the tree is, and a crash in between makes the same checkpoint once more. A damaged tree is not signed for.
+    """
+    await repository.pass_gate(connection)
+    grown = await repository.take_unsigned(connection, limit=limit)
+    made = []
+    for tenant_id, (size, stored) in grown.items():
+        try:
+            frontier = Frontier.from_bytes(stored or b"")
+            if frontier.size != size:
+                raise OutOfTree(f"a tree of {frontier.size} events, of which {size} are counted")
+            made.append(notary.signed(tenant_id, frontier))
+        except MerkleError as error:
+            _log.error("audit.tree_damaged", tenant=str(tenant_id), reason=str(error))
+    if made:
+        witness.tell(made)
+        await repository.insert_checkpoints(connection, made)
+    return len(grown)

@@ -1,0 +1,85 @@
+"""Events of one scope: recorded with their effect, queried."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from tenantry.capabilities.audit import repository
+from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome
+from tenantry.foundation.clock import Clock
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.errors import NotFound
+from tenantry.foundation.ids import new_id
+from tenantry.foundation.scope import TenantScope
+
+
+def make_event(
+    scope: TenantScope,
+    *,
+    clock: Clock,
+    action: str,
+    resource_type: str,
+    resource_id: str,
+    outcome: Outcome = Outcome.SUCCESS,
+    reason: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> AuditEvent:
+    """Make an event of the scope's actor, now. Raises ValueError for a name that no database keeps."""
+    if "\0" in f"{action}{resource_type}{resource_id}{scope.actor.id}":
+        raise ValueError("an audit event names nothing with NUL")
+    return AuditEvent(
+        tenant_id=scope.tenant_id,
+        event_id=new_id(),
+        occurred_at=clock.now(),
+        actor=scope.actor,
+        action=action,
+        resource_type=resource_type,
+        resource_id=resource_id,
+        outcome=outcome,
+        workspace_id=scope.workspace_id,
+        reason=reason,
+        ip=scope.ip,
+        trace_id=scope.trace_id,
+        details={**(details or {}), "allowed_by": scope.allowed_by} if scope.allowed_by else details or {},
+    )
+
+
+class AuditService:
+    """Events of one scope, in its session's transaction."""
+
+    def __init__(self, *, session: TenantSession, clock: Clock) -> None:
+        self._session = session
+        self._clock = clock
+
+    async def record(
+        self,
+        action: str,
+        *,
+        resource_type: str,
+        resource_id: str,
+        outcome: Outcome = Outcome.SUCCESS,
+        reason: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record an effect; it commits with the effect or not at all."""
+        event = make_event(
+            self._session.scope,
+            clock=self._clock,
+            action=action,
+            resource_type=resource_type,
+            resource_id=resource_id,
+            outcome=outcome,
+            reason=reason,
+            details=details,
+        )
+        await repository.insert_event(self._session, event)
+
+    async def list_events(self, query: AuditFilter, *, before: UUID | None = None, limit: int = 50) -> list[AuditEvent]:
+        """Newest first, from just before the event `before`. `action` matches its prefix: `job.` finds all of jobs."""
+        return await repository.list_events(self._session, query, before=before, limit=limit)
+
+    async def get_event(self, event_id: UUID) -> AuditEvent:
+        event = await repository.find_event(self._session, event_id)
+        if event is None:
+            raise NotFound("not_found", "no such audit event", layer="audit")
+        return event

@@ -1,0 +1,64 @@
+"""A tenant's log as others may hold it: its newest checkpoint, and proofs that an event is in it."""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from tenantry.capabilities.audit import repository
+from tenantry.capabilities.audit.types import SignedCheckpoint
+from tenantry.engines.merkle.proofs import Range, inclusion_plan
+from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.errors import NotFound, Unavailable
+
+_SIGNED_EVERY_SECONDS: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Inclusion:
+    """That the leaf at `index`, from 0, is in the tree of `checkpoint`: `path` leads from it to the root (RFC 9162)."""
+
+    event_id: UUID
+    index: int
+    leaf: bytes
+    path: tuple[bytes, ...]
+    checkpoint: SignedCheckpoint
+
+
+class LogService:
+    """The log of the session's tenant."""
+
+    def __init__(self, *, session: TenantSession) -> None:
+        self._session = session
+
+    async def checkpoint(self) -> SignedCheckpoint:
+        """Give the newest. Raises Unavailable `checkpoint_missing` before the first, which is a second away."""
+        found = await repository.find_checkpoint(self._session)
+        if found is None:
+            raise Unavailable(
+                "checkpoint_missing",
+                "no checkpoint has been signed yet; one is, a second after an event",
+                layer="audit",
+                retry_after=_SIGNED_EVERY_SECONDS,
+            )
+        return found
+
+    async def prove(self, event_id: UUID) -> Inclusion:
+        """Prove that an event, which the session may see, is in the newest checkpoint.
+
+        Raises NotFound, and Unavailable `event_unsigned` for one that is younger than that: a second later it is not.
+        """
+        event = await repository.find_event(self._session, event_id)
+        if event is None:
+            raise NotFound("not_found", "no such audit event", layer="audit")
+        found = await repository.find_checkpoint(self._session, at_least=event.sequence or 0)
+        if event.sequence is None or found is None:
+            raise Unavailable(
+                "event_unsigned",
+                "no checkpoint has been signed since this event; one is, a second after it",
+                layer="audit",
+                retry_after=_SIGNED_EVERY_SECONDS,
+            )
+        index = event.sequence - 1
+        plan = inclusion_plan(index=index, size=found.size)
+        [[leaf], *hashes] = await repository.find_hashes(self._session, [Range(0, index, index + 1), *plan.ranges])
+        return Inclusion(event_id, index, leaf, plan.compute(hashes), found)
