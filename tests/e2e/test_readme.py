@@ -20,7 +20,7 @@ PAGES = [
 ]
 AS_OWNER = [
     *("run-jobs", "keys-and-roles", "rotate-keys", "images", "workspaces"),
-    *("targets-and-labels", "meter-usage", "policies", "secrets", "phases"),
+    *("targets-and-labels", "meter-usage", "policies", "secrets", "phases", "keep-audit-checkpoints"),
 ]
 AS_PLATFORM = ["suspend-and-restore", "declare-tenants", "move-a-tenant", "offboard-a-tenant"]
 # Setting up is the business of who runs the tests, and the server is the fixture's.

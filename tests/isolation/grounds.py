@@ -49,6 +49,7 @@ KINDS: Final = {
     "secret": Prefix.SECRET,
     "sandbox": Prefix.SANDBOX,
     "snapshot": Prefix.SNAPSHOT,
+    "event": Prefix.AUDIT_EVENT,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
@@ -145,6 +146,7 @@ def _furnish(tenant: Tenant) -> Grounds:
     _add_providers(grounds, f"/tenants/{tenant.id}")
     members = tenant.owner.get(f"/tenants/{tenant.id}/members").json()["items"]
     grounds.things[WHOLE_TENANT, "member"] = members[0]["id"]
+    grounds.things[WHOLE_TENANT, "event"] = _signed_event(grounds)
     grounds.things[WHOLE_TENANT, "operation"] = _called_off_move(grounds)
     grounds.things[WHOLE_TENANT, "export"] = _finished_export(grounds)
     grounds.delete(f"/workspaces/{archived}")
@@ -179,6 +181,16 @@ def _add_providers(grounds: Grounds, path: str) -> None:
     ]
     grounds.things[WHOLE_TENANT, "provider"], grounds.gone[WHOLE_TENANT, "provider"] = made
     grounds.delete(f"{path}/identity-providers/{made[1]}")
+
+
+def _signed_event(grounds: Grounds) -> str:
+    """Wait for an event's checkpoint, a second away."""
+    event = str(grounds.tenant.owner.get("/audit", params={"limit": 1}).json()["items"][0]["id"])
+    deadline = time.monotonic() + 30
+    while grounds.tenant.owner.get(f"/audit/proof/{event}").status_code != 200:
+        assert time.monotonic() < deadline, "it was not signed"
+        time.sleep(0.1)
+    return event
 
 
 def _called_off_move(grounds: Grounds) -> str:

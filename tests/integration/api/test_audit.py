@@ -1,9 +1,12 @@
 """The trail: every effect with its event or neither; every refusal; found again by each filter."""
 
+import json
 import secrets
 import time
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +15,9 @@ import pytest
 from tests.conftest import Installation, MakeTenant, Tenant
 from tests.integration.api.conftest import problem
 
+from tenantry.engines.merkle.checkpoints import open_checkpoint
+from tenantry.engines.merkle.notes import VerifierKey
+from tenantry.engines.merkle.proofs import verify_inclusion
 from tenantry.entrypoints.addresses import cell_database
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.ids import Prefix, parse_id
@@ -244,3 +250,58 @@ async def test_without_its_effect_an_event_does_not_happen(installation: Install
     assert _events(tenant, action="workspace.created") == []
     tenant.workspace()
     assert len(_events(tenant, action="workspace.created")) == 1
+
+
+def _proof(tenant: Tenant, event: str) -> dict[str, Any]:
+    """Of an event that is a second old."""
+    deadline = time.monotonic() + 20
+    while (answer := tenant.owner.get(f"/audit/proof/{event}")).status_code == 503:
+        assert answer.headers["retry-after"] == "1"
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.1)
+    assert answer.status_code == 200, answer.text
+    proof: dict[str, Any] = answer.json()
+    return proof
+
+
+def test_an_event_is_proved_by_what_anybody_may_keep(quiet: Tenant, installation: Installation) -> None:
+    """With the answer alone: the note by its key, the path by RFC 9162; and the witness has had the note before."""
+    made = quiet.workspace("proved")
+    (event,) = _events(quiet, action="workspace.created", resource=made)
+    proof = _proof(quiet, event["id"])
+    told = proof["checkpoint"]
+    keys = [
+        VerifierKey.parse(
+            one["key"],
+            valid_from=datetime.fromisoformat(one["valid_from"]),
+            valid_until=datetime.fromisoformat(one["valid_until"]) if one["valid_until"] else None,
+        )
+        for one in told["keys"]
+    ]
+    assert told["origin"].endswith(f"/{quiet.id}")
+    found = open_checkpoint(
+        told["note"].encode(), origin=told["origin"], keys=keys, at=datetime.fromisoformat(told["made_at"])
+    ).checkpoint
+    assert (found.size, b64encode(found.root).decode()) == (told["size"], told["root"])
+    leaf, path = b64decode(proof["leaf"]), [b64decode(one) for one in proof["path"]]
+    (event,) = _events(quiet, action="workspace.created", resource=made)
+    assert proof["index"] == event["sequence"] - 1
+    verify_inclusion(leaf=leaf, index=proof["index"], size=found.size, proof=path, root=found.root)
+    folder = installation.home / quiet.region / "checkpoints"
+    told_before = [json.loads(line)["note"] for file in folder.iterdir() for line in file.read_text().splitlines()]
+    assert told["note"] in told_before
+    newest = quiet.owner.get("/audit/checkpoint").json()
+    assert newest["size"] >= told["size"]
+    assert newest["keys"] == told["keys"]
+
+
+def test_a_proof_is_of_ones_own_and_asked_for_by_an_auditor_of_the_tenant(
+    quiet: Tenant, make_tenant: MakeTenant
+) -> None:
+    workspace = quiet.workspace("audited")
+    (event,) = _events(quiet, action="workspace.created", resource=workspace)
+    assert quiet.as_role("auditor", None).get("/audit/checkpoint").status_code == 200
+    problem(quiet.as_role("auditor", workspace).get("/audit/checkpoint"), 403, "permission_missing")
+    problem(quiet.as_role("auditor", workspace).get(f"/audit/proof/{event['id']}"), 403, "permission_missing")
+    problem(make_tenant().owner.get(f"/audit/proof/{event['id']}"), 404, "not_found")
+    problem(quiet.owner.get("/audit/proof/evt_nothing"), 422, "id_malformed")

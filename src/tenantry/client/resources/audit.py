@@ -1,7 +1,8 @@
 from typing import TypeVar
 
-from tenantry.client.calls import get
-from tenantry.client.operations import Listing, Resource
+from tenantry.client.calls import Call, get
+from tenantry.client.log_types import Checkpoint, InclusionProof
+from tenantry.client.operations import Listing, Operation, Resource
 from tenantry.client.pages import Plan
 from tenantry.client.types import AuditEvent
 
@@ -38,3 +39,13 @@ class Audit(Resource[T]):
             "tenant": tenant,
         }
         return Plan(call=get("audit", query=query), limit=limit, cursor=cursor)
+
+    @Operation
+    def checkpoint(self) -> Call[Checkpoint]:
+        """Read the newest signed checkpoint of the tenant's log; raise ApiError 503 before the first."""
+        return get("audit", "checkpoint")
+
+    @Operation
+    def proof(self, event: str) -> Call[InclusionProof]:
+        """Read the proof that an event is in the log; raise ApiError 503 for a second after it, a retry is safe."""
+        return get("audit", "proof", event)

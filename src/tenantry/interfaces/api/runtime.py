@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tenantry.capabilities.access.service import Admission
 from tenantry.capabilities.approvals.service import ApprovalComments
-from tenantry.capabilities.audit.service import AuditTrail
+from tenantry.capabilities.audit.service import AuditTrail, Notary
 from tenantry.capabilities.identity.service import KeyHasher, LoginFlows, TokenDesk
 from tenantry.capabilities.limits.service import FeatureGate, LimitBook, RateKeeper
 from tenantry.capabilities.notifications.service import AddressBook
@@ -72,6 +72,7 @@ class Runtime:
     desk: TokenDesk
     keyrings: Mapping[str, TenantKeyring]
     trails: Mapping[str, AuditTrail]
+    notaries: Mapping[str, Notary]
     comments: Mapping[str, ApprovalComments]
     content: Mapping[str, JobContent]
     kept: Mapping[str, LiveContent]

@@ -22,7 +22,7 @@ from tenantry.capabilities.access.service import (
 )
 from tenantry.capabilities.access.types import Caller, Role, Source
 from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
-from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.audit.service import AuditService, LogService
 from tenantry.capabilities.identity.service import IdentityService, InvitationService, LoginService, ProviderService
 from tenantry.capabilities.limits.service import LimitService, MeteringService, QuotaService, RowRoom
 from tenantry.capabilities.limits.types.quotas import Quota
@@ -77,6 +77,10 @@ class Services:
     @property
     def audit(self) -> AuditService:
         return AuditService(session=self.session, clock=self.runtime.clock)
+
+    @property
+    def log(self) -> LogService:
+        return LogService(session=self.session)
 
     @property
     def tenants(self) -> TenantService:

@@ -1,15 +1,18 @@
-"""The audit trail, queried."""
+"""The audit trail, queried and proved."""
 
+from base64 import b64encode
 from typing import Any
 
 from fastapi import Query, Request
 
 from tenantry.capabilities.access.types import Permission
-from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome
+from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome, SignedCheckpoint
+from tenantry.engines.merkle.checkpoints import Checkpoint
+from tenantry.engines.merkle.notes import Note
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.routing import Reach, RouteRegistry
 from tenantry.interfaces.api.schema import Answer, CursorText, Instant, Limit, Moment, Page, after, named, page
-from tenantry.interfaces.api.unit import unit_of
+from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
 
@@ -57,6 +60,69 @@ async def query_audit(
     found = await unit.audit.list_events(query, before=after(unit, cursor, filters=str(query)), limit=limit + 1)
     items = [render(event) for event in found]
     return Page[EventAnswer](**page(unit, items, ids=[e.event_id for e in found], limit=limit, filters=str(query)))
+
+
+class VerifierKeyAnswer(Answer):
+    key: str
+    valid_from: Moment | None
+    valid_until: Moment | None
+
+
+class CheckpointAnswer(Answer):
+    origin: str
+    size: int
+    root: str
+    made_at: Moment
+    note: str
+    keys: list[VerifierKeyAnswer]
+
+
+class ProofAnswer(Answer):
+    event: str
+    index: int
+    leaf: str
+    path: list[str]
+    checkpoint: CheckpointAnswer
+
+
+@routes.get("/audit/checkpoint", needs=Permission.AUDIT_READ)
+async def get_checkpoint(request: Request) -> CheckpointAnswer:
+    """The newest signed checkpoint of the tenant's log: a note of C2SP over size and root, and the keys it counts by.
+
+    `root` is in base64, as in the note. Kept elsewhere, it shows whether what comes later begins with what was.
+    """
+    unit = unit_of(request)
+    return _checkpoint(unit, await unit.log.checkpoint())
+
+
+@routes.get("/audit/proof/{event}", needs=Permission.AUDIT_READ)
+async def prove_event(request: Request, event: str) -> ProofAnswer:
+    """Proof that an event is in the tenant's log (RFC 9162): its leaf and the path from there to a checkpoint's root.
+
+    Hashes are in base64. The leaf is SHA-256(0x00 ‖ the event's canonical bytes).
+    """
+    unit = unit_of(request)
+    proof = await unit.log.prove(parse_id(Prefix.AUDIT_EVENT, event))
+    return ProofAnswer(
+        event=format_id(Prefix.AUDIT_EVENT, proof.event_id),
+        index=proof.index,
+        leaf=b64encode(proof.leaf).decode(),
+        path=[b64encode(one).decode() for one in proof.path],
+        checkpoint=_checkpoint(unit, proof.checkpoint),
+    )
+
+
+def _checkpoint(unit: Unit, found: SignedCheckpoint) -> CheckpointAnswer:
+    told = Checkpoint.parse(Note.parse(found.note).text)
+    keys = unit.runtime.notaries[unit.scope.region].verifier_keys()
+    return CheckpointAnswer(
+        origin=told.origin,
+        size=told.size,
+        root=b64encode(told.root).decode(),
+        made_at=found.made_at,
+        note=found.note.decode(),
+        keys=[VerifierKeyAnswer(key=str(one), valid_from=one.valid_from, valid_until=one.valid_until) for one in keys],
+    )
 
 
 def render(event: AuditEvent) -> EventAnswer:

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -49,3 +50,22 @@ def query(
         **cli.page,
     )
     cli.show_list(events, columns)
+
+
+@command(GROUP, "checkpoint", example="tenantry audit checkpoint --to acme.checkpoint")
+def checkpoint(
+    cli: Invocation,
+    *,
+    to: Annotated[Path | None, typer.Option("--to", help="write the signed note to this file, to be kept")] = None,
+) -> None:
+    """Show the newest signed checkpoint of the log: whoever keeps one sees later whether the log begins with it."""
+    found = cli.client.audit.checkpoint()
+    if to is not None:
+        to.write_text(found["note"], encoding="utf-8")
+    cli.show({name: found[name] for name in ("origin", "size", "root", "made_at")} | {"note": found["note"]})
+
+
+@command(GROUP, "proof", example="tenantry audit proof evt_01hq2m8x3v4w5y6z7a8b9c0d1e")
+def proof(cli: Invocation, event: Annotated[str, typer.Argument(metavar="EVENT", help="id of an event")]) -> None:
+    """Prove that an event is in the log: its leaf, and the path from there to a signed checkpoint (RFC 9162)."""
+    cli.show(cli.client.audit.proof(event))

@@ -1,0 +1,32 @@
+"""What the audit log is told as; see types.py."""
+
+from typing import TypedDict
+
+
+class VerifierKey(TypedDict, total=False):
+    """`key` is `name+id+base64` of C2SP signed-note."""
+
+    key: str
+    valid_from: str | None
+    valid_until: str | None
+
+
+class Checkpoint(TypedDict, total=False):
+    """`root` is in base64; `note` is the signed text, to be kept byte for byte."""
+
+    origin: str
+    size: int
+    root: str
+    made_at: str
+    note: str
+    keys: list[VerifierKey]
+
+
+class InclusionProof(TypedDict, total=False):
+    """`leaf` and `path` are in base64; `index` counts from 0."""
+
+    event: str
+    index: int
+    leaf: str
+    path: list[str]
+    checkpoint: Checkpoint
