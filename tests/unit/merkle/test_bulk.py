@@ -134,7 +134,7 @@ def test_a_part_begins_at_its_line_whatever_is_read_at_once(chunk: int, monkeypa
     monkeypatch.setattr(bulk_file, "_CHUNK_BYTES", chunk)
     for lines in (0, 1, 5, 99, 100, 101):
         content = BytesIO(b"".join(line + b"\n" for line in LINES[:100]))
-        bulk_file._skip(content, lines)
+        bulk_file.skip_lines(content, lines)
         assert content.readline() == (LINES[lines] + b"\n" if lines < 100 else b"")
 
 

@@ -1,9 +1,11 @@
+from pathlib import Path
 from typing import TypeVar
 
 from tenantry.client.calls import Call, get
 from tenantry.client.log_types import Checkpoint, InclusionProof
-from tenantry.client.operations import Listing, Operation, Resource
+from tenantry.client.operations import Download, Listing, Operation, Resource
 from tenantry.client.pages import Plan
+from tenantry.client.saving import Saving
 from tenantry.client.types import AuditEvent
 
 T = TypeVar("T")
@@ -49,3 +51,8 @@ class Audit(Resource[T]):
     def proof(self, event: str) -> Call[InclusionProof]:
         """Read the proof that an event is in the log; raise ApiError 503 for a second after it, a retry is safe."""
         return get("audit", "proof", event)
+
+    @Download
+    def export(self, *, to: Path) -> Saving:
+        """Write the whole log to the file `to`, for `tenantry audit verify`; whole or not at all."""
+        return Saving(call=get("audit", "export", query={"format": "bundle"}), to=to)

@@ -55,11 +55,11 @@ def _require_whole(path: Path) -> None:
 def _hash_part(path: Path, start: int, stop: int) -> Hashed:
     """Hash lines `start` to `stop - 1`, or as many of them as there are."""
     with path.open("rb") as file:
-        _skip(file, start)
+        skip_lines(file, start)
         return hash_lines(islice(lines_of(file), stop - start))
 
 
-def _skip(file: BinaryIO, lines: int) -> None:
+def skip_lines(file: BinaryIO, lines: int) -> None:
     while lines and (chunk := file.read(_CHUNK_BYTES)):
         ended = chunk.count(b"\n")
         if ended >= lines:

@@ -1,5 +1,6 @@
 """The audit trail: record, query, seal."""
 
+from tenantry.capabilities.audit.service.bundle import BundleHeader, LeafLines
 from tenantry.capabilities.audit.service.checkpoints import Notary, WitnessFile, sign_grown
 from tenantry.capabilities.audit.service.events import AuditService, make_event
 from tenantry.capabilities.audit.service.log import Inclusion, LogService
@@ -9,7 +10,9 @@ from tenantry.capabilities.audit.service.trail import AuditTrail
 __all__ = [
     "AuditService",
     "AuditTrail",
+    "BundleHeader",
     "Inclusion",
+    "LeafLines",
     "LogService",
     "Notary",
     "WitnessFile",

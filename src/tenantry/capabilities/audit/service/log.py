@@ -1,16 +1,22 @@
 """A tenant's log as others may hold it: its newest checkpoint, and proofs that an event is in it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from tenantry.capabilities.audit import repository
+from tenantry.capabilities.audit.service.bundle import BundleCheckpoint, BundleHeader
 from tenantry.capabilities.audit.types import SignedCheckpoint
+from tenantry.engines.merkle.notes import Note, VerifierKey
 from tenantry.engines.merkle.proofs import Range, inclusion_plan
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import NotFound, Unavailable
+from tenantry.foundation.ids import Prefix, format_id
 
 _SIGNED_EVERY_SECONDS: Final = 1
+_MOST_CHECKPOINTS: Final = 1000
+_PAGE: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +68,30 @@ class LogService:
         plan = inclusion_plan(index=index, size=found.size)
         [[leaf], *hashes] = await repository.find_hashes(self._session, [Range(0, index, index + 1), *plan.ranges])
         return Inclusion(event_id, index, leaf, plan.compute(hashes), found)
+
+    async def bundle(self, *, origin: str, keys: Sequence[VerifierKey]) -> BundleHeader:
+        """Give the first line of a bundle of the whole log, up to its newest checkpoint.
+
+        Checkpoints of another origin, from before an import, are not in it. Raises Unavailable `checkpoint_missing`.
+        """
+        newest = await self.checkpoint()
+        told = [
+            one
+            for one in await repository.list_checkpoints(self._session, most=_MOST_CHECKPOINTS)
+            if one.size <= newest.size and one.note.startswith(f"{origin}\n".encode())
+        ]
+        return BundleHeader(
+            tenant=format_id(Prefix.TENANT, self._session.scope.tenant_id),
+            region=Note.parse(newest.note).signatures[0].name.rpartition("/")[2],
+            origin=origin,
+            size=newest.size,
+            keys=tuple(keys),
+            checkpoints=tuple(BundleCheckpoint(one.made_at, one.note) for one in told),
+        )
+
+    async def events(self, *, after: int, until: int) -> list[tuple[int, bytes, bytes]]:
+        """Give sequence, canonical bytes and leaf of some events in that order, the first behind `after`.
+
+        None at the end. They are as they are stored: whether one is missing is for the verifier to say.
+        """
+        return await repository.list_log(self._session, after=after, until=until, limit=_PAGE)

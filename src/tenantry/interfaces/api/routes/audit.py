@@ -1,20 +1,34 @@
 """The audit trail, queried and proved."""
 
 from base64 import b64encode
-from typing import Any
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Any, Final
 
 from fastapi import Query, Request
+from starlette.responses import Response, StreamingResponse
 
 from tenantry.capabilities.access.types import Permission
+from tenantry.capabilities.audit.service import BundleHeader, LeafLines
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome, SignedCheckpoint
 from tenantry.engines.merkle.checkpoints import Checkpoint
 from tenantry.engines.merkle.notes import Note
+from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.interfaces.api.guard import readmit
 from tenantry.interfaces.api.routing import Reach, RouteRegistry
 from tenantry.interfaces.api.schema import Answer, CursorText, Instant, Limit, Moment, Page, after, named, page
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
+_LINES: Final = "application/x-ndjson"
+
+
+class Form(StrEnum):
+    BUNDLE = "bundle"
+
+
+_FORM: Final = Query(default=Form.BUNDLE, alias="format")
 
 
 class EventAnswer(Answer):
@@ -93,6 +107,48 @@ async def get_checkpoint(request: Request) -> CheckpointAnswer:
     """
     unit = unit_of(request)
     return _checkpoint(unit, await unit.log.checkpoint())
+
+
+@routes.get("/audit/export", needs=Permission.AUDIT_READ, media_type=_LINES, recorded=True)
+async def export_log(request: Request, form: Form = _FORM) -> Response:
+    """The whole log up to its newest checkpoint as one file, which `tenantry audit verify` needs no server for.
+
+    A header, the canonical bytes of each event, then leaf hashes; `docs/how-to/verify-the-audit-log.md` has the form.
+    The trail is told.
+    """
+    unit = unit_of(request)
+    if unit.scope.workspace_id is not None:
+        raise Invalid("bundle_of_a_workspace", "X-Workspace-Id: a bundle is of a whole tenant's log", layer="api")
+    notaries = unit.runtime.notaries
+    origin = notaries[unit.scope.region].origin(unit.scope.tenant_id)
+    keys = [key for notary in notaries.values() for key in notary.verifier_keys()]
+    header = await unit.log.bundle(origin=origin, keys=keys)
+    await unit.audit.record(
+        "audit.exported", resource_type="tenant", resource_id=header.tenant, details={"size": header.size}
+    )
+    headers = {"Content-Disposition": f'attachment; filename="{unit.caller.tenant_slug}.audit"'}
+    return StreamingResponse(_bundle(unit, header), media_type=_LINES, headers=headers)
+
+
+async def _bundle(unit: Unit, header: BundleHeader) -> AsyncIterator[bytes]:
+    """Read on to the header's size. Each page is admitted, decided and bound anew; in between nothing is held.
+
+    What is refused then breaks the answer off, and no verifier takes what has come for whole.
+    """
+    leaves, last = LeafLines(), 0
+    yield header.line()
+    while last < header.size:
+        again = await readmit(unit, Permission.AUDIT_READ)
+        async with again.session:
+            events = await again.log.events(after=last, until=header.size)
+        if not events:
+            break
+        last = events[-1][0]
+        for _, _, leaf in events:
+            leaves.add(leaf)
+        yield b"".join(canonical + b"\n" for _, canonical, _ in events)
+    for line in leaves.lines():
+        yield line
 
 
 @routes.get("/audit/proof/{event}", needs=Permission.AUDIT_READ)

@@ -1,11 +1,20 @@
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from tenantry.client.errors import BadRequest
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, Invocation, command
+from tenantry.interfaces.cli.output import Format, say
+
+if TYPE_CHECKING:
+    from tenantry.engines.merkle.notes import VerifierKey
 
 GROUP = typer.Typer(help="Who did what, and with which outcome.", no_args_is_help=True)
+
+_MAX_FILE_BYTES: Final = 64 << 20
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +74,102 @@ def checkpoint(
     cli.show({name: found[name] for name in ("origin", "size", "root", "made_at")} | {"note": found["note"]})
 
 
+@command(GROUP, "export", example="tenantry audit export --to acme.audit")
+def export(cli: Invocation, *, to: Annotated[Path, typer.Option("--to", help="the bundle")]) -> None:
+    """Write the whole log, up to its newest checkpoint, to one file that `audit verify` needs no server for."""
+    cli.client.audit.export(to=to)
+    cli.show({"bundle": str(to), "bytes": to.stat().st_size})
+
+
 @command(GROUP, "proof", example="tenantry audit proof evt_01hq2m8x3v4w5y6z7a8b9c0d1e")
 def proof(cli: Invocation, event: Annotated[str, typer.Argument(metavar="EVENT", help="id of an event")]) -> None:
     """Prove that an event is in the log: its leaf, and the path from there to a signed checkpoint (RFC 9162)."""
     cli.show(cli.client.audit.proof(event))
+
+
+@command(GROUP, "verify", example="tenantry audit verify acme.audit --keys-file log.keys --checkpoint receipt.note")
+def verify(
+    cli: Invocation,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="an audit bundle", dir_okay=False)],
+    *,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", metavar="NAME+ID+KEY", help="a key of the log, as you know it; repeat")
+    ] = None,
+    keys_file: Annotated[
+        Path | None, typer.Option("--keys-file", metavar="F", dir_okay=False, help="the same, one on a line")
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--checkpoint", metavar="F", dir_okay=False, help="one from elsewhere, or a witness's file of them; repeat"
+        ),
+    ] = None,
+) -> None:
+    """Verify a tenant's whole audit log from an exported bundle. Asks no server, needs no login.
+
+    It is verified that the events are those the log has signed, all of them, in their order, and of one tenant; if not,
+    the first bad one is named. Without --key or --keys-file the keys in the bundle are believed: that shows damage and
+    clumsy forgery, and no more, since who forges the whole file brings a key. With --checkpoint a log that was rolled
+    back, or rewritten and signed anew, is found out: keep checkpoints where the log's keeper cannot reach.
+    """
+    from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
+
+    keys = [
+        *_keys(key or [], "--key"),
+        *(_keys(_read(keys_file).decode(errors="replace").splitlines(), str(keys_file)) if keys_file else []),
+    ]
+    notes = [note for each in checkpoint or [] for note in _notes(_read(each))]
+    try:
+        report = verify_bundle(file, keys=keys if key or keys_file else None, witnessed=notes)
+    except OSError as error:
+        raise BadRequest("file_unreadable", f"{file}: {error.strerror or error}") from error
+    cli.show(
+        {
+            "valid": True,
+            "tenant": report.tenant,
+            "size": report.size,
+            "root": report.root,
+            "made_at": report.made_at.isoformat() if report.made_at else None,
+            "keys": list(report.keys),
+            "pinned": report.pinned,
+            "witnessed": report.witnessed,
+        }
+    )
+    if cli.output is Format.TABLE and not report.pinned:
+        say("the keys are the bundle's own: name those that you know with --key or --keys-file")
+
+
+def _keys(lines: list[str], where: str) -> "Iterator[VerifierKey]":
+    """Read verifier keys; raises BadRequest for what is none. Empty lines and those with a # first are passed over."""
+    from tenantry.engines.merkle.errors import NoteError
+    from tenantry.engines.merkle.notes import VerifierKey
+
+    for line in lines:
+        if line.strip() and not line.startswith("#"):
+            try:
+                yield VerifierKey.parse(line.strip())
+            except NoteError as error:
+                raise BadRequest("key_malformed", f"{where}: {error}") from error
+
+
+def _notes(content: bytes) -> Iterator[bytes]:
+    """Take the one checkpoint of a file, or of a witness's file each: a line there is JSON with the note in it."""
+    if not content.startswith(b"{"):
+        yield content
+        return
+    try:
+        for line in content.splitlines():
+            yield json.loads(line)["note"].encode()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadRequest("checkpoint_unreadable", "neither a checkpoint nor a witness's file of them") from error
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as content:
+            read = content.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise BadRequest("file_unreadable", f"{file}: {error.strerror}") from error
+    if len(read) > _MAX_FILE_BYTES:
+        raise BadRequest("file_too_large", f"{file}: more than {_MAX_FILE_BYTES} bytes")
+    return read

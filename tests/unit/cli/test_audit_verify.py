@@ -1,0 +1,110 @@
+"""A bundle is verified by a command that asks nobody, and as the page says, without any of ours."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.capabilities.bundles import EVENTS, KEEPER, NAME, ORIGIN, STRANGER, Bundle, good, id_of, root_of
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Api, Run
+
+PAGE = Path(__file__).parents[3] / "docs/how-to/verify-the-audit-log.md"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "acme.audit"
+    file.write_bytes(good())
+    return file
+
+
+def test_a_bundle_is_verified_and_nobody_asked(bundle: Path, api: "Api", tenantry: "Run") -> None:
+    done = tenantry("audit", "verify", "acme.audit")
+    assert (done.exit_code, api.asked) == (0, [])
+    assert f"valid\ttrue\ntenant\t{NAME}\nsize\t600\nroot\t{root_of(EVENTS).hex()}\n" in done.stdout
+    assert "--keys-file" in done.stderr
+    done = tenantry("audit", "verify", "acme.audit", "--key", str(KEEPER.key), "--output", "json")
+    assert json.loads(done.stdout) == {
+        "valid": True,
+        "tenant": NAME,
+        "size": 600,
+        "root": root_of(EVENTS).hex(),
+        "made_at": "2026-03-01T15:00:00+00:00",
+        "keys": ["log.example/us"],
+        "pinned": True,
+        "witnessed": 0,
+    }
+    assert done.stderr == ""
+
+
+def test_the_first_bad_event_is_named(bundle: Path, tenantry: "Run") -> None:
+    bundle.write_bytes(good().replace(b'"job_300"', b'"job_301"'))
+    done = tenantry("audit", "verify", "acme.audit")
+    said = f"error: event_altered (audit)\n  what:   event 300 is not as it was signed ({id_of(300)})\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", said)
+    told = json.loads(tenantry("audit", "verify", "acme.audit", "--output", "json").stderr)
+    assert (told["code"], told["sequence"], told["event"]) == ("event_altered", 300, id_of(300))
+
+
+def test_keys_are_taken_from_a_file(bundle: Path, tenantry: "Run") -> None:
+    Path("log.keys").write_text(f"# of log.example\n\n{STRANGER.key}\n{KEEPER.key}\n")
+    assert "pinned\ttrue\n" in tenantry("audit", "verify", "acme.audit", "--keys-file", "log.keys").stdout
+    for known in (f"{STRANGER.key}\n", "# none\n"):
+        Path("log.keys").write_text(known)
+        done = tenantry("audit", "verify", "acme.audit", "--keys-file", "log.keys")
+        assert (done.exit_code, "checkpoint_unknown_key" in done.stderr) == (2, True)
+
+
+def test_checkpoints_are_taken_from_a_receipt_or_a_witness(bundle: Path, tenantry: "Run") -> None:
+    other = KEEPER.note(5, root_of(EVENTS), origin="log.example/ten_2")
+    notes = [KEEPER.note(size, root_of(EVENTS[:size])) for size in (1, 300)]
+    Path("receipt.note").write_bytes(notes[0])
+    lines = [json.dumps({"made_at": "2026-03-01T12:00:00+00:00", "note": note.decode()}) for note in (*notes, other)]
+    Path("witness.jsonl").write_text("\n".join(lines) + "\n")
+    taken = ("--checkpoint", "receipt.note", "--checkpoint", "witness.jsonl")
+    assert "witnessed\t3\n" in tenantry("audit", "verify", "acme.audit", *taken).stdout
+    Path("receipt.note").write_bytes(KEEPER.note(700, root_of(EVENTS)))
+    done = tenantry("audit", "verify", "acme.audit", *taken)
+    assert (done.exit_code, "log_rolled_back" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("none.audit",), "file_unreadable"),
+        (("acme.audit", "--keys-file", "none.keys"), "file_unreadable"),
+        (("acme.audit", "--checkpoint", "none.note"), "file_unreadable"),
+        (("acme.audit", "--key", "none"), "key_malformed"),
+        (("acme.audit", "--keys-file", "acme.audit"), "key_malformed"),
+        (("acme.audit", "--checkpoint", "acme.audit"), "checkpoint_unreadable"),
+    ],
+)
+def test_what_cannot_be_read_is_told(bundle: Path, arguments: tuple[str, ...], code: str, tenantry: "Run") -> None:
+    done = tenantry("audit", "verify", *arguments)
+    assert (done.exit_code, code in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("size", [1, 5, 300])
+def test_it_is_verified_without_us_as_the_page_says(size: int, bundle: Path) -> None:
+    content = b"".join(Bundle(EVENTS[:size], (size,)).lines())
+    page = PAGE.read_text()
+    [program] = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    [command] = re.findall(r"^    (openssl .*)$", page, re.MULTILINE)
+
+    def passes(content: bytes) -> bool:
+        bundle.write_bytes(content)
+        command_line = [sys.executable, "-I", "-S", "-W", "ignore", "-c", program]
+        found = subprocess.run(command_line, capture_output=True, check=False).returncode == 0
+        return found and subprocess.run(command.split(), capture_output=True, check=False).returncode == 0
+
+    assert passes(content)
+    assert not passes(content.replace(b"job.created", b"job.deleted", 1))
+    forged = Bundle(EVENTS[:size], (size,))
+    forged.notes = [KEEPER.note(size, root_of(EVENTS[:size]), origin=f"{ORIGIN}x").replace(b"x\n", b"\n", 1)]
+    assert not passes(b"".join(forged.lines()))
