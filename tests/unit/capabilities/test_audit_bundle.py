@@ -40,7 +40,9 @@ from tenantry.capabilities.audit.service.bundle import (
     bundle_lines,
     leaf_bytes,
 )
+from tenantry.capabilities.audit.service.bundle_search import first_bad
 from tenantry.capabilities.audit.service.bundle_verifier import BundleReport, verify_bundle
+from tenantry.engines.merkle.checkpoints import Checkpoint
 from tenantry.engines.merkle.tree import EMPTY_ROOT, leaf_hash
 from tenantry.foundation.ids import Prefix, format_id
 
@@ -392,6 +394,13 @@ def test_an_absurd_size_is_refused_by_what_is_there(file: Path) -> None:
     bundle.header = replace(bundle.header, size=size)
     bundle.notes = [KEEPER.note(size, bytes(32))]
     assert refusal(file, b"".join(bundle.lines())).code == "bundle_cut"
+
+
+def test_a_file_that_has_meanwhile_become_whole_accuses_nobody(file: Path) -> None:
+    file.write_bytes(good())
+    header, *_ = Bundle().lines()
+    last = Checkpoint(ORIGIN, SIZE, root_of(EVENTS))
+    assert first_bad(file, BundleHeader.parse(header), [last], offset=len(header)).code == "bundle_changed"
 
 
 def test_a_line_without_end_is_not_read_to_it(file: Path) -> None:

@@ -28,6 +28,8 @@ def first_bad(path: Path, header: BundleHeader, checkpoints: list[Checkpoint], *
         return _narrowed(path, header, events, checkpoints, offset=offset)
     found = bytes(events.leaves)
     at = next((at for at in range(events.count) if _leaf(found, at) != _leaf(signed, at)), events.count)
+    if at == header.size:
+        return BundleRefused("bundle_changed", "the file has changed while it was read: verify it once more")
     line = line_at(path, at, offset=offset) if at < events.count else b""
     return _named(at, found, signed, foreign=events.faults.get(FOREIGN) == at, event=id_of(line))
 
