@@ -159,5 +159,5 @@ def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) ->
         kinds |= {"secret", "sandbox", "snapshot"}
         assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
         kinds = {"key", "binding", "operation", "export", "role", "group", "principal", "member", "channel"}
-        kinds |= {"invitation", "provider", "login", "exemption"}
+        kinds |= {"invitation", "provider", "login", "exemption", "event"}
         assert {kind for place, kind in grounds.things if place == WHOLE_TENANT} == kinds
