@@ -92,6 +92,11 @@ def target_of(spec: RouteSpec, values: dict[str, str]) -> str:
     return (path if spec.path in _OUTSIDE else f"{PREFIX}{path}") + _QUERIES.get(spec.path, "")
 
 
+def grows(spec: RouteSpec) -> bool:
+    """Whether what it answers is another at every request, since each is an event."""
+    return spec.path.startswith("/audit")
+
+
 def place_of(spec: RouteSpec, grounds: Grounds) -> str:
     """Where the things that the path names lie."""
     return grounds.own if "ws" in spec.parameters else WHOLE_TENANT

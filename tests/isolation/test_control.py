@@ -1,14 +1,18 @@
 """The control beside all refusals: who may, can. Every route does its work once, for real, on things made for it."""
 
+import asyncio
 import io
 import json
 import re
 import secrets
 import tarfile
+import time
 from typing import Any, Final
 
+import asyncpg
 import pytest
 from tests.conftest import Installation, MakeTenant, Tenant
+from tests.integration.tenancy.ground import databases, superuser_dsn
 from tests.isolation.bodies import JSON, body_of, provider_example
 from tests.isolation.grounds import WHOLE_TENANT, World, make_world
 from tests.isolation.matrix import own_values, target_of
@@ -31,6 +35,16 @@ _LIVE = re.compile(r".*/{sandbox}/(exec|files|ports|extend|snapshot|fork)(/.*)?"
 _UNDONE: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "environment": ("environments", "slug", {"kind": "dev"}),
     "sandbox": ("sandboxes", "name", {"start": False}),
+}
+#: What changes nothing, as it is asked here: questions, and what is so already.
+_SILENT = {
+    *(("POST", path) for path in ("/explain", "/tenants/{tenant}/resume", "/workspaces/{ws}/resume")),
+    *(("POST", f"/workspaces/{{ws}}/{path}") for path in ("labels/check", "policies/test", "policies/proof")),
+    *(("POST", f"/workspaces/{{ws}}/{path}") for path in ("sandboxes/{sandbox}/stop", "jobs/{job}/cancel")),
+    ("POST", "/tenants/{tenant}/policies/proof"),
+    ("PATCH", "/workspaces/{ws}/service-accounts/{account}"),
+    ("PATCH", "/tenants/{tenant}/members/{member}"),
+    ("DELETE", "/tenants/{tenant}/members/{member}/logins/{login}"),
 }
 _CHANGING = [
     spec
@@ -142,11 +156,37 @@ def _do(spec: RouteSpec, values: dict[str, str], world: World, wire: Wire, *, ow
     return wire.send(spec.method, target_of(spec, values), key=key, headers=(JSON,), body=body)
 
 
+def _eventually(trace_id: str, installation: Installation) -> bool:
+    """Look for an event of a request in the trails of all tenants: of some effects the platform's is told."""
+    deadline = time.monotonic() + 20
+    while not (found := asyncio.run(_recorded(trace_id, installation))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+async def _recorded(trace_id: str, installation: Installation) -> bool:
+    for database in await databases(installation):
+        connection = await asyncpg.connect(superuser_dsn(installation, database))
+        try:
+            rows = await connection.fetch(
+                "select schemaname::text as schema from pg_tables where tablename = 'audit_events'"
+            )
+            for row in rows:
+                asked = f"select exists (select from {row['schema']}.audit_events where position($1 in canonical) > 0)"
+                if await connection.fetchval(asked, trace_id.encode()):
+                    return True
+        finally:
+            await connection.close()
+    return False
+
+
 @pytest.mark.parametrize("spec", _CHANGING, ids=[f"{spec.method} {spec.path}" for spec in _CHANGING])
 def test_whoever_may_can(spec: RouteSpec, world: World, wire: Wire, make_tenant: MakeTenant) -> None:
     values, owner = _fresh(spec, world, make_tenant)
     answer = _do(spec, values, world, wire, owner=owner)
     assert answer.status == spec.status, f"{answer} {answer.body[:300]!r}"
+    if (spec.method, spec.path) not in _SILENT:
+        assert _eventually(answer.trace_id, world.installation), "no event tells of it, in the trail of whomever"
     if answer.body and spec.status == 201:
         made = json.loads(answer.body)
         assert made.get("id") or made.get("slug") or made["principal"]["id"]

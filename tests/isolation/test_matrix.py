@@ -18,6 +18,7 @@ from tests.isolation.matrix import Case, cases_of
 from tests.isolation.wire import Answer, Wire
 from tests.schedule import STRATEGIES
 
+from tenantry.capabilities.access.types import Permission
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import RouteSpec
 
@@ -44,7 +45,11 @@ def test_each_role_reaches_exactly_its_own(
         faults += [f"{case}: {answer}, not {case.verdict}" for case, answer in answers if _differs(case, answer)]
         faults += _tellings(answers)
         refused = {answer.trace_id: str(case) for case, answer in answers if answer.status in (403, 404)}
-        faults += [f"no event of the refusal of {name}" for name in _unrecorded(refused, grounds)]
+        faults += [f"no event of the refusal of {name}" for name in _unrecorded(refused, grounds, "denied")]
+        read = {answer.trace_id: str(case) for case, answer in answers if _has_read(case, answer)}
+        faults += [
+            f"no event of the reading of {name}" for name in _unrecorded(dict([*read.items()][-1:]), grounds, "")
+        ]
     assert not faults, "\n".join(faults)
 
 
@@ -81,12 +86,17 @@ def _tellings(answers: Iterable[tuple[Case, Answer]]) -> list[str]:
     ]
 
 
-def _unrecorded(refused: dict[str, str], grounds: Grounds) -> list[str]:
-    """Refusals whose event is not in the trail; the group commit takes a moment."""
-    missing = dict(refused)
+def _has_read(case: Case, answer: Answer) -> bool:
+    """Whether something of the tenant's was shown; what anybody is shown of himself is no event."""
+    return case.spec.reads and answer.status == case.spec.status and isinstance(case.spec.needs, Permission)
+
+
+def _unrecorded(asked: dict[str, str], grounds: Grounds, outcome: str) -> list[str]:
+    """Requests whose event is not in the trail; the group commit takes a moment."""
+    missing, query = dict(asked), {"outcome": outcome} if outcome else {}
     deadline = time.monotonic() + 30
     while missing and time.monotonic() < deadline:
-        for event in _events(grounds, {"outcome": "denied"}, at_most=len(refused) + 200):
+        for event in _events(grounds, query, at_most=len(asked) + 200):
             missing.pop(event["trace_id"], None)
     return list(missing.values())
 

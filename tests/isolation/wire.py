@@ -67,7 +67,7 @@ class Answer:
 
     @property
     def trace_id(self) -> str:
-        return str(self.value.get("trace_id", ""))
+        return dict(self.headers)["x-trace-id"]
 
     @cached_property
     def essence(self) -> tuple[object, ...]:

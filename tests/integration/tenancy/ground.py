@@ -272,6 +272,11 @@ def files_with(installation: Installation, *words: str) -> set[str]:
     return found
 
 
+def only_witnessed(files: set[str]) -> bool:
+    """The id, which the directory keeps too, stands in checkpoints of the log, which nobody can take back."""
+    return {file.split("/")[1] for file in files} <= {"checkpoints"}
+
+
 async def rows_of(installation: Installation, tenant_id: UUID) -> dict[str, Sums]:
     """Count and sum up every table of a tenant, by database and schema: what is as before has the same sums."""
     found: dict[str, Sums] = {}

@@ -14,6 +14,7 @@ from tests.integration.tenancy.ground import (
     home_of,
     inhabit,
     lasting,
+    only_witnessed,
     rows_of,
     rows_with,
     said,
@@ -21,12 +22,6 @@ from tests.integration.tenancy.ground import (
 )
 
 from tenantry.foundation.signatures import is_signed
-
-
-def only_witnessed(files: set[str]) -> bool:
-    """The id, which the directory keeps too, stands in checkpoints of the log, which nobody can take back."""
-    return {file.split("/")[1] for file in files} <= {"checkpoints"}
-
 
 ISOLATIONS = ("row_level", "schema_level", "database_level")
 
