@@ -67,7 +67,8 @@ class Answer:
 
     @property
     def trace_id(self) -> str:
-        return dict(self.headers)["x-trace-id"]
+        """Of a refusal it is in the problem."""
+        return str(self.value.get("trace_id") or dict(self.headers)["x-trace-id"])
 
     @cached_property
     def essence(self) -> tuple[object, ...]:
