@@ -24,6 +24,8 @@ from tenantry.foundation.clock import Clock, SystemClock
 from tenantry.foundation.errors import Unavailable
 
 START_SECONDS = 30
+TRIALS = 1
+"""Connections of the fixture's own to a Redis, by which it sees that it listens."""
 
 
 class TurnedClock:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.contract.conftest import CachesUnderTest, opened_caches
+from tests.contract.conftest import TRIALS, CachesUnderTest, opened_caches
 
 from tenantry.foundation.caches.embedded_limiter import EmbeddedRateLimiter
 from tenantry.foundation.caches.factory import open_caches
@@ -396,5 +396,5 @@ async def test_calls_share_few_connections_and_a_refused_one_leaves_them_sound(
         with pytest.raises(Unavailable):
             await link.command("INCR", "a text", "too many")
     assert await link.command("PING") == b"PONG"
-    assert int((await link.info("stats"))["total_connections_received"]) <= 4
+    assert int((await link.info("stats"))["total_connections_received"]) - TRIALS <= 4
     await link.close()

@@ -223,6 +223,7 @@ def _value(table: str, column: Any, *, tenant: UUID, canary: Canaries) -> object
         "boolean": False,
         "bigint": 1,
         "integer": 1,
+        "smallint": 1,
         "double precision": 1.0,
         "numeric": Decimal(1),
         "timestamp with time zone": datetime.now(UTC),

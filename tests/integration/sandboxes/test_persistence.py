@@ -28,6 +28,10 @@ from tenantry.foundation.scope import SYSTEM, TenantScope
 NO_CONTENT = {
     "jobs.log_sha256": "digest of the output, which remains",
     "sandbox_trees.sha256": "digest of what is kept, which goes with it",
+    "audit_sequence.leaf": "hash of an event, which is no content",
+    "audit_heads.frontier": "hashes of the tree over events",
+    "audit_tiles.hash": "the same",
+    "audit_checkpoints.note": "size and root of that tree, signed",
     "artifacts.sha256": "digest of a file, which remains",
     "keysets.wrapped": "the tenant's keys, which go with the tenant",
     "idempotency_records.request_digest": "digest of a request",
