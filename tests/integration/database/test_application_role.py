@@ -252,6 +252,9 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
             "tenantry.audit_unsealed",
             "tenantry.audit_sequence",
             "tenantry.audit_heads",
+            "tenantry.audit_tiles",
+            "tenantry.audit_unsigned",
+            "tenantry.audit_checkpoints",
             "fence.sealer_gate",
         },
     }
