@@ -390,7 +390,9 @@ def _signalled(pid: int, number: signal.Signals, seconds: float, only_if: Callab
         try:
             if only_if(pid):
                 signal.pidfd_send_signal(descriptor, number)
-                return bool(select.select([descriptor], [], [], seconds)[0])
+                gone = select.poll()  # select(2) knows no descriptor above 1023
+                gone.register(descriptor, select.POLLIN)
+                return bool(gone.poll(seconds * 1000))
         finally:
             os.close(descriptor)
     return True
