@@ -74,11 +74,9 @@ class _Account:
 
     def spawn(self, command: list[str], *, output: int, fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
         """Start it with nothing of our environment, which may hold secrets, and out of reach of our Ctrl-C."""
-        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
-        options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        if self.switch:
-            options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
-        options |= {"env": environment, "cwd": "/", "umask": 0o077, "start_new_session": True, "pass_fds": fds}
+        options: dict[str, Any] = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
+        options |= {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT, "pass_fds": fds}
+        options |= {"env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, "cwd": "/", "umask": 0o077, "start_new_session": True}
         return subprocess.Popen(command, text=True, errors="replace", **options)
 
     def can_reach(self, path: Path) -> bool:
