@@ -75,9 +75,9 @@ class _Account:
     def spawn(self, command: list[str], *, output: int, fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
         """Start it with nothing of our environment, which may hold secrets, and out of reach of our Ctrl-C."""
         options: dict[str, Any] = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
-        options |= {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT, "pass_fds": fds}
-        options |= {"env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, "cwd": "/", "umask": 0o077, "start_new_session": True}
-        return subprocess.Popen(command, text=True, errors="replace", **options)
+        options |= {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT, "cwd": "/"}
+        options |= {"env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, "umask": 0o077, "start_new_session": True}
+        return subprocess.Popen(command, text=True, errors="replace", pass_fds=fds, **options)
 
     def can_reach(self, path: Path) -> bool:
         """Ask the kernel as that account: mode bits alone would miss ACLs and mount options."""
