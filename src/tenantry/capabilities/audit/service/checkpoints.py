@@ -1,8 +1,9 @@
 """Signed checkpoints of tenants' logs, and the witness that is told of them before anybody else."""
 
+import asyncio
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -111,6 +112,13 @@ async def sign_grown(
     """
     await repository.pass_gate(connection)
     grown = await repository.take_unsigned(connection, limit=limit)
+    made = await asyncio.to_thread(_signed, grown, notary, witness)  # signing and syncing hold up no request
+    if made:
+        await repository.insert_checkpoints(connection, made)
+    return len(grown)
+
+
+def _signed(grown: Mapping[UUID, tuple[int, bytes | None]], notary: Notary, witness: Witness) -> list[SignedCheckpoint]:
     made = []
     for tenant_id, (size, stored) in grown.items():
         try:
@@ -122,5 +130,4 @@ async def sign_grown(
             _log.error("audit.tree_damaged", tenant=str(tenant_id), reason=str(error))
     if made:
         witness.tell(made)
-        await repository.insert_checkpoints(connection, made)
-    return len(grown)
+    return made
