@@ -2,11 +2,12 @@
 
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from enum import StrEnum
 from typing import Any, Final
 
 from fastapi import Query, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.audit.service import BundleHeader, LeafLines
@@ -18,6 +19,7 @@ from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.guard import readmit
 from tenantry.interfaces.api.routing import Reach, RouteRegistry
 from tenantry.interfaces.api.schema import Answer, CursorText, Instant, Limit, Moment, Page, after, named, page
+from tenantry.interfaces.api.streams import Held
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
@@ -127,7 +129,9 @@ async def export_log(request: Request, form: Form = _FORM) -> Response:
         "audit.exported", resource_type="tenant", resource_id=header.tenant, details={"size": header.size}
     )
     headers = {"Content-Disposition": f'attachment; filename="{unit.caller.tenant_slug}.audit"'}
-    return StreamingResponse(_bundle(unit, header), media_type=_LINES, headers=headers)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(unit.runtime.seats.taken(unit.scope.tenant_id))  # its leaf hashes are held to the end
+        return Held(_bundle(unit, header), held=stack.pop_all(), media_type=_LINES, headers=headers)
 
 
 async def _bundle(unit: Unit, header: BundleHeader) -> AsyncIterator[bytes]:
