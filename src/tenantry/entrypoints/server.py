@@ -21,6 +21,7 @@ import structlog
 import uvicorn
 
 from tenantry.capabilities.audit.service import Notary, WitnessFile, seal, sign_grown
+from tenantry.entrypoints.api_runtime import make_runtime
 from tenantry.entrypoints.declared import follow_declared
 from tenantry.entrypoints.due import make_due_round
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
@@ -31,7 +32,7 @@ from tenantry.entrypoints.operations import make_operations, tidy_operations
 from tenantry.entrypoints.reconcile import make_reconcile_round
 from tenantry.entrypoints.relay import Relay
 from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
-from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
+from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.entrypoints.tls import server_context
 from tenantry.entrypoints.trails import make_witness
 from tenantry.foundation import idempotency, outbox

@@ -11,7 +11,8 @@ import pytest
 from pydantic import SecretStr
 from tests.conftest import Installation, MakeTenant, Tenant, on_every_strategy
 
-from tenantry.entrypoints.runtime import make_runtime, open_parts
+from tenantry.entrypoints.api_runtime import make_runtime
+from tenantry.entrypoints.runtime import open_parts
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.limit_settings import LimitSettings

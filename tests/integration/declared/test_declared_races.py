@@ -12,7 +12,8 @@ from tests.conftest import Installation
 from tests.integration.declared.conftest import Declared, slug
 
 from tenantry.capabilities.tenants.service.declared import DeclaredTenants
-from tenantry.entrypoints.runtime import make_runtime, open_parts
+from tenantry.entrypoints.api_runtime import make_runtime
+from tenantry.entrypoints.runtime import open_parts
 from tenantry.foundation.clock import SystemClock
 
 pytestmark = pytest.mark.xdist_group("declared")

@@ -15,8 +15,9 @@ from tests.integration.database.ground import Ground, open_ground
 from tests.integration.notifications.receivers import Mailbox, Receiver, mailbox, receiving
 
 from tenantry.capabilities.notifications.types import TOPICS
+from tenantry.entrypoints.api_runtime import make_runtime
 from tenantry.entrypoints.notices import NoticeLoop, Senders
-from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
+from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation import outbox
 from tenantry.foundation.ids import Prefix, parse_id
 from tenantry.foundation.scope import SYSTEM, TenantScope

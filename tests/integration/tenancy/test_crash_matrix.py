@@ -40,7 +40,8 @@ from tenantry.capabilities.audit.service import AuditService
 from tenantry.capabilities.tenants.service import PUT_BACK, MoveRequest, MoveService
 from tenantry.capabilities.tenants.service.archives import LEFT_OUT, examine, read_key
 from tenantry.capabilities.tenants.types import Isolation, Operation, OperationKind, OperationStatus, Seat
-from tenantry.entrypoints.runtime import Parts, make_runtime, open_parts
+from tenantry.entrypoints.api_runtime import make_runtime
+from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.database.places import is_schema
 from tenantry.foundation.ids import Prefix, format_id, new_id
 from tenantry.foundation.scope import SYSTEM, TenantScope
