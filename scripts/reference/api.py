@@ -31,6 +31,8 @@ _NOTES = """
 - Resources that can be changed answer with `ETag`; `If-Match` refuses a change of a newer version
   (`version_mismatch`), `If-None-Match` spares the body.
 - Every answer has `X-Trace-Id`: that of a well-formed `traceparent`, else a new one.
+- An answer that did something has a receipt a log in `Audit-Receipt`: in base64, the log's signature over the events
+  (see `docs/how-to/keep-audit-checkpoints.md`). A replay has none.
 - Refusals are problem documents: see [error codes](errors.md).
 """
 

@@ -20,6 +20,7 @@ from tenantry.interfaces.api.routing import PREFIX, Mark, Reach, RouteSpec
 
 # Queries without which a route would not end, or not begin.
 _QUERIES: Final = {
+    "/audit/consistency": "?size=1",
     "/workspaces/{ws}/jobs/{job}/logs": "?follow=false",
     "/workspaces/{ws}/policies/proof": "?kind=image",
     "/tenants/{tenant}/policies/proof": "?kind=image",

@@ -23,7 +23,7 @@ _SOCKETS: Final = re.compile(
 """Addresses of WebSockets: asked for as such, so that what is refused is refused to a handshake."""
 # What tells one answer from another only by when and for whom it was made.
 # What is left of the caller's own rate goes down with each answer.
-_INCIDENTAL: Final = frozenset({"date", "content-length", "x-trace-id", "ratelimit"})
+_INCIDENTAL: Final = frozenset({"date", "content-length", "x-trace-id", "ratelimit", "audit-receipt"})
 _PASSING: Final = frozenset({"remaining", "reset_ms"})
 _MOVING: Final = frozenset({"last_used_at", "last_seen_at", "started_at", "finished_at"})
 _LIVES: Final = {

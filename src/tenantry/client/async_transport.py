@@ -11,6 +11,7 @@ from tenantry.client.credentials import Credentials
 from tenantry.client.following import Follower
 from tenantry.client.logs import LogEvent
 from tenantry.client.pages import AsyncPages, Plan
+from tenantry.client.receipts import Receipts
 from tenantry.client.retries import RetryPolicy, Trial
 from tenantry.client.saving import Saving
 from tenantry.client.wire import client_options, refusal, request_options, result_of
@@ -30,6 +31,7 @@ class AsyncTransport:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.url = credentials.url
+        self._receipts = Receipts(credentials.receipts)
         self._policy = policy
         self._sleep = sleep
         options = client_options(credentials)
@@ -120,6 +122,7 @@ class AsyncTransport:
             else:
                 again = trial.delay_after(response)
                 if again is None:
+                    self._receipts.take(response)
                     return response
                 await response.aclose()
                 delay = again

@@ -4,6 +4,7 @@ Explicit arguments, then `TENANTRY_URL` and `TENANTRY_KEY`, then `$TENANTRY_HOME
 the address it was stored with and to no other: a URL from somewhere else needs a key from somewhere else.
 
 `TENANTRY_CA` names a file with the roots that a server's certificate must lead up to, instead of the machine's own.
+`TENANTRY_RECEIPTS` names a file that the receipts of what is done are appended to.
 """
 
 import os
@@ -39,6 +40,8 @@ class Credentials:
     file: Path | None = None
     """Where that login is kept, for what comes after it."""
     tenant: str | None = None
+    receipts: Path | None = None
+    """Where the receipts of what is done are kept."""
 
     def __post_init__(self) -> None:
         if self.proof is not None and not self.key:
@@ -70,7 +73,13 @@ def load(
     else:
         found = _load(url=url, key=key, home=home, environment=environment)
     named = environment.get("TENANTRY_CA")
-    return replace(found, ca=Path(named) if named else None, tenant=environment.get("TENANTRY_TENANT") or None)
+    receipts = environment.get("TENANTRY_RECEIPTS")
+    return replace(
+        found,
+        ca=Path(named) if named else None,
+        tenant=environment.get("TENANTRY_TENANT") or None,
+        receipts=Path(receipts) if receipts else None,
+    )
 
 
 def of_nobody(url: str, *, environment: Mapping[str, str] = os.environ) -> Credentials:

@@ -22,6 +22,14 @@ class Checkpoint(TypedDict, total=False):
     keys: list[VerifierKey]
 
 
+class ConsistencyProof(TypedDict, total=False):
+    """`path`, in base64, shows that the checkpoint's log begins with its first `size` events."""
+
+    size: int
+    path: list[str]
+    checkpoint: Checkpoint
+
+
 class InclusionProof(TypedDict, total=False):
     """`leaf` and `path` are in base64; `index` counts from 0."""
 

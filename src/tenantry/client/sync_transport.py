@@ -11,6 +11,7 @@ from tenantry.client.credentials import Credentials
 from tenantry.client.following import Follower
 from tenantry.client.logs import LogEvent
 from tenantry.client.pages import Pages, Plan
+from tenantry.client.receipts import Receipts
 from tenantry.client.retries import RetryPolicy, Trial
 from tenantry.client.saving import Saving
 from tenantry.client.wire import client_options, refusal, request_options, result_of
@@ -26,6 +27,7 @@ class SyncTransport:
         self, credentials: Credentials, *, policy: RetryPolicy, sleep: Callable[[float], object] = time.sleep
     ) -> None:
         self.url = credentials.url
+        self._receipts = Receipts(credentials.receipts)
         self._policy = policy
         self._sleep = sleep
         options = client_options(credentials)
@@ -114,6 +116,7 @@ class SyncTransport:
             else:
                 again = trial.delay_after(response)
                 if again is None:
+                    self._receipts.take(response)
                     return response
                 response.close()
                 delay = again

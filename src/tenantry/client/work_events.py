@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from tenantry.client.errors import BadAnswer
+from tenantry.client.receipts import HEADER
 from tenantry.client.sse import EventDecoder
 
 EVENTS = "text/event-stream"
@@ -28,12 +29,13 @@ class WorkEvents:
 
     def __init__(self, progress: Callable[[Any], object]) -> None:
         self._progress = progress
+        self._receipts: list[tuple[str, str]] = []
         self._decoder = EventDecoder()
 
     def feed(self, portion: bytes) -> httpx.Response | None:
         """Pass on what is told; gives the answer once it has come. Raises BadAnswer for events that are none."""
         for event in self._decoder.feed(portion):
-            if event.name not in {"progress", "done", "error"}:
+            if event.name not in {"progress", "receipt", "done", "error"}:
                 continue
             try:
                 content = json.loads(event.data)
@@ -43,8 +45,10 @@ class WorkEvents:
                 raise BadAnswer("event_malformed", "an event is no object")
             if event.name == "progress":
                 self._progress(content)
+            elif event.name == "receipt":
+                self._receipts.append((HEADER, str(content.get("note"))))
             elif event.name == "done":
-                return httpx.Response(200, json=content)
+                return httpx.Response(200, json=content, headers=self._receipts)
             else:
                 return _refusal(content)
         return None

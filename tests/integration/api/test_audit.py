@@ -138,7 +138,7 @@ def test_reads_and_marked_routes_that_are_refused_are_recorded(quiet: Tenant, gl
     (event,) = _eventually(quiet, 1, action="workspace.read", resource=workspace)
     assert event["outcome"] == "success"
     problem(quiet.owner.get("/me", headers={"X-Tenant-Id": globex.slug}), 403, "tenant_mismatch")
-    (refused,) = _eventually(quiet, 1, action="me.")
+    (refused,) = _eventually(quiet, 1, action="me.", outcome="denied")
     assert (refused["outcome"], refused["reason"]) == ("denied", "tenant_mismatch")
 
 

@@ -1,8 +1,10 @@
 """A tenant's whole log as a file: verified without the server, and what whoever owns the database changes is named."""
 
 import time
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ from tests.conftest import Installation, MakeTenant, Tenant
 from tests.integration.api.conftest import problem
 
 from tenantry.capabilities.audit.errors import BundleRefused
+from tenantry.capabilities.audit.service import bundle_receipts
 from tenantry.capabilities.audit.service.bundle_verifier import BundleReport, verify_bundle
+from tenantry.capabilities.audit.service.consistency import KeptCheckpoint
+from tenantry.engines.merkle.notes import VerifierKey
 from tenantry.entrypoints.addresses import cell_database
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.ids import Prefix, parse_id
@@ -174,3 +179,66 @@ async def test_a_deleted_event_ends_the_export(
         )
     with pytest.raises(BundleRefused):
         verify(installation, export(logged, tmp_path / "deleted"))
+
+
+async def test_what_is_removed_before_it_is_sealed_is_shown_by_its_receipt(
+    logged: Tenant, superuser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has signed a tree with it, no checkpoint tells of it: the receipt alone does."""
+    monkeypatch.setattr(bundle_receipts, "_SKEW", timedelta(0))  # all is on one machine here
+    tenant = parse_id(Prefix.TENANT, logged.id)
+    kept = [logged.owner.post("/workspaces", json={"name": "kept", "owner": {"type": "team", "id": "core"}})]
+    async with superuser.transaction():
+        await superuser.execute("select from fence.sealer_gate for update")
+        made = logged.owner.post("/workspaces", json={"name": "gone", "owner": {"type": "team", "id": "core"}})
+        (event,) = logged.owner.get("/audit", params={"resource": made.json()["id"]}).json()["items"]
+        gone = tenant, parse_id(Prefix.AUDIT_EVENT, event["id"])
+        for table in ("audit_unsealed", "audit_events"):
+            await superuser.execute(f"delete from tenantry.{table} where tenant_id = $1 and event_id = $2", *gone)
+    logged.workspace("later")
+    _signed(logged, logged.owner.get("/audit", params={"limit": 1}).json()["items"][0]["id"])
+    file = export(logged, tmp_path / "removed")
+    assert verify_bundle(file).size, "by itself it is a log, and whole"
+    receipts = [b64decode(answer.headers["audit-receipt"]) for answer in (*kept, made)]
+    assert verify_bundle(file, receipts=receipts[:1]).receipts == 1
+    with pytest.raises(BundleRefused) as refused:
+        verify_bundle(file, receipts=receipts)
+    assert (refused.value.code, refused.value.fields["event"]) == ("event_unrecorded", event["id"])
+
+
+async def test_what_is_altered_before_it_is_sealed_is_shown_by_its_receipt(
+    logged: Tenant, superuser: Any, tmp_path: Path
+) -> None:
+    async with superuser.transaction():
+        await superuser.execute("select from fence.sealer_gate for update")
+        made = logged.owner.post("/workspaces", json={"name": "mine", "owner": {"type": "team", "id": "core"}})
+        (event,) = logged.owner.get("/audit", params={"resource": made.json()["id"]}).json()["items"]
+        await superuser.execute(
+            """update tenantry.audit_events set canonical = convert_to(replace(convert_from(canonical, 'UTF8'),
+               'teams/mine', 'teams/ours'), 'UTF8') where event_id = $1""",
+            parse_id(Prefix.AUDIT_EVENT, event["id"]),
+        )
+        await superuser.execute(
+            "update tenantry.audit_events set leaf = sha256('\\x00'::bytea || canonical) where event_id = $1",
+            parse_id(Prefix.AUDIT_EVENT, event["id"]),
+        )
+    _signed(logged, event["id"])
+    file = export(logged, tmp_path / "altered")
+    assert verify_bundle(file).size, "by itself it is a log, and whole"
+    with pytest.raises(BundleRefused) as refused:
+        verify_bundle(file, receipts=[b64decode(made.headers["audit-receipt"])])
+    assert (refused.value.code, refused.value.fields["event"]) == ("event_replaced", event["id"])
+
+
+def test_the_log_begins_with_what_it_was_at_any_checkpoint(logged: Tenant) -> None:
+    kept = logged.owner.get("/audit/checkpoint").json()
+    logged.workspace("later")
+    _signed(logged, logged.owner.get("/audit", params={"limit": 1}).json()["items"][0]["id"])
+    proof = logged.owner.get("/audit/consistency", params={"size": kept["size"]}).json()
+    newest, keys = proof["checkpoint"], [VerifierKey.parse(one["key"]) for one in kept["keys"]]
+    checkpoint = KeptCheckpoint.parse(kept["note"].encode())
+    size = checkpoint.require_within(newest["note"].encode(), proof["path"], keys=keys)
+    assert size == newest["size"] > kept["size"]
+    problem(logged.owner.get("/audit/consistency", params={"size": size + 1000}), 409, "log_shorter")
+    problem(logged.owner.get("/audit/consistency", params={"size": 0}), 422, "invalid_request")
+    problem(logged.as_role("operator", None).get("/audit/consistency", params={"size": 1}), 403, "permission_missing")

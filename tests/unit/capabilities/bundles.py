@@ -16,7 +16,7 @@ from tenantry.capabilities.audit.service.bundle import BundleCheckpoint, BundleH
 from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
 from tenantry.capabilities.audit.types import AuditEvent, Outcome, canonical_bytes
 from tenantry.engines.merkle.checkpoints import Checkpoint
-from tenantry.engines.merkle.notes import Signer, VerifierKey
+from tenantry.engines.merkle.notes import Note, Signer, VerifierKey
 from tenantry.engines.merkle.tree import Frontier, leaf_hash
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import Actor, ActorType
@@ -46,17 +46,25 @@ class Keeper:
         self.key = VerifierKey(name, self._private.public_key().public_bytes_raw(), **times)
 
     def note(self, size: int, root: bytes, *, origin: str = ORIGIN) -> bytes:
-        return bytes(Checkpoint(origin, size, root).note.signed(Signer(self.key, self._private.sign)))
+        return self.signs(Checkpoint(origin, size, root).text)
+
+    def signs(self, text: str) -> bytes:
+        return bytes(Note(text).signed(Signer(self.key, self._private.sign)))
 
 
 KEEPER = Keeper()
 STRANGER = Keeper("log.example/us", 2)
 
 
+def uuid_at(number: int, at: datetime | None = None) -> UUID:
+    """An id as it is made at that time; without one, in 1970."""
+    return UUID(int=number | (int(at.timestamp() * 1000) << 80 if at else 0))
+
+
 def event(number: int, *, tenant: UUID = TENANT, **fields: Any) -> bytes:
     values: dict[str, Any] = {
         "tenant_id": tenant,
-        "event_id": UUID(int=number),
+        "event_id": uuid_at(number),
         "occurred_at": BEGAN + timedelta(seconds=number),
         "actor": Actor(ActorType.API_KEY, "key_1", ("svc_1",) * (number % 3)),
         "action": "job.created",

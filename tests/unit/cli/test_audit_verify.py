@@ -39,6 +39,8 @@ def test_a_bundle_is_verified_and_nobody_asked(bundle: Path, api: "Api", tenantr
         "keys": ["log.example/us"],
         "pinned": True,
         "witnessed": 0,
+        "receipts": 0,
+        "pending": 0,
     }
     assert done.stderr == ""
 

@@ -58,15 +58,19 @@ _NARROWED: Final = {
 """What each field of a filter asks."""
 
 
-async def insert_event(session: TenantSession, event: AuditEvent) -> None:
+async def insert_event(session: TenantSession, event: AuditEvent) -> bytes:
+    """Insert an event; gives its leaf hash."""
     session.forward(PLACE_NEWS)
-    await session.execute(_INSERT, event.tenant_id, *_columns(event, canonical_bytes(event)))
+    canonical = canonical_bytes(event)
+    leaf = leaf_hash(canonical)
+    await session.execute(_INSERT, event.tenant_id, *_columns(event, canonical, leaf))
+    return leaf
 
 
 async def insert_events(session: TenantSession, events: Sequence[tuple[AuditEvent, bytes]]) -> None:
     """Insert events of one tenant, with their canonical bytes; those that are there already are left as they are."""
     session.forward(PLACE_NEWS)
-    columns = zip(*(_columns(event, canonical) for event, canonical in events), strict=True)
+    columns = zip(*(_columns(event, canonical, leaf_hash(canonical)) for event, canonical in events), strict=True)
     await session.execute(_INSERT_MANY, session.scope.tenant_id, *(list(column) for column in columns))
 
 
@@ -284,7 +288,7 @@ def _unzipped(rows: Sequence[tuple[object, ...]], width: int) -> list[list[objec
     return [[row[column] for row in rows] for column in range(width)]
 
 
-def _columns(event: AuditEvent, canonical: bytes) -> tuple[object, ...]:
+def _columns(event: AuditEvent, canonical: bytes, leaf: bytes) -> tuple[object, ...]:
     return (
         event.event_id,
         event.workspace_id,
@@ -296,7 +300,7 @@ def _columns(event: AuditEvent, canonical: bytes) -> tuple[object, ...]:
         event.resource_id,
         event.outcome.value,
         canonical,
-        leaf_hash(canonical),
+        leaf,
     )
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tenantry.client.calls import Call, get
-from tenantry.client.log_types import Checkpoint, InclusionProof
+from tenantry.client.log_types import Checkpoint, ConsistencyProof, InclusionProof
 from tenantry.client.operations import Download, Listing, Operation, Resource
 from tenantry.client.pages import Plan
 from tenantry.client.saving import Saving
@@ -51,6 +51,11 @@ class Audit(Resource[T]):
     def proof(self, event: str) -> Call[InclusionProof]:
         """Read the proof that an event is in the log; raise ApiError 503 for a second after it, a retry is safe."""
         return get("audit", "proof", event)
+
+    @Operation
+    def consistency(self, size: int) -> Call[ConsistencyProof]:
+        """Read the proof that the newest checkpoint's log begins with its first `size` events; 409 where it cannot."""
+        return get("audit", "consistency", query={"size": size})
 
     @Download
     def export(self, *, to: Path) -> Saving:

@@ -88,6 +88,10 @@ class Signer:
     key: VerifierKey
     sign: Callable[[bytes], bytes]
 
+    def signature(self, text: str) -> "Signature":
+        """Sign the text of a note. That the private half is the key's is not looked at: `Note.signed` does."""
+        return Signature(self.key.name, self.key.key_id, self.sign(text.encode()))
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -147,15 +151,15 @@ class Note:
         kept = [one for one in self.signatures if (one.name, one.key_id) not in places]
         return Note(self.text, (*kept, *added))
 
-    def verify(self, *, keys: Sequence[VerifierKey], at: datetime) -> tuple[VerifierKey, ...]:
-        """Give those of `keys`, valid `at` that time, which have signed; at least one.
+    def verify(self, *, keys: Sequence[VerifierKey], at: datetime | None) -> tuple[VerifierKey, ...]:
+        """Give those of `keys`, valid `at` that time (None: at any), which have signed; at least one.
 
         A note says not when it was signed: `at` is when the caller knows it to be from, or now. Raises NoteError when
         none has signed, when a signature of one of them is bad, and when two of them cannot be told apart.
         """
         known: dict[tuple[str, bytes], VerifierKey] = {}
         for key in keys:
-            if key.counts(at) and known.setdefault((key.name, key.key_id), key).public != key.public:
+            if (at is None or key.counts(at)) and known.setdefault((key.name, key.key_id), key).public != key.public:
                 raise NoteError("two keys have one name and id")
         found: dict[VerifierKey, None] = {}
         for signature in self.signatures:

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from tenantry.capabilities.access.errors import permission_missing
 from tenantry.capabilities.access.service import WorkspaceState, decide
 from tenantry.capabilities.access.types import Caller, Circumstances, Decision, Permission
+from tenantry.capabilities.audit.service import collecting
 from tenantry.capabilities.audit.types import Outcome
 from tenantry.capabilities.tenants.errors import workspace_closed
 from tenantry.capabilities.tenants.types import PLATFORM_TENANT, WorkspaceStatus
@@ -28,7 +29,7 @@ from tenantry.foundation.errors import ErrorKind, Invalid, TenantryError
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import TenantScope, scoped
 from tenantry.foundation.telemetry import REQUEST_SECONDS, REQUESTS, trace_id_of
-from tenantry.interfaces.api import problems
+from tenantry.interfaces.api import problems, receipts
 from tenantry.interfaces.api.bodies import StrictRequest, read_body
 from tenantry.interfaces.api.context import Place, not_found, place_of, visitor_of
 from tenantry.interfaces.api.credentials import admit, presented
@@ -111,8 +112,9 @@ async def _serve(
         about=place.about,
     )
     request.state.unit = unit
-    work = _worked(unit, spec=spec, handler=handler, body=body)
-    response = await (work if spec.progress is None else spec.progress(unit, work))
+    with collecting() as unit.recorded:
+        work = _worked(unit, spec=spec, handler=handler, body=body)
+        response = await (work if spec.progress is None else spec.progress(unit, work))
     return _finish(unit, response, spec=spec)
 
 
@@ -145,8 +147,10 @@ async def _serve_anybody(request: StrictRequest, *, spec: RouteSpec, handler: Ha
     if spec.method == "GET":
         return await handler(request)
     await read_body(request, limit=runtime.settings.server.max_body_bytes)
-    response = await handler(request)
-    response.raw_headers += _HEADERS  # what it shows is as secret as what a credential opens
+    with collecting() as recorded:
+        response = await handler(request)
+    # What it shows is as secret as what a credential opens.
+    response.raw_headers += (*_HEADERS, *receipts.headers_of(recorded, runtime))
     return response
 
 
@@ -288,21 +292,26 @@ async def readmit(unit: Unit, needs: Permission) -> Unit:
 
 
 def _finish(unit: Unit, response: Response, *, spec: RouteSpec) -> Response:
-    """Record a read, and complete the answer."""
-    if spec.reads and not spec.recorded and isinstance(spec.needs, Permission):
-        unit.runtime.trails[unit.scope.region].read(
-            unit.scope,
-            action=_action(spec),
-            resource_type=_noun(spec),
-            resource_id=_resource_id(unit.request, unit.scope),
-        )
+    """Record what has left no event yet, a read or a call without effect, and complete the answer."""
+    if not unit.recorded and not spec.recorded:
+        _note_use(unit, spec=spec)
     # Appended as they are: no route sets these, and looking for them first costs more than writing them.
     response.raw_headers += (*_HEADERS, (b"x-trace-id", unit.scope.trace_id.encode()))
+    response.raw_headers += receipts.headers_of(unit.recorded, unit.runtime)
     if unit.etag is not None:
         response.headers["ETag"] = unit.etag
     if isinstance(response, StreamingResponse):
         response.body_iterator = _streamed(response.body_iterator, unit.scope)
     return response
+
+
+def _note_use(unit: Unit, *, spec: RouteSpec) -> None:
+    trail, asked = unit.runtime.trails[unit.scope.region], {"method": spec.method, "route": spec.path}
+    thing = _resource_id(unit.request, unit.scope)
+    if spec.reads:
+        trail.read(unit.scope, action=_action(spec), resource_type=_noun(spec), resource_id=thing)
+    else:
+        trail.note(unit.scope, action=_action(spec), resource_type=_noun(spec), resource_id=thing, details=asked)
 
 
 async def _streamed(body: AsyncIterable[Any], scope: TenantScope) -> AsyncIterator[Any]:
@@ -344,7 +353,9 @@ async def _note_blocked_region(request: Request, *, caller: Caller, workspace_id
     other = await runtime.admission.is_elsewhere(caller, workspace_id)
     if other is None:
         return
-    scope = TenantScope(tenant_id=caller.tenant_id, region=caller.region, actor=caller.actor)
+    ip = client_address(request, runtime.settings.server.trusted_proxies)
+    own = Place(tenant_id=caller.tenant_id, region=caller.region, workspace_id=None)
+    scope = _scope(own, caller=caller, ip=ip, trace_id=request.state.trace_id)
     runtime.trails[caller.region].note(
         scope,
         action="region.blocked",
@@ -359,7 +370,9 @@ async def _note_blocked_region(request: Request, *, caller: Caller, workspace_id
 
 def _action(spec: RouteSpec) -> str:
     """Name what was asked for: the permission as an action; of a marked route, its own name."""
-    return spec.needs.replace(":", ".") if isinstance(spec.needs, Permission) else f"{_noun(spec)}.read"
+    if isinstance(spec.needs, Permission):
+        return spec.needs.replace(":", ".")
+    return f"{_noun(spec)}.{'read' if spec.reads else 'asked'}"
 
 
 def _noun(spec: RouteSpec) -> str:

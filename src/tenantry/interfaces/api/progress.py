@@ -15,6 +15,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from tenantry.interfaces.api.problems import problem_of_any
+from tenantry.interfaces.api.receipts import receipts_of
 from tenantry.interfaces.api.streams import EVENT_STREAM, KEEPALIVE_LOOKS, Held, admitted, event
 from tenantry.interfaces.api.unit import Unit
 
@@ -105,6 +106,8 @@ async def _events(unit: Unit, working: "asyncio.Future[Response]", news: News) -
     told: dict[str, Any] = json.loads(bytes(answer.body))
     if "retry-after" in answer.headers:
         told["retry_after_seconds"] = float(answer.headers["retry-after"])
+    for receipt in receipts_of(unit.recorded, unit.runtime):
+        yield event("receipt", {"note": receipt})
     yield event(name, told)
 
 

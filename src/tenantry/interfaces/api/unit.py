@@ -14,6 +14,7 @@ from tenantry.capabilities.access.service import (
     joined,
 )
 from tenantry.capabilities.access.types import Caller, Decision, Permission
+from tenantry.capabilities.audit.service import Recorded
 from tenantry.foundation.caches.vouchers import Lease
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Invalid, Precondition
@@ -56,6 +57,8 @@ class Unit(Services):
         self.scope = scope
         self.judgement = judgement
         self.session: TenantSession = runtime.cells.session(scope, lifecycle=lifecycle)
+        self.recorded: list[Recorded] = []
+        """What has committed of its effects, in whosever log."""
         self.etag: str | None = None
         self.resource_id: str | None = None
         self.on_settle: Callable[[], Awaitable[None]] | None = None

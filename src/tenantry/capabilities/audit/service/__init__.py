@@ -4,6 +4,7 @@ from tenantry.capabilities.audit.service.bundle import BundleHeader, LeafLines
 from tenantry.capabilities.audit.service.checkpoints import Notary, WitnessFile, sign_grown
 from tenantry.capabilities.audit.service.events import AuditService, make_event
 from tenantry.capabilities.audit.service.log import Inclusion, LogService
+from tenantry.capabilities.audit.service.receipts import Recorded, collecting
 from tenantry.capabilities.audit.service.sealing import seal
 from tenantry.capabilities.audit.service.trail import AuditTrail
 
@@ -15,7 +16,9 @@ __all__ = [
     "LeafLines",
     "LogService",
     "Notary",
+    "Recorded",
     "WitnessFile",
+    "collecting",
     "make_event",
     "seal",
     "sign_grown",

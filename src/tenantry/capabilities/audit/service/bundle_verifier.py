@@ -5,7 +5,7 @@ bundle are the log's word alone, no signature is over them.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 from tenantry.capabilities.audit.errors import BundleRefused
 from tenantry.capabilities.audit.service.bundle import MAX_HEADER_BYTES, BundleHeader, leaf_lines
 from tenantry.capabilities.audit.service.bundle_events import Events, read_events
+from tenantry.capabilities.audit.service.bundle_receipts import hold_receipts, opened_receipts
 from tenantry.capabilities.audit.service.bundle_search import fault, first_bad, id_of, line_at
 from tenantry.engines.merkle.bulk_file import BIG_LINES
 from tenantry.engines.merkle.checkpoints import Checkpoint
@@ -34,6 +35,8 @@ class BundleReport:
     keys        names of the keys that signed checkpoints
     pinned      whether the caller brought the keys; else they are the bundle's own, which anybody may have made
     witnessed   how many checkpoints from elsewhere agree
+    receipts    how many events that receipts tell of are in the log, as they were
+    pending     how many are not, and may have been too young for a place when the bundle was made
     """
 
     tenant: str
@@ -43,6 +46,8 @@ class BundleReport:
     keys: tuple[str, ...]
     pinned: bool
     witnessed: int
+    receipts: int = 0
+    pending: int = 0
 
 
 def verify_bundle(
@@ -50,14 +55,16 @@ def verify_bundle(
     *,
     keys: Sequence[VerifierKey] | None = None,
     witnessed: Sequence[bytes] = (),
+    receipts: Sequence[bytes] = (),
     processes: int | None = None,
 ) -> BundleReport:
     """Return if the file is exactly what its log has signed, else raise BundleRefused with a stable `code`.
 
     `keys` are the log's, as the caller knows them; None: those in the bundle. `witnessed` are checkpoints, signed
-    notes, that the caller got elsewhere; those of other logs are passed over, but if there are any, one must be of this
-    log. Two `processes` unless said otherwise, where the file is big. Raises OSError for a file that cannot be read,
-    ChildProcessError, which says nothing of the log, when another process did not finish.
+    notes, that the caller got elsewhere, `receipts` what it was given for its effects; those of other logs are passed
+    over, but if there are any, one must be of this log. Two `processes` unless said otherwise, where the file is big.
+    Raises OSError for a file that cannot be read, ChildProcessError, which says nothing of the log, when another
+    process did not finish.
     """
     with path.open("rb") as file:
         line = file.readline(MAX_HEADER_BYTES + 1)
@@ -65,6 +72,7 @@ def verify_bundle(
     trusted = header.keys if keys is None else tuple(keys)
     checkpoints, signers = _opened(header, trusted)
     seen = _witnessed(header, trusted, witnessed)
+    given = opened_receipts(header.origin, trusted, receipts)
     events = read_events(
         path,
         offset=len(line),
@@ -78,6 +86,7 @@ def verify_bundle(
     _require_one_history(header, roots, checkpoints, seen)
     _require_events(path, events, offset=len(line))
     _require_leaf_lines(path, events)
+    held = hold_receipts(given, events)
     return BundleReport(
         tenant=header.tenant,
         size=header.size,
@@ -86,6 +95,8 @@ def verify_bundle(
         keys=signers,
         pinned=keys is not None,
         witnessed=len(seen),
+        receipts=held.found,
+        pending=held.pending,
     )
 
 
@@ -115,8 +126,7 @@ def _witnessed(header: BundleHeader, keys: Sequence[VerifierKey], notes: Sequenc
     if notes and not ours:
         raise BundleRefused("witness_foreign", "none of the checkpoints from elsewhere is of this log")
     # When they were signed nobody knows here; that the log did sign them is what counts.
-    ever = [replace(key, valid_from=None, valid_until=None) for key in keys]
-    seen = [_open(note, header.origin, ever, at=None, which="a checkpoint from elsewhere")[0] for note in ours]
+    seen = [_open(note, header.origin, keys, at=None, which="a checkpoint from elsewhere")[0] for note in ours]
     for one in seen:
         if one.size > header.size:
             raise BundleRefused(
@@ -144,7 +154,7 @@ def _open(
             f"{which} is signed by no key that counted then: it is not the log's, or a key is missing",
         )
     try:
-        signers = note.verify(keys=counted, at=at or datetime.min)  # noqa: DTZ901 - without a time keys have no bounds
+        signers = note.verify(keys=counted, at=at)
     except NoteError as error:
         raise BundleRefused("checkpoint_forged", f"{which} has a bad signature: it was altered") from error
     if checkpoint.origin != origin:

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
@@ -14,10 +15,11 @@ import structlog
 
 from tenantry.capabilities.audit import repository
 from tenantry.capabilities.audit.errors import WitnessSilent
+from tenantry.capabilities.audit.service.receipts import MAX_EVENTS, Receipt, Recorded
 from tenantry.capabilities.audit.types import SignedCheckpoint
 from tenantry.engines.merkle.checkpoints import Checkpoint
 from tenantry.engines.merkle.errors import MerkleError, OutOfTree
-from tenantry.engines.merkle.notes import Signer, VerifierKey
+from tenantry.engines.merkle.notes import Note, Signer, VerifierKey
 from tenantry.engines.merkle.tree import Frontier
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.ids import Prefix, format_id
@@ -53,23 +55,40 @@ class Notary:
 
     def verifier_keys(self) -> tuple[VerifierKey, ...]:
         """Give the public halves of the region's keys, oldest first. Raises Fault."""
-        return tuple(self._public(key) for key in self.keys.of(self.region, now=self.clock.now()))
+        return tuple(_signer(self._name, key).key for key in self.keys.of(self.region, now=self.clock.now()))
 
     def signed(self, tenant_id: UUID, frontier: Frontier) -> SignedCheckpoint:
         """Sign what the tree is, now, by the newest key. Raises Fault."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
         now = self.clock.now()
-        key = self.keys.of(self.region, now=now)[-1]
-        signer = Signer(self._public(key), Ed25519PrivateKey.from_private_bytes(key.seed).sign)
         checkpoint = Checkpoint(self.origin(tenant_id), frontier.size, frontier.root)
-        return SignedCheckpoint(tenant_id, frontier.size, now, bytes(checkpoint.note.signed(signer)))
+        return SignedCheckpoint(tenant_id, frontier.size, now, self._noted(checkpoint.text, now))
 
-    def _public(self, key: LogKey) -> VerifierKey:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    def acknowledge(self, recorded: Iterable[Recorded]) -> list[bytes]:
+        """Sign a receipt for events that have committed, one for each tenant's log. Raises Fault."""
+        now, logs = self.clock.now(), dict[UUID, list[tuple[str, bytes]]]()
+        for one in recorded:
+            logs.setdefault(one.tenant_id, []).append((format_id(Prefix.AUDIT_EVENT, one.event_id), one.leaf))
+        return [
+            self._noted(Receipt(self.origin(tenant_id), now, tuple(events[:MAX_EVENTS])).text, now)
+            for tenant_id, events in logs.items()
+        ]
 
-        public = Ed25519PrivateKey.from_private_bytes(key.seed).public_key().public_bytes_raw()
-        return VerifierKey(f"{self.installation}/{self.region}", public, key.valid_from, key.valid_until)
+    @property
+    def _name(self) -> str:
+        return f"{self.installation}/{self.region}"
+
+    def _noted(self, text: str, now: datetime) -> bytes:
+        signer = _signer(self._name, self.keys.of(self.region, now=now)[-1])
+        return bytes(Note(text, (signer.signature(text),)))
+
+
+@lru_cache(maxsize=64)
+def _signer(name: str, key: LogKey) -> Signer:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    private = Ed25519PrivateKey.from_private_bytes(key.seed)
+    public = VerifierKey(name, private.public_key().public_bytes_raw(), key.valid_from, key.valid_until)
+    return Signer(public, private.sign)
 
 
 class WitnessFile:

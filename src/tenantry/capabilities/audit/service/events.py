@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from tenantry.capabilities.audit import repository
+from tenantry.capabilities.audit.service.receipts import collect
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
@@ -72,7 +73,7 @@ class AuditService:
             reason=reason,
             details=details,
         )
-        await repository.insert_event(self._session, event)
+        collect(self._session, event.event_id, await repository.insert_event(self._session, event))
 
     async def list_events(self, query: AuditFilter, *, before: UUID | None = None, limit: int = 50) -> list[AuditEvent]:
         """Newest first, from just before the event `before`. `action` matches its prefix: `job.` finds all of jobs."""

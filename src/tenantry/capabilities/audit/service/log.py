@@ -9,9 +9,9 @@ from tenantry.capabilities.audit import repository
 from tenantry.capabilities.audit.service.bundle import BundleCheckpoint, BundleHeader
 from tenantry.capabilities.audit.types import SignedCheckpoint
 from tenantry.engines.merkle.notes import Note, VerifierKey
-from tenantry.engines.merkle.proofs import Range, inclusion_plan
+from tenantry.engines.merkle.proofs import Range, consistency_plan, inclusion_plan
 from tenantry.foundation.database.session import TenantSession
-from tenantry.foundation.errors import NotFound, Unavailable
+from tenantry.foundation.errors import Conflict, NotFound, Unavailable
 from tenantry.foundation.ids import Prefix, format_id
 
 _SIGNED_EVERY_SECONDS: Final = 1
@@ -26,6 +26,15 @@ class Inclusion:
     event_id: UUID
     index: int
     leaf: bytes
+    path: tuple[bytes, ...]
+    checkpoint: SignedCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """That the tree of `checkpoint` begins with the tree of `size` events: `path` as RFC 9162 §2.1.4 has it."""
+
+    size: int
     path: tuple[bytes, ...]
     checkpoint: SignedCheckpoint
 
@@ -68,6 +77,23 @@ class LogService:
         plan = inclusion_plan(index=index, size=found.size)
         [[leaf], *hashes] = await repository.find_hashes(self._session, [Range(0, index, index + 1), *plan.ranges])
         return Inclusion(event_id, index, leaf, plan.compute(hashes), found)
+
+    async def prove_consistency(self, size: int) -> Consistency:
+        """Prove that the newest checkpoint's log begins with its first `size` events, from 1, unaltered.
+
+        Raises Conflict `log_shorter` where it has fewer: if a checkpoint says more, the log was rolled back.
+        """
+        newest = await self.checkpoint()
+        if size > newest.size:
+            raise Conflict(
+                "log_shorter",
+                f"size: the newest checkpoint is of {newest.size} events; if one that you have is of {size},"
+                " the log was rolled back",
+                layer="audit",
+                size=newest.size,
+            )
+        plan = consistency_plan(size1=size, size2=newest.size)
+        return Consistency(size, plan.compute(await repository.find_hashes(self._session, plan.ranges)), newest)
 
     async def bundle(self, *, origin: str, keys: Sequence[VerifierKey]) -> BundleHeader:
         """Give the first line of a bundle of the whole log, up to its newest checkpoint.

@@ -10,11 +10,14 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id
-from tenantry.foundation.scope import SYSTEM, TenantScope
+from tenantry.foundation.scope import SYSTEM, TenantScope, current_scope
 
 
 def platform_scope(region: str) -> TenantScope:
-    return TenantScope(tenant_id=PLATFORM_TENANT, region=region, actor=SYSTEM)
+    """Give the platform's own scope; what runs there is told from where, and in which trace, it was asked for."""
+    asked = current_scope()
+    ip, trace_id = (asked.ip, asked.trace_id) if asked else (None, "")
+    return TenantScope(tenant_id=PLATFORM_TENANT, region=region, actor=SYSTEM, ip=ip, trace_id=trace_id)
 
 
 async def tell_once(

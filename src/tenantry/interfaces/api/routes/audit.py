@@ -14,6 +14,7 @@ from tenantry.capabilities.audit.service import BundleHeader, LeafLines
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome, SignedCheckpoint
 from tenantry.engines.merkle.checkpoints import Checkpoint
 from tenantry.engines.merkle.notes import Note
+from tenantry.engines.merkle.tree import MAX_SIZE
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
 from tenantry.interfaces.api.guard import readmit
@@ -93,6 +94,12 @@ class CheckpointAnswer(Answer):
     keys: list[VerifierKeyAnswer]
 
 
+class ConsistencyAnswer(Answer):
+    size: int
+    path: list[str]
+    checkpoint: CheckpointAnswer
+
+
 class ProofAnswer(Answer):
     event: str
     index: int
@@ -109,6 +116,20 @@ async def get_checkpoint(request: Request) -> CheckpointAnswer:
     """
     unit = unit_of(request)
     return _checkpoint(unit, await unit.log.checkpoint())
+
+
+@routes.get("/audit/consistency", needs=Permission.AUDIT_READ)
+async def prove_consistency(
+    request: Request, size: int = Query(ge=1, le=MAX_SIZE, description="of a checkpoint that you have")
+) -> ConsistencyAnswer:
+    """Proof that the log of the newest checkpoint begins with its first `size` events, unaltered (RFC 9162).
+
+    Whoever has kept a checkpoint of that size verifies with it that nothing before was changed. Hashes are in base64.
+    """
+    unit = unit_of(request)
+    proof = await unit.log.prove_consistency(size)
+    path = [b64encode(one).decode() for one in proof.path]
+    return ConsistencyAnswer(size=proof.size, path=path, checkpoint=_checkpoint(unit, proof.checkpoint))
 
 
 @routes.get("/audit/export", needs=Permission.AUDIT_READ, media_type=_LINES, recorded=True)

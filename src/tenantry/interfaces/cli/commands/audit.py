@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 GROUP = typer.Typer(help="Who did what, and with which outcome.", no_args_is_help=True)
 
 _MAX_FILE_BYTES: Final = 64 << 20
+KeyOption = Annotated[
+    list[str] | None, typer.Option("--key", metavar="NAME+ID+KEY", help="a key of the log, as you know it; repeat")
+]
+KeysFileOption = Annotated[
+    Path | None, typer.Option("--keys-file", metavar="F", dir_okay=False, help="the same, one on a line")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -87,16 +93,43 @@ def proof(cli: Invocation, event: Annotated[str, typer.Argument(metavar="EVENT",
     cli.show(cli.client.audit.proof(event))
 
 
-@command(GROUP, "verify", example="tenantry audit verify acme.audit --keys-file log.keys --checkpoint receipt.note")
+@command(GROUP, "consistency", example="tenantry audit consistency acme.checkpoint --keys-file log.keys")
+def consistency(
+    cli: Invocation,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a checkpoint that you have kept", dir_okay=False)],
+    *,
+    key: KeyOption = None,
+    keys_file: KeysFileOption = None,
+) -> None:
+    """Prove that the log begins with what it was at a checkpoint of yours: nothing in it was changed since.
+
+    The server answers with its newest checkpoint and a proof, which is verified here. Without --key or --keys-file the
+    server's word for its keys is taken: that does not help against a server that lies.
+    """
+    from tenantry.capabilities.audit.service.consistency import KeptCheckpoint
+
+    kept = KeptCheckpoint.parse(_read(file))
+    proof, known = cli.client.audit.consistency(kept.size), _known(key, keys_file)
+    newest = proof["checkpoint"]
+    keys = known or list(_keys([one["key"] for one in newest["keys"]], "the server"))
+    size = kept.require_within(newest["note"].encode(), proof["path"], keys=keys)
+    cli.show({"consistent": True, "from": kept.size, "to": size, "pinned": known is not None})
+
+
+@command(
+    GROUP,
+    "verify",
+    example="tenantry audit verify acme.audit --keys-file log.keys --checkpoint kept.note --receipt receipts.jsonl",
+)
 def verify(
     cli: Invocation,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="an audit bundle", dir_okay=False)],
     *,
-    key: Annotated[
-        list[str] | None, typer.Option("--key", metavar="NAME+ID+KEY", help="a key of the log, as you know it; repeat")
-    ] = None,
-    keys_file: Annotated[
-        Path | None, typer.Option("--keys-file", metavar="F", dir_okay=False, help="the same, one on a line")
+    key: KeyOption = None,
+    keys_file: KeysFileOption = None,
+    receipt: Annotated[
+        list[Path] | None,
+        typer.Option("--receipt", metavar="F", dir_okay=False, help="what TENANTRY_RECEIPTS named; repeat"),
     ] = None,
     checkpoint: Annotated[
         list[Path] | None,
@@ -110,17 +143,16 @@ def verify(
     It is verified that the events are those the log has signed, all of them, in their order, and of one tenant; if not,
     the first bad one is named. Without --key or --keys-file the keys in the bundle are believed: that shows damage and
     clumsy forgery, and no more, since who forges the whole file brings a key. With --checkpoint a log that was rolled
-    back, or rewritten and signed anew, is found out: keep checkpoints where the log's keeper cannot reach.
+    back, or rewritten and signed anew, is found out: keep checkpoints where the log's keeper cannot reach. With
+    --receipt an event is found out that was removed before it had its place: set TENANTRY_RECEIPTS, and commands keep
+    receipts.
     """
     from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
 
-    keys = [
-        *_keys(key or [], "--key"),
-        *(_keys(_read(keys_file).decode(errors="replace").splitlines(), str(keys_file)) if keys_file else []),
-    ]
     notes = [note for each in checkpoint or [] for note in _notes(_read(each))]
+    receipts = [note for each in receipt or [] for note in _notes(_read(each))]
     try:
-        report = verify_bundle(file, keys=keys if key or keys_file else None, witnessed=notes)
+        report = verify_bundle(file, keys=_known(key, keys_file), witnessed=notes, receipts=receipts)
     except OSError as error:
         raise BadRequest("file_unreadable", f"{file}: {error.strerror or error}") from error
     cli.show(
@@ -133,10 +165,20 @@ def verify(
             "keys": list(report.keys),
             "pinned": report.pinned,
             "witnessed": report.witnessed,
+            "receipts": report.receipts,
+            "pending": report.pending,
         }
     )
     if cli.output is Format.TABLE and not report.pinned:
         say("the keys are the bundle's own: name those that you know with --key or --keys-file")
+
+
+def _known(key: list[str] | None, keys_file: Path | None) -> "list[VerifierKey] | None":
+    """Give the keys that the caller knows, None for one who names none."""
+    if not key and not keys_file:
+        return None
+    lines = _read(keys_file).decode(errors="replace").splitlines() if keys_file else []
+    return [*_keys(key or [], "--key"), *_keys(lines, str(keys_file))]
 
 
 def _keys(lines: list[str], where: str) -> "Iterator[VerifierKey]":

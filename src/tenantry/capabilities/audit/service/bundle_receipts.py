@@ -1,0 +1,84 @@
+"""Holds an audit bundle against receipts that the log gave for events of it, before they had a place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from tenantry.capabilities.audit.errors import BundleRefused
+from tenantry.capabilities.audit.service.bundle_events import Events
+from tenantry.capabilities.audit.service.receipts import Receipt
+from tenantry.engines.merkle.errors import NoteError
+from tenantry.engines.merkle.notes import Note, VerifierKey
+from tenantry.engines.merkle.tree import HASH_BYTES
+from tenantry.foundation.ids import Prefix, parse_id
+
+_SKEW: Final = timedelta(seconds=10)
+"""How far the clocks of two servers of a region may be apart."""
+_MILLISECOND_BITS: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What of receipts agrees: `found` events are there as they were, `pending` may have been too young for a place."""
+
+    found: int = 0
+    pending: int = 0
+
+
+def opened_receipts(origin: str, keys: Sequence[VerifierKey], notes: Sequence[bytes]) -> list[Receipt]:
+    """Open those of the log `origin`; raises BundleRefused for one that it has not signed, or when none is of it."""
+    found = []
+    for raw in notes:
+        try:
+            note = Note.parse(raw)
+            receipt = Receipt.parse(note.text)
+            if receipt.origin != origin:
+                continue
+            note.verify(keys=keys, at=receipt.made_at)
+        except NoteError as error:
+            raise BundleRefused("receipt_forged", f"a receipt is none that the log has signed: {error}") from error
+        found.append(receipt)
+    if notes and not found:
+        raise BundleRefused("receipt_foreign", "none of the receipts is of this log")
+    return found
+
+
+def hold_receipts(receipts: Sequence[Receipt], events: Events) -> Held:
+    """Find each event that was acknowledged; raises BundleRefused for one that is not there, or is another.
+
+    The sealer takes what waits in the order of ids. So behind an event that is younger than a receipt, all that the
+    receipt tells of has its place; what is missing then was removed.
+    """
+    if not receipts:
+        return Held()
+    places = {event: at for at, event in enumerate(events.ids)}
+    newest = _made_at(max(events.ids, default=b"evt_" + b"0" * 26).decode())
+    found = pending = 0
+    for receipt in sorted(receipts, key=lambda one: one.made_at):
+        for event, leaf in receipt.events:
+            at = places.get(event.encode())
+            if at is not None and events.leaves[at * HASH_BYTES : (at + 1) * HASH_BYTES] == leaf:
+                found += 1
+            elif at is not None:
+                raise BundleRefused(
+                    "event_replaced",
+                    f"event {at + 1} is not what its receipt says: it was altered before it was sealed",
+                    sequence=at + 1,
+                    event=event,
+                )
+            elif newest > receipt.made_at + _SKEW:
+                raise BundleRefused(
+                    "event_unrecorded",
+                    f"an event with a receipt of {receipt.made_at.isoformat()} is missing: it was removed before it was"
+                    " sealed",
+                    event=event,
+                )
+            else:
+                pending += 1
+    return Held(found, pending)
+
+
+def _made_at(event: str) -> datetime:
+    """Tell when an id was made, to the millisecond (UUIDv7, RFC 9562)."""
+    return datetime.fromtimestamp((parse_id(Prefix.AUDIT_EVENT, event).int >> _MILLISECOND_BITS) / 1000, UTC)
