@@ -1,0 +1,39 @@
+"""SQL of whoever signs checkpoints."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tenantry.capabilities.audit.repository.columns import unzipped
+from tenantry.capabilities.audit.types import SignedCheckpoint
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+    Sealing = PoolConnectionProxy[asyncpg.Record]
+
+
+async def take_unsigned(connection: "Sealing", *, limit: int) -> dict[UUID, tuple[int, bytes | None]]:
+    """Size and right edge of trees that have grown since their last checkpoint, which is taken to be made now."""
+    rows = await connection.fetch(
+        """with taken as (
+               delete from audit_unsigned u using (select tenant_id from audit_unsigned order by tenant_id limit $1) t
+               where u.tenant_id = t.tenant_id returning u.tenant_id
+           )
+           select h.tenant_id, h.size, h.frontier from taken t join audit_heads h on h.tenant_id = t.tenant_id""",
+        limit,
+    )
+    return {row["tenant_id"]: (row["size"], row["frontier"]) for row in rows}
+
+
+async def insert_checkpoints(connection: "Sealing", made: Sequence[SignedCheckpoint]) -> None:
+    """Keep checkpoints; one that is there already for its size stands."""
+    columns = unzipped([(one.tenant_id, one.size, one.made_at, one.note) for one in made], 4)
+    await connection.execute(
+        """insert into audit_checkpoints (tenant_id, size, made_at, note)
+           select tenant_id, size, made_at, note
+           from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::bytea[]) c (tenant_id, size, made_at, note)
+           on conflict do nothing""",
+        *columns,
+    )

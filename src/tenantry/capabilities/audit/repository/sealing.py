@@ -1,0 +1,103 @@
+"""SQL of the sealer."""
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tenantry.capabilities.audit.repository.columns import unzipped
+from tenantry.capabilities.audit.types import Growth
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+    Sealing = PoolConnectionProxy[asyncpg.Record]
+
+
+async def pass_gate(connection: "Sealing") -> None:
+    """Wait to be the only sealer of this cell, until the end of the transaction."""
+    await connection.execute("select epoch from fence.sealer_gate where gate_id = 1 for update")
+
+
+async def find_waiting(
+    connection: "Sealing", *, limit: int, passed_over: Collection[UUID]
+) -> "list[tuple[UUID, UUID, bytes]]":
+    """Tenant, event and leaf of waiting events in the order of their ids, but those of tenants that are passed over.
+
+    Of what has its place already, whoever let it wait again, only the waiting ends here.
+    """
+    rows = await connection.fetch(
+        """
+        with again as (
+            delete from audit_unsealed u using audit_sequence s
+            where s.tenant_id = u.tenant_id and s.event_id = u.event_id and u.tenant_id <> all($2::uuid[])
+            returning u.tenant_id, u.event_id
+        )
+        select u.tenant_id, u.event_id, e.leaf
+        from audit_unsealed u join audit_events e on e.tenant_id = u.tenant_id and e.event_id = u.event_id
+        where u.tenant_id <> all($2::uuid[]) and u.event_id not in (select event_id from again)
+        order by u.event_id limit $1
+        """,
+        limit,
+        list(passed_over),
+    )
+    return [(row["tenant_id"], row["event_id"], row["leaf"]) for row in rows]
+
+
+async def find_heads(connection: "Sealing", tenants: Collection[UUID]) -> dict[UUID, tuple[int, bytes | None]]:
+    """Size and stored right edge of these tenants' trees; whoever has no event yet is not in it."""
+    rows = await connection.fetch(
+        "select tenant_id, size, frontier from audit_heads where tenant_id = any($1::uuid[])", list(tenants)
+    )
+    return {row["tenant_id"]: (row["size"], row["frontier"]) for row in rows}
+
+
+async def find_sealed_leaves(connection: "Sealing", tenant_id: UUID, *, after: int, limit: int) -> list[bytes]:
+    """Leaves of a tenant in the order of their sequence, from the one behind `after`."""
+    rows = await connection.fetch(
+        "select leaf from audit_sequence where tenant_id = $1 and sequence > $2 order by sequence limit $3",
+        tenant_id,
+        after,
+        limit,
+    )
+    return [row["leaf"] for row in rows]
+
+
+async def write_growth(connection: "Sealing", grown: Sequence[Growth]) -> None:
+    """Give events their places, and heads and tiles what their trees have become, in one statement.
+
+    Runs as `tenantry_sealer` behind the gate. An event whose transaction is still open is sealed by a later call; it
+    then stands behind younger ones, which is what its commit order says.
+    """
+    placed = [(g.tenant_id, g.first + at, *event) for g in grown for at, event in enumerate(g.events)]
+    tiles = [
+        (g.tenant_id, tile.level, tile.start + at, one)
+        for g in grown
+        for tile in g.tiles
+        for at, one in enumerate(tile.hashes)
+    ]
+    heads = [(g.tenant_id, g.frontier.size, g.frontier.to_bytes()) for g in grown]
+    columns = (*unzipped(placed, 4), *unzipped(heads, 3), *unzipped(tiles, 4))
+    await connection.execute(
+        """
+        with sealed as (
+            delete from audit_unsealed u using unnest($1::uuid[], $3::uuid[]) s (tenant_id, event_id)
+            where u.tenant_id = s.tenant_id and u.event_id = s.event_id
+        ), grown as (
+            insert into audit_heads (tenant_id, size, frontier)
+            select tenant_id, size, frontier
+            from unnest($5::uuid[], $6::bigint[], $7::bytea[]) h (tenant_id, size, frontier)
+            on conflict (tenant_id) do update set size = excluded.size, frontier = excluded.frontier
+        ), unsigned as (
+            insert into audit_unsigned (tenant_id) select unnest($5::uuid[]) on conflict do nothing
+        ), tiled as (
+            insert into audit_tiles (tenant_id, level, position, hash)
+            select tenant_id, level, position, hash
+            from unnest($8::uuid[], $9::smallint[], $10::bigint[], $11::bytea[]) t (tenant_id, level, position, hash)
+        )
+        insert into audit_sequence (tenant_id, sequence, event_id, leaf)
+        select tenant_id, sequence, event_id, leaf
+        from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bytea[]) s (tenant_id, sequence, event_id, leaf)
+        """,
+        *columns,
+    )
