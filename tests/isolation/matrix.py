@@ -95,7 +95,7 @@ def target_of(spec: RouteSpec, values: dict[str, str]) -> str:
 
 def grows(spec: RouteSpec) -> bool:
     """Whether what it answers is another at every request, since each is an event."""
-    return spec.path.startswith("/audit")
+    return "/audit" in spec.path
 
 
 def place_of(spec: RouteSpec, grounds: Grounds) -> str:

@@ -63,6 +63,7 @@ def load(
     key: str | None = None,
     home: Path | None = None,
     proof: Proof | None = None,
+    receipts: Path | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Credentials:
     """Raise CredentialsError when there are none, when they are unsafe, or when the key would leave in clear text."""
@@ -73,12 +74,12 @@ def load(
     else:
         found = _load(url=url, key=key, home=home, environment=environment)
     named = environment.get("TENANTRY_CA")
-    receipts = environment.get("TENANTRY_RECEIPTS")
+    kept = environment.get("TENANTRY_RECEIPTS")
     return replace(
         found,
         ca=Path(named) if named else None,
         tenant=environment.get("TENANTRY_TENANT") or None,
-        receipts=Path(receipts) if receipts else None,
+        receipts=receipts or (Path(kept) if kept else None),
     )
 
 

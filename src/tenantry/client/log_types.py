@@ -22,6 +22,29 @@ class Checkpoint(TypedDict, total=False):
     keys: list[VerifierKey]
 
 
+class Root(TypedDict, total=False):
+    """A region's signed root; `signed_by` names who has signed the note: the region, and regions that have seen it."""
+
+    region: str
+    origin: str
+    size: int
+    root: str
+    made_at: str
+    note: str
+    signed_by: list[str]
+    keys: list[VerifierKey]
+
+
+class Anchor(TypedDict, total=False):
+    """That a tenant's newest checkpoint is leaf `index` of its region's log; `leaf` and `path` are in base64."""
+
+    checkpoint: Checkpoint
+    index: int
+    leaf: str
+    path: list[str]
+    root: Root
+
+
 class ConsistencyProof(TypedDict, total=False):
     """`path`, in base64, shows that the checkpoint's log begins with its first `size` events."""
 

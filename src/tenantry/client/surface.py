@@ -103,7 +103,8 @@ class Client(Surface[SyncTransport]):
     """The synchronous client; one per thread. Raises CredentialsError when it cannot log in or must not.
 
     Without arguments: `TENANTRY_URL` and `TENANTRY_KEY`, else `credentials.json` in `home` (`TENANTRY_HOME`). With
-    `signing_key` requests are signed, with `certificate` it is shown to the server; neither goes with a key.
+    `signing_key` requests are signed, with `certificate` it is shown to the server; neither goes with a key. `receipts`
+    (`TENANTRY_RECEIPTS`) is a file that the receipts of what is done are appended to.
     """
 
     def __init__(
@@ -114,12 +115,15 @@ class Client(Surface[SyncTransport]):
         home: Path | None = None,
         signing_key: SigningKey | None = None,
         certificate: ClientCertificate | None = None,
+        receipts: Path | None = None,
         policy: RetryPolicy = _DEFAULT_POLICY,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         super().__init__(
             SyncTransport(
-                load(url=url, key=key, home=home, proof=signing_key or certificate), policy=policy, sleep=sleep
+                load(url=url, key=key, home=home, proof=signing_key or certificate, receipts=receipts),
+                policy=policy,
+                sleep=sleep,
             )
         )
 
@@ -147,12 +151,15 @@ class AsyncClient(Surface[AsyncTransport]):
         home: Path | None = None,
         signing_key: SigningKey | None = None,
         certificate: ClientCertificate | None = None,
+        receipts: Path | None = None,
         policy: RetryPolicy = _DEFAULT_POLICY,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         super().__init__(
             AsyncTransport(
-                load(url=url, key=key, home=home, proof=signing_key or certificate), policy=policy, sleep=sleep
+                load(url=url, key=key, home=home, proof=signing_key or certificate, receipts=receipts),
+                policy=policy,
+                sleep=sleep,
             )
         )
 

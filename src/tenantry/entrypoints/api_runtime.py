@@ -21,7 +21,8 @@ from tenantry.entrypoints.link import link_caller
 from tenantry.entrypoints.logins import Logins, make_logins
 from tenantry.entrypoints.provision import PlaceMaker
 from tenantry.entrypoints.runtime import USAGE_SOURCES, Parts
-from tenantry.entrypoints.trails import make_notaries, make_trails
+from tenantry.entrypoints.sealing import make_region_logs
+from tenantry.entrypoints.trails import make_trails
 from tenantry.foundation.derivation import derive_key
 from tenantry.foundation.signatures import Signer
 from tenantry.interfaces.api.runtime import Runtime
@@ -29,8 +30,7 @@ from tenantry.interfaces.api.seats import Seats
 
 
 def make_runtime(parts: Parts) -> Runtime:
-    settings, clock = parts.settings, parts.clock
-    hasher = KeyHasher(parts.secrets.pepper)
+    settings, clock, hasher = parts.settings, parts.clock, KeyHasher(parts.secrets.pepper)
     plans = load_plans(settings.plans_file)
     book = make_book(settings.limits, cells=parts.cells, plans=plans, clock=clock)
     overlays = load_catalogue(plans=plans, slos_file=settings.slos_file, labels_file=settings.labels_file)
@@ -63,7 +63,8 @@ def make_runtime(parts: Parts) -> Runtime:
         flows=logins.flows,
         desk=logins.desk,
         keyrings=parts.keyrings,
-        notaries=make_notaries(parts.objects, settings=settings, secrets=parts.secrets, clock=clock),
+        notaries=parts.notaries,
+        region_logs=make_region_logs(parts),
         trails=make_trails(parts.cells, directory=parts.directory, settings=settings.audit, clock=clock),
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,

@@ -1,12 +1,19 @@
 """The scene of the demo in which nobody is believed: a log is verified without the server, an altered one refused."""
 
+import json
 import tempfile
+import time
 from pathlib import Path
+from typing import Final
 
 from tenantry.capabilities.audit.errors import BundleRefused
-from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
-from tenantry.entrypoints.demo_cast import Cast
+from tenantry.capabilities.audit.service.bundle_verifier import BundleReport, verify_bundle
+from tenantry.client.surface import Client
+from tenantry.entrypoints.demo_cast import KEYS, Cast
 from tenantry.entrypoints.demo_stage import Stage
+
+_SIGNED_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.5
 
 
 def proof(stage: Stage, cast: Cast) -> None:
@@ -14,12 +21,24 @@ def proof(stage: Stage, cast: Cast) -> None:
     stage.scene("Proof: acme's whole log is verified without the server, and whoever alters an event is found out")
     with tempfile.TemporaryDirectory(prefix="tenantry-demo-") as folder:
         file = Path(folder) / "acme.audit"
-        cast.acme.owner.audit.export(to=file)
-        report = verify_bundle(file)
+        receipts = _act(cast, Path(folder) / "receipts.jsonl")
+        report = _verified(cast, file, receipts)
         stage.expect(
             "every event is as it was signed, in its place, and acme's",
             held=report.tenant == cast.acme.id and report.size > 0,
             seen=f"{report.size} events, root {report.root[:16]}…, signed by {', '.join(report.keys)}",
+        )
+        stage.expect(
+            "what acme was given a receipt for is among them",
+            held=report.receipts > 0 and report.pending == 0,
+            seen=f"{report.receipts} events with a receipt, none missing",
+        )
+        anchor = cast.platform.audit.anchor(cast.acme.id)
+        stage.expect(
+            "its checkpoint is one of those under the signed root of its region",
+            held=anchor["index"] < anchor["root"]["size"],
+            seen=f"{anchor['root']['origin']}, {anchor['root']['size']} checkpoints,"
+            f" signed by {', '.join(anchor['root']['signed_by'])}",
         )
         content = file.read_bytes()
         number = content[: content.index(b'"outcome":"denied"')].count(b"\n")
@@ -31,3 +50,21 @@ def proof(stage: Stage, cast: Cast) -> None:
             stage.expect("a refusal that was made a success is named", held=found, seen=f"{refused.code}: {refused}")
         else:
             stage.expect("a refusal that was made a success is named", held=False, seen="it passed")
+
+
+def _act(cast: Cast, file: Path) -> list[bytes]:
+    """Do something of acme's, and give the receipts of it."""
+    with Client(home=cast.home / KEYS / cast.acme.name, receipts=file) as owner:
+        owner.service_accounts.create(workspace=cast.acme.workspace, name=f"proved-{time.time_ns()}")
+    return [json.loads(line)["note"].encode() for line in file.read_text().splitlines()]
+
+
+def _verified(cast: Cast, file: Path, receipts: list[bytes]) -> BundleReport:
+    """Verify a bundle that has what the receipts tell of: it takes a second until that is signed."""
+    deadline = time.monotonic() + _SIGNED_SECONDS
+    while True:
+        cast.acme.owner.audit.export(to=file)
+        report = verify_bundle(file, receipts=receipts)
+        if report.pending == 0 or time.monotonic() > deadline:
+            return report
+        time.sleep(_LOOK_SECONDS)

@@ -88,6 +88,12 @@ class Rounds:
             yield place
 
     @asynccontextmanager
+    async def shared(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """Open a transaction on the cell's own database; raises Unavailable."""
+        async with self._connection(SHARED) as pool, platform_session(pool) as connection:
+            yield connection
+
+    @asynccontextmanager
     async def queue_of(self, place: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """Open a transaction on the queue's tables of a place's database; raises Unavailable."""
         async with self._connection(place) as pool, platform_session(pool, schema="queue") as connection:

@@ -8,6 +8,7 @@ from typing import Final
 
 from tenantry.capabilities.access.service import OwnerAdmissionByKey
 from tenantry.capabilities.approvals.service import CommentKind
+from tenantry.capabilities.audit.service import Notary
 from tenantry.capabilities.identity.service import KeyHasher, UserCount
 from tenantry.capabilities.notifications.service import AddressBook
 from tenantry.capabilities.sandboxes.service import (
@@ -41,6 +42,7 @@ from tenantry.entrypoints.granted import GrantFollower
 from tenantry.entrypoints.prepare import KEY_FILE
 from tenantry.entrypoints.provision import PlaceMaker
 from tenantry.entrypoints.stores import bucket_of, open_queues, open_stores
+from tenantry.entrypoints.trails import make_notaries
 from tenantry.foundation.caches.ports import Caches
 from tenantry.foundation.caches.vouchers import Vouchers
 from tenantry.foundation.changes import CHANGES
@@ -80,6 +82,8 @@ class Parts:
     """The same."""
     queues: dict[str, QueueView]
     """The same."""
+    stack: AsyncExitStack
+    """What is made of the parts later on, and is to be closed before them."""
 
     @property
     def stoppers(self) -> dict[str, Stopper]:
@@ -111,6 +115,11 @@ class Parts:
     def archived(self) -> dict[str, TenantObjects | TenantImages]:
         """Those whose things a tenant takes along in its archive."""
         return {"objects": TenantObjects(self.objects), "images": TenantImages(self.libraries)}
+
+    @property
+    def notaries(self) -> dict[str, Notary]:
+        """What signs for the logs of each region."""
+        return make_notaries(self.objects, settings=self.settings, secrets=self.secrets, clock=self.clock)
 
     @property
     def places(self) -> PlaceMaker:
@@ -173,11 +182,12 @@ async def open_parts(
     cells: dict[str, Cell] = {}
     content, libraries, stored, keyrings = {}, {}, {}, {}
     directory = Directory(await open_pool(addresses.directory, search_path="directory", max_size=4))
-    stores = AsyncExitStack()
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(directory.close)
+        stack.push_async_callback(Cells(cells).close)
         held_for = served if serves else ()
-        caches = await stores.enter_async_context(open_stores(settings, regions=held_for, clock=clock))
-        queues = await open_queues(addresses, regions=held_for, stack=stores)
+        caches = await stack.enter_async_context(open_stores(settings, regions=held_for, clock=clock))
+        queues = await open_queues(addresses, regions=held_for, stack=stack)
         vouchers = {region: Vouchers(each, clock=clock) for region, each in caches.items()}
         for region in served:
             dsn, keeper = addresses.cells[region].app, vouchers.get(region)
@@ -205,11 +215,8 @@ async def open_parts(
             caches=caches,
             vouchers=vouchers,
             queues=queues,
+            stack=stack,
         )
-    finally:
-        await stores.aclose()
-        await Cells(cells).close()
-        await directory.close()
 
 
 async def _cell_at(

@@ -15,12 +15,10 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 import structlog
 import uvicorn
 
-from tenantry.capabilities.audit.service import Notary, WitnessFile, seal, sign_grown
 from tenantry.entrypoints.api_runtime import make_runtime
 from tenantry.entrypoints.declared import follow_declared
 from tenantry.entrypoints.due import make_due_round
@@ -33,8 +31,8 @@ from tenantry.entrypoints.reconcile import make_reconcile_round
 from tenantry.entrypoints.relay import Relay
 from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, open_parts
+from tenantry.entrypoints.sealing import sealing_loops
 from tenantry.entrypoints.tls import server_context
-from tenantry.entrypoints.trails import make_witness
 from tenantry.foundation import idempotency, outbox
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import PLACE_NEWS
@@ -47,8 +45,7 @@ from tenantry.interfaces.api.app import create_app
 from tenantry.interfaces.api.protocol import SOCKET_OPTIONS, BoundedProtocol, SocketProtocol
 from tenantry.interfaces.api.runtime import Runtime
 
-_SEAL_SECONDS: Final = 0.1
-_SIGN_SECONDS: Final = 1.0
+_CROSS_SIGN_SECONDS: Final = 5.0
 _NOTE_SECONDS: Final = 5.0
 _OPERATION_SECONDS: Final = 1.0
 _PLACES_SECONDS: Final = 5.0
@@ -111,6 +108,7 @@ async def _background(parts: Parts, runtime: Runtime) -> AsyncIterator[None]:
         work += [
             follow_declared(runtime.declared, seconds=parts.settings.tenants_reload_seconds),
             forever("tidy-operations", partial(tidy_operations, parts), seconds=_JANITOR_SECONDS),
+            forever("cross-signing", runtime.region_logs.cross_sign, seconds=_CROSS_SIGN_SECONDS),
             forever("operations", operations.run_due, seconds=_OPERATION_SECONDS),
             forever("note-uses", runtime.admission.note_uses, seconds=_NOTE_SECONDS),
         ]
@@ -130,20 +128,22 @@ async def _loops_of(
 ) -> list[Coroutine[object, object, None]]:
     """Make the loops of one cell, and begin to hear its news; what they hold is put away with `stack`."""
     addresses = parts.addresses.cells[cell.region]
-    sealer, signing, dispatcher, relaying = (
-        Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock, look_seconds=seconds)
-        for dsn, seconds in (
-            (addresses.sealer, 1.0),
-            (addresses.sealer, 1.0),
-            (addresses.dispatcher, 1.0),
-            (addresses.dispatcher, 0.0),
+    dispatcher, relaying = (
+        Rounds(
+            addresses.dispatcher,
+            region=cell.region,
+            directory=parts.directory,
+            clock=parts.clock,
+            look_seconds=seconds,
         )
+        for seconds in (1.0, 0.0)
     )
+    sealing = sealing_loops(cell, parts, runtime.region_logs, stack=stack)
     due, reconcile = make_due_round(parts, cell), make_reconcile_round(parts, cell)
     metering = make_metering_round(parts, cell, plans=runtime.plans)
-    for each in (sealer, signing, dispatcher, relaying, due.rounds, reconcile.rounds, metering.rounds):
+    for each in (dispatcher, relaying, due.rounds, reconcile.rounds, metering.rounds):
         stack.push_async_callback(each.close)
-    for each in (sealer, relaying, due.rounds):
+    for each in (relaying, due.rounds):
         cell.link.subscribe(PLACE_NEWS, each.stir)
     grants = parts.grant_follower(cell)
     relay = Relay(relaying, cell=cell, stoppers=parts.stoppers, offboarding=parts.offboarding, grants=grants)
@@ -159,14 +159,7 @@ async def _loops_of(
     trail.start()
     stack.push_async_callback(trail.stop)
     return [
-        forever("seal", partial(_seal, sealer, signing), seconds=_SEAL_SECONDS),
-        forever(
-            "checkpoints",
-            partial(
-                _sign, signing, runtime.notaries[cell.region], make_witness(parts.settings, cell.region, parts.clock)
-            ),
-            seconds=_SIGN_SECONDS,
-        ),
+        *sealing,
         forever("janitor", partial(_forget_old_keys, dispatcher), seconds=_JANITOR_SECONDS),
         relay.run(),
         due.run(),
@@ -175,24 +168,6 @@ async def _loops_of(
         metering.run(),
         forever("places", partial(tidy_places, cell, parts.directory), seconds=_PLACES_SECONDS),
     ]
-
-
-async def _seal(rounds: Rounds, signing: Rounds) -> None:
-    """Seal what waits anywhere; who signs is told where there will be something to sign."""
-    async for place, pool, schema in rounds.waiting("audit_unsealed"):
-        sealed, passed_over = 1, set[UUID]()
-        while sealed:
-            async with platform_session(pool, schema=schema) as connection:
-                sealed = await seal(connection, passed_over=passed_over)
-        signing.stir(place)
-
-
-async def _sign(rounds: Rounds, notary: Notary, witness: WitnessFile) -> None:
-    async for _, pool, schema in rounds.waiting("audit_unsigned"):
-        signed = 1
-        while signed:
-            async with platform_session(pool, schema=schema) as connection:
-                signed = await sign_grown(connection, notary=notary, witness=witness)
 
 
 async def _forget_old_keys(rounds: Rounds) -> None:

@@ -15,14 +15,16 @@ import pytest
 from tests.conftest import Installation, MakeTenant, Tenant
 from tests.integration.api.conftest import problem
 
-from tenantry.engines.merkle.checkpoints import open_checkpoint
-from tenantry.engines.merkle.notes import VerifierKey
+from tenantry.engines.merkle.checkpoints import Checkpoint, open_checkpoint
+from tenantry.engines.merkle.notes import Note, VerifierKey
 from tenantry.engines.merkle.proofs import verify_inclusion
+from tenantry.engines.merkle.tree import leaf_hash
 from tenantry.entrypoints.addresses import cell_database
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.ids import Prefix, parse_id
 
 pytestmark = pytest.mark.xdist_group("api")
+REGIONS = ("eu", "us")
 
 
 @pytest.fixture(scope="module")
@@ -305,3 +307,35 @@ def test_a_proof_is_of_ones_own_and_asked_for_by_an_auditor_of_the_tenant(
     problem(quiet.as_role("auditor", workspace).get(f"/audit/proof/{event['id']}"), 403, "permission_missing")
     problem(make_tenant().owner.get(f"/audit/proof/{event['id']}"), 404, "not_found")
     problem(quiet.owner.get("/audit/proof/evt_nothing"), 422, "id_malformed")
+
+
+def test_the_operator_sees_a_tenants_checkpoint_in_a_root_that_both_regions_have_signed(
+    quiet: Tenant, installation: Installation
+) -> None:
+    made = quiet.workspace("rooted")
+    (event,) = _events(quiet, action="workspace.created", resource=made)
+    _proof(quiet, event["id"])
+    path, deadline = f"/tenants/{quiet.id}/audit-root", time.monotonic() + 30
+    while len((answer := installation.platform.get(path)).json().get("root", {}).get("signed_by", [])) < len(REGIONS):
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.2)
+    anchor = answer.json()
+    root, checkpoint = anchor["root"], anchor["checkpoint"]
+    name = root["origin"].rpartition("/")[0]
+    assert sorted(root["signed_by"]) == [f"{name}/{region}" for region in REGIONS]
+    keys = [VerifierKey.parse(one["key"]) for one in root["keys"]]
+    note = Note.parse(root["note"].encode())
+    assert len(note.verify(keys=keys, at=None)) == len(REGIONS)
+    told = Checkpoint.parse(note.text)
+    leaf = leaf_hash(checkpoint["note"].partition("\n\n")[0].encode() + b"\n")
+    verify_inclusion(
+        leaf=leaf,
+        index=anchor["index"],
+        size=told.size,
+        proof=[b64decode(one) for one in anchor["path"]],
+        root=told.root,
+    )
+    listed = installation.platform.get("/platform/audit/roots").json()["items"]
+    assert quiet.region in {one["region"] for one in listed}
+    problem(quiet.owner.get(path), 403, "permission_missing")
+    problem(quiet.owner.get("/platform/audit/roots"), 403, "permission_missing")

@@ -70,6 +70,10 @@ FORBIDDEN = [
     "insert into fence.tenant_state (tenant_id, mode) values (gen_random_uuid(), 'active')",
     "delete from fence.tenant_state",
     "select epoch from fence.sealer_gate",
+    *(
+        f"select count(*) from fence.{name}"
+        for name in ("region_log", "region_tiles", "region_head", "region_roots", "seen_roots")
+    ),
     "select version_num from fence.alembic_version",
     "select parent from queue.nodes",
     "select worker from queue.workers",
@@ -256,6 +260,7 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
             "tenantry.audit_unsigned",
             "tenantry.audit_checkpoints",
             "fence.sealer_gate",
+            *(f"fence.{name}" for name in ("region_log", "region_tiles", "region_head", "region_roots", "seen_roots")),
         },
     }
 

@@ -1,4 +1,4 @@
-"""The audit tables; the revisions 0002 and 0023 make them."""
+"""The audit tables; the revisions 0002, 0023 and 0024 make them."""
 
 from sqlalchemy import (
     BigInteger,
@@ -80,6 +80,45 @@ audit_checkpoints = Table(
     Column("size", BigInteger, primary_key=True),
     Column("made_at", MOMENT, nullable=False),
     Column("note", LargeBinary, nullable=False),
+)
+region_log = Table(
+    "region_log",
+    CELL,
+    Column("position", BigInteger, primary_key=True),
+    Column("leaf", LargeBinary, nullable=False, unique=True),
+    schema="fence",
+)
+region_tiles = Table(
+    "region_tiles",
+    CELL,
+    Column("level", SmallInteger, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+    schema="fence",
+)
+region_head = Table(
+    "region_head",
+    CELL,
+    Column("head_id", Integer, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),
+    schema="fence",
+)
+region_roots = Table(
+    "region_roots",
+    CELL,
+    Column("size", BigInteger, primary_key=True),
+    Column("made_at", MOMENT, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+    schema="fence",
+)
+seen_roots = Table(
+    "seen_roots",
+    CELL,
+    Column("origin", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    schema="fence",
 )
 sealer_gate = Table(
     "sealer_gate",

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tenantry.client.calls import Call, get
-from tenantry.client.log_types import Checkpoint, ConsistencyProof, InclusionProof
+from tenantry.client.log_types import Anchor, Checkpoint, ConsistencyProof, InclusionProof, Root
 from tenantry.client.operations import Download, Listing, Operation, Resource
 from tenantry.client.pages import Plan
 from tenantry.client.saving import Saving
@@ -56,6 +56,16 @@ class Audit(Resource[T]):
     def consistency(self, size: int) -> Call[ConsistencyProof]:
         """Read the proof that the newest checkpoint's log begins with its first `size` events; 409 where it cannot."""
         return get("audit", "consistency", query={"size": size})
+
+    @Listing
+    def roots(self) -> Plan[Root]:
+        """Read the newest signed root of each region's log; for the installation's operator."""
+        return Plan(call=get("platform", "audit", "roots"), limit=None, cursor=None)
+
+    @Operation
+    def anchor(self, tenant: str) -> Call[Anchor]:
+        """Read the proof that a tenant's newest checkpoint is in its region's log; for the installation's operator."""
+        return get("tenants", tenant, "audit-root")
 
     @Download
     def export(self, *, to: Path) -> Saving:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tenantry.capabilities.access.service import Admission
 from tenantry.capabilities.approvals.service import ApprovalComments
-from tenantry.capabilities.audit.service import AuditTrail, Notary
+from tenantry.capabilities.audit.service import AuditTrail, Notary, RegionLogs
 from tenantry.capabilities.identity.service import KeyHasher, LoginFlows, TokenDesk
 from tenantry.capabilities.limits.service import FeatureGate, LimitBook, RateKeeper
 from tenantry.capabilities.notifications.service import AddressBook
@@ -73,6 +73,7 @@ class Runtime:
     keyrings: Mapping[str, TenantKeyring]
     trails: Mapping[str, AuditTrail]
     notaries: Mapping[str, Notary]
+    region_logs: RegionLogs
     comments: Mapping[str, ApprovalComments]
     content: Mapping[str, JobContent]
     kept: Mapping[str, LiveContent]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -16,7 +16,7 @@ import structlog
 from tenantry.capabilities.audit import repository
 from tenantry.capabilities.audit.errors import WitnessSilent
 from tenantry.capabilities.audit.service.receipts import MAX_EVENTS, Receipt, Recorded
-from tenantry.capabilities.audit.types import SignedCheckpoint
+from tenantry.capabilities.audit.types import SignedCheckpoint, SignedRoot
 from tenantry.engines.merkle.checkpoints import Checkpoint
 from tenantry.engines.merkle.errors import MerkleError, OutOfTree
 from tenantry.engines.merkle.notes import Note, Signer, VerifierKey
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 _LIMIT: Final = 500
+Appender = Callable[[Sequence[SignedCheckpoint]], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ _log = structlog.get_logger(__name__)
 class Witness(Protocol):
     """Whoever is told of checkpoints outside of the database; what it was told, the database's owner cannot unsay."""
 
-    def tell(self, checkpoints: Sequence[SignedCheckpoint]) -> None:
+    def tell(self, checkpoints: Sequence[SignedCheckpoint | SignedRoot]) -> None:
         """Keep them durably before returning. Raises WitnessSilent, and then nothing of them is committed."""
 
 
@@ -55,7 +56,7 @@ class Notary:
 
     def verifier_keys(self) -> tuple[VerifierKey, ...]:
         """Give the public halves of the region's keys, oldest first. Raises Fault."""
-        return tuple(_signer(self._name, key).key for key in self.keys.of(self.region, now=self.clock.now()))
+        return tuple(_signer(self.name, key).key for key in self.keys.of(self.region, now=self.clock.now()))
 
     def signed(self, tenant_id: UUID, frontier: Frontier) -> SignedCheckpoint:
         """Sign what the tree is, now, by the newest key. Raises Fault."""
@@ -73,12 +74,30 @@ class Notary:
             for tenant_id, events in logs.items()
         ]
 
+    def root(self, frontier: Frontier) -> SignedRoot:
+        """Sign what the region's own log is, now, by the newest key. Raises Fault."""
+        now = self.clock.now()
+        return SignedRoot(
+            frontier.size, now, self._noted(Checkpoint(self.name, frontier.size, frontier.root).text, now)
+        )
+
+    def has_signed(self, note: bytes) -> bool:
+        """Tell whether a key of the region stands below the note; that it verifies is not looked at."""
+        keys = {(key.name, key.key_id) for key in self.verifier_keys()}
+        return any((one.name, one.key_id) in keys for one in Note.parse(note).signatures)
+
+    def countersigned(self, note: Note) -> bytes:
+        """Add the region's signature to another's note. Raises Fault."""
+        signer = _signer(self.name, self.keys.of(self.region, now=self.clock.now())[-1])
+        return bytes(note.signed(signer))
+
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """What the region's keys are called, and the origin of its own log: `INSTALLATION/REGION`."""
         return f"{self.installation}/{self.region}"
 
     def _noted(self, text: str, now: datetime) -> bytes:
-        signer = _signer(self._name, self.keys.of(self.region, now=now)[-1])
+        signer = _signer(self.name, self.keys.of(self.region, now=now)[-1])
         return bytes(Note(text, (signer.signature(text),)))
 
 
@@ -98,7 +117,7 @@ class WitnessFile:
         self._directory = directory
         self._clock = clock
 
-    def tell(self, checkpoints: Sequence[SignedCheckpoint]) -> None:
+    def tell(self, checkpoints: Sequence[SignedCheckpoint | SignedRoot]) -> None:
         """Append and sync. A line that a crash or a full disk has cut off is followed by a whole one."""
         place = self._directory / f"{self._clock.now():%Y-%m-%d}.jsonl"
         try:
@@ -122,17 +141,25 @@ def _line(made_at: datetime, note: bytes) -> bytes:
 
 
 async def sign_grown(
-    connection: "PoolConnectionProxy[asyncpg.Record]", *, notary: Notary, witness: Witness, limit: int = _LIMIT
+    connection: "PoolConnectionProxy[asyncpg.Record]",
+    *,
+    notary: Notary,
+    witness: Witness,
+    append: Appender | None = None,
+    limit: int = _LIMIT,
 ) -> int:
     """Sign a checkpoint for each tree that has grown since its last; tells how many were looked at.
 
-    In one transaction behind the sealers' gate. The witness is told before it commits: what is signed is true by then,
-    since the tree is, and a crash in between makes the same checkpoint once more. A damaged tree is not signed for.
+    In one transaction behind the sealers' gate. The witness is told, and the region's log grows by `append`, before it
+    commits: what is signed is true by then, since the tree is, and a crash in between makes the same checkpoint once
+    more. A damaged tree is not signed for.
     """
     await repository.pass_gate(connection)
     grown = await repository.take_unsigned(connection, limit=limit)
     made = await asyncio.to_thread(_signed, grown, notary, witness)  # signing and syncing hold up no request
     if made:
+        if append is not None:
+            await append(made)
         await repository.insert_checkpoints(connection, made)
     return len(grown)
 

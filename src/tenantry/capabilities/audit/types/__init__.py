@@ -79,6 +79,15 @@ class SignedCheckpoint:
     note: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class SignedRoot:
+    """What a region's log was at `size`, counted in checkpoints of tenants, as the signed note (C2SP) that says so."""
+
+    size: int
+    made_at: datetime
+    note: bytes
+
+
 def canonical_bytes(event: AuditEvent) -> bytes:
     """Write the event in the JSON Canonicalization Scheme (RFC 8785); raises ValueError for what has no form in it.
 

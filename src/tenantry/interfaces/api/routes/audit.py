@@ -115,7 +115,7 @@ async def get_checkpoint(request: Request) -> CheckpointAnswer:
     `root` is in base64, as in the note. Kept elsewhere, it shows whether what comes later begins with what was.
     """
     unit = unit_of(request)
-    return _checkpoint(unit, await unit.log.checkpoint())
+    return render_checkpoint(unit, await unit.log.checkpoint())
 
 
 @routes.get("/audit/consistency", needs=Permission.AUDIT_READ)
@@ -129,7 +129,7 @@ async def prove_consistency(
     unit = unit_of(request)
     proof = await unit.log.prove_consistency(size)
     path = [b64encode(one).decode() for one in proof.path]
-    return ConsistencyAnswer(size=proof.size, path=path, checkpoint=_checkpoint(unit, proof.checkpoint))
+    return ConsistencyAnswer(size=proof.size, path=path, checkpoint=render_checkpoint(unit, proof.checkpoint))
 
 
 @routes.get("/audit/export", needs=Permission.AUDIT_READ, media_type=_LINES, recorded=True)
@@ -189,11 +189,11 @@ async def prove_event(request: Request, event: str) -> ProofAnswer:
         index=proof.index,
         leaf=b64encode(proof.leaf).decode(),
         path=[b64encode(one).decode() for one in proof.path],
-        checkpoint=_checkpoint(unit, proof.checkpoint),
+        checkpoint=render_checkpoint(unit, proof.checkpoint),
     )
 
 
-def _checkpoint(unit: Unit, found: SignedCheckpoint) -> CheckpointAnswer:
+def render_checkpoint(unit: Unit, found: SignedCheckpoint) -> CheckpointAnswer:
     told = Checkpoint.parse(Note.parse(found.note).text)
     keys = unit.runtime.notaries[unit.scope.region].verifier_keys()
     return CheckpointAnswer(

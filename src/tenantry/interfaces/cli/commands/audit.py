@@ -80,6 +80,23 @@ def checkpoint(
     cli.show({name: found[name] for name in ("origin", "size", "root", "made_at")} | {"note": found["note"]})
 
 
+@command(GROUP, "roots", example="tenantry audit roots --to roots/")
+def roots(
+    cli: Invocation,
+    *,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="write each signed note to REGION.root in it, to be kept")
+    ] = None,
+) -> None:
+    """Show the signed root of each region's log, in which all its tenants' checkpoints are; for the operator."""
+    found = list(cli.client.audit.roots())
+    if to is not None:
+        to.mkdir(parents=True, exist_ok=True)
+        for each in found:
+            (to / f"{each['region']}.root").write_text(each["note"], encoding="utf-8")
+    cli.show_items(found, (("REGION", "region"), ("SIZE", "size"), ("ROOT", "root"), ("SIGNED BY", "signed_by")))
+
+
 @command(GROUP, "export", example="tenantry audit export --to acme.audit")
 def export(cli: Invocation, *, to: Annotated[Path, typer.Option("--to", help="the bundle")]) -> None:
     """Write the whole log, up to its newest checkpoint, to one file that `audit verify` needs no server for."""

@@ -1,0 +1,69 @@
+"""Seals and signs what is recorded: each tenant's events, then its log, then the log of its region."""
+
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from tenantry.capabilities.audit.service import Notary, RegionLogs, WitnessFile, seal, sign_grown
+from tenantry.entrypoints.loops import forever
+from tenantry.entrypoints.rounds import Rounds
+from tenantry.entrypoints.runtime import Parts
+from tenantry.entrypoints.trails import make_witness
+from tenantry.foundation.database.cells import Cell
+from tenantry.foundation.database.places import PLACE_NEWS
+from tenantry.foundation.database.platform_session import platform_session
+
+_SEAL_SECONDS: Final = 0.1
+_SIGN_SECONDS: Final = 1.0
+
+
+def make_region_logs(parts: Parts) -> RegionLogs:
+    """Open the regions' own logs, as the sealer; connections are made at the first use and closed with the parts."""
+    opened, notaries = {}, parts.notaries
+    for region in notaries:
+        dsn = parts.addresses.cells[region].sealer
+        rounds = Rounds(dsn, region=region, directory=parts.directory, clock=parts.clock)
+        parts.stack.push_async_callback(rounds.close)
+        opened[region] = rounds.shared
+    witnesses = {region: make_witness(parts.settings, region, parts.clock) for region in notaries}
+    return RegionLogs(opened, notaries=notaries, witnesses=witnesses)
+
+
+def sealing_loops(
+    cell: Cell, parts: Parts, logs: RegionLogs, *, stack: AsyncExitStack
+) -> list[Coroutine[object, object, None]]:
+    """Make the two loops of a cell, and begin to hear where there is something to seal; before the cell is started."""
+    dsn = parts.addresses.cells[cell.region].sealer
+    sealer, signing = (Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock) for _ in range(2))
+    for rounds in (sealer, signing):
+        stack.push_async_callback(rounds.close)
+    cell.link.subscribe(PLACE_NEWS, sealer.stir)
+    witness = make_witness(parts.settings, cell.region, parts.clock)
+    sign = partial(_sign, signing, notary=parts.notaries[cell.region], witness=witness, logs=logs)
+    return [
+        forever("seal", partial(_seal, sealer, signing), seconds=_SEAL_SECONDS),
+        forever("checkpoints", sign, seconds=_SIGN_SECONDS),
+    ]
+
+
+async def _seal(rounds: Rounds, signing: Rounds) -> None:
+    """Seal what waits anywhere; who signs is told where there will be something to sign."""
+    async for place, pool, schema in rounds.waiting("audit_unsealed"):
+        sealed, passed_over = 1, set[UUID]()
+        while sealed:
+            async with platform_session(pool, schema=schema) as connection:
+                sealed = await seal(connection, passed_over=passed_over)
+        signing.stir(place)
+
+
+async def _sign(rounds: Rounds, *, notary: Notary, witness: WitnessFile, logs: RegionLogs) -> None:
+    """Sign what has grown in a region: the logs of its tenants, then its own."""
+    append = partial(logs.append, notary.region)
+    async for _, pool, schema in rounds.waiting("audit_unsigned"):
+        signed = 1
+        while signed:
+            async with platform_session(pool, schema=schema) as connection:
+                signed = await sign_grown(connection, notary=notary, witness=witness, append=append)
+    await logs.sign(notary.region)
