@@ -18,6 +18,7 @@ import uvloop
 from bench.installation import Installation, running_installation
 from bench.report import Result
 from bench.rows import (
+    audit,
     claims,
     containers,
     credentials,
@@ -58,6 +59,8 @@ ROWS: dict[str, Measure] = {
     "5": rules.measure,
     "6": limits.cost,
     "7": limits.admissions,
+    "8": audit.append,
+    "8s": audit.soak,
     "8v": merkle.measure,
     "9": jobs.one,
     "10": jobs.burst,
