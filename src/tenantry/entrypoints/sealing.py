@@ -3,6 +3,7 @@
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import cycle
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from tenantry.foundation.database.platform_session import platform_session
 
 _SEAL_SECONDS: Final = 0.1
 _SIGN_SECONDS: Final = 1.0
+_THIN_ROUNDS: Final = 600
 
 
 def make_region_logs(parts: Parts) -> RegionLogs:
@@ -42,9 +44,10 @@ def sealing_loops(
     cell.link.subscribe(PLACE_NEWS, sealer.stir)
     witness = make_witness(parts.settings, cell.region, parts.clock)
     sign = partial(_sign, signing, notary=parts.notaries[cell.region], witness=witness, logs=logs)
+    thin = cycle((True, *(False for _ in range(_THIN_ROUNDS - 1))))
     return [
         forever("seal", partial(_seal, sealer, signing), seconds=_SEAL_SECONDS),
-        forever("checkpoints", sign, seconds=_SIGN_SECONDS),
+        forever("checkpoints", lambda: sign(thin=next(thin)), seconds=_SIGN_SECONDS),
     ]
 
 
@@ -58,12 +61,12 @@ async def _seal(rounds: Rounds, signing: Rounds) -> None:
         signing.stir(place)
 
 
-async def _sign(rounds: Rounds, *, notary: Notary, witness: WitnessFile, logs: RegionLogs) -> None:
+async def _sign(rounds: Rounds, *, notary: Notary, witness: WitnessFile, logs: RegionLogs, thin: bool) -> None:
     """Sign what has grown in a region: the logs of its tenants, then its own."""
     append = partial(logs.append, notary.region)
     async for _, pool, schema in rounds.waiting("audit_unsigned"):
         signed = 1
         while signed:
             async with platform_session(pool, schema=schema) as connection:
-                signed = await sign_grown(connection, notary=notary, witness=witness, append=append)
-    await logs.sign(notary.region)
+                signed = await sign_grown(connection, notary=notary, witness=witness, append=append, thin=thin)
+    await logs.sign(notary.region, thin=thin)

@@ -207,11 +207,46 @@ async def test_nobody_but_the_sealer_writes_a_checkpoint_and_nobody_changes_one(
     await seal_all(sealers)
     await sign_all(sealers, notary, witness)
     for role in ("tenantry_app", "tenantry_sealer", "tenantry_dispatcher"):
-        for table in ("audit_checkpoints", "audit_tiles"):
+        # Of checkpoints the sealer deletes old ones, as the next tests show.
+        deleted = ("audit_checkpoints", "audit_tiles") if role != "tenantry_sealer" else ("audit_tiles",)
+        for statement in (
+            *(f"update {table} set tenant_id = tenant_id" for table in ("audit_checkpoints", "audit_tiles")),
+            *(f"delete from {table}" for table in deleted),
+        ):
             async with database.connected(role) as connection:
-                for statement in (f"update {table} set tenant_id = tenant_id", f"delete from {table}"):
-                    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                        await connection.execute(statement)
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(statement)
     async with database.connected("tenantry_app") as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute("insert into audit_checkpoints select * from audit_checkpoints")
+
+
+async def test_of_old_checkpoints_one_an_hour_is_kept_and_of_the_last_day_all(
+    cell: Cell, database: Database, sealers: "Pool", notary: Notary, witness: WitnessFile
+) -> None:
+    tenant = await database.make_tenant(rows=0)
+    hour = CLOCK.now().replace(minute=0, second=0, microsecond=0)
+    ages = [timedelta(days=3), timedelta(days=2), timedelta(hours=2)]
+    times = [hour - age + timedelta(minutes=minute) for age in ages for minute in (0, 20, 59)]
+    async with database.connected("superuser") as connection:
+        await connection.executemany(
+            "insert into tenantry.audit_checkpoints (tenant_id, size, made_at, note) values ($1, $2, $3, 'x')",
+            [(tenant, size, at) for size, at in enumerate(times, 1)],
+        )
+    await write_many(cell, tenant, 20)
+    await seal_all(sealers)
+    async with platform_session(sealers) as connection:
+        await sign_grown(connection, notary=notary, witness=witness, thin=True)
+    assert [one.size for one in await checkpoints(database, tenant)] == [3, 6, 7, 8, 9, 20]
+
+
+async def test_nobody_takes_away_a_checkpoint_of_the_last_day(
+    cell: Cell, database: Database, sealers: "Pool", notary: Notary, witness: WitnessFile
+) -> None:
+    tenant = await database.make_tenant(rows=0)
+    await write_many(cell, tenant, 1)
+    await seal_all(sealers)
+    await sign_all(sealers, notary, witness)
+    async with platform_session(sealers) as connection:
+        await connection.execute("delete from audit_checkpoints where tenant_id = $1", tenant)
+    assert [one.size for one in await checkpoints(database, tenant)] == [1]

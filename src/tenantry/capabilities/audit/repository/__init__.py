@@ -3,6 +3,7 @@
 from tenantry.capabilities.audit.repository.checkpoints import (
     insert_checkpoints,
     take_unsigned,
+    thin_checkpoints,
 )
 from tenantry.capabilities.audit.repository.events import (
     find_event,
@@ -24,6 +25,7 @@ from tenantry.capabilities.audit.repository.regions import (
     take_region_head,
     take_region_note,
     take_seen_root,
+    thin_region_roots,
     write_region_growth,
     write_region_note,
     write_seen_root,
@@ -58,6 +60,8 @@ __all__ = [
     "take_region_note",
     "take_seen_root",
     "take_unsigned",
+    "thin_checkpoints",
+    "thin_region_roots",
     "write_growth",
     "write_region_growth",
     "write_region_note",

@@ -1,6 +1,7 @@
 """SQL of whoever signs checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -36,4 +37,18 @@ async def insert_checkpoints(connection: "Sealing", made: Sequence[SignedCheckpo
            from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::bytea[]) c (tenant_id, size, made_at, note)
            on conflict do nothing""",
         *columns,
+    )
+
+
+async def thin_checkpoints(connection: "Sealing", tenants: Collection[UUID], *, before: datetime) -> None:
+    """Delete of these tenants' checkpoints that are older those which another of the same hour follows."""
+    await connection.execute(
+        """delete from audit_checkpoints c using (
+               select tenant_id, size, made_at, lead(made_at) over (partition by tenant_id order by size) as next_at
+               from audit_checkpoints where tenant_id = any($1::uuid[]) and made_at < $2
+           ) o
+           where c.tenant_id = o.tenant_id and c.size = o.size
+             and date_trunc('hour', o.next_at) = date_trunc('hour', o.made_at)""",
+        list(tenants),
+        before,
     )

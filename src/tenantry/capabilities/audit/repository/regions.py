@@ -1,6 +1,7 @@
 """SQL of the region's log, in the database of its cell."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tenantry.capabilities.audit.repository.columns import unzipped
@@ -63,6 +64,18 @@ async def find_region_root(connection: "Sealing", *, above: int = 0) -> SignedRo
 async def insert_region_root(connection: "Sealing", root: SignedRoot) -> None:
     await connection.execute(
         "insert into fence.region_roots (size, made_at, note) values ($1, $2, $3)", root.size, root.made_at, root.note
+    )
+
+
+async def thin_region_roots(connection: "Sealing", *, before: datetime) -> None:
+    """Delete of the roots that are older those which another of the same hour follows."""
+    await connection.execute(
+        """delete from fence.region_roots r using (
+               select size, made_at, lead(made_at) over (order by size) as next_at
+               from fence.region_roots where made_at < $1
+           ) o
+           where r.size = o.size and date_trunc('hour', o.next_at) = date_trunc('hour', o.made_at)""",
+        before,
     )
 
 

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 _LIMIT: Final = 500
+KEPT: Final = timedelta(days=1, minutes=1)
+"""How long every checkpoint and root is kept; a policy of the database lets nobody take away one of the last day."""
 Appender = Callable[[Sequence[SignedCheckpoint]], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
@@ -146,13 +148,15 @@ async def sign_grown(
     notary: Notary,
     witness: Witness,
     append: Appender | None = None,
+    thin: bool = False,
     limit: int = _LIMIT,
 ) -> int:
     """Sign a checkpoint for each tree that has grown since its last; tells how many were looked at.
 
     In one transaction behind the sealers' gate. The witness is told, and the region's log grows by `append`, before it
     commits: what is signed is true by then, since the tree is, and a crash in between makes the same checkpoint once
-    more. A damaged tree is not signed for.
+    more. A damaged tree is not signed for. `thin` also lets go of old checkpoints of the same trees, but one an hour:
+    the last of each begins with all before it, and the witness has every one.
     """
     await repository.pass_gate(connection)
     grown = await repository.take_unsigned(connection, limit=limit)
@@ -161,6 +165,9 @@ async def sign_grown(
         if append is not None:
             await append(made)
         await repository.insert_checkpoints(connection, made)
+        if thin:
+            before = notary.clock.now() - KEPT
+            await repository.thin_checkpoints(connection, [one.tenant_id for one in made], before=before)
     return len(grown)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from tenantry.capabilities.audit import repository
-from tenantry.capabilities.audit.service.checkpoints import Notary, Witness
+from tenantry.capabilities.audit.service.checkpoints import KEPT, Notary, Witness
 from tenantry.capabilities.audit.types import SignedCheckpoint, SignedRoot
 from tenantry.engines.merkle.checkpoints import Checkpoint
 from tenantry.engines.merkle.errors import MerkleError, OutOfTree
@@ -73,8 +73,11 @@ class RegionLogs:
                 appended = _frontier(size, stored).append_many(new)
                 await repository.write_region_growth(connection, new, first=size, appended=appended)
 
-    async def sign(self, region: str) -> SignedRoot | None:
-        """Sign what the region's tree is, if it has grown since its last root, and the witness has been told."""
+    async def sign(self, region: str, *, thin: bool = False) -> SignedRoot | None:
+        """Sign what the region's tree is, if it has grown since its last root, and the witness has been told.
+
+        `thin` also lets go of old roots, but one an hour.
+        """
         async with self._opened[region]() as connection:
             size, stored = await repository.take_region_head(connection)
             last = await repository.find_region_root(connection)
@@ -83,6 +86,8 @@ class RegionLogs:
             root = self._notaries[region].root(_frontier(size, stored))
             await asyncio.to_thread(self._witnesses[region].tell, [root])
             await repository.insert_region_root(connection, root)
+            if thin:
+                await repository.thin_region_roots(connection, before=root.made_at - KEPT)
             return root
 
     async def cross_sign(self) -> None:

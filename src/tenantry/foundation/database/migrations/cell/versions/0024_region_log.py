@@ -10,6 +10,12 @@ down_revision = "0023"
 
 
 def upgrade() -> None:
+    # Of checkpoints that are older than a day one an hour is kept; younger ones nobody takes away.
+    run(
+        "grant delete on tenantry.audit_checkpoints to tenantry_sealer",
+        """create policy sealer_keeps_a_day on tenantry.audit_checkpoints as restrictive for delete to tenantry_sealer
+           using (made_at < now() - interval '1 day')""",
+    )
     if not shared():
         return
     run(
@@ -42,10 +48,15 @@ def upgrade() -> None:
         "grant select, insert on fence.region_log, fence.region_tiles to tenantry_sealer",
         "grant select, update on fence.region_head to tenantry_sealer",
         "grant select, insert, update on fence.region_roots, fence.seen_roots to tenantry_sealer",
+        "grant delete on fence.region_roots to tenantry_sealer",
     )
 
 
 def downgrade() -> None:
+    run(
+        "drop policy sealer_keeps_a_day on tenantry.audit_checkpoints",
+        "revoke delete on tenantry.audit_checkpoints from tenantry_sealer",
+    )
     if shared():
         names = ("seen_roots", "region_roots", "region_head", "region_tiles", "region_log")
         drop(tuple(f"fence.{name}" for name in names))
