@@ -11,6 +11,7 @@ from tenantry.capabilities.limits.service.metering import HOUR
 from tenantry.capabilities.limits.types.metering import MeterEvent, MeterHour
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.interfaces.api.schema import Answer, Moment
+from tenantry.kit import cloud_events
 from tenantry.kit.spreadsheets import csv_lines
 
 HOUR_COLUMNS: Final = ("hour", "workspace", "meter", "quantity", "unit", "events", "finished")
@@ -84,16 +85,14 @@ def csv_of(items: Sequence[Answer], columns: Sequence[str]) -> str:
 def cloud_event(found: EventAnswer, *, tenant_id: UUID) -> dict[str, Any]:
     """Tell an event as CloudEvents 1.0 has it; source and id together are unique, and a repetition's are the same."""
     told = found.model_dump(mode="json")
-    return {
-        "specversion": "1.0",
-        "id": found.id,
-        "source": f"/tenants/{format_id(Prefix.TENANT, tenant_id)}/workspaces/{found.workspace}",
-        "type": f"tenantry.metering.{found.meter}",
-        "subject": found.subject,
-        "time": told["occurred_at"],
-        "datacontenttype": "application/json",
-        "data": {name: told[name] for name in ("quantity", "unit", "principal", "attributes")},
-    }
+    return cloud_events.cloud_event(
+        event_id=found.id,
+        source=f"/tenants/{format_id(Prefix.TENANT, tenant_id)}/workspaces/{found.workspace}",
+        kind=f"tenantry.metering.{found.meter}",
+        subject=found.subject,
+        time=told["occurred_at"],
+        data={name: told[name] for name in ("quantity", "unit", "principal", "attributes")},
+    )
 
 
 def _cell(value: object) -> str:
