@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import ssl
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -44,15 +45,15 @@ class WebhookSender:
         self._client: httpx.AsyncClient | None = None
 
     async def send(self, address: Address, message: Message) -> None:
+        body = json.dumps({**message.document, "title": message.title, "body": message.body}).encode()
+        told = {"Content-Type": "application/json", DELIVERY: message.delivery, TOPIC: message.topic}
+        await self.post(address, body, headers=told)
+
+    async def post(self, address: Address, body: bytes, *, headers: Mapping[str, str]) -> None:
+        """Post a body, signed where the address has a secret; raises NotSentError. Another attempt may repeat it."""
         parts = urlsplit(address.text)
         host = parts.hostname or ""
-        body = json.dumps({**message.document, "title": message.title, "body": message.body}).encode()
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "Tenantry",
-            DELIVERY: message.delivery,
-            TOPIC: message.topic,
-        }
+        headers = {"User-Agent": "Tenantry", **headers}
         if address.secret is not None:
             headers[SIGNATURE] = sign(body, secret=address.secret, at=int(self._clock.now().timestamp()))
         targets = await self._resolver.resolve(host, parts.port or _PORTS[parts.scheme])
@@ -64,7 +65,7 @@ class WebhookSender:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _post(self, parts: SplitResult, targets: list[str], *, headers: dict[str, str], body: bytes) -> int:
+    async def _post(self, parts: SplitResult, targets: list[str], *, headers: Mapping[str, str], body: bytes) -> int:
         """Post to the first of the addresses that takes the connection; gives the status."""
         import httpx
 
