@@ -227,5 +227,6 @@ def _value(table: str, column: Any, *, tenant: UUID, canary: Canaries) -> object
         "double precision": 1.0,
         "numeric": Decimal(1),
         "timestamp with time zone": datetime.now(UTC),
+        "date": datetime.now(UTC).date(),
     }
     return rest[kind]

@@ -50,11 +50,12 @@ KINDS: Final = {
     "sandbox": Prefix.SANDBOX,
     "snapshot": Prefix.SNAPSHOT,
     "event": Prefix.AUDIT_EVENT,
+    "stream": Prefix.AUDIT_STREAM,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
 """Those that hold a name or a digest: nothing is malformed there, what is none names nothing."""
-WORDS: Final = {"kind": "image", "port": "8080", "path": "index.html"}
+WORDS: Final = {"kind": "image", "port": "8080", "path": "index.html", "day": f"{datetime.now(UTC):%Y-%m-%d}"}
 """Those that hold a word of the API itself, or what is inside of a thing: none is a neighbour's."""
 WORKSPACE_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role not in TENANT_WIDE_ROLES)
 TENANT_ROLES: Final = tuple(role for role in BUILT_IN_ROLES if role != "platform-admin")
@@ -144,6 +145,7 @@ def _furnish(tenant: Tenant) -> Grounds:
         _add_invitations(grounds, place, path)
         _add_policies(grounds, place, path)
     _add_providers(grounds, f"/tenants/{tenant.id}")
+    _add_streams(grounds)
     members = tenant.owner.get(f"/tenants/{tenant.id}/members").json()["items"]
     grounds.things[WHOLE_TENANT, "member"] = members[0]["id"]
     grounds.things[WHOLE_TENANT, "event"] = _signed_event(grounds)
@@ -181,6 +183,18 @@ def _add_providers(grounds: Grounds, path: str) -> None:
     ]
     grounds.things[WHOLE_TENANT, "provider"], grounds.gone[WHOLE_TENANT, "provider"] = made
     grounds.delete(f"{path}/identity-providers/{made[1]}")
+
+
+def _add_streams(grounds: Grounds) -> None:
+    """Make streams that lead nowhere, and wait until the day is known."""
+    made = [grounds.post("/audit/streams", {"name": name, "kind": "object"})["id"] for name in ("siem", "gone")]
+    grounds.things[WHOLE_TENANT, "stream"], grounds.gone[WHOLE_TENANT, "stream"] = made
+    grounds.post(f"/audit/streams/{made[0]}/pause", {})
+    grounds.delete(f"/audit/streams/{made[1]}")
+    deadline = time.monotonic() + 30
+    while grounds.tenant.owner.get(f"/audit/days/{WORDS['day']}").status_code != 200:
+        assert time.monotonic() < deadline, "the day is not known"
+        time.sleep(0.1)
 
 
 def _signed_event(grounds: Grounds) -> str:

@@ -86,8 +86,10 @@ def _fresh_thing(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict
         path = f"/workspaces/{grounds.own}" if "ws" in spec.parameters else f"/tenants/{grounds.tenant.id}"
         wanted = {"name": secrets.token_hex(8), "kind": "webhook", "address": "https://hooks.invalid/", "topics": ["*"]}
         values[last] = grounds.post(f"{path}/notification-channels", wanted)["id"]
-    elif last == "provider":
-        values[last] = grounds.post(f"/tenants/{grounds.tenant.id}/identity-providers", provider_example())["id"]
+    elif last in ("stream", "provider"):
+        path = "/audit/streams" if last == "stream" else f"/tenants/{grounds.tenant.id}/identity-providers"
+        wanted = {"name": secrets.token_hex(8), "kind": "object"} if last == "stream" else provider_example()
+        values[last] = grounds.post(path, wanted)["id"]
     elif last in ("environment", "sandbox"):
         noun, naming, rest = _UNDONE[last]
         made = grounds.post(f"/workspaces/{grounds.own}/{noun}", {naming: f"x-{secrets.token_hex(4)}", **rest})
@@ -202,5 +204,5 @@ def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) ->
         kinds |= {"secret", "sandbox", "snapshot"}
         assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
         kinds = {"key", "binding", "operation", "export", "role", "group", "principal", "member", "channel"}
-        kinds |= {"invitation", "provider", "login", "exemption", "event"}
+        kinds |= {"invitation", "provider", "login", "exemption", "event", "stream"}
         assert {kind for place, kind in grounds.things if place == WHOLE_TENANT} == kinds

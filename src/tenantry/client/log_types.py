@@ -2,6 +2,8 @@
 
 from typing import TypedDict
 
+from tenantry.client.types import AuditEvent
+
 
 class VerifierKey(TypedDict, total=False):
     """`key` is `name+id+base64` of C2SP signed-note."""
@@ -61,3 +63,64 @@ class InclusionProof(TypedDict, total=False):
     leaf: str
     path: list[str]
     checkpoint: Checkpoint
+
+
+class AuditFilters(TypedDict, total=False):
+    """What events are asked for; None, as what is left out, means any."""
+
+    actor: str | None
+    actor_type: str | None
+    action: str | None
+    exact: bool | None
+    resource: str | None
+    resource_type: str | None
+    outcome: str | None
+    since: str | None
+    until: str | None
+    workspace: str | None
+    trace: str | None
+    q: str | None
+
+
+class SequencePage(TypedDict, total=False):
+    """`reached`: the place up to where was looked; `next_cursor` None at the end of what is sealed."""
+
+    items: list[AuditEvent]
+    next_cursor: str | None
+    reached: int
+
+
+class AuditDay(TypedDict, total=False):
+    """`closed_at` None: more may come; `sha256` and `size_bytes` are of the file as it was last written."""
+
+    day: str
+    events: int
+    first: int
+    last: int
+    closed_at: str | None
+    size_bytes: int | None
+    sha256: str | None
+
+
+class AuditStream(TypedDict, total=False):
+    """`secret` only in the answer that makes one; `lag_events` and `lag_seconds` only where one stream is read."""
+
+    id: str
+    name: str
+    kind: str
+    format: str
+    hint: str
+    filter: dict[str, list[str]]
+    status: str
+    paused_because: str | None
+    version: int
+    position: int
+    sent: int
+    attempts: int
+    failing_since: str | None
+    last_error: str | None
+    last_sent_at: str | None
+    next_attempt_at: str | None
+    lag_events: int
+    lag_seconds: float
+    secret: str | None

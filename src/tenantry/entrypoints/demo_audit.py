@@ -1,4 +1,4 @@
-"""The scene of the demo in which nobody is believed: a log is verified without the server, an altered one refused."""
+"""The scene of the demo in which nobody is believed: a log is verified without the server, searched and streamed."""
 
 import json
 import tempfile
@@ -8,12 +8,14 @@ from typing import Final
 
 from tenantry.capabilities.audit.errors import BundleRefused
 from tenantry.capabilities.audit.service.bundle_verifier import BundleReport, verify_bundle
+from tenantry.client.errors import ApiError
 from tenantry.client.surface import Client
 from tenantry.entrypoints.demo_cast import KEYS, Cast
 from tenantry.entrypoints.demo_stage import Stage
 
 _SIGNED_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.5
+_STREAM_SECONDS: Final = 20.0
 
 
 def proof(stage: Stage, cast: Cast) -> None:
@@ -50,6 +52,7 @@ def proof(stage: Stage, cast: Cast) -> None:
             stage.expect("a refusal that was made a success is named", held=found, seen=f"{refused.code}: {refused}")
         else:
             stage.expect("a refusal that was made a success is named", held=False, seen="it passed")
+    _search_and_stream(stage, cast)
 
 
 def _act(cast: Cast, file: Path) -> list[bytes]:
@@ -68,3 +71,23 @@ def _verified(cast: Cast, file: Path, receipts: list[bytes]) -> BundleReport:
         if report.pending == 0 or time.monotonic() > deadline:
             return report
         time.sleep(_LOOK_SECONDS)
+
+
+def _search_and_stream(stage: Stage, cast: Cast) -> None:
+    """Find refusals by their words, and have acme's whole trail streamed among its objects; globex sees none of it."""
+    owner = cast.acme.owner
+    refused = list(owner.audit.query(q="permission missing", outcome="denied", limit=5))
+    stage.expect("refusals are found by their words", held=bool(refused), seen=f"{len(refused)} of them")
+    stream = owner.audit_streams.create(name="siem", kind="object", format="ocsf", after=0)
+    deadline = time.monotonic() + _STREAM_SECONDS
+    while not (shown := owner.audit_streams.get(stream["id"]))["sent"] and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    told = f"{shown['sent']} events sent, {shown['lag_events']} behind"
+    stage.expect("acme's events are streamed, from the first one on", held=shown["sent"] > 0, seen=told)
+    try:
+        cast.globex.owner.audit_streams.get(stream["id"])
+        error = None
+    except ApiError as raised:
+        error = raised
+    stage.expect_refusal("to globex there is no such stream", error, status=404, code="not_found")
+    owner.audit_streams.remove(stream["id"])

@@ -1,6 +1,6 @@
 """Seals and signs what is recorded: each tenant's events, then its log, then the log of its region."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import cycle
@@ -34,9 +34,12 @@ def make_region_logs(parts: Parts) -> RegionLogs:
 
 
 def sealing_loops(
-    cell: Cell, parts: Parts, logs: RegionLogs, *, stack: AsyncExitStack
+    cell: Cell, parts: Parts, logs: RegionLogs, *, tell: Callable[[str], None], stack: AsyncExitStack
 ) -> list[Coroutine[object, object, None]]:
-    """Make the two loops of a cell, and begin to hear where there is something to seal; before the cell is started."""
+    """Make the two loops of a cell, and begin to hear where there is something to seal; before the cell is started.
+
+    `tell` hears at which places events were sealed.
+    """
     dsn = parts.addresses.cells[cell.region].sealer
     sealer, signing = (Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock) for _ in range(2))
     for rounds in (sealer, signing):
@@ -46,19 +49,20 @@ def sealing_loops(
     sign = partial(_sign, signing, notary=parts.notaries[cell.region], witness=witness, logs=logs)
     thin = cycle((True, *(False for _ in range(_THIN_ROUNDS - 1))))
     return [
-        forever("seal", partial(_seal, sealer, signing), seconds=_SEAL_SECONDS),
+        forever("seal", partial(_seal, sealer, signing.stir, tell), seconds=_SEAL_SECONDS),
         forever("checkpoints", lambda: sign(thin=next(thin)), seconds=_SIGN_SECONDS),
     ]
 
 
-async def _seal(rounds: Rounds, signing: Rounds) -> None:
-    """Seal what waits anywhere; who signs is told where there will be something to sign."""
+async def _seal(rounds: Rounds, *tell: Callable[[str], None]) -> None:
+    """Seal what waits anywhere; who signs, and who follows, is told where there will be something for them."""
     async for place, pool, schema in rounds.waiting("audit_unsealed"):
         sealed, passed_over = 1, set[UUID]()
         while sealed:
             async with platform_session(pool, schema=schema) as connection:
                 sealed = await seal(connection, passed_over=passed_over)
-        signing.stir(place)
+        for each in tell:
+            each(place)
 
 
 async def _sign(rounds: Rounds, *, notary: Notary, witness: WitnessFile, logs: RegionLogs, thin: bool) -> None:

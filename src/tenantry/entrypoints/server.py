@@ -20,6 +20,7 @@ import structlog
 import uvicorn
 
 from tenantry.entrypoints.api_runtime import make_runtime
+from tenantry.entrypoints.audit_followers import AuditFollowers
 from tenantry.entrypoints.declared import follow_declared
 from tenantry.entrypoints.due import make_due_round
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
@@ -138,7 +139,9 @@ async def _loops_of(
         )
         for seconds in (1.0, 0.0)
     )
-    sealing = sealing_loops(cell, parts, runtime.region_logs, stack=stack)
+    followers = AuditFollowers(parts, cell)
+    stack.push_async_callback(followers.close)
+    sealing = sealing_loops(cell, parts, runtime.region_logs, tell=followers.stir, stack=stack)
     due, reconcile = make_due_round(parts, cell), make_reconcile_round(parts, cell)
     metering = make_metering_round(parts, cell, plans=runtime.plans)
     for each in (dispatcher, relaying, due.rounds, reconcile.rounds, metering.rounds):
@@ -165,6 +168,7 @@ async def _loops_of(
         due.run(),
         reconcile.run(),
         notices.run(),
+        followers.run(),
         metering.run(),
         forever("places", partial(tidy_places, cell, parts.directory), seconds=_PLACES_SECONDS),
     ]

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 
 from tenantry.capabilities.audit.service import AuditTrail, Notary, WitnessFile
 from tenantry.capabilities.tenants.service import Directory
+from tenantry.foundation.audit_settings import AuditSettings
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.log_keys import LogKeys
 from tenantry.foundation.secrets import Secrets
-from tenantry.foundation.settings import AuditSettings, Settings
+from tenantry.foundation.settings import Settings
 from tenantry.foundation.signatures import Signer
 
 _NAME_LENGTH = 16

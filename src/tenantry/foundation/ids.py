@@ -40,6 +40,7 @@ class Prefix(StrEnum):
     IMAGE = "img"
     ARTIFACT = "art"
     AUDIT_EVENT = "evt"
+    AUDIT_STREAM = "ast"
     KEYSET = "ks"
     SESSION = "ses"
     WORKER = "wkr"

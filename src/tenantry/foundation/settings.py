@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from tenantry.foundation.audit_settings import AuditSettings
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.image_settings import ImageSettings
 from tenantry.foundation.limit_settings import Frozen, LimitSettings
@@ -199,21 +200,6 @@ class SandboxSettings(Frozen):
     """One of the engine's runtimes, which must use this kernel's namespaces (runc, crun); none: the engine's own."""
     slots: int = Field(default=64, ge=0, le=10_000)
     """How many of them one worker lets live at once, beside its jobs; 0: it takes none."""
-
-
-class AuditSettings(Frozen):
-    """The audit trail."""
-
-    sample_reads: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Share of allowed reads that is recorded; below 1 is this installation's explicit choice. Writes: always all."""
-    flush_seconds: float = Field(default=0.02, ge=0.0, le=1.0)
-    """Group commit of reads and refusals; a crash loses at most this much of them, never of an effect."""
-    buffer_events: int = Field(default=20_000, ge=100)
-    """Events of one tenant that may wait; beyond it its requests are refused with 503 rather than go unrecorded."""
-    origin: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9./-]{0,199}$")
-    """What checkpoints call this installation, a name of yours for good: `log.acme.example`; none: by its own key."""
-    witness_dir: Path | None = None
-    """Where checkpoints are appended to, out of the database owner's reach; none: `REGION/checkpoints` in the home."""
 
 
 class IdentitySettings(Frozen):

@@ -151,6 +151,7 @@ def value_of(column: str, kind: str, allowed: str | None, *, tenant: UUID, numbe
         "jsonb": "{}",
         "bytea": hashlib.sha256(text.encode()).digest(),
         "timestamp with time zone": datetime.now(UTC),
+        "date": datetime.now(UTC).date(),
         "boolean": False,
         "bigint": number,
         "integer": number,

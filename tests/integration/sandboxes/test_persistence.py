@@ -50,6 +50,8 @@ NO_CONTENT = {
     "audit_events.canonical": "the event as it was sealed",
     "audit_events.leaf": "digest of an event",
     "notification_channels.sealed": "address and secret of a channel, which go with it",
+    "audit_streams.sealed": "address and secret of a stream, which go with it",
+    "audit_days.sha256": "digest of a day's file",
     "secret_versions.sealed": "a secret, which goes when it is removed or too old",
     "approvals.digest": "digest of what will be done, which remains",
     "approval_decisions.comment_sha256": "digest of what was said, which remains",

@@ -35,6 +35,8 @@ _PLACED = {
 _PASSING = frozenset({"entries", "shares", "purges", "outbox", "audit_unsealed", "audit_unsigned", "tenant_state"})
 _ADDED_UP = frozenset({"metering_events", "metering_hours", "metering_marks"})
 """A server adds them up whenever it comes round."""
+_FOLLOWING = frozenset({"audit_index", "audit_words", "audit_days"})
+"""A server follows the trail with them."""
 _TRAIL = frozenset({"audit_events", "audit_heads", "audit_sequence", "audit_tiles", "audit_checkpoints"})
 Sums = dict[str, tuple[int, str]]
 
@@ -322,7 +324,7 @@ async def _tables_with(connection: asyncpg.Connection, tenant_id: UUID) -> list[
 def lasting(rows: dict[str, Sums], *, trail: bool = False) -> Sums:
     """What stays as it is when nobody does anything, of a tenant in one place; with `trail` its events too."""
     tables = [(name, sums) for place in rows.values() for name, sums in place.items()]
-    left_out = _PASSING | _ADDED_UP | (frozenset() if trail else _TRAIL)
+    left_out = _PASSING | _ADDED_UP | _FOLLOWING | (frozenset() if trail else _TRAIL)
     kept = [(name, sums) for name, sums in tables if name not in left_out]
     assert len(kept) == len(dict(kept)), "the tenant lies in two places"
     return dict(kept)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,6 +123,30 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
     (("job", "get", "job_1"), "GET", f"{WS}/jobs/job_1", None),
     (("job", "receipt", "job_1"), "GET", f"{WS}/jobs/job_1/receipt", None),
     (("image", "remove", "img_1"), "DELETE", f"{WS}/images/img_1", None),
+    (
+        (
+            "audit",
+            "stream",
+            "create",
+            "siem",
+            "--kind",
+            "file",
+            "--directory",
+            "d",
+            "--action",
+            "login.",
+            "--after",
+            "0",
+        ),
+        "POST",
+        "/audit/streams",
+        {"name": "siem", "kind": "file", "format": "cloudevents", "directory": "d", "after": 0}
+        | {"filter": {"actions": ["login."]}},
+    ),
+    (("audit", "stream", "pause", "ast_1"), "POST", "/audit/streams/ast_1/pause", {}),
+    (("audit", "stream", "resume", "ast_1"), "POST", "/audit/streams/ast_1/resume", {}),
+    (("audit", "stream", "replay", "ast_1", "--after", "7"), "POST", "/audit/streams/ast_1/replay", {"after": 7}),
+    (("audit", "stream", "remove", "ast_1"), "DELETE", "/audit/streams/ast_1", None),
     (
         ("notification", "channel", "test", "nch_1", "--tenant", "acme"),
         "POST",
@@ -463,3 +487,27 @@ def test_a_certificate_and_the_public_half_of_a_key_are_registered_from_files(
     sent = api.to("POST", f"{place}/signing-keys").json
     assert sent == {"public_key": base64.b64encode(public.public_bytes_raw()).decode()}
     assert tenantry("signing-key", "register", "svc_1", str(tmp_path / "none")).exit_code == 2
+
+
+def test_the_trail_is_followed_by_the_sequence_from_where_the_page_before_has_ended(
+    api: "Api", tenantry: "Run", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until interrupted: here by the wait for more."""
+    event = {"id": "evt_1", "sequence": 8, "action": "job.created\u001b[2J", "resource": {"type": "job", "id": "job_1"}}
+    pages = iter(
+        [
+            {"items": [event], "next_cursor": "more", "reached": 8},
+            {"items": [], "next_cursor": None, "reached": 12},
+        ]
+    )
+    api.responds("GET", "/audit", lambda: JSONResponse(next(pages)))
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tenantry.interfaces.cli.commands.audit.time.sleep", interrupted)
+    done = tenantry("audit", "query", "--follow", "--after", "7", "--action", "job.", "-o", "json")
+    assert [json.loads(line)["sequence"] for line in done.stdout.splitlines()] == [8]
+    assert "\u001b" not in done.stdout
+    assert [asked.query["after"] for asked in api.asked] == ["7", "8"]
+    assert {(asked.query["order"], asked.query["action"]) for asked in api.asked} == {("sequence", "job.")}

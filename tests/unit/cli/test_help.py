@@ -77,7 +77,10 @@ def test_the_surface_is_the_one_promised() -> None:
         image list, image import, image pull, image remove, secret set, secret list, secret get, secret delete,
         sandbox create, sandbox ls, sandbox get, sandbox start, sandbox stop, sandbox rm, sandbox extend,
         sandbox snapshot, sandbox fork, sandbox exec, sandbox shell, sandbox files, sandbox cp, sandbox port,
-        audit checkpoint, audit consistency, audit export, audit proof, audit query, audit roots, audit verify,
+        audit checkpoint, audit consistency, audit export, audit proof, audit query, audit days, audit day,
+        audit roots, audit verify,
+        audit stream create, audit stream list, audit stream get, audit stream pause, audit stream resume,
+        audit stream replay, audit stream remove,
         notification channel create, notification channel list, notification channel test,
         notification channel remove, notification deliveries
     """

@@ -104,6 +104,26 @@ CALLS: list[tuple[str, str, object, Ask]] = [
         ),
     ),
     (
+        "POST",
+        "/audit/streams",
+        {"name": "siem", "kind": "webhook", "format": "ocsf", "address": "https://h.example/x", "after": 0}
+        | {"filter": {"actions": ["login."]}},
+        lambda c: c.audit_streams.create(
+            name="siem",
+            kind="webhook",
+            format="ocsf",
+            address="https://h.example/x",
+            filter={"actions": ("login.",)},
+            after=0,
+        ),
+    ),
+    ("GET", "/audit/streams/ast_1", None, lambda c: c.audit_streams.get("ast_1")),
+    ("PATCH", "/audit/streams/ast_1", {"name": "n"}, lambda c: c.audit_streams.update("ast_1", {"name": "n"})),
+    ("POST", "/audit/streams/ast_1/pause", {}, lambda c: c.audit_streams.pause("ast_1")),
+    ("POST", "/audit/streams/ast_1/resume", {}, lambda c: c.audit_streams.resume("ast_1")),
+    ("POST", "/audit/streams/ast_1/replay", {"after": 3}, lambda c: c.audit_streams.replay("ast_1", after=3)),
+    ("DELETE", "/audit/streams/ast_1", None, lambda c: c.audit_streams.remove("ast_1")),
+    (
         "PATCH",
         "/workspaces/ws_1/notification-channels/nch_1",
         {"status": "disabled"},

@@ -1,6 +1,11 @@
 """What the audit trail refuses."""
 
-from tenantry.foundation.errors import Invalid, Unavailable
+from typing import Final
+
+from tenantry.capabilities.audit.types.streams import MAX_STREAMS
+from tenantry.foundation.errors import Conflict, Exhausted, Invalid, NotFound, Precondition, Unavailable
+
+_LAYER: Final = "audit"
 
 
 class TrailFull(Unavailable):
@@ -32,3 +37,51 @@ class BundleRefused(Invalid):
     def __init__(self, code: str, message: str, *, event: str | None = None, **fields: int) -> None:
         told: dict[str, int | str] = {**fields, "event": event} if event else {**fields}
         super().__init__(code, f"{message} ({event})" if event else message, layer="audit", **told)
+
+
+class NotTakenError(Exception):
+    """A sink has not taken a batch, or it is not known whether. `code` says why, in our words.
+
+    `lasting`: another attempt would end the same, until the stream is changed.
+    """
+
+    def __init__(self, code: str, *, lasting: bool = False) -> None:
+        super().__init__(code)
+        self.code = code
+        self.lasting = lasting
+
+
+def stream_not_found() -> NotFound:
+    return NotFound("not_found", "no such audit stream", layer=_LAYER)
+
+
+def day_not_found() -> NotFound:
+    return NotFound("not_found", "no event of the tenant is of this day", layer=_LAYER)
+
+
+def stream_taken(name: str) -> Conflict:
+    return Conflict("name_taken", f"a stream named {name!r} exists here", layer=_LAYER, field="name")
+
+
+def stream_version_mismatch(current: int) -> Precondition:
+    return Precondition(
+        "version_mismatch",
+        "the stream has changed since it was read: read it again and repeat",
+        layer=_LAYER,
+        current=f'"{current}"',
+    )
+
+
+def too_many_streams(current: int) -> Exhausted:
+    return Exhausted(
+        "stream_limit",
+        f"a tenant has at most {MAX_STREAMS} streams: remove one",
+        layer=_LAYER,
+        limit=MAX_STREAMS,
+        current=current,
+    )
+
+
+def stream_field(field: str, why: str) -> Invalid:
+    """Say what is wrong without repeating an address: it may hold a secret."""
+    return Invalid("stream_invalid", f"{field}: {why}", layer=_LAYER, field=field)

@@ -1,8 +1,9 @@
-"""The audit tables; the revisions 0002, 0023 and 0024 make them."""
+"""The audit tables; the revisions 0002, 0023, 0024 and 0025 make them."""
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    Date,
     Index,
     Integer,
     LargeBinary,
@@ -11,7 +12,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from tenantry.foundation.database.tables import CELL, MOMENT, belongs_to
 
@@ -119,6 +122,47 @@ seen_roots = Table(
     Column("size", BigInteger, nullable=False),
     Column("root", LargeBinary, nullable=False),
     schema="fence",
+)
+audit_index = Table(
+    "audit_index", CELL, Column("tenant_id", Uuid, primary_key=True), Column("sequence", BigInteger, nullable=False)
+)
+audit_words = Table(
+    "audit_words",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("word", Text(collation="C"), primary_key=True),
+    Column("block", BigInteger, primary_key=True),
+)
+audit_days = Table(
+    "audit_days",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("day", Date, primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in ("first", "last", "events")),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("written", "epoch")),
+    Column("size_bytes", BigInteger),
+    Column("sha256", LargeBinary),
+    *(Column(name, MOMENT) for name in ("closed_at", "due_at", "lease_until")),
+    Index("audit_days_due", "due_at", postgresql_where=text("due_at is not null")),
+)
+audit_streams = Table(
+    "audit_streams",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("stream_id", Uuid, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("name", "kind", "format", "hint", "status", "created_by")),
+    *(Column(name, Text) for name in ("directory", "paused_because", "last_error")),
+    Column("sealed", LargeBinary),
+    Column("filter", JSONB, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    Column("position", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("sent", "epoch")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    *(Column(name, MOMENT, nullable=False) for name in ("created_at", "updated_at", "next_attempt_at")),
+    *(Column(name, MOMENT) for name in ("failing_since", "last_sent_at", "lease_until")),
+    UniqueConstraint("tenant_id", "name"),
+    belongs_to("tenants"),
+    Index("audit_streams_due", "next_attempt_at", postgresql_where=text("status = 'active'")),
 )
 sealer_gate = Table(
     "sealer_gate",

@@ -1,8 +1,17 @@
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, Unpack
 
 from tenantry.client.calls import Call, get
-from tenantry.client.log_types import Anchor, Checkpoint, ConsistencyProof, InclusionProof, Root
+from tenantry.client.log_types import (
+    Anchor,
+    AuditDay,
+    AuditFilters,
+    Checkpoint,
+    ConsistencyProof,
+    InclusionProof,
+    Root,
+    SequencePage,
+)
 from tenantry.client.operations import Download, Listing, Operation, Resource
 from tenantry.client.pages import Plan
 from tenantry.client.saving import Saving
@@ -18,29 +27,41 @@ class Audit(Resource[T]):
     def query(
         self,
         *,
-        actor: str | None = None,
-        action: str | None = None,
-        resource: str | None = None,
-        outcome: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        workspace: str | None = None,
         tenant: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        **filters: Unpack[AuditFilters],
     ) -> Plan[AuditEvent]:
-        """`since` (inclusive) and `until` (exclusive) are RFC 3339; `outcome` is `success`, `denied` or `error`."""
-        query = {
-            "actor": actor,
-            "action": action,
-            "resource": resource,
-            "outcome": outcome,
-            "since": since,
-            "until": until,
-            "workspace": workspace,
-            "tenant": tenant,
-        }
+        """Newest first. Of several filters all must hold.
+
+        `actor`, `actor_type`, `action` (a prefix, with `exact=True` the whole name), `resource` (an id, or a type),
+        `resource_type`, `outcome` (`success`, `denied` or `error`), `since` (inclusive) and `until` (exclusive), both
+        RFC 3339, `workspace`, `trace`, `q` (words, all of which stand in the event).
+        """
+        query: dict[str, Any] = {**filters, "tenant": tenant}
         return Plan(call=get("audit", query=query), limit=limit, cursor=cursor)
+
+    @Operation
+    def sequence(
+        self, *, after: int = 0, limit: int = 200, tenant: str | None = None, **filters: Unpack[AuditFilters]
+    ) -> Call[SequencePage]:
+        """Read some events in the order of the sequence, from behind a place; filters are those of `query`.
+
+        None is ever skipped: go on from the answer's `reached`, also where it has no items, and where it has come to
+        the end (`next_cursor` None) a moment later.
+        """
+        query: dict[str, Any] = {**filters, "tenant": tenant, "order": "sequence", "after": after, "limit": limit}
+        return get("audit", query=query)
+
+    @Listing
+    def days(self, *, limit: int | None = None, cursor: str | None = None) -> Plan[AuditDay]:
+        """Days (UTC) that have events, the newest first."""
+        return Plan(call=get("audit", "days"), limit=limit, cursor=cursor)
+
+    @Download
+    def day(self, day: str, *, to: Path) -> Saving:
+        """Write the events of a day, `YYYY-MM-DD`, to a file of flat JSON lines; whole or not at all."""
+        return Saving(call=get("audit", "days", day), to=to)
 
     @Operation
     def checkpoint(self) -> Call[Checkpoint]:

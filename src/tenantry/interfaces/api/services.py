@@ -22,11 +22,11 @@ from tenantry.capabilities.access.service import (
 )
 from tenantry.capabilities.access.types import Caller, Role, Source
 from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
-from tenantry.capabilities.audit.service import AuditService, LogService
+from tenantry.capabilities.audit.service import AuditService, DayService, LogService, StreamService, TargetSeals
 from tenantry.capabilities.identity.service import IdentityService, InvitationService, LoginService, ProviderService
 from tenantry.capabilities.limits.service import LimitService, MeteringService, QuotaService, RowRoom
 from tenantry.capabilities.limits.types.quotas import Quota
-from tenantry.capabilities.notifications.service import ChannelService
+from tenantry.capabilities.notifications.service import ChannelService, StreamAddresses
 from tenantry.capabilities.policies.service import BundleService, ExemptionService, PolicyService
 from tenantry.capabilities.sandboxes.service import (
     ImagePulls,
@@ -81,6 +81,22 @@ class Services:
     @property
     def log(self) -> LogService:
         return LogService(session=self.session)
+
+    @property
+    def audit_days(self) -> DayService:
+        return DayService(session=self.session)
+
+    @property
+    def audit_streams(self) -> StreamService:
+        runtime = self.runtime
+        return StreamService(
+            session=self.session,
+            addresses=StreamAddresses.of(runtime.settings.notifications),
+            seals=TargetSeals(runtime.keyrings[self.scope.region]),
+            directories=tuple(runtime.settings.audit.stream_directories),
+            audit=self.audit,
+            clock=runtime.clock,
+        )
 
     @property
     def tenants(self) -> TenantService:

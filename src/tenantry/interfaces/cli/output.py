@@ -24,6 +24,18 @@ def show_json(answer: object) -> None:
     write(sys.stdout, text + "\n")
 
 
+def show_json_line(answer: object) -> None:
+    """One line of what does not end, escaped as all JSON is, and seen at once."""
+    write(sys.stdout, json.dumps(answer, ensure_ascii=True).replace("\x7f", "\\u007f") + "\n")
+    sys.stdout.flush()
+
+
+def show_line(item: Mapping[str, Any], columns: Columns) -> None:
+    """One line of what does not end, seen at once."""
+    write(sys.stdout, "\t".join(cell(member(item, path)) for _, path in columns) + "\n")
+    sys.stdout.flush()
+
+
 def show_table(items: Sequence[Mapping[str, Any]], columns: Columns) -> None:
     rows = [[cell(member(item, path)) for _, path in columns] for item in items]
     if is_terminal(sys.stdout):

@@ -1,4 +1,4 @@
-"""SQL of events: recorded, queried."""
+"""SQL of events: recorded, and read back as what they are."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome, canonical_bytes
+from tenantry.capabilities.audit.types import AuditEvent, Outcome, canonical_bytes
 from tenantry.engines.merkle.tree import leaf_hash
 from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.session import TenantSession
@@ -35,16 +35,6 @@ _INSERT_MANY: Final = """
     )
     insert into audit_unsealed (tenant_id, event_id) select $1, event_id from event
 """
-_NARROWED: Final = {
-    "actor": "e.actor_id = {0}",
-    "action": "e.action ^@ {0}",
-    "resource": "(e.resource_id = {0} or e.resource_type = {0})",
-    "outcome": "e.outcome = {0}",
-    "since": "e.occurred_at >= {0}",
-    "until": "e.occurred_at < {0}",
-    "workspace_id": "e.workspace_id = {0}",
-}
-"""What each field of a filter asks."""
 
 
 async def insert_event(session: TenantSession, event: AuditEvent) -> bytes:
@@ -63,27 +53,6 @@ async def insert_events(session: TenantSession, events: Sequence[tuple[AuditEven
     await session.execute(_INSERT_MANY, session.scope.tenant_id, *(list(column) for column in columns))
 
 
-async def list_events(
-    session: TenantSession, query: AuditFilter, *, before: UUID | None, limit: int
-) -> list[AuditEvent]:
-    """Newest first. Only what is asked stands in the text: a plan for all that might be would read the whole trail."""
-    asked: list[object] = [session.scope.tenant_id, limit]
-    conditions = ["e.tenant_id = $1"]
-    wanted = {"e.event_id < {0}": before} | {text: getattr(query, name) for name, text in _NARROWED.items()}
-    for text, value in wanted.items():
-        if value is not None:
-            asked.append(value.value if isinstance(value, Outcome) else value)
-            conditions.append(text.format(f"${len(asked)}"))
-    rows = await session.fetch(
-        f"""select e.event_id, e.workspace_id, e.canonical,
-                   (select s.sequence from audit_sequence s
-                    where s.tenant_id = e.tenant_id and s.event_id = e.event_id) as sequence
-            from audit_events e where {" and ".join(conditions)} order by e.event_id desc limit $2""",
-        *asked,
-    )
-    return [_event(session.scope.tenant_id, row) for row in rows]
-
-
 async def find_event(session: TenantSession, event_id: UUID) -> AuditEvent | None:
     row = await session.fetchrow(
         """select e.event_id, e.workspace_id, e.canonical, s.sequence
@@ -92,7 +61,7 @@ async def find_event(session: TenantSession, event_id: UUID) -> AuditEvent | Non
         session.scope.tenant_id,
         event_id,
     )
-    return _event(session.scope.tenant_id, row) if row else None
+    return event_of(session.scope.tenant_id, row) if row else None
 
 
 def _columns(event: AuditEvent, canonical: bytes, leaf: bytes) -> tuple[object, ...]:
@@ -111,7 +80,8 @@ def _columns(event: AuditEvent, canonical: bytes, leaf: bytes) -> tuple[object, 
     )
 
 
-def _event(tenant_id: UUID, row: "asyncpg.Record") -> AuditEvent:
+def event_of(tenant_id: UUID, row: "asyncpg.Record") -> AuditEvent:
+    """Read an event from `event_id, workspace_id, canonical, sequence`."""
     form = json.loads(row["canonical"])
     actor = form["actor"]
     return AuditEvent(

@@ -1,12 +1,17 @@
-"""The audit trail: record, query, seal."""
+"""The audit trail: record, query, seal, follow, stream."""
 
 from tenantry.capabilities.audit.service.bundle import BundleHeader, LeafLines
 from tenantry.capabilities.audit.service.checkpoints import Notary, WitnessFile, sign_grown
+from tenantry.capabilities.audit.service.days import DayService, DayWriter, key_of, list_due_days
 from tenantry.capabilities.audit.service.events import AuditService, make_event
+from tenantry.capabilities.audit.service.indexing import IndexService, list_unindexed
 from tenantry.capabilities.audit.service.log import Inclusion, LogService
 from tenantry.capabilities.audit.service.receipts import Recorded, collecting
 from tenantry.capabilities.audit.service.regions import Anchor, RegionLogs
 from tenantry.capabilities.audit.service.sealing import seal
+from tenantry.capabilities.audit.service.searching import Found
+from tenantry.capabilities.audit.service.streaming import StreamArrival, Streaming, list_due_streams
+from tenantry.capabilities.audit.service.streams import NewStream, StreamChange, StreamService, TargetSeals
 from tenantry.capabilities.audit.service.trail import AuditTrail
 
 __all__ = [
@@ -14,14 +19,28 @@ __all__ = [
     "AuditService",
     "AuditTrail",
     "BundleHeader",
+    "DayService",
+    "DayWriter",
+    "Found",
     "Inclusion",
+    "IndexService",
     "LeafLines",
     "LogService",
+    "NewStream",
     "Notary",
     "Recorded",
     "RegionLogs",
+    "StreamArrival",
+    "StreamChange",
+    "StreamService",
+    "Streaming",
+    "TargetSeals",
     "WitnessFile",
     "collecting",
+    "key_of",
+    "list_due_days",
+    "list_due_streams",
+    "list_unindexed",
     "make_event",
     "seal",
     "sign_grown",

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from tenantry.capabilities.audit import repository
 from tenantry.capabilities.audit.service.receipts import collect
+from tenantry.capabilities.audit.service.searching import Found, search, search_sequence
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
@@ -75,9 +76,17 @@ class AuditService:
         )
         collect(self._session, event.event_id, await repository.insert_event(self._session, event))
 
-    async def list_events(self, query: AuditFilter, *, before: UUID | None = None, limit: int = 50) -> list[AuditEvent]:
-        """Newest first, from just before the event `before`. `action` matches its prefix: `job.` finds all of jobs."""
-        return await repository.list_events(self._session, query, before=before, limit=limit)
+    async def list_events(self, query: AuditFilter, *, limit: int = 50) -> list[AuditEvent]:
+        """Newest first. `action` matches its prefix: `job.` finds all of jobs."""
+        return list((await self.search(query, limit=limit)).events)
+
+    async def search(self, query: AuditFilter, *, position: str | None = None, limit: int = 50) -> Found:
+        """Give a page of the newest events first, from where the page before has ended; see `service/searching`."""
+        return await search(self._session, query, position=position, limit=limit)
+
+    async def search_sequence(self, query: AuditFilter, *, after: int, limit: int = 50) -> Found:
+        """Give a page of sealed events in the order of their places, from behind one."""
+        return await search_sequence(self._session, query, after=after, limit=limit)
 
     async def get_event(self, event_id: UUID) -> AuditEvent:
         event = await repository.find_event(self._session, event_id)

@@ -47,7 +47,10 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """What a query asks for; None means any. `since` is inclusive, `until` exclusive."""
+    """What a query asks for; None means any. `since` is inclusive, `until` exclusive.
+
+    `action` is a prefix, with `exact` the whole name; `text` are words that must all stand in the allowed fields.
+    """
 
     actor: str | None = None
     action: str | None = None
@@ -56,6 +59,11 @@ class AuditFilter:
     since: datetime | None = None
     until: datetime | None = None
     workspace_id: UUID | None = None
+    actor_type: str | None = None
+    resource_type: str | None = None
+    trace: str | None = None
+    text: str | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from tenantry.capabilities.notifications.service.sending import (
     list_due,
     retry_after,
 )
+from tenantry.capabilities.notifications.service.stream_addresses import StreamAddresses
 
 __all__ = [
     "HOST_SCHEMAS",
@@ -29,6 +30,7 @@ __all__ = [
     "ChannelService",
     "Deliveries",
     "NoticeArrival",
+    "StreamAddresses",
     "list_due",
     "retry_after",
 ]

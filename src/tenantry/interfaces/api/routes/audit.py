@@ -3,23 +3,28 @@
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
+from uuid import UUID
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
+from pydantic import Field
 from starlette.responses import Response
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.audit.service import BundleHeader, LeafLines
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome, SignedCheckpoint
+from tenantry.capabilities.audit.types.words import words_of
 from tenantry.engines.merkle.checkpoints import Checkpoint
 from tenantry.engines.merkle.notes import Note
 from tenantry.engines.merkle.tree import MAX_SIZE
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.foundation.scope import ActorType
 from tenantry.interfaces.api.guard import readmit
 from tenantry.interfaces.api.routing import Reach, RouteRegistry
-from tenantry.interfaces.api.schema import Answer, CursorText, Instant, Limit, Moment, Page, after, named, page
+from tenantry.interfaces.api.schema import Answer, CursorText, Instant, Limit, Moment, Page, named
 from tenantry.interfaces.api.streams import Held
 from tenantry.interfaces.api.unit import Unit, unit_of
 
@@ -50,33 +55,80 @@ class EventAnswer(Answer):
     details: dict[str, Any]
 
 
+class Order(StrEnum):
+    NEWEST = "newest"
+    SEQUENCE = "sequence"
+
+
+class EventPage(Page[EventAnswer]):
+    reached: int | None = Field(
+        default=None, description="of the order `sequence`: up to where was looked, and from where to go on later"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a query asks for, as its parameters say it."""
+
+    actor: Annotated[str | None, Query(max_length=60)] = None
+    action: Annotated[str | None, Query(max_length=80, description="a prefix: `job.` finds all of jobs")] = None
+    exact: Annotated[bool, Query(description="`action` is the whole name")] = False
+    resource: Annotated[str | None, Query(max_length=120, description="an id, or a type")] = None
+    outcome: Outcome | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+    workspace: Annotated[str | None, Query(max_length=40)] = None
+    actor_type: Annotated[ActorType | None, Query()] = None
+    resource_type: Annotated[str | None, Query(max_length=60)] = None
+    trace: Annotated[str | None, Query(max_length=64, description="id of a trace")] = None
+    q: Annotated[str | None, Query(max_length=200, description="words, all of which stand in the event")] = None
+
+    def filter(self, own_workspace: UUID | None) -> AuditFilter:
+        if self.q is not None and not words_of(self.q):
+            raise Invalid("query_without_words", "q: holds no word of letters or digits", layer="api", field="q")
+        return AuditFilter(
+            actor=self.actor,
+            action=self.action,
+            exact=self.exact,
+            resource=self.resource,
+            outcome=self.outcome,
+            since=self.since,
+            until=self.until,
+            workspace_id=parse_id(Prefix.WORKSPACE, self.workspace) if self.workspace else own_workspace,
+            actor_type=self.actor_type,
+            resource_type=self.resource_type,
+            trace=self.trace,
+            text=self.q,
+        )
+
+
 @routes.get("/audit", needs=Permission.AUDIT_READ, narrowed=Reach.EITHER)
 async def query_audit(
     request: Request,
-    actor: str | None = Query(default=None, max_length=60),
-    action: str | None = Query(default=None, max_length=80, description="a prefix: `job.` finds all of jobs"),
-    resource: str | None = Query(default=None, max_length=120, description="an id, or a type"),
-    outcome: Outcome | None = None,
-    since: Instant | None = None,
-    until: Instant | None = None,
-    workspace: str | None = Query(default=None, max_length=40),
+    asked: Annotated[_Asked, Depends()],
+    order: Order = Order.NEWEST,
+    after: Annotated[int | None, Query(ge=0, description="of the order `sequence`: begin behind this place")] = None,
     limit: Limit = 50,
     cursor: CursorText = None,
-) -> Page[EventAnswer]:
-    """Events of the tenant (or of the one workspace that the credential or X-Workspace-Id names), newest first."""
+) -> EventPage:
+    """Events of the tenant (or of the one workspace that the credential or X-Workspace-Id names), newest first.
+
+    A page looks at a bounded piece of the trail: it may be short, and the next one full. `q` is looked for in action,
+    resource, actor, reason and the names in details. In the order `sequence` an event that committed late stands behind
+    those before it, and one that has no place yet is not there: who goes on from `reached` misses none.
+    """
     unit = unit_of(request)
-    query = AuditFilter(
-        actor=actor,
-        action=action,
-        resource=resource,
-        outcome=outcome,
-        since=since,
-        until=until,
-        workspace_id=parse_id(Prefix.WORKSPACE, workspace) if workspace else unit.scope.workspace_id,
-    )
-    found = await unit.audit.list_events(query, before=after(unit, cursor, filters=str(query)), limit=limit + 1)
-    items = [render(event) for event in found]
-    return Page[EventAnswer](**page(unit, items, ids=[e.event_id for e in found], limit=limit, filters=str(query)))
+    query = asked.filter(unit.scope.workspace_id)
+    filters = f"{order}{query}"
+    position = unit.read_cursor(cursor, filters=filters)
+    if order is Order.SEQUENCE:
+        found = await unit.audit.search_sequence(query, after=int(position or after or 0), limit=limit)
+    elif after is not None:
+        raise Invalid("after_without_sequence", "after: is of order=sequence alone", layer="api", field="after")
+    else:
+        found = await unit.audit.search(query, position=position, limit=limit)
+    further = unit.make_cursor(found.position, filters=filters) if found.position else None
+    return EventPage(items=[render(event) for event in found.events], next_cursor=further, reached=found.reached)
 
 
 class VerifierKeyAnswer(Answer):

@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -6,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from tenantry.client.errors import BadRequest
+from tenantry.interfaces.cli.commands.audit_stream import STREAMS
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, Invocation, command
-from tenantry.interfaces.cli.output import Format, say
+from tenantry.interfaces.cli.output import Format, say, show_json_line, show_line
 
 if TYPE_CHECKING:
+    from tenantry.client.log_types import AuditFilters
     from tenantry.engines.merkle.notes import VerifierKey
 
 GROUP = typer.Typer(help="Who did what, and with which outcome.", no_args_is_help=True)
@@ -21,50 +24,91 @@ KeyOption = Annotated[
 KeysFileOption = Annotated[
     Path | None, typer.Option("--keys-file", metavar="F", dir_okay=False, help="the same, one on a line")
 ]
+_FOLLOW_SECONDS: Final = 1.0
+_COLUMNS: Final = (
+    ("WHEN", "occurred_at"),
+    ("ACTOR", "actor.id"),
+    ("ACTION", "action"),
+    ("TYPE", "resource.type"),
+    ("RESOURCE", "resource.id"),
+    ("OUTCOME", "outcome"),
+    ("REASON", "reason"),
+)
 
 
 def register(app: typer.Typer) -> None:
     app.add_typer(GROUP, name="audit")
+    GROUP.add_typer(STREAMS, name="stream")
 
 
 @command(
     GROUP,
     "query",
     options=(*IN_PLACE, *IN_PAGES),
-    example="tenantry audit query --outcome denied --since 2030-01-01T00:00:00Z --limit 0",
+    example="tenantry audit query --outcome denied --q 'quarterly report' --limit 0",
 )
 def query(
     cli: Invocation,
     *,
     actor: Annotated[str | None, typer.Option("--actor", help="id of who acted")] = None,
+    actor_type: Annotated[
+        str | None, typer.Option("--actor-type", help="user, api_key, service_account, agent_session or system")
+    ] = None,
     action: Annotated[str | None, typer.Option("--action", help="a prefix: job. finds all of jobs")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="--action is the whole name")] = False,
     resource: Annotated[str | None, typer.Option("--resource", help="id or type of what it was done to")] = None,
+    resource_type: Annotated[str | None, typer.Option("--resource-type", help="type of it")] = None,
     outcome: Annotated[str | None, typer.Option("--outcome", help="success, denied or error")] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="RFC3339")] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="RFC3339")] = None,
+    trace: Annotated[str | None, typer.Option("--trace", help="id of a trace, as an error shows it")] = None,
+    words: Annotated[str | None, typer.Option("--q", metavar="WORDS", help="words that all stand in the event")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on with what comes, until interrupted")] = False,
+    after: Annotated[int | None, typer.Option("--after", min=0, help="with --follow: begin behind this place")] = None,
 ) -> None:
-    """Search the audit trail of the tenant, or with --workspace of one workspace."""
-    columns = (
-        ("WHEN", "occurred_at"),
-        ("ACTOR", "actor.id"),
-        ("ACTION", "action"),
-        ("TYPE", "resource.type"),
-        ("RESOURCE", "resource.id"),
-        ("OUTCOME", "outcome"),
-        ("REASON", "reason"),
-    )
-    events = cli.client.audit.query(
-        actor=actor,
-        action=action,
-        resource=resource,
-        outcome=outcome,
-        since=since,
-        until=until,
-        workspace=cli.workspace_id(cli.named_workspace) if cli.named_workspace else None,
-        tenant=cli.tenant,
-        **cli.page,
-    )
-    cli.show_list(events, columns)
+    """Search the audit trail of the tenant, or with --workspace of one workspace.
+
+    --q looks in action, resource, actor, reason and the names in details. With --follow events come in the order of the
+    sequence, oldest first, each once and none left out, however late it was committed: from now on, or from --after.
+    """
+    filters: AuditFilters = {
+        "actor": actor,
+        "actor_type": actor_type,
+        "action": action,
+        "exact": True if exact else None,
+        "resource": resource,
+        "resource_type": resource_type,
+        "outcome": outcome,
+        "since": since,
+        "until": until,
+        "trace": trace,
+        "q": words,
+        "workspace": cli.workspace_id(cli.named_workspace) if cli.named_workspace else None,
+    }
+    if follow:
+        _follow(cli, filters, after=after)
+        return
+    if after is not None:
+        raise BadRequest("after_without_follow", "--after: is of --follow alone")
+    cli.show_list(cli.client.audit.query(tenant=cli.tenant, **filters, **cli.page), _COLUMNS)
+
+
+def _follow(cli: Invocation, filters: "AuditFilters", *, after: int | None) -> None:
+    """Show what comes, each event a line (of JSON where that is asked for), until interrupted or the pipe is closed."""
+    place = after
+    if place is None:
+        newest = list(cli.client.audit.query(tenant=cli.tenant, limit=20))
+        place = max((event["sequence"] or 0 for event in newest), default=0)
+    while True:
+        page = cli.client.audit.sequence(after=place, tenant=cli.tenant, **filters)
+        for event in page["items"]:
+            if cli.output is Format.JSON:
+                show_json_line(event)
+            else:
+                show_line(event, _COLUMNS)
+        place = page["reached"]
+        if page["next_cursor"] is None:
+            time.sleep(_FOLLOW_SECONDS)
 
 
 @command(GROUP, "checkpoint", example="tenantry audit checkpoint --to acme.checkpoint")
@@ -102,6 +146,31 @@ def export(cli: Invocation, *, to: Annotated[Path, typer.Option("--to", help="th
     """Write the whole log, up to its newest checkpoint, to one file that `audit verify` needs no server for."""
     cli.client.audit.export(to=to)
     cli.show({"bundle": str(to), "bytes": to.stat().st_size})
+
+
+@command(GROUP, "days", options=IN_PAGES, example="tenantry audit days --limit 7")
+def days(cli: Invocation) -> None:
+    """List the days (UTC) that have events, the newest first; a closed one has its digest."""
+    columns = (
+        ("DAY", "day"),
+        ("EVENTS", "events"),
+        ("CLOSED", "closed_at"),
+        ("BYTES", "size_bytes"),
+        ("SHA256", "sha256"),
+    )
+    cli.show_list(cli.client.audit.days(**cli.page), columns)
+
+
+@command(GROUP, "day", example="tenantry audit day 2030-01-31 --to 2030-01-31.jsonl")
+def day(
+    cli: Invocation,
+    day: Annotated[str, typer.Argument(metavar="DAY", help="YYYY-MM-DD, in UTC")],
+    *,
+    to: Annotated[Path, typer.Option("--to", help="the file")],
+) -> None:
+    """Write the events of a day to a file of JSON lines, with flat keys. A day that is not over grows."""
+    cli.client.audit.day(day, to=to)
+    cli.show({"file": str(to), "bytes": to.stat().st_size})
 
 
 @command(GROUP, "proof", example="tenantry audit proof evt_01hq2m8x3v4w5y6z7a8b9c0d1e")
