@@ -1,4 +1,4 @@
-"""The scene of the demo in which nobody is believed: a log is verified without the server, searched and streamed."""
+"""The scene of the demo in which nobody is believed: a log is verified without the server, searched and kept."""
 
 import json
 import tempfile
@@ -15,7 +15,6 @@ from tenantry.entrypoints.demo_stage import Stage
 
 _SIGNED_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.5
-_STREAM_SECONDS: Final = 20.0
 
 
 def proof(stage: Stage, cast: Cast) -> None:
@@ -52,7 +51,7 @@ def proof(stage: Stage, cast: Cast) -> None:
             stage.expect("a refusal that was made a success is named", held=found, seen=f"{refused.code}: {refused}")
         else:
             stage.expect("a refusal that was made a success is named", held=False, seen="it passed")
-    _search_and_stream(stage, cast)
+        _search_and_keep(stage, cast, Path(folder))
 
 
 def _act(cast: Cast, file: Path) -> list[bytes]:
@@ -73,21 +72,25 @@ def _verified(cast: Cast, file: Path, receipts: list[bytes]) -> BundleReport:
         time.sleep(_LOOK_SECONDS)
 
 
-def _search_and_stream(stage: Stage, cast: Cast) -> None:
-    """Find refusals by their words, and have acme's whole trail streamed among its objects; globex sees none of it."""
+def _search_and_keep(stage: Stage, cast: Cast, folder: Path) -> None:
+    """Find refusals by their words, read on by the sequence, and have the day as a file of lines."""
     owner = cast.acme.owner
     refused = list(owner.audit.query(q="permission missing", outcome="denied", limit=5))
     stage.expect("refusals are found by their words", held=bool(refused), seen=f"{len(refused)} of them")
-    stream = owner.audit_streams.create(name="siem", kind="object", format="ocsf", after=0)
-    deadline = time.monotonic() + _STREAM_SECONDS
-    while not (shown := owner.audit_streams.get(stream["id"]))["sent"] and time.monotonic() < deadline:
+    page = owner.audit.sequence(after=0, limit=50)
+    places = [event["sequence"] for event in page["items"]]
+    whole = places == list(range(1, len(places) + 1))
+    stage.expect("the sequence has no gap", held=whole, seen=f"{len(places)} events, in the order of their commits")
+    deadline = time.monotonic() + _SIGNED_SECONDS
+    while not (days := list(owner.audit.days(limit=1))) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
-    told = f"{shown['sent']} events sent, {shown['lag_events']} behind"
-    stage.expect("acme's events are streamed, from the first one on", held=shown["sent"] > 0, seen=told)
+    file = folder / "day.jsonl"
+    owner.audit.day(days[0]["day"], to=file)
+    lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+    stage.expect("the day is a file of lines", held=len(lines) > 0, seen=f"{days[0]['day']}.jsonl, {len(lines)} events")
     try:
-        cast.globex.owner.audit_streams.get(stream["id"])
+        owner.audit_streams.create(name="siem", kind="object")
         error = None
     except ApiError as raised:
         error = raised
-    stage.expect_refusal("to globex there is no such stream", error, status=404, code="not_found")
-    owner.audit_streams.remove(stream["id"])
+    stage.expect_refusal("a stream to a SIEM is of a plan with audit_logs", error, status=403, code="feature_missing")
