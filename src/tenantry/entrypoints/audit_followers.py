@@ -48,9 +48,14 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS: Final = 1.0
 _AT_ONCE: Final = 32
+"""Streams; between their sendings they hold no connection."""
+_PASSED_SECONDS: Final = 5.0
+"""The same of one for which there was nothing to do after all."""
+_BULKY_AT_ONCE: Final = 2
+"""Tenants whose files are written, or whose events are indexed: each holds a connection all the while."""
 _REST_SECONDS: Final = 15.0
 """How long a tenant that is suspended or moving, or whose database is away, is left alone."""
-_BATCHES_OF_A_TURN: Final = 8
+_BATCHES_OF_A_TURN: Final = 32
 
 _log = structlog.get_logger(__name__)
 
@@ -110,7 +115,14 @@ class Follower(Generic[Due]):
     """Does what is due in each place of a cell, some at once; a tenant where that fails is left alone for a while."""
 
     def __init__(
-        self, parts: Parts, cell: Cell, *, table: str, list_due: ListDue[Due], work: Callable[[Due], Awaitable[bool]]
+        self,
+        parts: Parts,
+        cell: Cell,
+        *,
+        table: str,
+        list_due: ListDue[Due],
+        work: Callable[[Due], Awaitable[bool]],
+        at_once: int,
     ) -> None:
         self.rounds = Rounds(
             parts.addresses.cells[cell.region].dispatcher,
@@ -123,19 +135,28 @@ class Follower(Generic[Due]):
         self._clock = parts.clock
         self._list_due = list_due
         self._work = work
-        self._running: dict[Due, asyncio.Task[None]] = {}
-        self._resting: dict[UUID, float] = {}
+        self._at_once = at_once
+        self._running: dict[tuple[str, Due], asyncio.Task[None]] = {}
+        self._resting: dict[tuple[str, UUID], float] = {}
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
         await forever(self._name, self.look, seconds=_LOOK_SECONDS, wake=self._wake)
 
-    async def look(self) -> None:
-        """Begin as much of what is due as there is room for."""
+    async def look(self) -> int:
+        """Begin as much of what is due as there is room for; tells how much.
+
+        Each place may have one going, however busy others are.
+        """
+        begun = 0
         async for place, pool, schema in self.rounds.waiting(self._table):
-            room = _AT_ONCE - len(self._running)
-            if room > 0:
-                await self._begin(place, pool, schema, room)
+            at = f"{place}/{schema}"
+            going = sum(1 for where, _ in self._running if where == at)
+            if (room := max(self._at_once - len(self._running), 1 - going)) > 0:
+                begun += await self._begin(place, pool, schema, room)
+            else:
+                self.rounds.stir(place)
+        return begun
 
     @property
     def busy(self) -> bool:
@@ -154,34 +175,40 @@ class Follower(Generic[Due]):
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.rounds.close()
 
-    async def _begin(self, place: str, pool: "Pool", schema: str, room: int) -> None:
+    async def _begin(self, place: str, pool: "Pool", schema: str, room: int) -> int:
+        at = f"{place}/{schema}"
+        running = [due for where, due in self._running if where == at]
         try:
             async with platform_session(pool, schema=schema) as connection:
-                found = await self._list_due(connection, room, self._rested(), self._running.keys())
+                found = await self._list_due(connection, room, self._rested(at), running)
         except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
             _log.warning("follower.place_unavailable", follower=self._name, reason=type(error).__name__)
-            return
-        for due in found:
-            if due not in self._running:
-                self._running[due] = asyncio.create_task(self._do(due, place))
+            return 0
+        fresh = [due for due in found if (at, due) not in self._running]
+        for due in fresh:
+            self._running[at, due] = asyncio.create_task(self._do(due, place, at))
+        return len(fresh)
 
-    async def _do(self, due: Due, place: str) -> None:
+    async def _do(self, due: Due, place: str, at: str) -> None:
+        now = self._clock.monotonic()
         try:
             if await self._work(due):
                 self.rounds.stir(place)
                 self._wake.set()
+            else:  # another process is at it; or what is seen here is left of a tenant that has moved
+                self._resting[at, due.tenant_id] = now + _PASSED_SECONDS
         except Exception as error:  # noqa: BLE001 - one tenant's trouble must not keep the others waiting
             code = error.code if isinstance(error, TenantryError) else type(error).__name__
             _log.warning("follower.tenant_rests", follower=self._name, tenant=str(due.tenant_id), code=code)
-            self._resting[due.tenant_id] = self._clock.monotonic() + _REST_SECONDS
+            self._resting[at, due.tenant_id] = now + _REST_SECONDS
         finally:
-            del self._running[due]
+            del self._running[at, due]
 
-    def _rested(self) -> set[UUID]:
+    def _rested(self, at: str) -> set[UUID]:
         now = self._clock.monotonic()
-        for tenant_id in [tenant_id for tenant_id, until in self._resting.items() if until <= now]:
-            del self._resting[tenant_id]
-        return set(self._resting)
+        for key in [key for key, until in self._resting.items() if until <= now]:
+            del self._resting[key]
+        return {tenant_id for where, tenant_id in self._resting if where == at}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +232,14 @@ class _Indexing:
     cell: Cell
 
     async def index(self, due: DueIndex) -> bool:
-        """Take a tenant's next events, some thousands at most; tells whether more are left."""
+        """Take a tenant's next events, some thousands at most; tells whether there were any."""
         # Lifecycle: also what happens to a suspended tenant can be searched at once when it is resumed.
         scope = TenantScope(tenant_id=due.tenant_id, region=self.cell.region, actor=SYSTEM)
-        for _ in range(_BATCHES_OF_A_TURN):
+        clock, day_seconds = self.parts.clock, self.parts.settings.audit.day_seconds
+        for turn in range(_BATCHES_OF_A_TURN):
             async with self.cell.session(scope, lifecycle=True) as session:
-                service = IndexService(
-                    session=session, clock=self.parts.clock, day_seconds=self.parts.settings.audit.day_seconds
-                )
-                if not await service.index():
-                    return False
+                if not await IndexService(session=session, clock=clock, day_seconds=day_seconds).index():
+                    return turn > 0
         return True
 
 
@@ -235,7 +260,6 @@ class AuditFollowers:
             clock=clock,
         )
         writer = DayWriter(cell=cell, objects=objects, clock=clock, day_seconds=settings.audit.day_seconds)
-        self._index = _Indexing(parts, cell)
         self.streams = Follower[DueStream](
             parts,
             cell,
@@ -244,6 +268,7 @@ class AuditFollowers:
                 connection, now=clock.now(), limit=limit, resting=resting, running=running
             ),
             work=streaming.send,
+            at_once=_AT_ONCE,
         )
         self.days = Follower[DueDay](
             parts,
@@ -253,9 +278,15 @@ class AuditFollowers:
                 connection, now=clock.now(), limit=limit, without=resting
             ),
             work=writer.write,
+            at_once=_BULKY_AT_ONCE,
         )
         self.index = Follower[DueIndex](
-            parts, cell, table="audit_heads", list_due=_list_unindexed, work=self._index.index
+            parts,
+            cell,
+            table="audit_heads",
+            list_due=_list_unindexed,
+            work=_Indexing(parts, cell).index,
+            at_once=_BULKY_AT_ONCE,
         )
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from tenantry.capabilities.audit.service import StreamArrival
+from tenantry.capabilities.audit.service import AuditArrival
 from tenantry.capabilities.notifications.service import NoticeArrival
 from tenantry.capabilities.sandboxes.service import JobArrival, JobStopper, KeptInspection, SandboxDrain
 from tenantry.capabilities.tenants.service import (
@@ -95,7 +95,7 @@ def _imports(parts: Parts, log: OperationLog, access: Mapping[str, MoverAccess])
         arrivals=(
             JobArrival(settings=parts.settings.jobs, clock=parts.clock),
             NoticeArrival(),
-            StreamArrival(clock=parts.clock),
+            AuditArrival(clock=parts.clock),
         ),
         clock=parts.clock,
     )

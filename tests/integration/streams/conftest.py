@@ -226,16 +226,10 @@ def told(receiver: Receiver, path: str = "/in") -> list[str]:
 
 async def stream_all(following: AuditFollowers) -> None:
     """Give every stream that is due its turns, until none has anything to send."""
-    again = True
-    while again:
-        await following.streams.look()
-        again = following.streams.busy
+    while await following.streams.look():
         await following.streams.settled()
 
 
 async def index_all(following: AuditFollowers) -> None:
-    again = True
-    while again:
-        await following.index.look()
-        again = following.index.busy
+    while await following.index.look():
         await following.index.settled()

@@ -27,10 +27,7 @@ FLAT = (
 async def write_all(house: House, following: AuditFollowers) -> None:
     for place in await house.parts.directory.list_places("us"):
         following.stir(place)
-    again = True
-    while again:
-        await following.days.look()
-        again = following.days.busy
+    while await following.days.look():
         await following.days.settled()
 
 

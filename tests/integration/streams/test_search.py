@@ -83,6 +83,9 @@ async def test_each_filter_and_several_at_once(written: Home) -> None:
     assert await names(written, resource="second") == ["second"]
     assert len(await names(written, actor="tenantry", actor_type="system", resource="note")) == 2 * BLOCK + 5
     assert await names(written, actor_type="agent_session") == []
+    earlier = (written.house.clock.now() - timedelta(hours=1)).isoformat()
+    assert len(await names(written, since=earlier, until=written.house.clock.now().isoformat(), action="note.")) > BLOCK
+    assert await names(written, since=earlier, q="quarterly report") == ["fourth", "third", "first"]
     later = (written.house.clock.now() + timedelta(hours=1)).isoformat()
     assert await names(written, since=later) == []
     assert await names(written, since=later, q="quarterly") == []

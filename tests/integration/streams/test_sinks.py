@@ -1,5 +1,6 @@
 """Files and objects: only where the installation says, whole, and nothing in them that a terminal would obey."""
 
+import fcntl
 import json
 import os
 from datetime import timedelta
@@ -84,6 +85,25 @@ async def test_a_fifo_holds_nobody_up(acme: Home, collected: Path) -> None:
     await acme.house.seal()
     await stream_all(acme.house.following())
     assert (await acme.shown(made["id"]))["last_error"] == "file_not_regular"
+
+
+async def test_a_writer_that_has_outlived_its_lease_keeps_the_next_one_out(acme: Home, collected: Path) -> None:
+    """Two that append at once would mix their lines. Red once without the lock."""
+    made = await acme.stream(kind="file", directory="siem")
+    folder = collected / acme.id / made["id"]
+    folder.mkdir(parents=True)
+    file = folder / f"{acme.house.clock.now():%Y-%m-%d}.jsonl"
+    await acme.record("one")
+    await acme.house.seal()
+    following = acme.house.following()
+    with file.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        await stream_all(following)
+        assert file.read_bytes() == b""
+    assert (await acme.shown(made["id"]))["last_error"] == "file_busy"
+    acme.house.clock.ahead += timedelta(seconds=10)
+    await stream_all(following)
+    assert len(lines_of(collected, acme, made["id"])) == 1
 
 
 async def test_parts_among_the_objects_are_named_by_their_places(acme: Home) -> None:

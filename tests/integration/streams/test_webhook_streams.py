@@ -5,19 +5,29 @@ import hashlib
 import hmac
 import json
 import threading
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.integration.notifications.receivers import Receiver, receiving, until
 from tests.integration.streams.conftest import Home, House, Json, OpenHouse, stream_all, told
 
-from tenantry.capabilities.audit.service import AuditService, StreamArrival
+from tenantry.capabilities.audit.service import AuditArrival, AuditService, list_due_streams
 from tenantry.capabilities.audit.types import Outcome
 from tenantry.capabilities.notifications.adapters.webhook import SIGNATURE
 from tenantry.capabilities.tenants.types import OperationStatus
 from tenantry.entrypoints.notices import NoticeLoop
 from tenantry.entrypoints.operations import make_operations
+from tenantry.foundation.database.platform_session import platform_session
+from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.ids import Prefix, parse_id
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
 
 pytestmark = pytest.mark.xdist_group("streams")
 
@@ -158,6 +168,44 @@ async def test_a_sink_that_hangs_delays_no_other_stream_and_no_other_tenant(acme
         await following.streams.settled()
         assert told(stuck) == ["one"]
     await other.owner.aclose()
+
+
+async def test_streams_that_fail_never_take_all_places_and_no_tenant_does(house: House, receiver: Receiver) -> None:
+    """Red once against a list by date alone: those that hang come round again and again."""
+    homes = [await house.tenant() for _ in range(6)]
+    for home in homes[:5]:
+        made = [await home.stream(f"{receiver.url}/in") for _ in range(5)]
+        await home.record("one")
+        async with house.parts.cells.session(home.scope) as session:
+            await session.execute(
+                "update audit_streams set attempts = 3, next_attempt_at = $2 where tenant_id = $1",
+                home.tenant_id,
+                house.clock.now() - timedelta(days=1),
+            )
+        assert len(made) == 5
+    healthy = await homes[5].stream(f"{receiver.url}/in")
+    await homes[5].record("one")
+    await house.seal()
+    async with as_dispatcher(house) as connection:
+        found = await list_due_streams(connection, now=house.clock.now(), limit=32, resting=(), running=())
+    ours = {home.tenant_id for home in homes}
+    found = [due for due in found if due.tenant_id in ours]
+    assert found[0].stream_id == parse_id(Prefix.AUDIT_STREAM, healthy["id"])
+    assert len(found) <= 17
+    assert max(Counter(due.tenant_id for due in found).values()) <= 4
+    for home in homes:
+        await home.owner.aclose()
+
+
+@asynccontextmanager
+async def as_dispatcher(house: House) -> "AsyncIterator[PoolConnectionProxy[asyncpg.Record]]":
+    """A connection of the dispatcher to the shared tables."""
+    pool = await open_pool(house.parts.addresses.cells["us"].dispatcher, search_path="tenantry", max_size=1)
+    try:
+        async with platform_session(pool) as connection:
+            yield connection
+    finally:
+        await pool.close()
 
 
 async def test_no_request_waits_for_a_sink_and_asks_no_more_of_the_database(acme: Home, receiver: Receiver) -> None:
@@ -317,7 +365,7 @@ async def test_an_imported_tenants_streams_wait_for_somebodys_word(acme: Home, r
     await acme.record("one")
     await acme.house.seal()
     async with acme.house.parts.cells.session(acme.scope) as session:
-        await StreamArrival(clock=acme.house.clock).arrive(session)
+        await AuditArrival(clock=acme.house.clock).arrive(session)
     following = acme.house.following()
     await stream_all(following)
     assert receiver.heard == []

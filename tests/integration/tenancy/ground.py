@@ -17,9 +17,10 @@ import asyncpg
 import httpx
 from tests.conftest import Installation, Tenant
 
+from tenantry.capabilities.tenants.types import PLATFORM_TENANT
 from tenantry.entrypoints.addresses import DIRECTORY_DATABASE, embedded_dsn
 from tenantry.foundation.database.embedded import EmbeddedPostgres
-from tenantry.foundation.ids import Prefix, parse_id
+from tenantry.foundation.ids import Prefix, format_id, parse_id
 
 Json = dict[str, Any]
 Members = dict[str, bytes]
@@ -275,8 +276,11 @@ def files_with(installation: Installation, *words: str) -> set[str]:
 
 
 def only_witnessed(files: set[str]) -> bool:
-    """The id, which the directory keeps too, stands in checkpoints of the log, which nobody can take back."""
-    return {file.split("/")[1] for file in files} <= {"checkpoints"}
+    """The id, which the directory keeps too, stands in checkpoints of the log, which nobody can take back.
+
+    And in the platform's own trail, which says what was erased.
+    """
+    return {file.split("/")[1] for file in files} <= {"checkpoints", format_id(Prefix.TENANT, PLATFORM_TENANT)}
 
 
 async def rows_of(installation: Installation, tenant_id: UUID) -> dict[str, Sums]:
@@ -335,12 +339,12 @@ def rows_sync(installation: Installation, tenant_id: UUID) -> dict[str, Sums]:
 
 
 def files_of(installation: Installation, tenant: str, region: str) -> dict[str, bytes]:
-    """Objects and images of a tenant in a region, by their path."""
+    """Objects and images of a tenant in a region, by their path; without days of its trail, which a server writes."""
     folder = installation.home / region / tenant
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
+        if path.is_file() and not path.is_symlink() and path.parent.name != "audit"
     }
 
 

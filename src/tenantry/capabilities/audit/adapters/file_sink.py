@@ -3,10 +3,12 @@
     <directory>/<tenant>/<stream>/YYYY-MM-DD.jsonl    by the day (UTC) on which it was written
 
 The directory is one that the operator has named in the settings; what is below it follows from ids alone. One process
-writes a stream at a time, by its lease. A line that a crash has cut off is taken away before the next is written.
+writes a stream at a time, by its lease, and a lock on the file keeps out what has outlived one. A line that a crash has
+cut off is taken away before the next is written.
 """
 
 import asyncio
+import fcntl
 import os
 import stat
 from collections.abc import Mapping
@@ -39,7 +41,7 @@ class FileSink:
             raise NotTakenError("directory_unknown")
         folders = [format_id(Prefix.TENANT, batch.tenant_id), format_id(Prefix.AUDIT_STREAM, stream.stream_id)]
         name = f"{self._clock.now():%Y-%m-%d}.jsonl"
-        # To its end, also when it takes too long: two that append at once would mix their lines.
+        # To its end, also when it takes too long: nobody stops a thread.
         await asyncio.shield(asyncio.to_thread(_append, root, folders, name, batch.lines))
 
 
@@ -53,6 +55,8 @@ def _append(root: Path, folders: list[str], name: str, lines: bytes) -> None:
                     os.fsync(place)
                 place = _held(os.open(folder, _FOLDER, dir_fd=place), opened)
             _write(place, name, lines)
+    except BlockingIOError:
+        raise NotTakenError("file_busy") from None
     except OSError as error:
         raise NotTakenError(f"file_{os.strerror(error.errno or 0).lower().replace(' ', '_')}") from None
 
@@ -67,6 +71,7 @@ def _write(place: int, name: str, lines: bytes) -> None:
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise NotTakenError("file_not_regular", lasting=True)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # closing gives it back
         end = _end_of_lines(file)
         os.ftruncate(file, end)
         written = 0

@@ -20,6 +20,7 @@ from tenantry.capabilities.audit.repository.following import (
     list_unindexed,
     lock_index,
     note_day,
+    reopen_days,
 )
 from tenantry.capabilities.audit.repository.log import (
     find_checkpoint,
@@ -120,6 +121,7 @@ __all__ = [
     "note_sent",
     "pass_gate",
     "pause_all",
+    "reopen_days",
     "take_region_head",
     "take_region_note",
     "take_seen_root",

@@ -145,6 +145,16 @@ async def note_day(
     return row is not None
 
 
+async def reopen_days(session: TenantSession, *, due_at: datetime) -> None:
+    """Have all files of the tenant's days written again."""
+    await session.execute(
+        """update audit_days set written = 0, closed_at = null, due_at = $2, epoch = epoch + 1, lease_until = null
+           where tenant_id = $1""",
+        session.scope.tenant_id,
+        due_at,
+    )
+
+
 async def find_day(session: TenantSession, day: date) -> AuditDay | None:
     row = await session.fetchrow(
         f"select {_DAY} from audit_days where tenant_id = $1 and day = $2", session.scope.tenant_id, day

@@ -19,14 +19,14 @@ WINDOW: Final = 5000
 """Events that one statement looks at, at most."""
 _MOST_WAITING: Final = 2000
 _NARROWED: Final = {
-    "actor": "e.actor_id = {0}",
-    "actor_type": "e.actor_type = {0}",
-    "resource": "(e.resource_id = {0} or e.resource_type = {0})",
-    "resource_type": "e.resource_type = {0}",
-    "outcome": "e.outcome = {0}",
-    "since": "e.occurred_at >= {0}",
-    "until": "e.occurred_at < {0}",
-    "workspace_id": "e.workspace_id = {0}",
+    "actor": "{at}.actor_id = {value}",
+    "actor_type": "{at}.actor_type = {value}",
+    "resource": "({at}.resource_id = {value} or {at}.resource_type = {value})",
+    "resource_type": "{at}.resource_type = {value}",
+    "outcome": "{at}.outcome = {value}",
+    "since": "{at}.occurred_at >= {value}",
+    "until": "{at}.occurred_at < {value}",
+    "workspace_id": "{at}.workspace_id = {value}",
 }
 """What each field of a filter asks, but for those that are looked at in what was found: trace and text."""
 _EVENT: Final = "e.event_id, e.workspace_id, e.canonical"
@@ -45,12 +45,12 @@ class Asked:
         return f"${len(self.values)}"
 
 
-def conditions(query: AuditFilter, asked: Asked, *, without: Collection[str] = ()) -> list[str]:
-    """Write what a filter asks of `e`; only what is asked stands there, so that the plan is one for it."""
+def conditions(query: AuditFilter, asked: Asked, *, at: str = "e", without: Collection[str] = ()) -> list[str]:
+    """Write what a filter asks of a row named `at`; only what is asked stands there, so that the plan is one for it."""
     wanted = {name: value for name in _NARROWED if name not in without and (value := getattr(query, name)) is not None}
-    written = [_NARROWED[name].format(asked(value)) for name, value in wanted.items()]
+    written = [_NARROWED[name].format(at=at, value=asked(value)) for name, value in wanted.items()]
     if query.action is not None and "action" not in without:
-        written.append(f"e.action {'=' if query.exact else '^@'} {asked(query.action)}")
+        written.append(f"{at}.action {'=' if query.exact else '^@'} {asked(query.action)}")
     return written
 
 
@@ -90,7 +90,7 @@ async def find_newest(
         walked.append(f"e.event_id > {asked(after)}")
     walk = f"from audit_events e where {' and '.join(walked)} order by e.event_id desc"
     edge = list(asked.values)
-    looked = " and ".join(part.replace("e.", "w.") for part in conditions(query, asked, without=(led,))) or "true"
+    looked = " and ".join(conditions(query, asked, at="w", without=(led,))) or "true"
     rows = await session.fetch(
         f"""select w.event_id, w.workspace_id, w.canonical, {_SEQUENCE}
             from (select e.tenant_id, {_EVENT}, e.occurred_at, e.actor_type, e.actor_id, e.action, e.resource_type,

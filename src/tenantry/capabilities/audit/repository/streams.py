@@ -144,26 +144,32 @@ async def list_due_streams(
     now: datetime,
     limit: int,
     per_tenant: int,
+    failing: int,
     without_tenants: Collection[UUID],
     without: Collection[UUID],
 ) -> list[DueStream]:
-    """List streams that have something to send, as the dispatcher: so many of a tenant, the longest due first."""
+    """List streams that have something to send, as the dispatcher: so many of a tenant, the longest due first.
+
+    Of those whose last attempt has failed there are `failing` at most, and they come last.
+    """
     rows = await connection.fetch(
-        """select tenant_id, stream_id from (
-               select s.tenant_id, s.stream_id, s.next_attempt_at,
-                      row_number() over (partition by s.tenant_id order by s.next_attempt_at, s.stream_id) as turn
+        """select tenant_id, stream_id, failing from (
+               select s.tenant_id, s.stream_id, s.next_attempt_at, s.attempts > 0 as failing,
+                      row_number() over (partition by s.tenant_id order by s.next_attempt_at, s.stream_id) as turn,
+                      row_number() over (partition by s.attempts > 0 order by s.next_attempt_at, s.stream_id) as alike
                from audit_streams s join audit_heads h on h.tenant_id = s.tenant_id
                where s.status = 'active' and s.next_attempt_at <= $1 and s.position < h.size
                  and (s.lease_until is null or s.lease_until <= $1)
                  and s.tenant_id <> all($2::uuid[]) and s.stream_id <> all($3::uuid[])
-           ) d where turn <= $4 order by next_attempt_at limit $5""",
+           ) d where turn <= $4 and (not failing or alike <= $6) order by failing, next_attempt_at limit $5""",
         now,
         list(without_tenants),
         list(without),
         per_tenant,
         limit,
+        failing,
     )
-    return [DueStream(row["tenant_id"], row["stream_id"]) for row in rows]
+    return [DueStream(row["tenant_id"], row["stream_id"], row["failing"]) for row in rows]
 
 
 async def claim_stream(session: TenantSession, stream_id: UUID, *, now: datetime, until: datetime) -> Claim | None:

@@ -2,7 +2,7 @@
 
 from tenantry.capabilities.audit.service.bundle import BundleHeader, LeafLines
 from tenantry.capabilities.audit.service.checkpoints import Notary, WitnessFile, sign_grown
-from tenantry.capabilities.audit.service.days import DayService, DayWriter, key_of, list_due_days
+from tenantry.capabilities.audit.service.days import DayService, DayWriter, key_of, list_due_days, stands
 from tenantry.capabilities.audit.service.events import AuditService, make_event
 from tenantry.capabilities.audit.service.indexing import IndexService, list_unindexed
 from tenantry.capabilities.audit.service.log import Inclusion, LogService
@@ -10,12 +10,13 @@ from tenantry.capabilities.audit.service.receipts import Recorded, collecting
 from tenantry.capabilities.audit.service.regions import Anchor, RegionLogs
 from tenantry.capabilities.audit.service.sealing import seal
 from tenantry.capabilities.audit.service.searching import Found
-from tenantry.capabilities.audit.service.streaming import StreamArrival, Streaming, list_due_streams
+from tenantry.capabilities.audit.service.streaming import AuditArrival, Streaming, list_due_streams
 from tenantry.capabilities.audit.service.streams import NewStream, StreamChange, StreamService, TargetSeals
 from tenantry.capabilities.audit.service.trail import AuditTrail
 
 __all__ = [
     "Anchor",
+    "AuditArrival",
     "AuditService",
     "AuditTrail",
     "BundleHeader",
@@ -30,7 +31,6 @@ __all__ = [
     "Notary",
     "Recorded",
     "RegionLogs",
-    "StreamArrival",
     "StreamChange",
     "StreamService",
     "Streaming",
@@ -44,4 +44,5 @@ __all__ = [
     "make_event",
     "seal",
     "sign_grown",
+    "stands",
 ]

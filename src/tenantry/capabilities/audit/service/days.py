@@ -22,6 +22,7 @@ from tenantry.capabilities.audit.types.streams import AuditDay, DueDay
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.database.transfer import purge_lock
 from tenantry.foundation.errors import Denied, NotFound
 from tenantry.foundation.objects.ports import ObjectStore
 from tenantry.foundation.scope import SYSTEM, TenantScope
@@ -35,7 +36,7 @@ _WRITE_SECONDS: Final = 600.0
 """A write that has not ended by then is given up, well before another may begin."""
 _AFTER_MIDNIGHT: Final = timedelta(minutes=10)
 """How long a day that is over waits for what commits late."""
-_PAGE: Final = 1000
+_PAGE: Final = 250
 
 
 def key_of(day: date) -> str:
@@ -64,9 +65,10 @@ class DayWriter:
             return False
         day, epoch = claimed
         over = datetime.combine(due.day, datetime.min.time(), UTC) + timedelta(days=1) + _AFTER_MIDNIGHT
-        if day.written < day.last or not await self._stands(due.tenant_id, day):
-            day = await self._written(due.tenant_id, day)
-            next_at: datetime | None = max(over, self._clock.now())
+        if day.written < day.last or not await stands(self._objects, due.tenant_id, day):
+            written = await self._written(due.tenant_id, day)
+            next_at: datetime | None = self._clock.now() + self._again if written is None else max(over, now)
+            day = written or day
         else:
             day = replace(day, closed_at=self._clock.now() if now >= over else None)
             next_at = None if day.closed_at else over
@@ -79,39 +81,39 @@ class DayWriter:
             await self._objects.delete(due.tenant_id, key_of(due.day))
             raise
 
-    async def _stands(self, tenant_id: UUID, day: AuditDay) -> bool:
-        """Say whether the file is what was written: a writer that had lost its lease may have come after."""
-        try:
-            stat = await self._objects.stat(tenant_id, key_of(day.day))
-        except NotFound:
-            return False
-        return day.sha256 is not None and (stat.size, stat.sha256) == (day.size_bytes, day.sha256.hex())
-
-    async def _written(self, tenant_id: UUID, day: AuditDay) -> AuditDay:
+    async def _written(self, tenant_id: UUID, day: AuditDay) -> AuditDay | None:
+        """Write the file from one transaction; None while the tenant's objects must stay as they are."""
         seen, size = hashlib.sha256(), 0
+        async with asyncio.timeout(_WRITE_SECONDS), self._session(tenant_id) as session:
+            # Shared, as by purges: whoever copies the tenant's objects into an archive or elsewhere excludes it.
+            if not await session.fetchval("select pg_try_advisory_xact_lock_shared($1)", purge_lock(tenant_id)):
+                return None
 
-        async def content() -> AsyncIterator[bytes]:
-            nonlocal size
-            async for piece in self._lines(tenant_id, day):
-                seen.update(piece)
-                size += len(piece)
-                yield piece
+            async def content() -> AsyncIterator[bytes]:
+                nonlocal size
+                after = day.first - 1
+                while after < day.last:
+                    piece, after = await day_lines(session, day, after=after)
+                    seen.update(piece)
+                    size += len(piece)
+                    if piece:
+                        yield piece
 
-        async with asyncio.timeout(_WRITE_SECONDS):
             await self._objects.put(tenant_id, key_of(day.day), content())
         return replace(day, written=day.last, size_bytes=size, sha256=seen.digest(), closed_at=None)
-
-    async def _lines(self, tenant_id: UUID, day: AuditDay) -> AsyncIterator[bytes]:
-        after = day.first - 1
-        while after < day.last:
-            async with self._session(tenant_id) as session:
-                piece, after = await day_lines(session, day, after=after)
-            if piece:
-                yield piece
 
     def _session(self, tenant_id: UUID) -> TenantSession:
         # Without the right to pass a suspension: a suspended tenant's files wait as all else of it does.
         return self._cell.session(TenantScope(tenant_id=tenant_id, region=self._cell.region, actor=SYSTEM))
+
+
+async def stands(objects: ObjectStore, tenant_id: UUID, day: AuditDay) -> bool:
+    """Say whether the file is what was written last: an import brings none, and a writer may have lost its lease."""
+    try:
+        stat = await objects.stat(tenant_id, key_of(day.day))
+    except NotFound:
+        return False
+    return day.sha256 is not None and (stat.size, stat.sha256) == (day.size_bytes, day.sha256.hex())
 
 
 class DayService:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
-_BATCH: Final = 512
+_BATCH: Final = 128
+"""Two blocks: some milliseconds, in which nothing else of the process runs."""
 _EVERYTHING: Final = AuditFilter()
 
 
@@ -45,7 +46,7 @@ class IndexService:
         due_at = self._clock.now() + timedelta(seconds=self._day_seconds)
         await repository.advance_index(self._session, to=indexed + len(events), entries=_entries(events))
         await repository.extend_days(self._session, _spans(events), due_at=due_at)
-        return len(events) == _BATCH
+        return True
 
 
 async def list_unindexed(

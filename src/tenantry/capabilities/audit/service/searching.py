@@ -29,12 +29,14 @@ from tenantry.foundation.database.session import TenantSession
 
 _FIRST_BLOCKS: Final = 2
 """Looked at by the first statement; by each one that follows twice as many, up to:"""
-_BLOCKS: Final = 32
+_BLOCKS: Final = 16
 _MOST_BLOCKS: Final = 128
 """Looked at for one page: 8192 events."""
 _PLACES: Final = 4096
 """Looked at for one page in the order of the sequence."""
-_TAIL: Final = 1024
+_READ: Final = 512
+"""The same, where each event must be read for what no column holds."""
+_TAIL: Final = 512
 """Places that the index does not know yet, looked at by one statement."""
 _SLACK: Final = timedelta(days=1)
 """How much later than it occurred an event may have got its id or its place."""
@@ -79,10 +81,11 @@ async def search_sequence(session: TenantSession, query: AuditFilter, *, after: 
     """
     await repository.walk_indexes(session)
     size, _ = await repository.find_extent(session)
-    last = min(size, after + _PLACES)
+    unread = query.text is None and query.trace is None
+    last = min(size, after + (_PLACES if unread else _READ))
     if last <= after:
         return Found((), None, after)
-    most = limit + 1 if query.text is None and query.trace is None else _PLACES
+    most = limit + 1 if unread else _READ
     found = await repository.find_sealed(session, query, first=after + 1, last=last, descending=False, limit=most)
     events = [event for event in found if _said(event, query)]
     if len(events) > limit:
@@ -109,6 +112,8 @@ async def _by_words(
         if query.until is not None:
             below = min(below, await repository.find_place_at(session, _id_at(query.until + _SLACK)) or below)
     look = _Look(session, query, entries, indexed=indexed, below=below, shown={event.event_id for event in head})
+    if query.since is not None:
+        look.lowest = await repository.find_place_at(session, _id_at(query.since - _SLACK)) or size + 1
     found = [*head, *await look.take(limit + 1 - len(head))]
     if len(found) > limit:
         last = found[limit - 1]
@@ -118,7 +123,7 @@ async def _by_words(
 
 
 class _Look:
-    """A look down the places of a trail, from the one just `below` to the first; `looked` counts blocks."""
+    """A look down the places of a trail, from the one just `below` to the `lowest` that can have what is asked for."""
 
     def __init__(
         self,
@@ -137,17 +142,22 @@ class _Look:
         self._shown = shown
         self._looked = 0
         self.below = below
-        self.ended = False
+        self.lowest = 1
+
+    @property
+    def ended(self) -> bool:
+        return self.below <= self.lowest
 
     async def take(self, most: int) -> list[AuditEvent]:
-        """Find at least so many, unless the look ends before, at the first place or at its bound."""
+        """Find at least so many, unless the look ends before, at the lowest place or at its bound."""
         found: list[AuditEvent] = []
-        while len(found) < most and self.below - 1 > self._indexed and self._looked < _MOST_BLOCKS:
-            found += await self._tail()
         size = _FIRST_BLOCKS
-        while len(found) < most and self.below - 1 <= self._indexed and self._looked < _MOST_BLOCKS and not self.ended:
-            found += await self._blocks(size)
-            size = min(size * 2, _BLOCKS)
+        while len(found) < most and self._looked < _MOST_BLOCKS and not self.ended:
+            if self.below - 1 > self._indexed:
+                found += await self._tail()
+            else:
+                found += await self._blocks(size)
+                size = min(size * 2, _BLOCKS)
         return found
 
     async def _tail(self) -> list[AuditEvent]:
@@ -165,8 +175,8 @@ class _Look:
         blocks = await repository.find_blocks(self._session, self._entries, until=until, limit=size)
         sealed = await repository.find_in_blocks(self._session, self._query, blocks) if blocks else []
         found = [event for event in sealed if _said(event, self._query) and (event.sequence or 0) < self.below]
-        self.ended = len(blocks) < size or _too_old(sealed, self._query.since)
-        self.below, self._looked = (min(blocks) * BLOCK + 1 if blocks else 1), self._looked + len(blocks)
+        self.below = min(blocks) * BLOCK + 1 if len(blocks) == size else 1
+        self._looked += len(blocks)
         return found
 
 
@@ -186,11 +196,6 @@ async def _head(
     found = {event.event_id: event for event in (*waiting, *placed)}
     wanted = [event for event in found.values() if _said(event, query) and (before is None or event.event_id < before)]
     return floor, sorted(wanted, key=lambda event: event.event_id, reverse=True)
-
-
-def _too_old(events: list[AuditEvent], since: datetime | None) -> bool:
-    """Say whether a look has come to where everything is too old, even what was recorded a day late."""
-    return since is not None and bool(events) and max(event.occurred_at for event in events) < since - _SLACK
 
 
 def _said(event: AuditEvent, query: AuditFilter) -> bool:

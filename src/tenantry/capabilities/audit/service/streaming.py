@@ -53,6 +53,10 @@ _LEASE: Final = timedelta(seconds=120)
 _BATCH_EVENTS: Final = 200
 _BATCH_BYTES: Final = 1 << 20
 _TURN_BATCHES: Final = 16
+_TURN_SECONDS: Final = 10.0
+"""After so many batches, or so long, others come first."""
+_MOST_FAILING: Final = 16
+"""Streams whose last attempt has failed, at once: of what may run, the rest is for those that do not hang."""
 _FIRST_RETRY_SECONDS: Final = 5.0
 _MOST_RETRY_SECONDS: Final = 3600.0
 _TOLD_AT: Final = 3
@@ -87,14 +91,16 @@ class Streaming:
             claim = await repository.claim_stream(session, due.stream_id, now=now, until=now + _LEASE)
         if claim is None:
             return False
-        left = _TURN_BATCHES
-        position: int | None = claim.stream.position
-        while position is not None and left > 0:
-            left -= 1
-            position = await self._send_next(due.tenant_id, claim, position, last=left == 0)
+        ends_at = self.clock.monotonic() + _TURN_SECONDS
+        position = claim.stream.position
+        for left in range(_TURN_BATCHES, 0, -1):
+            reached = await self._send_next(due.tenant_id, claim, position, ends_at=ends_at if left > 1 else 0.0)
+            if reached is None:
+                break
+            position = reached
         return True
 
-    async def _send_next(self, tenant_id: UUID, claim: Claim, position: int, *, last: bool) -> int | None:
+    async def _send_next(self, tenant_id: UUID, claim: Claim, position: int, *, ends_at: float) -> int | None:
         """Send one batch and move the cursor; gives its new place, None where the turn is over."""
         held_until = self.clock.monotonic() + _LEASE.total_seconds()
         async with self._session(tenant_id) as session:
@@ -105,7 +111,7 @@ class Streaming:
             except NotTakenError as failure:
                 await self._fail(tenant_id, claim, failure)
                 return None
-        again = more and not last
+        again = more and self.clock.monotonic() < ends_at
         now = self.clock.now()
         async with self._session(tenant_id) as session:
             noted = await repository.note_sent(
@@ -220,17 +226,20 @@ async def list_due_streams(
         now=now,
         limit=limit,
         per_tenant=PER_TENANT,
+        failing=max(0, _MOST_FAILING - sum(due.failing for due in running)),
         without_tenants={*full, *resting},
         without=[due.stream_id for due in running],
     )
 
 
-class StreamArrival:
-    """The `Arrival` port of tenants for streams."""
+class AuditArrival:
+    """The `Arrival` port of tenants for what follows their events."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
 
     async def arrive(self, session: TenantSession) -> None:
-        """Pause all streams of an imported tenant: they go on where it came from, until somebody says otherwise."""
-        await repository.pause_all(session, because="tenant_imported", now=self._clock.now())
+        """Pause all streams: they go on where the tenant came from. Have the files of its days made from its events."""
+        now = self._clock.now()
+        await repository.pause_all(session, because="tenant_imported", now=now)
+        await repository.reopen_days(session, due_at=now)

@@ -113,8 +113,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class DueStream:
+    """A stream that has something to send; `failing` if its last attempt did not succeed."""
+
     tenant_id: UUID
     stream_id: UUID
+    failing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from tenantry.capabilities.access.types import Permission
 from tenantry.capabilities.audit.errors import day_not_found
-from tenantry.capabilities.audit.service import key_of
+from tenantry.capabilities.audit.service import key_of, stands
 from tenantry.capabilities.audit.types.streams import AuditDay
 from tenantry.interfaces.api.guard import readmit
 from tenantry.interfaces.api.routing import RouteRegistry
@@ -54,9 +54,9 @@ async def get_day(request: Request, day: str) -> Response:
     headers = {"Content-Disposition": f'attachment; filename="{unit.caller.tenant_slug}-{found.day}.jsonl"'}
     async with AsyncExitStack() as stack:
         stack.enter_context(unit.runtime.seats.taken(unit.scope.tenant_id))
-        if found.closed_at is not None and found.sha256 is not None:
+        objects = unit.runtime.objects[unit.scope.region]
+        if found.closed_at and found.sha256 and await stands(objects, unit.scope.tenant_id, found):
             unit.show_tag(found.sha256.hex())
-            objects = unit.runtime.objects[unit.scope.region]
             content: AsyncIterator[bytes] = objects.get(unit.scope.tenant_id, key_of(found.day))
             headers["Content-Length"] = str(found.size_bytes)
         else:

@@ -25,6 +25,7 @@ KeysFileOption = Annotated[
     Path | None, typer.Option("--keys-file", metavar="F", dir_okay=False, help="the same, one on a line")
 ]
 _FOLLOW_SECONDS: Final = 1.0
+_READ: Final = "audit.read"
 _COLUMNS: Final = (
     ("WHEN", "occurred_at"),
     ("ACTOR", "actor.id"),
@@ -69,7 +70,8 @@ def query(
     """Search the audit trail of the tenant, or with --workspace of one workspace.
 
     --q looks in action, resource, actor, reason and the names in details. With --follow events come in the order of the
-    sequence, oldest first, each once and none left out, however late it was committed: from now on, or from --after.
+    sequence, oldest first, each once and none left out, however late it was committed: from now on, or from --after. To
+    look is an event too, audit.read: with --follow these are shown only where --action asks for them.
     """
     filters: AuditFilters = {
         "actor": actor,
@@ -102,6 +104,8 @@ def _follow(cli: Invocation, filters: "AuditFilters", *, after: int | None) -> N
     while True:
         page = cli.client.audit.sequence(after=place, tenant=cli.tenant, **filters)
         for event in page["items"]:
+            if event["action"] == _READ and not (filters.get("action") or "").startswith("audit"):
+                continue
             if cli.output is Format.JSON:
                 show_json_line(event)
             else:

@@ -73,7 +73,7 @@ def upgrade() -> None:
         ("audit_heads", "tenant_id, size"),
         ("audit_index", "tenant_id, sequence"),
         ("audit_days", "tenant_id, day, due_at, lease_until"),
-        ("audit_streams", "tenant_id, stream_id, status, position, next_attempt_at, lease_until"),
+        ("audit_streams", "tenant_id, stream_id, status, position, attempts, next_attempt_at, lease_until"),
     ):
         open_to(f"tenantry.{table}", role="tenantry_dispatcher", grants=f"select ({seen})", name="dispatcher")
 
