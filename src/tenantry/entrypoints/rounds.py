@@ -47,7 +47,7 @@ class Rounds:
     ) -> None:
         """`look_seconds`: how old what the directory said may be; a loop that is woken by news wants 0."""
         self._dsn = dsn
-        self._region = region
+        self.region = region
         self._directory = directory
         self._clock = clock
         self._look_seconds = look_seconds
@@ -130,7 +130,7 @@ class Rounds:
         if now - self._looked_at < self._look_seconds:
             return
         try:
-            self._places = (SHARED, *await self._directory.list_places(self._region))
+            self._places = (SHARED, *await self._directory.list_places(self.region))
         except Unavailable as error:
             _log.warning("directory.unavailable", code=error.code)
             return

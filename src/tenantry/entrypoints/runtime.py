@@ -31,6 +31,7 @@ from tenantry.capabilities.tenants.ports import ContentKind, Stopper, TenantStor
 from tenantry.capabilities.tenants.service import (
     Directory,
     ImportFiles,
+    KeysetShelf,
     MoverAccess,
     Offboarding,
     TenantKeyring,
@@ -192,12 +193,13 @@ async def open_parts(
         for region in served:
             dsn, keeper = addresses.cells[region].app, vouchers.get(region)
             locate = partial(directory.locate, region=region)
+            shelf = KeysetShelf(wrapper, clock)
             cell = cells[region] = await _cell_at(
-                region, dsn, settings=settings, secrets=secrets, clock=clock, locate=locate, keeper=keeper
+                region, dsn, settings=settings, secrets=secrets, clock=clock, locate=locate, keeper=keeper, vault=shelf
             )
             await require_fence(dsn, cell)
             objects = stored[region] = open_objects(root=settings.home / region, bucket=bucket_of(settings, region))
-            keyring = keyrings[region] = TenantKeyring(cell=cell, wrapper=wrapper, clock=clock)
+            keyring = keyrings[region] = TenantKeyring(cell=cell, shelf=shelf)
             content[region] = _content_of(cell, objects, keyring=keyring, secrets=secrets)
             libraries[region] = ImageLibrary(home=settings.home, region=region)
         yield Parts(
@@ -228,6 +230,7 @@ async def _cell_at(
     clock: SystemClock,
     locate: Locator,
     keeper: Vouchers | None,
+    vault: KeysetShelf,
 ) -> Cell:
     cell = await open_cell(
         region,
@@ -237,6 +240,7 @@ async def _cell_at(
         clock=clock,
         locate=locate,
         keeper=keeper,
+        vault=vault,
     )
     if keeper is not None:
         cell.link.subscribe(CHANGES, keeper.hear)

@@ -1,13 +1,23 @@
 """Seals and signs what is recorded: each tenant's events, then its log, then the log of its region."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import cycle
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
-from tenantry.capabilities.audit.service import Notary, RegionLogs, WitnessFile, seal, sign_grown
+from tenantry.capabilities.audit.service import (
+    AuditTrail,
+    Notary,
+    RegionLogs,
+    WitnessFile,
+    forget,
+    forgettable,
+    seal,
+    sign_grown,
+)
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
@@ -15,10 +25,21 @@ from tenantry.entrypoints.trails import make_witness
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.platform_session import platform_session
+from tenantry.foundation.ids import Prefix, format_id
+from tenantry.foundation.scope import SYSTEM, TenantScope
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+    from tenantry.foundation.database.pool import Pool
+
+T = TypeVar("T")
 
 _SEAL_SECONDS: Final = 0.1
 _SIGN_SECONDS: Final = 1.0
 _THIN_ROUNDS: Final = 600
+_FORGET_SECONDS: Final = 3600.0
 
 
 def make_region_logs(parts: Parts) -> RegionLogs:
@@ -34,24 +55,60 @@ def make_region_logs(parts: Parts) -> RegionLogs:
 
 
 def sealing_loops(
-    cell: Cell, parts: Parts, logs: RegionLogs, *, tell: Callable[[str], None], stack: AsyncExitStack
+    cell: Cell,
+    parts: Parts,
+    logs: RegionLogs,
+    *,
+    trail: AuditTrail,
+    tell: Callable[[str], None],
+    stack: AsyncExitStack,
 ) -> list[Coroutine[object, object, None]]:
-    """Make the two loops of a cell, and begin to hear where there is something to seal; before the cell is started.
+    """Make the loops of a cell, and begin to hear where there is something to seal; before the cell is started.
 
-    `tell` hears at which places events were sealed.
+    `tell` hears at which places events were sealed. What is forgotten is told in the `trail`.
     """
     dsn = parts.addresses.cells[cell.region].sealer
-    sealer, signing = (Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock) for _ in range(2))
-    for rounds in (sealer, signing):
+    sealer, signing, forgetting = (
+        Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock) for _ in range(3)
+    )
+    for rounds in (sealer, signing, forgetting):
         stack.push_async_callback(rounds.close)
     cell.link.subscribe(PLACE_NEWS, sealer.stir)
-    witness = make_witness(parts.settings, cell.region, parts.clock)
+    witness, days = make_witness(parts.settings, cell.region, parts.clock), parts.settings.audit.personal_days
     sign = partial(_sign, signing, notary=parts.notaries[cell.region], witness=witness, logs=logs)
     thin = cycle((True, *(False for _ in range(_THIN_ROUNDS - 1))))
     return [
         forever("seal", partial(_seal, sealer, signing.stir, tell), seconds=_SEAL_SECONDS),
         forever("checkpoints", lambda: sign(thin=next(thin)), seconds=_SIGN_SECONDS),
+        *([forever("forget", partial(_forget, forgetting, parts, trail), seconds=_FORGET_SECONDS)] if days else []),
     ]
+
+
+async def _forget(rounds: Rounds, parts: Parts, trail: AuditTrail) -> None:
+    """Forget what is about persons and older than the installation keeps it, and tell each trail of it."""
+    before = parts.clock.now() - timedelta(days=parts.settings.audit.personal_days)
+    async for _, pool, schemas in rounds.databases():
+        for schema in schemas:
+            while tenants := await _in(pool, schema, partial(forgettable, before=before)):
+                for tenant_id in tenants:
+                    found = await _in(pool, schema, partial(forget, tenant_id=tenant_id, before=before))
+                    if found:
+                        _tell_forgotten(trail, TenantScope(tenant_id, rounds.region, SYSTEM), found, before=before)
+
+
+async def _in(pool: "Pool", schema: str, work: "Callable[[PoolConnectionProxy[asyncpg.Record]], Awaitable[T]]") -> T:
+    async with platform_session(pool, schema=schema) as connection:
+        return await work(connection)
+
+
+def _tell_forgotten(trail: AuditTrail, scope: TenantScope, events: int, *, before: datetime) -> None:
+    trail.note(
+        scope,
+        action="audit.personal_forgotten",
+        resource_type="tenant",
+        resource_id=format_id(Prefix.TENANT, scope.tenant_id),
+        details={"before": before.isoformat(timespec="seconds"), "count": events},
+    )
 
 
 async def _seal(rounds: Rounds, *tell: Callable[[str], None]) -> None:

@@ -141,7 +141,8 @@ async def _loops_of(
     )
     followers = AuditFollowers(parts, cell)
     stack.push_async_callback(followers.close)
-    sealing = sealing_loops(cell, parts, runtime.region_logs, tell=followers.stir, stack=stack)
+    trail = runtime.trails[cell.region]
+    sealing = sealing_loops(cell, parts, runtime.region_logs, trail=trail, tell=followers.stir, stack=stack)
     due, reconcile = make_due_round(parts, cell), make_reconcile_round(parts, cell)
     metering = make_metering_round(parts, cell, plans=runtime.plans)
     for each in (dispatcher, relaying, due.rounds, reconcile.rounds, metering.rounds):
@@ -158,7 +159,6 @@ async def _loops_of(
     stack.push_async_callback(notices.close)
     follow_moves(cell)
     await cell.start()
-    trail = runtime.trails[cell.region]
     trail.start()
     stack.push_async_callback(trail.stop)
     return [

@@ -33,5 +33,7 @@ class AuditSettings(Frozen):
     """Directories by names, of which tenants' streams of kind `file` choose one; each exists, for a collector."""
     stream_patience_days: float = Field(default=3.0, gt=0.0, le=365.0)
     """How long a stream may fail before it is paused."""
+    personal_days: int = Field(default=0, ge=0, le=36_500)
+    """After so many days what events say about persons is forgotten, for good; the events stay. 0: with the tenant."""
     day_seconds: float = Field(default=60.0, ge=1.0, le=86_400.0)
     """How long a day's file of the trail waits for more events before it is written anew; bigger files wait longer."""

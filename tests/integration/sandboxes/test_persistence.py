@@ -49,7 +49,12 @@ NO_CONTENT = {
     "client_certificates.fingerprint": "digest of a certificate",
     "audit_events.canonical": "the event as it was sealed",
     "audit_events.leaf": "digest of an event",
+    "audit_events.sealed": "what an event says about persons, which goes with its key, or after `audit.personal_days`",
     "notification_channels.sealed": "address and secret of a channel, which go with it",
+    **dict.fromkeys(
+        ("region_log.leaf", "region_tiles.hash", "region_head.frontier", "region_roots.note", "seen_roots.root"),
+        "hashes of hashes, and what is signed of them",
+    ),
     "audit_streams.sealed": "address and secret of a stream, which go with it",
     "audit_days.sha256": "digest of a day's file",
     "secret_versions.sealed": "a secret, which goes when it is removed or too old",

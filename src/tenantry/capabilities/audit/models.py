@@ -33,6 +33,7 @@ audit_events = Table(
     Column("outcome", Text, nullable=False),
     Column("canonical", LargeBinary, nullable=False),
     Column("leaf", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary),
     *(
         Index(f"audit_events_{name}", "tenant_id", column, "event_id")
         for name, column in (
@@ -66,6 +67,7 @@ audit_heads = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("frontier", LargeBinary),
+    Column("forgotten", Uuid),
 )
 audit_tiles = Table(
     "audit_tiles",

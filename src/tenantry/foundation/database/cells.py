@@ -11,7 +11,7 @@ from tenantry.foundation.database.context import ContextSigner, derive_context_k
 from tenantry.foundation.database.link import Link
 from tenantry.foundation.database.places import SHARED, Locator, Place, Places, is_schema
 from tenantry.foundation.database.pool import SessionPool, database_errors, open_pool
-from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.database.session import TenantSession, Vault
 from tenantry.foundation.errors import WrongRegion
 from tenantry.foundation.scope import TenantScope
 
@@ -27,6 +27,8 @@ class Cell:
     signer: ContextSigner
     keeper: ChangeKeeper | None = None
     """None: whoever vouches hears of changes from the news alone."""
+    vault: Vault | None = None
+    """What its sessions seal personal data with."""
 
     @property
     def pool(self) -> SessionPool:
@@ -48,7 +50,12 @@ class Cell:
         # A link that has measured the database's clock keeps contexts valid on machines whose clocks disagree.
         self.signer.clock_offset = self.link.clock_offset
         return TenantSession(
-            places=self.places, signer=self.signer, scope=scope, lifecycle=lifecycle, keeper=self.keeper
+            places=self.places,
+            signer=self.signer,
+            scope=scope,
+            lifecycle=lifecycle,
+            keeper=self.keeper,
+            vault=self.vault,
         )
 
     async def session_at(self, place: str, scope: TenantScope, *, lifecycle: bool = False) -> TenantSession:
@@ -56,7 +63,13 @@ class Cell:
         self.signer.clock_offset = self.link.clock_offset
         at = await self.places.open(place)
         return TenantSession(
-            places=self.places, signer=self.signer, scope=scope, lifecycle=lifecycle, at=at, keeper=self.keeper
+            places=self.places,
+            signer=self.signer,
+            scope=scope,
+            lifecycle=lifecycle,
+            at=at,
+            keeper=self.keeper,
+            vault=self.vault,
         )
 
     @asynccontextmanager
@@ -90,6 +103,7 @@ async def open_cell(
     clock: Clock,
     locate: Locator | None = None,
     keeper: ChangeKeeper | None = None,
+    vault: Vault | None = None,
 ) -> Cell:
     """Open pool and link (not yet started); raises Unavailable when the database does not answer.
 
@@ -98,7 +112,7 @@ async def open_cell(
     pool = await open_pool(dsn, search_path=SHARED, max_size=pool_size)
     signer = ContextSigner(key=derive_context_key(master=context_master, region=region))
     places = Places(dsn=dsn, shared=Place(SHARED, pool), link=Link(dsn, clock=clock), locate=locate, clock=clock)
-    return Cell(region=region, places=places, signer=signer, keeper=keeper)
+    return Cell(region=region, places=places, signer=signer, keeper=keeper, vault=vault)
 
 
 class Cells:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import asyncpg
 
@@ -23,6 +23,21 @@ _ELSEWHERE: Final = frozenset({"tenant_moved", "tenant_unknown"})
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+
+
+class Sealer(Protocol):
+    """A tenant's keys, as far as sealing goes; `associated` names the place and is not stored."""
+
+    def seal(self, plaintext: bytes, associated: bytes) -> bytes: ...
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes: ...
+
+
+class Vault(Protocol):
+    """Finds the keys of a session's tenant: the port that a cell is handed."""
+
+    async def keys(self, session: "TenantSession") -> Sealer | None:
+        """Give them, read in the session's own transaction at first; None for a tenant whose keys are no more."""
 
 
 class TenantSession:
@@ -45,6 +60,7 @@ class TenantSession:
         "_signer",
         "revokes",
         "scope",
+        "vault",
     )
 
     def __init__(
@@ -56,6 +72,7 @@ class TenantSession:
         lifecycle: bool = False,
         at: Place | None = None,
         keeper: ChangeKeeper | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self._places = places
         self._place = at
@@ -71,6 +88,8 @@ class TenantSession:
         self.revokes = False
         """Whether it took back, or gave, keys, permissions or states: whoever commits it drops what it cached."""
         self.scope = scope
+        self.vault = vault
+        """What personal data are sealed with; None where nobody has keys: they are not kept then."""
 
     async def fetch(self, query: str, *args: object) -> "list[asyncpg.Record]":
         with self._turn():

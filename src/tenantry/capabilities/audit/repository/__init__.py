@@ -6,9 +6,11 @@ from tenantry.capabilities.audit.repository.checkpoints import (
     thin_checkpoints,
 )
 from tenantry.capabilities.audit.repository.events import (
+    ReadyEvent,
     find_event,
     insert_event,
     insert_events,
+    made_ready,
 )
 from tenantry.capabilities.audit.repository.following import (
     advance_index,
@@ -42,9 +44,11 @@ from tenantry.capabilities.audit.repository.regions import (
     write_seen_root,
 )
 from tenantry.capabilities.audit.repository.sealing import (
+    find_forgettable,
     find_heads,
     find_sealed_leaves,
     find_waiting,
+    forget_personal,
     pass_gate,
     write_growth,
 )
@@ -77,6 +81,7 @@ from tenantry.capabilities.audit.repository.streams import (
 
 __all__ = [
     "WINDOW",
+    "ReadyEvent",
     "advance_index",
     "claim_day",
     "claim_stream",
@@ -88,6 +93,7 @@ __all__ = [
     "find_day",
     "find_event",
     "find_extent",
+    "find_forgettable",
     "find_hashes",
     "find_heads",
     "find_in_blocks",
@@ -103,6 +109,7 @@ __all__ = [
     "find_stream",
     "find_unsealed",
     "find_waiting",
+    "forget_personal",
     "insert_checkpoints",
     "insert_event",
     "insert_events",
@@ -116,6 +123,7 @@ __all__ = [
     "list_streams",
     "list_unindexed",
     "lock_index",
+    "made_ready",
     "note_day",
     "note_failed",
     "note_sent",

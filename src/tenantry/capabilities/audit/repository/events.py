@@ -2,25 +2,44 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from tenantry.capabilities.audit.types import AuditEvent, Outcome, canonical_bytes
+from tenantry.capabilities.audit.types.privacy import committed, opened
 from tenantry.engines.merkle.tree import leaf_hash
 from tenantry.foundation.database.places import PLACE_NEWS
-from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.database.session import Sealer, TenantSession
+from tenantry.foundation.errors import TenantryError
 from tenantry.foundation.scope import Actor, ActorType
 
 if TYPE_CHECKING:
     import asyncpg
 
+
+@dataclass(frozen=True, slots=True)
+class ReadyEvent:
+    """An event as it will be written: with commitments, its canonical bytes, and what opens them, not yet sealed."""
+
+    event: AuditEvent
+    canonical: bytes
+    payload: bytes = field(repr=False)
+
+
+def made_ready(event: AuditEvent) -> ReadyEvent:
+    """Raise ValueError for an event without a canonical form."""
+    bare, payload = committed(event)
+    return ReadyEvent(bare, canonical_bytes(bare), payload)
+
+
 # Event and waiting row in one statement: one round trip.
 _INSERT: Final = """
     with event as (
         insert into audit_events (tenant_id, event_id, workspace_id, occurred_at, actor_type, actor_id, action,
-                                  resource_type, resource_id, outcome, canonical, leaf)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                                  resource_type, resource_id, outcome, canonical, leaf, sealed)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     )
     insert into audit_unsealed (tenant_id, event_id) values ($1, $2)
 """
@@ -28,9 +47,9 @@ _INSERT: Final = """
 _INSERT_MANY: Final = """
     with event as (
         insert into audit_events (tenant_id, event_id, workspace_id, occurred_at, actor_type, actor_id, action,
-                                  resource_type, resource_id, outcome, canonical, leaf)
+                                  resource_type, resource_id, outcome, canonical, leaf, sealed)
         select $1, * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
-                                 $8::text[], $9::text[], $10::text[], $11::bytea[], $12::bytea[])
+                                 $8::text[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[])
         on conflict (tenant_id, event_id) do nothing returning event_id
     )
     insert into audit_unsealed (tenant_id, event_id) select $1, event_id from event
@@ -40,31 +59,43 @@ _INSERT_MANY: Final = """
 async def insert_event(session: TenantSession, event: AuditEvent) -> bytes:
     """Insert an event; gives its leaf hash."""
     session.forward(PLACE_NEWS)
-    canonical = canonical_bytes(event)
-    leaf = leaf_hash(canonical)
-    await session.execute(_INSERT, event.tenant_id, *_columns(event, canonical, leaf))
+    ready = made_ready(event)
+    leaf = leaf_hash(ready.canonical)
+    await session.execute(_INSERT, event.tenant_id, *_columns(ready, leaf, await _keys(session, ready.payload)))
     return leaf
 
 
-async def insert_events(session: TenantSession, events: Sequence[tuple[AuditEvent, bytes]]) -> None:
-    """Insert events of one tenant, with their canonical bytes; those that are there already are left as they are."""
+async def insert_events(session: TenantSession, events: Sequence[ReadyEvent]) -> None:
+    """Insert events of one tenant; those that are there already are left as they are."""
     session.forward(PLACE_NEWS)
-    columns = zip(*(_columns(event, canonical, leaf_hash(canonical)) for event, canonical in events), strict=True)
+    keys = await _keys(session, b"".join(one.payload for one in events))
+    columns = zip(*(_columns(one, leaf_hash(one.canonical), keys) for one in events), strict=True)
     await session.execute(_INSERT_MANY, session.scope.tenant_id, *(list(column) for column in columns))
 
 
 async def find_event(session: TenantSession, event_id: UUID) -> AuditEvent | None:
     row = await session.fetchrow(
-        """select e.event_id, e.workspace_id, e.canonical, s.sequence
+        """select e.event_id, e.workspace_id, e.canonical, e.sealed, s.sequence
            from audit_events e left join audit_sequence s on s.tenant_id = e.tenant_id and s.event_id = e.event_id
            where e.tenant_id = $1 and e.event_id = $2""",
         session.scope.tenant_id,
         event_id,
     )
-    return event_of(session.scope.tenant_id, row) if row else None
+    return (await events_of(session, [row]))[0] if row else None
 
 
-def _columns(event: AuditEvent, canonical: bytes, leaf: bytes) -> tuple[object, ...]:
+async def events_of(session: TenantSession, rows: "Sequence[asyncpg.Record]") -> list[AuditEvent]:
+    """Read events from `event_id, workspace_id, canonical, sealed, sequence`, and open what is sealed beside them."""
+    keys = await _keys(session, b"".join(row["sealed"] or b"" for row in rows))
+    return [_event(session.scope.tenant_id, row, keys) for row in rows]
+
+
+async def _keys(session: TenantSession, needed_for: bytes) -> Sealer | None:
+    return await session.vault.keys(session) if needed_for and session.vault is not None else None
+
+
+def _columns(ready: ReadyEvent, leaf: bytes, keys: Sealer | None) -> tuple[object, ...]:
+    event = ready.event
     return (
         event.event_id,
         event.workspace_id,
@@ -75,16 +106,21 @@ def _columns(event: AuditEvent, canonical: bytes, leaf: bytes) -> tuple[object, 
         event.resource_type,
         event.resource_id,
         event.outcome.value,
-        canonical,
+        ready.canonical,
         leaf,
+        keys.seal(ready.payload, _place(event.tenant_id, event.event_id)) if keys and ready.payload else None,
     )
 
 
-def event_of(tenant_id: UUID, row: "asyncpg.Record") -> AuditEvent:
-    """Read an event from `event_id, workspace_id, canonical, sequence`."""
+def _place(tenant_id: UUID, event_id: UUID) -> bytes:
+    """Name what is sealed, so that it opens nowhere else."""
+    return b"tenantry/audit/" + tenant_id.bytes + event_id.bytes
+
+
+def _event(tenant_id: UUID, row: "asyncpg.Record", keys: Sealer | None) -> AuditEvent:
     form = json.loads(row["canonical"])
     actor = form["actor"]
-    return AuditEvent(
+    event = AuditEvent(
         tenant_id=tenant_id,
         event_id=row["event_id"],
         occurred_at=datetime.fromisoformat(form["occurred_at"]),
@@ -99,4 +135,18 @@ def event_of(tenant_id: UUID, row: "asyncpg.Record") -> AuditEvent:
         trace_id=form["trace_id"],
         details=form["details"],
         sequence=row["sequence"],
+        committed=form.get("committed", {}),
     )
+    if not event.committed:
+        return event
+    return opened(event, _unsealed(row["sealed"], _place(tenant_id, event.event_id), keys))
+
+
+def _unsealed(sealed: bytes | None, place: bytes, keys: Sealer | None) -> bytes:
+    """Open what lies beside an event; where that cannot be, it is as if it were not there, and the reader is told."""
+    if sealed is None or keys is None:
+        return b""
+    try:
+        return keys.open(sealed, place)
+    except TenantryError:
+        return b""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from tenantry.capabilities.audit.repository.events import event_of
+from tenantry.capabilities.audit.repository.events import events_of
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome
 from tenantry.capabilities.audit.types.words import BLOCK
 from tenantry.foundation.database.session import TenantSession
@@ -29,7 +29,7 @@ _NARROWED: Final = {
     "workspace_id": "{at}.workspace_id = {value}",
 }
 """What each field of a filter asks, but for those that are looked at in what was found: trace and text."""
-_EVENT: Final = "e.event_id, e.workspace_id, e.canonical"
+_EVENT: Final = "e.event_id, e.workspace_id, e.canonical, e.sealed"
 _SEQUENCE: Final = """(select s.sequence from audit_sequence s
                        where s.tenant_id = w.tenant_id and s.event_id = w.event_id) as sequence"""
 
@@ -92,13 +92,13 @@ async def find_newest(
     edge = list(asked.values)
     looked = " and ".join(conditions(query, asked, at="w", without=(led,))) or "true"
     rows = await session.fetch(
-        f"""select w.event_id, w.workspace_id, w.canonical, {_SEQUENCE}
+        f"""select w.event_id, w.workspace_id, w.canonical, w.sealed, {_SEQUENCE}
             from (select e.tenant_id, {_EVENT}, e.occurred_at, e.actor_type, e.actor_id, e.action, e.resource_type,
                          e.resource_id, e.outcome {walk} limit {WINDOW}) w
             where {looked} limit {asked(limit)}""",
         *asked.values,
     )
-    found = [event_of(session.scope.tenant_id, row) for row in rows]
+    found = await events_of(session, rows)
     if len(found) == limit:
         return found, found[-1].event_id
     return found, await session.fetchval(f"select e.event_id {walk} offset {WINDOW - 1} limit 1", *edge)
@@ -117,7 +117,7 @@ async def find_unsealed(session: TenantSession, query: AuditFilter) -> list[Audi
             where e.tenant_id = {tenant}{looked} order by e.event_id desc""",
         *asked.values,
     )
-    return [event_of(session.scope.tenant_id, row) for row in rows]
+    return await events_of(session, rows)
 
 
 async def find_sealed(
@@ -134,7 +134,7 @@ async def find_sealed(
             order by s.sequence {"desc" if descending else "asc"} limit {asked(limit)}""",
         *asked.values,
     )
-    return [event_of(session.scope.tenant_id, row) for row in rows]
+    return await events_of(session, rows)
 
 
 async def find_in_blocks(session: TenantSession, query: AuditFilter, blocks: Sequence[int]) -> list[AuditEvent]:
@@ -150,7 +150,7 @@ async def find_in_blocks(session: TenantSession, query: AuditFilter, blocks: Seq
             order by s.sequence desc""",
         *asked.values,
     )
-    return [event_of(session.scope.tenant_id, row) for row in rows]
+    return await events_of(session, rows)
 
 
 async def find_blocks(session: TenantSession, entries: Sequence[str], *, until: int, limit: int) -> list[int]:

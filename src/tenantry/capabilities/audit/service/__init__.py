@@ -4,6 +4,7 @@ from tenantry.capabilities.audit.service.bundle import BundleHeader, LeafLines
 from tenantry.capabilities.audit.service.checkpoints import Notary, WitnessFile, sign_grown
 from tenantry.capabilities.audit.service.days import DayService, DayWriter, key_of, list_due_days, stands
 from tenantry.capabilities.audit.service.events import AuditService, make_event
+from tenantry.capabilities.audit.service.forgetting import forget, forgettable
 from tenantry.capabilities.audit.service.indexing import IndexService, list_unindexed
 from tenantry.capabilities.audit.service.log import Inclusion, LogService
 from tenantry.capabilities.audit.service.receipts import Recorded, collecting
@@ -37,6 +38,8 @@ __all__ = [
     "TargetSeals",
     "WitnessFile",
     "collecting",
+    "forget",
+    "forgettable",
     "key_of",
     "list_due_days",
     "list_due_streams",

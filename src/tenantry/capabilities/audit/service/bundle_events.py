@@ -165,7 +165,7 @@ def _look(block: bytes, lines: list[bytes], first: int, events: Events, *, tenan
     # A line before the last lies within one chunk, and is short enough.
     if len(lines[-1]) <= MAX_LINE_BYTES and (block.isascii() or _is_utf8(block)):
         found = _plain(tenant).findall(block)
-        if len(found) == len(lines) and all(_ascend(one, two, more) for one, two, more, _ in found if two):
+        if len(found) == len(lines) and all(_ascend(one, two, more) for _, one, two, more, _ in found if two):
             events.ids += [one for *_, one in found]
             return
     for at, line in enumerate(lines, first):
@@ -209,18 +209,20 @@ def _ascend(one: bytes, two: bytes, more: bytes) -> bool:
 
 @lru_cache(maxsize=4)
 def _plain(tenant: str) -> re.Pattern[bytes]:
-    """Match a line in canonical form that is plain; groups: names of the first two details, all further, the id.
+    """Match a line in canonical form that is plain.
 
-    Whether the names of the details ascend is for the caller to see.
+    Groups: a commitment to the address, if there is one; names of the first two details, all further; the id. Whether
+    the names of the details ascend is for the caller to see.
     """
     free = r"[ !#-\[\]-\xff]*+"
     text = rf'"{free}(?:"|(?:\\(?:["\\bfnrt]|u00(?:0[0-7bef]|1[0-9a-f])){free})++")'
     scalar = f"(?:{text}|-?[1-9][0-9]{{0,14}}|0|true|false|null)"
     name, value = '"([a-z0-9_]++)"', rf"(?:{scalar}|\[(?:{scalar}(?:,{scalar})*+)?+\])"
     more = rf'((?:,"[a-z0-9_]++":{value})*+)'
+    committed = r'("committed":\{"ip":"[A-Za-z0-9_-]{43}"\},)?+'
     event = (
-        rf'\{{"action":{text},"actor":\{{"chain":\[(?:{text}(?:,{text})*+)?+\],"id":{text},"type":{text}\}},'
-        rf'"details":\{{(?:{name}:{value}(?:,{name}:{value}{more})?+)?+\}},"form":1,"id":"({ID.pattern})",'
+        rf'\{{"action":{text},"actor":\{{"chain":\[(?:{text}(?:,{text})*+)?+\],"id":{text},"type":{text}\}},{committed}'
+        rf'"details":\{{(?:{name}:{value}(?:,{name}:{value}{more})?+)?+\}},"form":(?(1)2|1),"id":"({ID.pattern})",'
         rf'"ip":(?:null|{text}),"occurred_at":{text},"outcome":{text},"reason":(?:null|{text}),'
         rf'"resource":\{{"id":{text},"type":{text}\}},"tenant":"{re.escape(tenant)}","trace_id":{text},'
         rf'"workspace":(?:null|{text})\}}'

@@ -12,7 +12,7 @@ import structlog
 from tenantry.capabilities.audit import repository
 from tenantry.capabilities.audit.errors import TrailFull
 from tenantry.capabilities.audit.service.events import make_event
-from tenantry.capabilities.audit.types import AuditEvent, Outcome, canonical_bytes
+from tenantry.capabilities.audit.types import Outcome
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import TenantryError
@@ -51,7 +51,7 @@ class AuditTrail:
         self._flush_seconds = flush_seconds
         self._capacity = capacity
         self._sample_reads = sample_reads
-        self._waiting: dict[UUID, list[tuple[AuditEvent, bytes]]] = {}
+        self._waiting: dict[UUID, list[repository.ReadyEvent]] = {}
         self._count = 0
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
@@ -100,7 +100,7 @@ class AuditTrail:
             reason=reason,
             details=details,
         )
-        self._waiting.setdefault(scope.tenant_id, []).append((event, canonical_bytes(event)))
+        self._waiting.setdefault(scope.tenant_id, []).append(repository.made_ready(event))
         self._count += 1
         self._wake.set()
 

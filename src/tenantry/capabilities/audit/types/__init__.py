@@ -15,6 +15,8 @@ from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import Actor
 
 FORM_VERSION: Final = 1
+COMMITTING_FORM: Final = 2
+"""Of an event with the member `committed`."""
 # Of strings alone, JSON with sorted ASCII names and no spaces *is* canonical, and C writes it ten times as fast.
 _WRITER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -27,7 +29,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One event. `sequence` counts from 1 within the tenant and is None until the sealer has given it."""
+    """One event. `sequence` counts from 1 within the tenant and is None until the sealer has given it.
+
+    `committed` has a commitment for each value that is about persons, by its name (`types/privacy`); of one that was
+    read `withheld` names those that could not be opened.
+    """
 
     tenant_id: UUID
     event_id: UUID
@@ -43,6 +49,8 @@ class AuditEvent:
     trace_id: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     sequence: int | None = None
+    committed: Mapping[str, str] = field(default_factory=dict)
+    withheld: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,8 @@ def canonical_bytes(event: AuditEvent) -> bytes:
         "trace_id": event.trace_id,
         "details": dict(event.details),
     }
+    if event.committed:
+        form |= {"form": COMMITTING_FORM, "committed": dict(event.committed)}
     if all(type(value) is str and name.isascii() for name, value in event.details.items()):
         return _WRITER.encode(form).encode()
     return rfc8785.dumps(form)

@@ -8,7 +8,7 @@ from tenantry.capabilities.tenants.service.exports import Exports, ExportService
 from tenantry.capabilities.tenants.service.import_files import ImportFiles
 from tenantry.capabilities.tenants.service.import_requests import ImportService, remove_old_imports
 from tenantry.capabilities.tenants.service.imports import Imports
-from tenantry.capabilities.tenants.service.keyring import TenantKeyring, TenantKeys
+from tenantry.capabilities.tenants.service.keyring import KeysetShelf, TenantKeyring, TenantKeys
 from tenantry.capabilities.tenants.service.known import KnownTenants
 from tenantry.capabilities.tenants.service.move_requests import GRACE_SECONDS, MoveRequest, MoveService
 from tenantry.capabilities.tenants.service.moves import MoverAccess, Moves
@@ -53,6 +53,7 @@ __all__ = [
     "ImportFiles",
     "ImportService",
     "Imports",
+    "KeysetShelf",
     "KnownTenants",
     "MoveRequest",
     "MoveService",

@@ -53,6 +53,7 @@ class EventAnswer(Answer):
     ip: str | None
     trace_id: str
     details: dict[str, Any]
+    withheld: list[str] = Field(description="what was about persons and is no more, by its name")
 
 
 class Order(StrEnum):
@@ -273,4 +274,5 @@ def render(event: AuditEvent) -> EventAnswer:
         ip=event.ip,
         trace_id=event.trace_id,
         details=dict(event.details),
+        withheld=list(event.withheld),
     )

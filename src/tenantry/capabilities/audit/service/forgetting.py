@@ -1,0 +1,30 @@
+"""Forgetting what events say about persons, after a time; the events stay, and every proof of them (ADR 0044)."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from tenantry.capabilities.audit import repository
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+_TENANTS: Final = 100
+_EVENTS: Final = 5000
+_RANDOM_BITS: Final = 80
+
+
+async def forgettable(connection: "PoolConnectionProxy[asyncpg.Record]", *, before: datetime) -> list[UUID]:
+    """List tenants whose trail has something to be forgotten, perhaps: at most a hundred; the others come next."""
+    return await repository.find_forgettable(connection, before=_first_id(before), limit=_TENANTS)
+
+
+async def forget(connection: "PoolConnectionProxy[asyncpg.Record]", *, tenant_id: UUID, before: datetime) -> int:
+    """Forget it in 5000 events at most, as the sealer; tells in how many there was any. A retry is safe."""
+    return await repository.forget_personal(connection, tenant_id, before=_first_id(before), limit=_EVENTS)
+
+
+def _first_id(at: datetime) -> UUID:
+    """Give the least id that an event of that moment can have (UUIDv7)."""
+    return UUID(int=int(at.timestamp() * 1000) << _RANDOM_BITS)
