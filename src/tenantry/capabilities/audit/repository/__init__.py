@@ -37,6 +37,7 @@ from tenantry.capabilities.audit.repository.sealing import (
     pass_gate,
     write_growth,
 )
+from tenantry.capabilities.audit.repository.tracing import trace_resources
 
 __all__ = [
     "find_checkpoint",
@@ -62,6 +63,7 @@ __all__ = [
     "take_unsigned",
     "thin_checkpoints",
     "thin_region_roots",
+    "trace_resources",
     "write_growth",
     "write_region_growth",
     "write_region_note",
