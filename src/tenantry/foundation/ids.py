@@ -53,6 +53,8 @@ class Prefix(StrEnum):
     POLICY = "pol"
     EXEMPTION = "exm"
     DECISION = "dec"
+    EVIDENCE = "evd"
+    HOLD = "hld"
     SECRET = "sec"  # noqa: S105 - a prefix of ids
 
 
