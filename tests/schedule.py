@@ -53,6 +53,9 @@ _SECONDS: Final = {
     "tests/integration/sandboxes/test_injection.py": 30,
     "tests/integration/sandboxes/test_worker_machine.py": 40,
     "tests/integration/egress/test_injection.py": 40,
+    "tests/integration/evidence/test_locking.py": 60,
+    "tests/integration/evidence/test_tampering.py": 90,
+    "tests/integration/evidence/test_retention.py": 60,
 }
 """Of those that take longer than their number of tests tells; it need not be exact."""
 

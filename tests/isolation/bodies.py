@@ -95,6 +95,8 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "sandbox_forms.SnapshotBody": lambda _: {"name": _slug()},
     "sandbox_forms.ForkBody": lambda _: {"name": _slug(), "start": False},
     "secrets.SecretBody": lambda _: {"name": f"S_{secrets.token_hex(5).upper()}", "value": secrets.token_hex(16)},
+    "evidence_forms.CollectionBody": lambda _: {"dry_run": True},
+    "evidence_forms.HoldBody": lambda _: {"case_id": _slug(), "reason": "because", "label": {"none": "none"}},
     "policies.PromotionBody": lambda _: {"version": 1, "state": "shadow"},
     "policies.ExemptionBody": lambda _: {
         "kind": "image",

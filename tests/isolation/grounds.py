@@ -51,6 +51,8 @@ KINDS: Final = {
     "snapshot": Prefix.SNAPSHOT,
     "event": Prefix.AUDIT_EVENT,
     "stream": Prefix.AUDIT_STREAM,
+    "evidence": Prefix.EVIDENCE,
+    "hold": Prefix.HOLD,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
@@ -123,6 +125,8 @@ async def make_world(installation: Installation, make_tenant: MakeTenant) -> Wor
             await _add_login(parts, grounds)
             grounds.gone[grounds.own, "image"] = await _add_image(parts, grounds, grounds.own, "gone")
     for grounds in (us, eu, neighbour):
+        for workspace in (grounds.own, grounds.sibling):
+            _add_evidence(grounds, workspace)
         grounds.delete(f"/workspaces/{grounds.own}/images/{grounds.gone[grounds.own, 'image']}")
     return World(installation, us, eu, neighbour)
 
@@ -258,6 +262,26 @@ def _add_secrets(grounds: Grounds, workspace: str) -> None:
     made = [grounds.post(path, {"name": name, "value": secrets.token_hex(16)})["id"] for name in ("TOKEN", "GONE")]
     grounds.things[workspace, "secret"], grounds.gone[workspace, "secret"] = made
     grounds.delete(f"{path}/{made[1]}")
+
+
+def _add_evidence(grounds: Grounds, workspace: str) -> None:
+    """Wait for that of its job, which locks itself, and hold what is not there."""
+    path = f"/workspaces/{workspace}/evidence"
+    grounds.things[workspace, "evidence"] = locked_evidence(grounds, workspace, grounds.things[workspace, "job"])
+    body = {"case_id": "case", "reason": "because", "label": {"none": "none"}}
+    grounds.things[workspace, "hold"] = grounds.post(f"{path}/holds", body)["id"]
+
+
+def locked_evidence(grounds: Grounds, workspace: str, job: str) -> str:
+    """Wait until a job's evidence is locked; gives its id."""
+    deadline = time.monotonic() + 60
+    while True:
+        answer = grounds.tenant.owner.get(f"/workspaces/{workspace}/evidence", params={"subject": job})
+        found = answer.json()["items"][0]
+        if found["state"] == "locked":
+            return str(found["id"])
+        assert time.monotonic() < deadline, "it was not locked"
+        time.sleep(0.1)
 
 
 def _add_sandboxes(grounds: Grounds, workspace: str) -> None:
@@ -449,6 +473,8 @@ _OF_WORKSPACE: Final = (
     "invitations",
     "secrets",
     "sandboxes",
+    "evidence",
+    "evidence/holds",
     *_NOTICES,
     *_POLICIES,
 )

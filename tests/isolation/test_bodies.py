@@ -42,6 +42,7 @@ _NOT_REFERENCES: Final = {
     ("grants.GrantBody", "provider"),
     ("identity_providers.ProviderBody", "client_id"),
     ("identity_providers.ProviderChanges", "client_id"),
+    ("evidence_forms.HoldBody", "case_id"),
 }
 """Patterns of paths inside the sandbox; names that are looked for in the workspace alone; what a job would be; clouds;
 names that identity providers give."""

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import Installation, MakeTenant, Tenant
 from tests.integration.tenancy.ground import databases, superuser_dsn
 from tests.isolation.bodies import JSON, body_of, provider_example
-from tests.isolation.grounds import WHOLE_TENANT, World, make_world
+from tests.isolation.grounds import WHOLE_TENANT, World, locked_evidence, make_world
 from tests.isolation.matrix import own_values, target_of
 from tests.isolation.wire import Answer, Wire
 
@@ -94,11 +94,21 @@ def _fresh_thing(spec: RouteSpec, world: World, make_tenant: MakeTenant) -> dict
         noun, naming, rest = _UNDONE[last]
         made = grounds.post(f"/workspaces/{grounds.own}/{noun}", {naming: f"x-{secrets.token_hex(4)}", **rest})
         values[last] = made["slug" if naming == "slug" else "id"]
-    elif last == "image":
-        target = f"/workspaces/{grounds.own}/images?name=fresh-to-remove&format=directory"
-        headers = {"Content-Type": "application/x-tar"}
-        values[last] = grounds.tenant.owner.post(target, content=_tar(), headers=headers).json()["id"]
+    elif last in ("evidence", "hold", "image"):
+        values[last] = _fresh_kept(world, last)
     return values
+
+
+def _fresh_kept(world: World, last: str) -> str:
+    """Evidence that has just locked itself, a hold, or an image."""
+    grounds, path = world.us, f"/workspaces/{world.us.own}"
+    if last == "evidence":
+        return locked_evidence(grounds, grounds.own, grounds.post(f"{path}/jobs", {"command": ["true"]})["id"])
+    if last == "image":
+        target, headers = f"{path}/images?name=fresh-to-remove&format=directory", {"Content-Type": "application/x-tar"}
+        return str(grounds.tenant.owner.post(target, content=_tar(), headers=headers).json()["id"])
+    body = {"case_id": "case", "reason": "because", "label": {"none": "none"}}
+    return str(grounds.post(f"{path}/evidence/holds", body)["id"])
 
 
 def _fresh_shared(spec: RouteSpec, world: World, last: str) -> dict[str, str]:
@@ -201,7 +211,7 @@ def test_every_kind_of_thing_lies_where_the_matrix_looks_for_it(world: World) ->
     for grounds in (world.us, world.eu, world.neighbour):
         kinds = {"key", "binding", "account", "job", "artifact", "image", "environment", "role", "group", "principal"}
         kinds |= {"channel", "invitation", "input", "grant", "approval", "certificate", "signing_key", "exemption"}
-        kinds |= {"secret", "sandbox", "snapshot"}
+        kinds |= {"secret", "sandbox", "snapshot", "evidence", "hold"}
         assert {kind for place, kind in grounds.things if place == grounds.own} == kinds
         kinds = {"key", "binding", "operation", "export", "role", "group", "principal", "member", "channel"}
         kinds |= {"invitation", "provider", "login", "exemption", "event", "stream"}

@@ -23,7 +23,7 @@ SENDERS = """
 import sys
 from tenantry.entrypoints.notices import Senders
 from tenantry.foundation.clock import SystemClock
-from tenantry.foundation.settings import NotificationSettings
+from tenantry.foundation.notification_settings import NotificationSettings
 
 Senders(NotificationSettings(smtp_url="smtp://localhost", sender="a@b.example"), clock=SystemClock())
 print(sorted({name.split(".")[0] for name in sys.modules} & {"apprise", "httpx", "requests"}))

@@ -131,9 +131,9 @@ def put(*segments: str, json: Mapping[str, object], if_match: str | None = None)
     return Call(method="PUT", path=path_of(*API, *segments), json=json, headers=headers)
 
 
-def delete(*segments: str, if_match: str | None = None) -> Call[Any]:
+def delete(*segments: str, if_match: str | None = None, query: Mapping[str, QueryValue] | None = None) -> Call[Any]:
     headers = {"If-Match": if_match} if if_match else {}
-    return Call(method="DELETE", path=path_of(*API, *segments), headers=headers)
+    return Call(method="DELETE", path=path_of(*API, *segments), query=query_of(query), headers=headers)
 
 
 def place_of(workspace: str | None, tenant: str | None) -> tuple[str, str]:

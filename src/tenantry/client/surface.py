@@ -14,6 +14,7 @@ from tenantry.client.proofs import ClientCertificate, SigningKey
 from tenantry.client.resources.access import Bindings, Keys, ServiceAccounts
 from tenantry.client.resources.audit import Audit
 from tenantry.client.resources.audit_streams import AuditStreams
+from tenantry.client.resources.evidence import EvidenceOfWork, LegalHolds
 from tenantry.client.resources.grants import Approvals, Grants
 from tenantry.client.resources.images import Images
 from tenantry.client.resources.jobs import Jobs
@@ -68,6 +69,8 @@ class Surface(Resource[T]):
         self.secrets = Secrets(transport)
         self.audit = Audit(transport)
         self.audit_streams = AuditStreams(transport)
+        self.evidence = EvidenceOfWork(transport)
+        self.holds = LegalHolds(transport)
         self.notification_channels = NotificationChannels(transport)
 
     @Operation

@@ -16,6 +16,7 @@ from tenantry.capabilities.tenants.service import (
 )
 from tenantry.capabilities.tenants.service.declared import DeclaredTenants
 from tenantry.entrypoints.declared import make_declared
+from tenantry.entrypoints.evidence import make_lockers
 from tenantry.entrypoints.limits import make_book, make_policies, make_rates
 from tenantry.entrypoints.link import link_caller
 from tenantry.entrypoints.logins import Logins, make_logins
@@ -35,7 +36,6 @@ def make_runtime(parts: Parts) -> Runtime:
     book = make_book(settings.limits, cells=parts.cells, plans=plans, clock=clock)
     overlays = load_catalogue(plans=plans, slos_file=settings.slos_file, labels_file=settings.labels_file)
     admission = _admission(parts, hasher, logins := _logins(parts, hasher, book))
-    registry = _registry(parts, plans=plans, overlays=overlays, hasher=hasher)
     return Runtime(
         settings=settings,
         clock=clock,
@@ -54,7 +54,7 @@ def make_runtime(parts: Parts) -> Runtime:
         features=FeatureGate(book=book, plans=plans),
         policies=make_policies(settings, cells=parts.cells, clock=clock),
         rates=make_rates(parts.settings.limits, book=book, caches=parts.caches, clock=clock),
-        registry=registry,
+        registry=(registry := _registry(parts, plans=plans, overlays=overlays, hasher=hasher)),
         declared=_declared(parts, registry=registry, plans=plans, overlays=overlays, admission=admission),
         plans=plans,
         overlays=overlays,
@@ -65,6 +65,7 @@ def make_runtime(parts: Parts) -> Runtime:
         keyrings=parts.keyrings,
         notaries=parts.notaries,
         region_logs=make_region_logs(parts),
+        lockers=make_lockers(parts),
         trails=make_trails(parts.cells, directory=parts.directory, settings=settings.audit, clock=clock),
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,

@@ -18,6 +18,7 @@ from tenantry.entrypoints import (
     demo_access,
     demo_attacks,
     demo_audit,
+    demo_evidence,
     demo_limits,
     demo_network,
     demo_sandboxes,
@@ -68,7 +69,7 @@ def _scenes(stage: Stage, settings: Settings, *, server: RunningServer, platform
     _played(stage, cast, demo_scenes.work, demo_attacks.look_around)
     with demo_attacks.losing_a_worker(stage, cast):
         _played(stage, cast, demo_scenes.refusals, demo_attacks.exhaust, demo_attacks.suspend)
-        _played(stage, cast, demo_scenes.trails, demo_audit.proof)
+        _played(stage, cast, demo_scenes.trails, demo_audit.proof, demo_evidence.proof)
     _played(
         stage,
         cast,

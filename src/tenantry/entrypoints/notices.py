@@ -32,7 +32,7 @@ from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import NotFound, TenantryError
-from tenantry.foundation.settings import NotificationSettings
+from tenantry.foundation.notification_settings import NotificationSettings
 
 if TYPE_CHECKING:
     from tenantry.foundation.database.pool import Pool

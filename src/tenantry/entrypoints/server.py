@@ -24,6 +24,7 @@ from tenantry.entrypoints.audit_followers import AuditFollowers
 from tenantry.entrypoints.declared import follow_declared
 from tenantry.entrypoints.due import make_due_round
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
+from tenantry.entrypoints.evidence import make_evidence_round
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.metering import make_metering_round
 from tenantry.entrypoints.notices import NoticeLoop
@@ -145,9 +146,10 @@ async def _loops_of(
     sealing = sealing_loops(cell, parts, runtime.region_logs, trail=trail, tell=followers.stir, stack=stack)
     due, reconcile = make_due_round(parts, cell), make_reconcile_round(parts, cell)
     metering = make_metering_round(parts, cell, plans=runtime.plans)
-    for each in (dispatcher, relaying, due.rounds, reconcile.rounds, metering.rounds):
+    evidence = make_evidence_round(parts, cell, lockers=runtime.lockers)
+    for each in (dispatcher, relaying, due.rounds, reconcile.rounds, metering.rounds, evidence):
         stack.push_async_callback(each.close)
-    for each in (relaying, due.rounds):
+    for each in (relaying, due.rounds, evidence.locking):
         cell.link.subscribe(PLACE_NEWS, each.stir)
     grants = parts.grant_follower(cell)
     relay = Relay(relaying, cell=cell, stoppers=parts.stoppers, offboarding=parts.offboarding, grants=grants)
@@ -170,6 +172,7 @@ async def _loops_of(
         notices.run(),
         followers.run(),
         metering.run(),
+        evidence.run(),
         forever("places", partial(tidy_places, cell, parts.directory), seconds=_PLACES_SECONDS),
     ]
 

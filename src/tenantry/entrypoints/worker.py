@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from tenantry.capabilities.evidence.service import LegalHolds
 from tenantry.capabilities.sandboxes.service import (
     Dispatcher,
     JobRunner,
@@ -183,7 +184,7 @@ async def _purge(rounds: Rounds, *, queue: "Pool", cell: Cell, kinds: Mapping[st
     """Forget what is due, in each database of the cell."""
     purged = 0
     async for _, pool, _ in rounds.databases():
-        purged += await purge_due(pool, queue=queue, cell=cell, kinds=kinds, clock=clock)
+        purged += await purge_due(pool, queue=queue, cell=cell, kinds=kinds, clock=clock, keeping=LegalHolds())
     return purged
 
 

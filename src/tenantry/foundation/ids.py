@@ -54,6 +54,8 @@ class Prefix(StrEnum):
     POLICY = "pol"
     EXEMPTION = "exm"
     DECISION = "dec"
+    EVIDENCE = "evd"
+    HOLD = "hld"
     SECRET = "sec"  # noqa: S105 - a prefix of ids
 
 

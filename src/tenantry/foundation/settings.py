@@ -10,16 +10,17 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from tenantry.foundation.audit_settings import AuditSettings
 from tenantry.foundation.errors import Invalid
+from tenantry.foundation.evidence_settings import EvidenceSettings
 from tenantry.foundation.image_settings import ImageSettings
 from tenantry.foundation.limit_settings import Frozen, LimitSettings
 from tenantry.foundation.link_settings import WorkerLinkSettings
+from tenantry.foundation.notification_settings import NotificationSettings
 
 EMBEDDED_REGIONS: Final = ("us", "eu")
 _REGION: Final = "^[a-z][a-z0-9-]{1,15}$"
@@ -234,39 +235,6 @@ class TenancySettings(Frozen):
     """How long a move waits for jobs to end and for writes under way; then it has failed, and the tenant stays."""
 
 
-def _smtp_url(url: SecretStr | None) -> SecretStr | None:
-    """Refuse what no mail could be handed to; the address is not repeated, as it may hold a password."""
-    if url is None:
-        return None
-    try:
-        parts = urlsplit(url.get_secret_value())
-        usable = parts.scheme in ("smtp", "smtps") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.path.strip("/") or parts.fragment or parts.query not in ("", "tls=none"):
-        raise ValueError("must be smtp://[user:password@]host[:port] or smtps://…, with ?tls=none at most")
-    return url
-
-
-class NotificationSettings(Frozen):
-    """Notices to channels and persons."""
-
-    smtp_url: Annotated[SecretStr | None, AfterValidator(_smtp_url)] = None
-    """`smtps://user:password@host`, or `smtp://` with STARTTLS; `?tls=none` goes without. None: no e-mail is sent."""
-    sender: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$")] = None
-    """Address that e-mail comes from; required with `smtp_url`."""
-    allow_private_addresses: bool = False
-    """Let tenants' channels lead to private and local addresses: where all tenants may reach the server's networks."""
-    keep_days: int = Field(default=30, ge=1, le=3650)
-    """How long ended deliveries can be listed."""
-
-    @model_validator(mode="after")
-    def _email_has_a_sender(self) -> Self:
-        if self.smtp_url is not None and self.sender is None:
-            raise ValueError("sender is required with smtp_url")
-        return self
-
-
 def _region_names(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not re.fullmatch(_REGION, name):
@@ -299,6 +267,7 @@ class Settings(BaseSettings):
     worker_link: WorkerLinkSettings = WorkerLinkSettings()
     images: ImageSettings = ImageSettings()
     audit: AuditSettings = AuditSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
     identity: IdentitySettings = IdentitySettings()
     tenants: TenancySettings = TenancySettings()
     notifications: NotificationSettings = NotificationSettings()

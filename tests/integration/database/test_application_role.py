@@ -93,6 +93,9 @@ FORBIDDEN = [
     "delete from audit_unsealed",
     "update outbox set topic = 'x'",
     "delete from outbox",
+    "update evidence_envelopes set sealed = 'x'",
+    "update evidence_envelopes set size_bytes = 1",
+    "delete from evidence_holds",
 ]
 
 # These run outside of a transaction only.
@@ -239,6 +242,7 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
             "tenantry.notification_deliveries",
             "tenantry.approvals",
             "tenantry.grants",
+            "tenantry.evidence",
             "tenantry.quota_counters",
             "tenantry.metering_events",
             "tenantry.metering_marks",
@@ -306,6 +310,9 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
                 "select command from jobs",
                 "select digest from approvals",
                 "select principal_id from grants",
+                "select judged from evidence",
+                "select sealed from evidence_envelopes",
+                "update evidence set due_at = null",
                 "update grants set due_at = null",
                 "select comment from approval_decisions",
                 "select fence.tenant()",

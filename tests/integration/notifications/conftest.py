@@ -20,8 +20,9 @@ from tenantry.entrypoints.notices import NoticeLoop, Senders
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation import outbox
 from tenantry.foundation.ids import Prefix, parse_id
+from tenantry.foundation.notification_settings import NotificationSettings
 from tenantry.foundation.scope import SYSTEM, TenantScope
-from tenantry.foundation.settings import NotificationSettings, load_settings
+from tenantry.foundation.settings import load_settings
 from tenantry.interfaces.api.app import create_app
 
 Json = dict[str, Any]

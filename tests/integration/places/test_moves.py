@@ -68,6 +68,7 @@ async def digests(parts: Parts, ground: Ground, *, region: str, place: str) -> d
     assert dsn is not None
     log = {"audit_heads", "audit_tiles", "audit_unsigned", "audit_checkpoints"}
     left_out = log | {"audit_events", "audit_unsealed", "audit_sequence", "tenants", "workspaces", "outbox"}
+    left_out |= {"evidence", "evidence_envelopes"}  # locked meanwhile
     left_out |= {"metering_events", "metering_hours", "metering_marks"}  # a server adds them up meanwhile
     left_out |= {"audit_index", "audit_words", "audit_days"}  # and follows the trail
     async with open_rows(dsn, place=place, signer=signer, tenant_id=ground.tenant_id, snapshot=True) as rows:

@@ -60,6 +60,8 @@ NO_CONTENT = {
     "secret_versions.sealed": "a secret, which goes when it is removed or too old",
     "approvals.digest": "digest of what will be done, which remains",
     "approval_decisions.comment_sha256": "digest of what was said, which remains",
+    "evidence_envelopes.sealed": "what is signed of work, which in mode metadata_only holds none, and has its own days",
+    "evidence_envelopes.sha256": "digest of that",
     "certificates.signature": "signature of what is shown of an erased tenant",
 }
 

@@ -125,6 +125,14 @@ class Inhabited:
         """What `kept` reads where nothing is lost."""
         return f"{self.word} now\n{self.word}", f"{self.word} then\n{self.word}"
 
+    def proved(self, client: httpx.Client | None = None) -> str:
+        """Have the evidence of the job examined, which holds; gives the digest of what was signed."""
+        client, path = client or self.tenant.owner, f"/workspaces/{self.workspace}/evidence"
+        [listed] = client.get(path, params={"subject": self.job}).json()["items"]
+        found = client.get(f"{path}/{listed['id']}").json()
+        assert (found["state"], found["faults"]) == ("locked", []), found["faults"]
+        return str(found["sha256"])
+
     def told(self, client: httpx.Client | None = None) -> str:
         """Have a new job tell the digest of a secret: what only rows and keys together give."""
         client = client or self.tenant.owner
@@ -182,6 +190,7 @@ def inhabit(installation: Installation, **fields: str) -> Inhabited:
     assert job.json()["status"] == "succeeded", job.text
     artifacts = tenant.owner.get(f"{base}/jobs/{job.json()['id']}/artifacts").json()["items"]
     sandbox, snapshot = _sandbox(tenant, base, word)
+    _evidence(tenant, base, word)
     return Inhabited(tenant, word, workspace, job.json()["id"], artifacts[0]["id"], sandbox, snapshot, key)
 
 
@@ -196,6 +205,17 @@ def _sandbox(tenant: Tenant, base: str, word: str) -> tuple[str, str]:
     stopped = _done(tenant.owner.post(f"{path}/stop", params={"wait": 60}))
     assert (stopped["status"], stopped["files_kept"]) == ("stopped", True), stopped
     return made["id"], snapshot["id"]
+
+
+def _evidence(tenant: Tenant, base: str, word: str) -> None:
+    """Wait until that of all that has run is locked, and leave a hold that was released."""
+
+    def open_() -> bool:
+        return bool(tenant.owner.get(f"{base}/evidence", params={"state": "wip"}).json()["items"])
+
+    until(lambda: not open_())
+    hold = _post(tenant, f"{base}/evidence/holds", {"case_id": word, "reason": word, "label": {"name": word}})
+    _done(tenant.owner.delete(f"{base}/evidence/holds/{hold['id']}", params={"reason": word}))
 
 
 def said(client: httpx.Client, sandbox: str, script: str) -> str:

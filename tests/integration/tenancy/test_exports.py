@@ -85,6 +85,7 @@ async def test_an_import_is_the_same_tenant_elsewhere(
     there = dataclasses.replace(inhabited, tenant=tenant, key=key)
     assert there.readable() == inhabited.readable() == there.expected
     assert there.kept() == inhabited.kept() == there.expected_kept
+    assert there.proved() == inhabited.proved()
     assert there.told() == hashlib.sha256(f"kept-{inhabited.word}".encode()).hexdigest()
     shown = tenant.owner.get(f"/tenants/{tenant.id}").json()
     assert (shown["region"], shown["isolation"], shown["status"]) == (region, target, "active")

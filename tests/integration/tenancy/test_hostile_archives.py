@@ -414,6 +414,8 @@ LIES: dict[str, tuple[str, Lie]] = {
     "secrets that are none": ("sandboxes", each(secrets='[{"path": "/etc/shadow"}]')),
     "a snapshot of a sandbox that is none": ("sandbox_snapshots", each(sandbox_id=NOWHERE)),
     "a snapshot of files that are none": ("sandbox_snapshots", each(tree_id=NOWHERE)),
+    "evidence in another workspace": ("evidence", each(workspace_id=NOWHERE)),
+    "evidence of labels that are none": ("evidence", each(labels="[]")),
     "more snapshots than any has": ("sandbox_snapshots", fifty_more),
     "something to forget of a kind that is none": ("queue.purges", each(kind="everything")),
 }

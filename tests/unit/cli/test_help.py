@@ -77,6 +77,8 @@ def test_the_surface_is_the_one_promised() -> None:
         image list, image import, image pull, image remove, secret set, secret list, secret get, secret delete,
         sandbox create, sandbox ls, sandbox get, sandbox start, sandbox stop, sandbox rm, sandbox extend,
         sandbox snapshot, sandbox fork, sandbox exec, sandbox shell, sandbox files, sandbox cp, sandbox port,
+        evidence list, evidence get, evidence export, evidence lock, evidence index, evidence gc, evidence keys,
+        evidence verify, evidence schema, evidence hold place, evidence hold list, evidence hold release,
         audit checkpoint, audit consistency, audit export, audit proof, audit query, audit days, audit day,
         audit roots, audit verify,
         audit stream create, audit stream list, audit stream get, audit stream pause, audit stream resume,

@@ -23,6 +23,7 @@ TOPICS: Final = (
     "approval.expired",
     "approval.escalated",
     "audit_stream.paused",
+    "evidence.tampered",
 )
 """What notices are made of. A payload holds ids and names only: `workspace_id`, `principal_id`, `requested_by`, …"""
 SUBSCRIPTIONS: Final = frozenset({"*", *TOPICS, *(f"{topic.partition('.')[0]}.*" for topic in TOPICS)})

@@ -135,6 +135,14 @@ class ContentKind(Protocol):
         ...
 
 
+class Keeping(Protocol):
+    """Says what the sweep of content must leave, though its time is over: `evidence` implements it."""
+
+    async def keeps(self, session: TenantSession, *, kind: str, item_id: UUID) -> bool:
+        """Say whether an item is kept; what would keep it does not come about until the session's transaction ends."""
+        ...
+
+
 class Room(Protocol):
     """How many open workspaces there may be; `limits` implements it."""
 

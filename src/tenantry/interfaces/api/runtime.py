@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tenantry.capabilities.access.service import Admission
 from tenantry.capabilities.approvals.service import ApprovalComments
 from tenantry.capabilities.audit.service import AuditTrail, Notary, RegionLogs
+from tenantry.capabilities.evidence.service import EvidenceLocker
 from tenantry.capabilities.identity.service import KeyHasher, LoginFlows, TokenDesk
 from tenantry.capabilities.limits.service import FeatureGate, LimitBook, RateKeeper
 from tenantry.capabilities.notifications.service import AddressBook
@@ -74,6 +75,7 @@ class Runtime:
     trails: Mapping[str, AuditTrail]
     notaries: Mapping[str, Notary]
     region_logs: RegionLogs
+    lockers: Mapping[str, EvidenceLocker]
     comments: Mapping[str, ApprovalComments]
     content: Mapping[str, JobContent]
     kept: Mapping[str, LiveContent]

@@ -23,6 +23,7 @@ from tenantry.capabilities.access.service import (
 from tenantry.capabilities.access.types import Caller, Role, Source
 from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
 from tenantry.capabilities.audit.service import AuditService, DayService, LogService, StreamService, TargetSeals
+from tenantry.capabilities.evidence.service import EvidenceCollector, EvidenceService, HoldService
 from tenantry.capabilities.identity.service import IdentityService, InvitationService, LoginService, ProviderService
 from tenantry.capabilities.limits.service import LimitService, MeteringService, QuotaService, RowRoom
 from tenantry.capabilities.limits.types.quotas import Quota
@@ -330,6 +331,21 @@ class Services:
         return SecretService(
             session=self.session, workspace_id=self.workspace_id, audit=self.audit, clock=self.runtime.clock
         )
+
+    @property
+    def evidence(self) -> EvidenceService:
+        runtime = self.runtime
+        keys = [key for locker in runtime.lockers.values() for key in locker.signer.verifier_keys()]
+        return EvidenceService(session=self.session, locker=runtime.lockers[self.scope.region], keys=keys)
+
+    @property
+    def holds(self) -> HoldService:
+        return HoldService(session=self.session, audit=self.audit, clock=self.runtime.clock)
+
+    @property
+    def collector(self) -> EvidenceCollector:
+        floor = self.runtime.settings.evidence.floor_days
+        return EvidenceCollector(session=self.session, audit=self.audit, floor_days=floor, clock=self.runtime.clock)
 
     @property
     def queue_shares(self) -> QueueShares:

@@ -9,6 +9,7 @@ from tenantry.foundation.errors import TenantryError
 from tenantry.interfaces.cli.commands import (
     access,
     audit,
+    evidence,
     grants,
     image,
     job,
@@ -74,7 +75,7 @@ def build_app() -> typer.Typer:
     app.callback()(_options)
     rooms = (
         *(login, tenant, workspace, overlays, access, proofs, people, providers),
-        *(grants, limits, usage, policy, job, sandbox, image, secret, notification, audit),
+        *(grants, limits, usage, policy, job, sandbox, image, secret, notification, audit, evidence),
     )
     for module in rooms:
         module.register(app)

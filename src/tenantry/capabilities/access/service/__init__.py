@@ -11,6 +11,7 @@ from tenantry.capabilities.access.service.decide import (
 )
 from tenantry.capabilities.access.service.grant_facts import GrantFacts
 from tenantry.capabilities.access.service.grant_life import GrantLife
+from tenantry.capabilities.access.service.grant_records import grant_records
 from tenantry.capabilities.access.service.grant_sources import hold_grant, is_held
 from tenantry.capabilities.access.service.grant_subject import GRANT_KIND, GrantSubject
 from tenantry.capabilities.access.service.grants import GRANTS_DUE, GrantService
@@ -61,6 +62,7 @@ __all__ = [
     "bindable_roles",
     "compile_access",
     "decide",
+    "grant_records",
     "held_in",
     "hold_grant",
     "identified_key",

@@ -78,6 +78,7 @@ from tenantry.capabilities.audit.repository.streams import (
     pause_all,
     update_stream,
 )
+from tenantry.capabilities.audit.repository.tracing import trace_resources
 
 __all__ = [
     "WINDOW",
@@ -136,6 +137,7 @@ __all__ = [
     "take_unsigned",
     "thin_checkpoints",
     "thin_region_roots",
+    "trace_resources",
     "update_stream",
     "walk_indexes",
     "write_growth",

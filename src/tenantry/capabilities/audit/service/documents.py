@@ -29,6 +29,7 @@ def document_of(event: AuditEvent) -> dict[str, Any]:
         "ip": event.ip,
         "trace_id": event.trace_id,
         "details": dict(event.details),
+        "withheld": list(event.withheld),
     }
 
 

@@ -1,13 +1,13 @@
 """A tenant's log as others may hold it: its newest checkpoint, and proofs that an event is in it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from tenantry.capabilities.audit import repository
 from tenantry.capabilities.audit.service.bundle import BundleCheckpoint, BundleHeader
-from tenantry.capabilities.audit.types import SignedCheckpoint
+from tenantry.capabilities.audit.types import SignedCheckpoint, TracedEvent
 from tenantry.engines.merkle.notes import Note, VerifierKey
 from tenantry.engines.merkle.proofs import Range, consistency_plan, inclusion_plan
 from tenantry.foundation.database.session import TenantSession
@@ -16,6 +16,7 @@ from tenantry.foundation.ids import Prefix, format_id
 
 _SIGNED_EVERY_SECONDS: Final = 1
 _MOST_CHECKPOINTS: Final = 1000
+_MOST_TRACED: Final = 1000
 _PAGE: Final = 2000
 
 
@@ -56,6 +57,18 @@ class LogService:
                 retry_after=_SIGNED_EVERY_SECONDS,
             )
         return found
+
+    async def covering(self, sequence: int) -> SignedCheckpoint | None:
+        """Give the newest checkpoint that has the event of this place in it; None while there is none."""
+        return await repository.find_checkpoint(self._session, at_least=sequence)
+
+    async def trace(self, ends: Mapping[str, str], *, among: Collection[str] = ()) -> dict[str, list[TracedEvent]]:
+        """List events of each of these resources, oldest first, up to that with the action that ends it.
+
+        Only those with one of the actions `among`: whatever else was asked of it, or tried, takes no part. Of each the
+        last thousand.
+        """
+        return await repository.trace_resources(self._session, ends, among=among, most=_MOST_TRACED)
 
     async def prove(self, event_id: UUID) -> Inclusion:
         """Prove that an event, which the session may see, is in the newest checkpoint.

@@ -104,6 +104,18 @@ class SignedRoot:
     note: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class TracedEvent:
+    """An event as evidence names it: its place in the log, None while it has none, and the leaf that stands there."""
+
+    event_id: UUID
+    sequence: int | None
+    action: str
+    actor: Actor
+    details: Mapping[str, Any]
+    leaf: bytes
+
+
 def canonical_bytes(event: AuditEvent) -> bytes:
     """Write the event in the JSON Canonicalization Scheme (RFC 8785); raises ValueError for what has no form in it.
 

@@ -11,7 +11,7 @@ from tenantry.capabilities.notifications.types import TEST_TOPIC, Delivery, Mess
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id, suffix_of
 
-_PREFIXES: Final = {"grant_id": "jit", "approval_id": "apr"}
+_PREFIXES: Final = {"grant_id": "jit", "approval_id": "apr", "evidence_id": "evd"}
 """Members of a payload that hold a bare uuid, and what such an id begins with."""
 _BARE: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MARKUP: Final = re.compile(r"[<>&@*`~|#\[\]\\]")

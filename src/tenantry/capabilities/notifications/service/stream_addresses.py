@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from tenantry.capabilities.notifications.errors import address_invalid
 from tenantry.capabilities.notifications.service.addresses import hint_of, require_address
 from tenantry.capabilities.notifications.types import ChannelKind
-from tenantry.foundation.settings import NotificationSettings
+from tenantry.foundation.notification_settings import NotificationSettings
 
 
 @dataclass(frozen=True, slots=True)

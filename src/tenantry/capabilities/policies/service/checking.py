@@ -68,12 +68,13 @@ class PolicyService:
         exemptions, own = known.exemptions_in(workspace_id), settings_placed(settings)
         enforced = known.enforced_in(workspace_id)
         outcome = judge((*enforced, *own), ask, exemptions=exemptions, now=now, network=network)
+        asked = tuple((each.name, each.bundle.digest if each.bundle else "") for each in (*enforced, *own))
         shadow = known.shadow_in(workspace_id)
         if not shadow:
-            return Checked(outcome)
+            return Checked(outcome, asked=asked)
         instead = (*replaced(enforced, shadow), *own)
         would = judge(instead, ask, exemptions=exemptions, now=now, network=network)
-        return Checked(outcome, would, tuple(placed.name for placed in shadow))
+        return Checked(outcome, would, tuple(placed.name for placed in shadow), asked)
 
     async def note(
         self,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from tenantry.engines.rules.documents import Bundle
 from tenantry.engines.rules.types import Effect, JobFacts, Kind
+from tenantry.foundation.ids import Prefix, format_id
 
 MOST_DECISIONS: Final = 200
 """So many are kept of each workspace."""
@@ -161,6 +162,20 @@ class Checked:
     outcome: Outcome
     shadow: Outcome | None = None
     shadow_of: tuple[str, ...] = ()
+    asked: tuple[tuple[str, str], ...] = ()
+    """Name with version, and digest, of each document that decided, the widest first."""
+
+    def record(self) -> dict[str, Any]:
+        """Tell for evidence what was asked and what it said: names, versions and digests, no words of a message."""
+        told: dict[str, Any] = {
+            "verdict": self.outcome.decision.value,
+            "policies": [{"name": name, "sha256": digest} for name, digest in self.asked],
+            "reasons": [reason.summary() for reason in self.outcome.reasons],
+            "exempted_by": [format_id(Prefix.EXEMPTION, each) for each in self.outcome.exempted_by],
+        }
+        if self.shadow is not None:
+            told["shadow"] = {"verdict": self.shadow.decision.value, "policies": list(self.shadow_of)}
+        return told
 
 
 @dataclass(frozen=True, slots=True)

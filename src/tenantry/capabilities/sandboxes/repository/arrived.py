@@ -11,6 +11,9 @@ from tenantry.foundation.database.session import TenantSession
 
 _TREE: Final = tuple(field.name for field in dataclasses.fields(KeptTree))
 _CONTRADICTIONS: Final = {
+    "evidence is of another workspace than its job": """
+        select from evidence e join jobs j on j.tenant_id = e.tenant_id and j.job_id = e.subject_id
+        where e.tenant_id = $1 and e.subject_kind = 'job' and e.workspace_id <> j.workspace_id""",
     "an artifact is of another workspace than its job": """
         select from artifacts a join jobs j using (tenant_id, job_id)
         where tenant_id = $1 and a.workspace_id <> j.workspace_id""",

@@ -78,6 +78,20 @@ async def list_artifacts(session: TenantSession, job_id: UUID, *, after: UUID | 
     return [Artifact(**row) for row in rows]
 
 
+async def list_artifacts_of(session: TenantSession, jobs: Sequence[UUID]) -> dict[UUID, list[Artifact]]:
+    """List what each of these jobs has left, in the order of the ids."""
+    rows = await session.fetch(
+        f"""select {_ARTIFACT} from artifacts
+            where tenant_id = $1 and job_id = any ($2::uuid[]) order by artifact_id""",
+        session.scope.tenant_id,
+        list(jobs),
+    )
+    found: dict[UUID, list[Artifact]] = {}
+    for row in rows:
+        found.setdefault(row["job_id"], []).append(Artifact(**row))
+    return found
+
+
 async def find_artifact(session: TenantSession, job_id: UUID, artifact_id: UUID) -> Artifact | None:
     row = await session.fetchrow(
         f"select {_ARTIFACT} from artifacts where tenant_id = $1 and job_id = $2 and artifact_id = $3",

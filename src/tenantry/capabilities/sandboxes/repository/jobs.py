@@ -89,6 +89,16 @@ async def find_job(session: TenantSession, job_id: UUID, *, lock: bool = False) 
     return _job(row) if row else None
 
 
+async def find_jobs(session: TenantSession, ids: Sequence[UUID]) -> list[Job]:
+    """Those of these that are there, in no order."""
+    rows = await session.fetch(
+        f"select {_JOB} from jobs where tenant_id = $1 and job_id = any ($2::uuid[])",
+        session.scope.tenant_id,
+        list(ids),
+    )
+    return [_job(row) for row in rows]
+
+
 async def list_jobs(
     session: TenantSession,
     *,

@@ -9,6 +9,7 @@ from tenantry.capabilities.sandboxes.service.image_pulls import ImagePulls
 from tenantry.capabilities.sandboxes.service.image_sweep import sweep_images
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary, ImageService
 from tenantry.capabilities.sandboxes.service.inspecting import KeptInspection
+from tenantry.capabilities.sandboxes.service.job_evidence import JobEvidence
 from tenantry.capabilities.sandboxes.service.job_secrets import SecretOpener
 from tenantry.capabilities.sandboxes.service.jobs import JobService
 from tenantry.capabilities.sandboxes.service.link_sockets import Door, UnixDoor
@@ -45,6 +46,7 @@ __all__ = [
     "JobArrival",
     "JobContent",
     "JobContentKind",
+    "JobEvidence",
     "JobNews",
     "JobRunner",
     "JobService",

@@ -7,6 +7,7 @@ from tenantry.capabilities.audit.types import Outcome as AuditOutcome
 from tenantry.capabilities.limits.service import MeteringService, settle
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.sandboxes import repository
+from tenantry.capabilities.sandboxes.service.job_evidence import end_job_evidence
 from tenantry.capabilities.sandboxes.service.measuring import used_by
 from tenantry.capabilities.sandboxes.types import Job, JobEnd, JobStatus
 from tenantry.engines.jail.types import Ending, Outcome
@@ -46,8 +47,8 @@ async def end_job(
     artifact_bytes: int = 0,
     tree_bytes: int = 0,
 ) -> bool:
-    """Write the end, its audit event and what was used, and settle its quotas; False, and nothing done, when it had
-    ended before.
+    """Write the end, its audit event, that evidence is to be locked, what was used, and settle its quotas; False, and
+    nothing done, when it had ended before.
 
     `inputs` are those of a job whose content is not kept, sealed as its output is; without them they go now.
     `tree_bytes` is what was kept of the sandbox that lived by it.
@@ -65,6 +66,7 @@ async def end_job(
         reason=reason,
         details={"exit_code": end.exit_code, "attempt": job.attempt},
     )
+    await end_job_evidence(session, job, at=now)
     await MeteringService(session=session, clock=clock).record(used_by(job, end, at=now))
     used = {Quota.STORAGE: kept_bytes + artifact_bytes}
     if job.sandbox_id is None:

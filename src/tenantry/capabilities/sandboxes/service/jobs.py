@@ -23,6 +23,7 @@ from tenantry.capabilities.sandboxes.errors import (
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.image_names import names_of
+from tenantry.capabilities.sandboxes.service.job_evidence import begin_job_evidence
 from tenantry.capabilities.sandboxes.service.job_limits import limits_of, most_kept_bytes
 from tenantry.capabilities.sandboxes.service.job_secrets import pin_secrets, told_of
 from tenantry.capabilities.sandboxes.service.judging import (
@@ -169,6 +170,7 @@ class JobService:
         given = self._content.seal_given(key, environments, job_id=job.job_id)
         inputs = self._content.seal_inputs(key, new.inputs, job_id=job.job_id)
         await repository.insert_job(self._session, job, given=given, given_inputs=inputs)
+        await begin_job_evidence(self._session, job, checked, clock=self._clock)
         await self._enqueue(job)
         details: dict[str, Any] = {"image": job.image, "inputs": len(new.inputs)}
         if job.phases:
@@ -196,6 +198,7 @@ class JobService:
             finished_at=job.queued_at,
         )
         await repository.insert_job(self._session, job, given=None, given_inputs=None)
+        await begin_job_evidence(self._session, job, checked, clock=self._clock)
         told = {name: text for name, text in reason.summary().items() if name != "effect"} if reason else {}
         await self._record(
             "job.denied",

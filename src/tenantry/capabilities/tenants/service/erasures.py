@@ -102,6 +102,8 @@ class Erasures:
                 raise Denied("tenant_restored", "the deletion was taken back", layer="tenants")
             if due is not None and due > self._clock.now():
                 return Next(STOP, at=due)
+            if await rows.count("evidence_holds", "released_at is null"):  # it can still be restored, and that released
+                raise Unavailable("legal_hold", "a legal hold keeps what this tenant has", layer="evidence")
             await rows.execute("update tenants set status_reason = $1, version = version + 1", ERASING)
         async with self._at(operation, operation.source) as rows:
             if await rows.count("jobs", "status = 'running'"):

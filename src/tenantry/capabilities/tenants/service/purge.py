@@ -5,12 +5,13 @@ key lives in the memory of one process only, that process. The mode that counts 
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import structlog
 
-from tenantry.capabilities.tenants.ports import ContentKind
+from tenantry.capabilities.tenants.ports import ContentKind, Keeping
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.pool import database_errors
@@ -30,17 +31,29 @@ _DUE_OR_DEAD: Final = """select tenant_id, kind, item_id from queue.purges where
                          order by due_at, item_id limit $2 offset $3"""
 _MAY: Final = "select pg_try_advisory_xact_lock_shared($1)"
 _DONE: Final = "delete from queue.purges where tenant_id = $1 and kind = $2 and item_id = $3"
+_AGAIN: Final = "insert into queue.purges (tenant_id, kind, item_id, due_at) values ($1, $2, $3, $4)"
+_KEPT: Final = timedelta(hours=1)
+"""How long what a legal hold keeps is not looked at again."""
 
 _log = structlog.get_logger(__name__)
 
 
-async def purge_due(pool: "Pool", *, queue: "Pool", cell: Cell, kinds: Mapping[str, ContentKind], clock: Clock) -> int:
+async def purge_due(
+    pool: "Pool",
+    *,
+    queue: "Pool",
+    cell: Cell,
+    kinds: Mapping[str, ContentKind],
+    clock: Clock,
+    keeping: Keeping | None = None,
+) -> int:
     """Purge what is due in one database, an item at a time; tells how many.
 
     Both pools are the dispatcher's, which sees ids only; `queue` is that of the cell, where workers report. Due is also
     what a process held that is no more: its content cannot be opened any longer. Objects go first: a crash in between
     leaves rows that say they are still to go. A tenant that is being exported keeps what is due until that has ended.
-    What stays, for whatever reason, is passed over: nothing that is due waits for it.
+    What stays, for whatever reason, is passed over: nothing that is due waits for it. What is kept (`keeping`) is due
+    again after a while.
     """
     with database_errors():
         held = {row["holder"] for row in await pool.fetch(_HOLDERS)}
@@ -53,7 +66,9 @@ async def purge_due(pool: "Pool", *, queue: "Pool", cell: Cell, kinds: Mapping[s
         with database_errors():
             due = await pool.fetch(*asked)
         for tenant_id, name, item_id in due:
-            gone = name in kinds and await _purge(kinds[name], item_id, tenant_id=tenant_id, cell=cell)
+            gone = name in kinds and await _purge(
+                kinds[name], item_id, tenant_id=tenant_id, cell=cell, keeping=keeping, clock=clock
+            )
             purged, stays = purged + gone, stays + (not gone)
             if name not in kinds:  # of another version of the product
                 _log.error("purge.kind_unknown", kind=name)
@@ -61,13 +76,19 @@ async def purge_due(pool: "Pool", *, queue: "Pool", cell: Cell, kinds: Mapping[s
             return purged
 
 
-async def _purge(kind: ContentKind, item_id: UUID, *, tenant_id: UUID, cell: Cell) -> bool:
+async def _purge(
+    kind: ContentKind, item_id: UUID, *, tenant_id: UUID, cell: Cell, keeping: Keeping | None, clock: Clock
+) -> bool:
     scope = TenantScope(tenant_id=tenant_id, region=cell.region, actor=SYSTEM)
     try:
         async with cell.session(scope, lifecycle=True) as session:
             if not await session.fetchval(_MAY, purge_lock(tenant_id)):
                 _log.info("purge.postponed", tenant=tenant_id.hex, code="export_open")
                 return False
+            if keeping is not None and await keeping.keeps(session, kind=kind.name, item_id=item_id):
+                await session.execute(_DONE, tenant_id, kind.name, item_id)
+                await session.execute(_AGAIN, tenant_id, kind.name, item_id, clock.now() + _KEPT)
+                return True
             await kind.remove_objects(session, item_id)
         async with cell.session(scope, lifecycle=True) as session:
             await kind.forget(session, item_id)

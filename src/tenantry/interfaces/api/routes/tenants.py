@@ -240,9 +240,11 @@ async def resume_tenant(request: Request, tenant: str) -> TenantAnswer:
 
 @routes.delete("/tenants/{tenant}", needs=Permission.PLATFORM_ADMIN)
 async def delete_tenant(request: Request, tenant: str) -> TenantAnswer:
-    """Delete softly; `restore` takes it back until `erase_after`."""
+    """Delete softly; `restore` takes it back until `erase_after`. Refused while a legal hold keeps what it has."""
     unit = _of_named_tenant(request)
-    return _followed(unit, await unit.tenants.delete(if_version=unit.if_version))
+    deleted = await unit.tenants.delete(if_version=unit.if_version)
+    await unit.holds.require_none()  # whoever places one holds the tenant's row, which is locked by now
+    return _followed(unit, deleted)
 
 
 @routes.post("/tenants/{tenant}/restore", needs=Permission.PLATFORM_ADMIN, replay=_again)

@@ -10,20 +10,13 @@ from tenantry.client.errors import BadRequest
 from tenantry.interfaces.cli.commands.audit_stream import STREAMS
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, Invocation, command
 from tenantry.interfaces.cli.output import Format, say, show_json_line, show_line
+from tenantry.interfaces.cli.verifier_keys import KeyOption, KeysFileOption, keys_in, read_file, read_keys
 
 if TYPE_CHECKING:
     from tenantry.client.log_types import AuditFilters
-    from tenantry.engines.merkle.notes import VerifierKey
 
 GROUP = typer.Typer(help="Who did what, and with which outcome.", no_args_is_help=True)
 
-_MAX_FILE_BYTES: Final = 64 << 20
-KeyOption = Annotated[
-    list[str] | None, typer.Option("--key", metavar="NAME+ID+KEY", help="a key of the log, as you know it; repeat")
-]
-KeysFileOption = Annotated[
-    Path | None, typer.Option("--keys-file", metavar="F", dir_okay=False, help="the same, one on a line")
-]
 _FOLLOW_SECONDS: Final = 1.0
 _READ: Final = "audit.read"
 _COLUMNS: Final = (
@@ -198,10 +191,10 @@ def consistency(
     """
     from tenantry.capabilities.audit.service.consistency import KeptCheckpoint
 
-    kept = KeptCheckpoint.parse(_read(file))
-    proof, known = cli.client.audit.consistency(kept.size), _known(key, keys_file)
+    kept = KeptCheckpoint.parse(read_file(file))
+    proof, known = cli.client.audit.consistency(kept.size), read_keys(key, keys_file)
     newest = proof["checkpoint"]
-    keys = known or list(_keys([one["key"] for one in newest["keys"]], "the server"))
+    keys = known or list(keys_in([one["key"] for one in newest["keys"]], "the server"))
     size = kept.require_within(newest["note"].encode(), proof["path"], keys=keys)
     cli.show({"consistent": True, "from": kept.size, "to": size, "pinned": known is not None})
 
@@ -239,10 +232,10 @@ def verify(
     """
     from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
 
-    notes = [note for each in checkpoint or [] for note in _notes(_read(each))]
-    receipts = [note for each in receipt or [] for note in _notes(_read(each))]
+    notes = [note for each in checkpoint or [] for note in _notes(read_file(each))]
+    receipts = [note for each in receipt or [] for note in _notes(read_file(each))]
     try:
-        report = verify_bundle(file, keys=_known(key, keys_file), witnessed=notes, receipts=receipts)
+        report = verify_bundle(file, keys=read_keys(key, keys_file), witnessed=notes, receipts=receipts)
     except OSError as error:
         raise BadRequest("file_unreadable", f"{file}: {error.strerror or error}") from error
     cli.show(
@@ -263,27 +256,6 @@ def verify(
         say("the keys are the bundle's own: name those that you know with --key or --keys-file")
 
 
-def _known(key: list[str] | None, keys_file: Path | None) -> "list[VerifierKey] | None":
-    """Give the keys that the caller knows, None for one who names none."""
-    if not key and not keys_file:
-        return None
-    lines = _read(keys_file).decode(errors="replace").splitlines() if keys_file else []
-    return [*_keys(key or [], "--key"), *_keys(lines, str(keys_file))]
-
-
-def _keys(lines: list[str], where: str) -> "Iterator[VerifierKey]":
-    """Read verifier keys; raises BadRequest for what is none. Empty lines and those with a # first are passed over."""
-    from tenantry.engines.merkle.errors import NoteError
-    from tenantry.engines.merkle.notes import VerifierKey
-
-    for line in lines:
-        if line.strip() and not line.startswith("#"):
-            try:
-                yield VerifierKey.parse(line.strip())
-            except NoteError as error:
-                raise BadRequest("key_malformed", f"{where}: {error}") from error
-
-
 def _notes(content: bytes) -> Iterator[bytes]:
     """Take the one checkpoint of a file, or of a witness's file each: a line there is JSON with the note in it."""
     if not content.startswith(b"{"):
@@ -294,14 +266,3 @@ def _notes(content: bytes) -> Iterator[bytes]:
             yield json.loads(line)["note"].encode()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadRequest("checkpoint_unreadable", "neither a checkpoint nor a witness's file of them") from error
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as content:
-            read = content.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise BadRequest("file_unreadable", f"{file}: {error.strerror}") from error
-    if len(read) > _MAX_FILE_BYTES:
-        raise BadRequest("file_too_large", f"{file}: more than {_MAX_FILE_BYTES} bytes")
-    return read

@@ -30,7 +30,7 @@ Entry = Annotated[str, Field(max_length=500)]
 EntryName = Annotated[str, Field(min_length=1, max_length=100)]
 Texts = Annotated[dict[EntryName, Entry], Field(max_length=100)]
 Scalars = Annotated[dict[EntryName, Entry | int | float | bool], Field(max_length=100)]
-LimitName = Literal["max_qps", "max_storage_gb", "max_users"]
+LimitName = Literal["max_qps", "max_storage_gb", "max_users", "evidence_floor_days"]
 QuotaName = Literal["maxUsers", "maxProjects", "maxTokensPerMonth", "maxStorageGB", "maxConcurrentAgents"]
 
 
