@@ -29,7 +29,7 @@ from tenantry.engines.jail.trees import SavedTree
 from tenantry.engines.jail.types import MIB, Attach, Ending, Listeners
 
 _SETUP_SECONDS: Final = 60.0
-_DEATH_SECONDS: Final = 5.0
+_DEATH_SECONDS: Final = 1.0
 
 
 class Entry:
@@ -155,7 +155,7 @@ class Entry:
         left = asyncio.ensure_future(self._left())
         await asyncio.wait({gone, left}, return_when=asyncio.FIRST_COMPLETED)
         guest = self._guest.result() if self._guest.done() else None
-        if guest is not None and guest.failed():  # as it does when the sandbox's kernel dies, which is seen in a moment
+        if guest is not None and guest.may_be_lost():  # then the sandbox's kernel is gone in a moment
             await asyncio.wait({gone}, timeout=_DEATH_SECONDS)
         lost = not is_running(self._handle)
         left.cancel()

@@ -27,7 +27,7 @@ from tenantry.engines.jail.output import readable
 
 _MOST_SAID: Final = 4096
 #: How runsc ends when it cannot do what it was told; it then says why.
-_FAILED: Final = 128
+_FAILED, _KILLED = 128, 128 + signal.SIGKILL
 _SEND_SECONDS: Final = 30.0
 _MOST_REPORTS: Final = 1 << 16
 
@@ -98,9 +98,10 @@ class Guest:
         """Wait for the end of the program, as the runtime tells it."""
         await readable(asyncio.get_running_loop(), self._handle)
 
-    def failed(self) -> bool:
-        """Say whether the runtime's part has ended with an error of its own, not the program's."""
-        return self._process.poll() == _FAILED and os.fstat(self._words).st_size > 0
+    def may_be_lost(self) -> bool:
+        """Say whether it has ended as it would with its container: by SIGKILL, or by an error of the runtime's own."""
+        code = self._process.poll()
+        return code == _KILLED or (code == _FAILED and os.fstat(self._words).st_size > 0)
 
     def told(self) -> dict[str, object]:
         """Tell how it ended, in the words of a monitor (containing.py). Only once it has ended by itself."""
