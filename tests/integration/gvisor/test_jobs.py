@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from tests.conftest import Installation, start_installation, tenants_of
 from tests.integration.sandboxes.ground import Ground, given
+from tests.integration.sandboxes.live_ground import LiveGround
+from tests.integration.sandboxes.living import Living, heard, start
 from tests.integration.sandboxes.test_network import allow
 
 
@@ -83,9 +85,26 @@ def test_a_job_that_asks_for_a_network_is_told_why_it_has_none(ground: Ground) -
     assert "gives no network" in ground.lines(job["id"], "system")
 
 
-def test_a_sandbox_that_is_to_live_is_told_why_it_does_not(ground: Ground) -> None:
-    answer = ground.client.post(f"/workspaces/{ground.workspace}/sandboxes", params={"wait": 60}, json={"name": "one"})
-    assert answer.status_code == 201, answer.text
-    made = answer.json()
-    assert made["status"] != "running"
-    assert made["reason"] == "gvisor_keeps_none", made
+def test_a_sandbox_lives_there_and_what_is_kept_of_it_comes_back(ground: Ground) -> None:
+    lives = LiveGround(ground)
+    made = start(ground, "one")
+    assert made.sh("cat; echo $((6*7)) > /workspace/answer", stdin="given")["stdout"] == "given"
+    assert made.files("answer", content=True).content == b"42\n"
+    assert made.put("more", b"from outside").is_success
+    assert made.sh("cat more; exit 4")["exit_code"] == 4
+    sandbox = lives.get({"id": made.id})
+    fork = lives.done(sandbox, "fork", wait=30, name="two")
+    assert Living(ground, fork["id"], "two", made.key).run("cat", "more")["stdout"] == "from outside"
+    assert lives.stopped(sandbox)["files_kept"]
+    assert ground.client.get(f"{ground.jobs}/{sandbox['job']}/receipt").json()["isolation"] == "gvisor"
+    assert lives.done(sandbox, "start", wait=30)["status"] == "running"
+    assert made.run("cat", "answer")["stdout"] == "42\n"
+    for each in (sandbox, fork):
+        assert ground.client.delete(f"{lives.path}/{each['id']}").status_code in (200, 202, 204)
+
+
+def test_a_terminal_is_told_why_there_is_none(ground: Ground) -> None:
+    made = start(ground, "three")
+    with made.socket("/terminal?rows=33&columns=111") as connection:
+        _, end = heard(connection)
+    assert "gvisor_no_terminal" in str(end)

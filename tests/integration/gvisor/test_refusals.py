@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.exec_types import ExecSpec, TerminalSize
 from tenantry.engines.jail.gvisor.backend import GvisorBackend
 from tenantry.engines.jail.gvisor.probe import probe_gvisor
 from tenantry.engines.jail.images import ImageStore
@@ -105,10 +106,14 @@ async def test_what_is_not_to_be_had_is_refused_with_its_remedy(backend: GvisorB
     async def attach(listeners: Listeners) -> None:
         listeners.close()
 
-    with pytest.raises(JailUnavailable) as living:
-        await backend.start(Spec(image=image, keep=True), lambda *_: None)
     with pytest.raises(JailUnavailable) as networked:
         await backend.start(Spec(image=image, command=("true",), network=Network()), lambda *_: None, attach=attach)
-    assert (living.value.code, networked.value.code) == ("gvisor_keeps_none", "gvisor_no_network")
-    assert "sandboxes.backend" in str(living.value.fields["remedy"])
+    async with await backend.start(Spec(image=image, keep=True), lambda *_: None) as sandbox:
+        with pytest.raises(JailUnavailable) as watched:
+            await sandbox.exec(ExecSpec(command=("sh",), terminal=TerminalSize(9, 9)))
+        with pytest.raises(JailUnavailable) as dialled:
+            await sandbox.dial(8000)
+    refused = (networked.value, watched.value, dialled.value)
+    assert [each.code for each in refused] == ["gvisor_no_network", "gvisor_no_terminal", "gvisor_no_ports"]
     assert "docker_network_runtime" in str(networked.value.fields["remedy"])
+    assert all("sandboxes.backend" in str(each.fields["remedy"]) for each in refused[1:])

@@ -271,7 +271,7 @@ async def _later(
     """Try them by a program that is put into a living sandbox."""
     codes = _asked(jail, cases)
     spec, command = _spec(image, plan | {"binds": [*plan["binds"], keeper.PLACE]}, codes)
-    async with await jail.start(spec, lambda *_: None) as sandbox:
+    async with await jail.start(replace(spec, limits=_limits_of(jail)), lambda *_: None) as sandbox:
         if not sandbox.verified:
             return []
         found = await visits.try_inside(sandbox, command, codes)

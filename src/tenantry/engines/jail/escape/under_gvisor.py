@@ -6,8 +6,14 @@ from tenantry.engines.jail.escape.cases import Case
 
 #: A case's code, or a group's name for all of it, by the reason why it is not tried.
 NOT_APPLICABLE: Final[dict[str, tuple[str, ...]]] = {
-    "no sandbox lives under gVisor: nothing is put into one later": ("exec",),
     "a sandbox there has a network by a second runtime alone; where one is set, these cases are tried": ("egress",),
+    "the host sees none of a program that is put in; what its own kernel says of it is compared with the receipt": (
+        "exec.descriptors", "exec.inheritance", "exec.cgroup", "exec.bounds",
+    ),
+    "what waits there is another user's, of the image's own, so nobody looks at it nor writes to it": (
+        "exec.keeper_is_read_only", "exec.executables_are_inside",
+    ),
+    "no program has a terminal there, and none can be asked for": ("exec.terminal",),
     "no launcher and no monitor stand between supervisor and program; the sentry's own cases are tried instead": (
         *(f"chain.launcher_{name}" for name in (
             "no_new_privs", "bounding_set", "ambient_set", "environment", "mounts", "core")),
@@ -53,5 +59,9 @@ _REASONS: Final = {code: reason for reason, codes in NOT_APPLICABLE.items() for 
 
 
 def why_not(case: Case) -> str:
-    """Give the reason why a case is not tried under gVisor, empty when it is."""
-    return _REASONS.get(case.code) or _REASONS.get(case.group, "")
+    """Give the reason why a case is not tried under gVisor, empty when it is.
+
+    What does not apply to the program of a sandbox does not to one that was put in later either.
+    """
+    first = case.code.removeprefix("exec.")
+    return _REASONS.get(case.code) or _REASONS.get(first) or _REASONS.get(case.group, "")

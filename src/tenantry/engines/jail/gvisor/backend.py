@@ -27,6 +27,7 @@ from tenantry.engines.jail.gvisor.entry import Entry
 from tenantry.engines.jail.gvisor.folders import sweep
 from tenantry.engines.jail.gvisor.receipts import NAME
 from tenantry.engines.jail.gvisor.rooms import Room, Rooms
+from tenantry.engines.jail.gvisor.sandbox import GvisorSandbox
 from tenantry.engines.jail.gvisor.stepper import build_stepper
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.launch import LauncherClient
@@ -125,7 +126,7 @@ class GvisorBackend(Supervisor):
     async def start(self, spec: Spec, on_output: OnOutput, *, attach: Attach | None = None) -> Sandbox:
         """Start a program, as the port says (backend.py).
 
-        Raises JailUnavailable also for what is not to be had here: `gvisor_keeps_none`, `gvisor_no_network`.
+        Raises JailUnavailable also for what is not to be had here: `gvisor_no_network`.
         """
         check_attached(spec, attach)
         if self._closed:
@@ -135,7 +136,7 @@ class GvisorBackend(Supervisor):
         room = await self._room_for(spec, runtime)
         self._hierarchy = room.hierarchy
         parts = self._parts(spec, room)
-        sandbox = Sandbox(room.container, parts=parts, launcher=self._launcher)
+        sandbox = GvisorSandbox(room, parts=parts, launcher=self._launcher)
         return await self._begun(sandbox, self._bring_up(sandbox, parts, room, on_output, attach))
 
     async def run(self, spec: Spec, on_output: OnOutput) -> tuple[Outcome, Receipt | None]:
@@ -143,12 +144,6 @@ class GvisorBackend(Supervisor):
         return await run_one(self, spec, on_output)
 
     def _runtime_of(self, spec: Spec) -> str:
-        if spec.keep:
-            raise JailUnavailable(
-                "gvisor_keeps_none",
-                "no sandbox lives under gVisor: nothing can be put into it later",
-                remedy="have them run by a worker with sandboxes.backend = 'jail' or 'docker'",
-            )
         if spec.network is None:
             return self._runtimes[0]
         if self._runtimes[1] is None:

@@ -116,6 +116,11 @@ class Guest:
             return {"exit-code": code}
         return {"launch-error": self._why()}
 
+    def give_up(self) -> None:
+        """Keep it from ever becoming the program: it ends where it waits."""
+        with suppress(OSError):
+            self._link.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Kill what is left of the runtime's part, and give back what was held."""
         with suppress(ProcessLookupError):

@@ -13,21 +13,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tenantry.engines.jail.bubblewrap import SANDBOX_UID, environment_of, program_of
+from tenantry.engines.jail.bubblewrap import SANDBOX_UID, environment_of
+from tenantry.engines.jail.exec_types import ExecSpec
 from tenantry.engines.jail.gvisor.stepper import ADDRESS, GO_ON, IGNORE, REPORT, REPORT_FD, STEP_BYTES, STOP
 from tenantry.engines.jail.seccomp import build_filter
 from tenantry.engines.jail.types import Spec, os_bytes
 
 _NUMBERS: Final = {
     "x86_64": {
-        "read": 0, "write": 1, "close": 3, "recvmsg": 47, "execve": 59, "chdir": 80, "umask": 95, "setsid": 112,
-        "setresuid": 117, "setresgid": 119, "capset": 126, "prctl": 157, "exit_group": 231, "openat": 257,
-        "unshare": 272, "dup3": 292, "prlimit64": 302,
+        "read": 0, "write": 1, "close": 3, "recvmsg": 47, "execve": 59, "kill": 62, "chdir": 80, "umask": 95,
+        "setsid": 112, "setresuid": 117, "setresgid": 119, "capset": 126, "prctl": 157, "exit_group": 231,
+        "openat": 257, "ppoll": 271, "unshare": 272, "dup3": 292, "prlimit64": 302,
     },
     "aarch64": {
-        "dup3": 24, "chdir": 49, "openat": 56, "close": 57, "read": 63, "write": 64, "capset": 91, "exit_group": 94,
-        "unshare": 97, "setresuid": 147, "setresgid": 149, "setsid": 157, "umask": 166, "prctl": 167, "recvmsg": 212,
-        "execve": 221, "prlimit64": 261,
+        "dup3": 24, "chdir": 49, "openat": 56, "close": 57, "read": 63, "write": 64, "ppoll": 73, "capset": 91,
+        "exit_group": 94, "unshare": 97, "kill": 129, "setresuid": 147, "setresgid": 149, "setsid": 157, "umask": 166,
+        "prctl": 167, "recvmsg": 212, "execve": 221, "prlimit64": 261,
     },
 }  # fmt: skip
 #: What is reported when everything else has been done, just before the program.
@@ -137,11 +138,42 @@ class Steps:
         return self._steps[number][4] if 0 <= number < len(self._steps) else "an unknown step"
 
 
-def steps_of(spec: Spec, *, uid: int, rlimits: Sequence[tuple[int, int]], files: Sequence[tuple[int, int]]) -> Steps:
+Bounds = Sequence[tuple[int, int]]
+"""Limits of a process: kind and value."""
+
+
+def steps_of(spec: Spec, *, uid: int, rlimits: Bounds, files: Bounds) -> Steps:
     """List the way in of a spec's program, by the uid that owns its files; the parameters are those of a launch."""
+    environment = {"PWD": spec.workdir, **environment_of(spec)}
+    steps = _way_in(spec.workdir, uid=uid, rlimits=rlimits, files=files, streams=2)
+    if spec.keep:
+        steps.call("ppoll", 0, 0, 0, 0, mode=IGNORE)  # until somebody ends it
+        steps.call("exit_group", 0)
+    else:
+        _become(steps, spec.command, environment)
+    return steps
+
+
+def steps_of_exec(spec: Spec, wanted: ExecSpec, *, uid: int, rlimits: Bounds, files: Bounds) -> Steps:
+    """List the way in of one more program, which takes its input too."""
+    workdir = wanted.workdir or spec.workdir
+    steps = _way_in(workdir, uid=uid, rlimits=rlimits, files=files, streams=3)
+    _become(steps, wanted.command, {"PWD": workdir, **environment_of(spec), **wanted.env})
+    return steps
+
+
+def steps_of_signal(group: int, number: int) -> Steps:
+    """Send a signal to a process group, as whose files they are: nobody else's processes are met by it."""
+    steps = Steps()
+    steps.call("kill", -group, number, mode=IGNORE)
+    steps.call("exit_group", 0)
+    return steps
+
+
+def _way_in(workdir: str, *, uid: int, rlimits: Bounds, files: Bounds, streams: int) -> Steps:
     steps = Steps()
     steps.call("dup3", 0, REPORT_FD, os.O_CLOEXEC, wanted=REPORT_FD)
-    _take_streams(steps)
+    _take_streams(steps, streams)
     steps.call("setsid", mode=IGNORE)  # it may lead one already
     steps.call("umask", 0o022, mode=IGNORE)  # it answers with the old one
     _own_namespace(steps, uid)
@@ -150,25 +182,27 @@ def steps_of(spec: Spec, *, uid: int, rlimits: Sequence[tuple[int, int]], files:
     for kind, most in rlimits:
         _limit(steps, kind, most, mode=IGNORE if kind in _UNSETTABLE else STOP)
     _give_up_rights(steps)
-    steps.call("chdir", steps.text(spec.workdir), told=spec.workdir)
+    steps.call("chdir", steps.text(workdir), told=workdir)
     for kind, most in files:
         _limit(steps, kind, most)
     steps.call("prctl", _PR_SET_SECCOMP, _FILTER_MODE, steps.filter(build_filter()), told="seccomp")
     _read_back(steps)
     _report(steps, BEGUN)
-    _become(steps, program_of(spec), {"PWD": spec.workdir, **environment_of(spec)})
     return steps
 
 
-def _take_streams(steps: Steps) -> None:
-    """Take output and errors from the socket, past the runtime, whose own words so get into neither; no input."""
-    steps.call("recvmsg", REPORT_FD, steps.message(descriptors=2), 0, wanted=1, told="its outputs")
-    for number in (1, 2):
-        steps.call("dup3", REPORT_FD + number, number, 0, wanted=number)
-        steps.call("close", REPORT_FD + number)
-    steps.call("openat", _AT_FDCWD, steps.text("/dev/null"), os.O_RDWR | os.O_CLOEXEC, 0, wanted=_NEXT_FD)
-    steps.call("dup3", _NEXT_FD, 0, 0)
-    steps.call("close", _NEXT_FD)
+def _take_streams(steps: Steps, streams: int) -> None:
+    """Take its output and errors from the socket, or its input too, past the runtime, whose words get into none."""
+    steps.call("recvmsg", REPORT_FD, steps.message(descriptors=streams), 0, wanted=1, told="its streams")
+    first = 3 - streams
+    for number in range(first, 3):
+        taken = _NEXT_FD + number - first
+        steps.call("dup3", taken, number, 0, wanted=number)
+        steps.call("close", taken)
+    if first:
+        steps.call("openat", _AT_FDCWD, steps.text("/dev/null"), os.O_RDWR | os.O_CLOEXEC, 0, wanted=_NEXT_FD)
+        steps.call("dup3", _NEXT_FD, 0, 0)
+        steps.call("close", _NEXT_FD)
 
 
 def _own_namespace(steps: Steps, uid: int) -> None:
