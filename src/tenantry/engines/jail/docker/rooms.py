@@ -122,7 +122,7 @@ async def _entered(shape: Shape, *, container: str, keeper: int, uid: int, line:
             "docker_remote",
             f"the engine's container cannot be entered from here: {str(error) or type(error).__name__}",
             remedy="use the engine of this machine, as root outside of any container, with runtime runc or crun; "
-            "what has a kernel of its own (runsc, kata) cannot be entered",
+            "what has a kernel of its own cannot be entered (for runsc set sandboxes.backend = 'gvisor')",
         ) from error
     return Room(
         shape=shape,

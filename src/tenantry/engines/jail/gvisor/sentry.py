@@ -58,7 +58,7 @@ def find_sentry(pid: int, container: str) -> Sentry:
     flags = dict(_flag(word) for word in words[1:boot])
     _check_flags(flags)
     program = Path(f"/proc/{pid}/exe").readlink()
-    if not program.is_file():
+    if not program.is_file() or not program.samefile(f"/proc/{pid}/exe"):
         raise JailUnavailable(
             "gvisor_replaced", f"{program} is not what runs any more", remedy="try again: it was being upgraded"
         )
@@ -91,7 +91,7 @@ def find_gofer(members: list[int], container: str) -> int:
 
 
 def version_of(program: Path) -> str:
-    """Ask runsc for its version; empty when it does not tell. Blocks a little."""
+    """Ask runsc for its version; empty when it does not tell. Blocks a little; raises OSError when it is gone."""
     return _said(program, "--version").partition("\n")[0].removeprefix("runsc version ")
 
 
@@ -101,8 +101,12 @@ def platform_of(sentry: Sentry) -> str:
     return sentry.flags.get("platform") or (default[1] if default else "unknown")
 
 
-@cache
 def _said(program: Path, word: str) -> str:
+    return _said_once(program, program.stat().st_mtime_ns, word)
+
+
+@cache
+def _said_once(program: Path, _made: int, word: str) -> str:
     with suppress(OSError, subprocess.SubprocessError):
         said = subprocess.run([str(program), word], capture_output=True, text=True, timeout=10, check=False, env={})
         return said.stdout + said.stderr

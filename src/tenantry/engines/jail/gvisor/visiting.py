@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -66,14 +66,18 @@ class Hall:
         self._tokens += 1
         visitor = self._visitors[self._tokens] = Visitor(self._tokens)
         steps = steps_of_exec(self._spec, wanted, uid=self._room.uid, rlimits=self._rlimits, files=self._files)
+        held = [os.dup(stream) for stream in streams]
+        bringing = asyncio.create_task(Guest.bring(self._room, steps, outputs=held))
+        self._later(self._attend(visitor, bringing))
         try:
-            guest = await Guest.bring(self._room, steps, outputs=[os.dup(stream) for stream in streams])
+            guest = await asyncio.shield(bringing)
         except OSError as error:
             visitor.refuse(f"the runtime could not start it: {error}")
-            visitor.left.set_result(None)
-            return visitor
-        self._later(self._attend(visitor, guest))
-        await self._admit(visitor, guest)
+        except asyncio.CancelledError:
+            bringing.add_done_callback(_given_up)
+            raise
+        else:
+            await self._admit(visitor, guest)
         return visitor
 
     def strike(self, token: int, number: int) -> None:
@@ -96,6 +100,9 @@ class Hall:
             visitor.refuse(f"it was not ready within {_SECONDS:g} s")
             guest.give_up()
             return
+        except BaseException:
+            guest.give_up()
+            raise
         if told is None:
             return  # its end says why
         faults = self._faults(told)
@@ -120,24 +127,32 @@ class Hall:
         }
         return [fault for fault, found in checks.items() if not found]
 
-    async def _attend(self, visitor: Visitor, guest: Guest) -> None:
+    async def _attend(self, visitor: Visitor, bringing: "asyncio.Task[Guest]") -> None:
+        try:
+            guest = await asyncio.shield(bringing)
+        except OSError:
+            self._visitors.pop(visitor.token, None)
+            visitor.left.set_result(None)
+            return
         await guest.ended()
-        alive = is_running(self._room.handle) and not guest.may_be_lost()
-        told = guest.told() if alive or is_running(self._room.handle) else {}
+        told = guest.told() if is_running(self._room.handle) else {}
         if visitor.inside and is_running(self._room.handle):
             await self._signal(visitor.inside, _KILL)  # what it has left in its group goes with it
         self._visitors.pop(visitor.token, None)
-        status = None
+        visitor.left.set_result(self._judged(visitor, told))
+        await asyncio.to_thread(guest.close)
+
+    def _judged(self, visitor: Visitor, told: Mapping[str, object]) -> int | None:
+        """Make a wait status of what the runtime and the stepper have told, or a refusal."""
         if isinstance(code := told.get("exit-code"), int):
-            status = code - 128 if code == 128 + _KILL else code << 8  # wait(2)'s
-        elif isinstance(number := told.get("exec-errno"), int):
+            return _KILL if code == 128 + _KILL else code << 8  # wait(2)'s
+        if isinstance(number := told.get("exec-errno"), int):
             missing = number in _MISSING
             told_so = "command not found" if missing else f"command cannot be executed ({os.strerror(number)})"
             visitor.refuse(told_so, _NOT_FOUND if missing else _NOT_EXECUTABLE)
         elif "launch-error" in told:
             visitor.refuse(str(told["launch-error"]))
-        await asyncio.to_thread(guest.close)
-        visitor.left.set_result(status)
+        return None
 
     async def _signal(self, group: int, number: int) -> None:
         with suppress(OSError):
@@ -149,3 +164,9 @@ class Hall:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _given_up(bringing: "asyncio.Task[Guest]") -> None:
+    """Keep one that nobody waits for any more from becoming a program."""
+    if not bringing.cancelled() and bringing.exception() is None:
+        bringing.result().give_up()
