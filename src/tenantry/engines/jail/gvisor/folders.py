@@ -1,7 +1,7 @@
 """The files of a sandbox that its supervisor reaches: file systems in memory, lent to the container while it is made.
 
 They are mounted below the home only until the runtime has taken hold of them, and held by descriptors after: when
-supervisor and sandbox are gone the kernel frees them, and nothing of them lies anywhere.
+supervisor and sandbox are gone the kernel frees them. What a supervisor was lending when it died `sweep` takes away.
 """
 
 import ctypes
