@@ -62,6 +62,13 @@ async def test_a_runtime_that_is_not_what_was_asked_for_holds_no_sandbox(
     assert list((tmp_path / "gvisor" / "rooms").glob("*/*")) == []
 
 
+async def test_another_engine_than_dockers_is_told(podman_socket: Path, tmp_path: Path) -> None:
+    with pytest.raises(JailUnavailable) as refused:
+        await open_backend(settings_of(tmp_path, podman_socket))
+    assert refused.value.code == "gvisor_other_engine"
+    assert "docker_socket" in str(refused.value.fields["remedy"])
+
+
 @needs_root
 async def test_without_an_engine_there_is_no_sandbox_and_the_doctor_says_so(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, tmp_path / "absent.sock")

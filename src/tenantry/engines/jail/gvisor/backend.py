@@ -218,6 +218,7 @@ async def _reached(socket: Path, directory: Path, runtimes: Sequence[str]) -> tu
     """Reach an engine that has these runtimes, clear away what the dead left, and start a launcher."""
     engine = await Engine.connect(socket)
     try:
+        _require_docker(engine, socket)
         info = await engine.info()
         for name in runtimes:
             check_engine(info, runtime=name)
@@ -230,3 +231,12 @@ async def _reached(socket: Path, directory: Path, runtimes: Sequence[str]) -> tu
     except BaseException:
         await engine.close()
         raise
+
+
+def _require_docker(engine: Engine, socket: Path) -> None:
+    if engine.kind != "docker":
+        raise JailUnavailable(
+            "gvisor_other_engine",
+            f"gVisor is run by Docker here, and the engine at {socket} is {engine.kind}",
+            remedy="set sandboxes.docker_socket to Docker's, or sandboxes.backend = 'docker' for this engine",
+        )
