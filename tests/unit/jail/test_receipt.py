@@ -68,13 +68,15 @@ BEHIND = replace(
         "CapAmb": "240000",
     },
 )
-#: Of one whose kernel uses the host's sockets, in the host's user namespace, and may nothing there.
+#: Of one whose kernel uses the host's sockets, in the host's user namespace, and may nothing there but trace its own.
 NETWORKED = replace(
     BEHIND,
     uid=0,
     network="gateway",
     unshared=("ipc", "mnt", "net", "pid", "uts"),
-    sentry=dict(BEHIND.sentry) | dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapAmb"), "0"),
+    sentry=dict(BEHIND.sentry)
+    | dict.fromkeys(("CapInh", "CapAmb"), "0")
+    | dict.fromkeys(("CapPrm", "CapEff"), "80000"),
 )
 
 
@@ -109,8 +111,8 @@ def test_each_missing_wall_around_such_a_kernel_is_a_fault(change: dict[str, obj
     "change",
     [
         {"unshared": ("ipc", "mnt", "net", "uts")},
-        {"sentry": dict(NETWORKED.sentry) | {"CapEff": "80000"}},
-        {"sentry": dict(NETWORKED.sentry) | {"CapAmb": "80000"}},
+        {"sentry": dict(NETWORKED.sentry) | {"CapEff": "200000"}},
+        {"sentry": dict(NETWORKED.sentry) | {"CapAmb": "1"}},
         {"sentry": {"seccomp_mode": "2", "no_new_privs": "1"}},
     ],
 )

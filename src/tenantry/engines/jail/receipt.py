@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 _SECCOMP_FILTER: Final = "2"
+_CAP_SYS_PTRACE: Final = 1 << 19
 
 
 class IsolationLevel(StrEnum):
@@ -93,14 +94,16 @@ class Receipt:
     def _checks_of_sentry(self) -> dict[str, bool]:
         """Judge its kernel, which may hold what counts inside a user namespace of its own, and nothing outside of one.
 
-        In the host's, as it is where it uses the host's sockets, it may be root by number, and no more than that.
+        In the host's, as it is where it uses the host's sockets, it may be root by number, and trace what it can name,
+        which is what is in a pid namespace of its own.
         """
         apart = "user" in self.unshared
         masks = [int(self.sentry.get(name, "-1"), 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")]
+        own = _CAP_SYS_PTRACE if "pid" in self.unshared else 0
         mine = {"ipc", "mnt", "net", "uts"} | (set() if apart else {"pid"})
         return {
             "its kernel runs as root on the host": self.uid != 0 or not apart,
-            "its kernel has capabilities on the host": not any(masks) or (apart and min(masks) >= 0),
+            "its kernel has capabilities on the host": min(masks) >= 0 and (apart or not any(m & ~own for m in masks)),
             "its kernel can gain privileges": self.sentry.get("no_new_privs") == "1",
             "its kernel has no seccomp filter": self.sentry.get("seccomp_mode") == _SECCOMP_FILTER,
             "its kernel shares a namespace with the host": mine <= set(self.unshared),

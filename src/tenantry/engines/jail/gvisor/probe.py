@@ -47,8 +47,8 @@ def _of_sentry(receipt: Receipt) -> list[ProbeResult]:
             "gvisor_shares_pids",
             "pid" in receipt.unshared,
             seen,
-            "have the runtime use another platform (systrap or kvm), with a newer runsc: by ptrace its kernels are one "
-            "user's in the host's pid namespace",
+            "have the runtime use platform kvm, or systrap of a recent release: as it is, its kernels are one user's "
+            "in the host's pid namespace",
             required=False,
         ),
     ]
@@ -66,6 +66,6 @@ async def _network(backend: GvisorBackend, image: ImageRoot) -> ProbeResult:
         "gvisor_network",
         held,
         "listeners of the host" if held else outcome.detail,
-        "have that runtime use a platform that needs no right on the host (systrap or kvm), with a newer runsc; or "
-        "leave sandboxes.docker_network_runtime out: then jobs that ask for a network are refused",
+        "have that runtime use platform kvm, or systrap of a recent release, whose kernels have a pid namespace of "
+        "their own; or leave sandboxes.docker_network_runtime out: then jobs that ask for a network are refused",
     )
