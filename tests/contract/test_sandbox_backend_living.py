@@ -14,7 +14,7 @@ from tests.integration.jail.living import heard, kept
 from tests.integration.jail.test_dial import ask, listening
 from tests.prisons import KINDS, Prison, opened_prison
 
-from tenantry.engines.jail.errors import SandboxEnded
+from tenantry.engines.jail.errors import JailUnavailable, SandboxEnded
 from tenantry.engines.jail.exec_types import ExecSpec, TerminalSize
 from tenantry.engines.jail.selftest import with_python
 from tenantry.engines.jail.trees import Fill
@@ -39,6 +39,10 @@ async def test_a_program_is_put_in_and_its_output_and_end_are_its_own(prison: An
         execution.close_stdin()
         assert "100000" in await heard(execution, "100000")
         await execution.close()
+        if prison.jail.name == "gvisor":
+            with pytest.raises(JailUnavailable, match="terminal"):
+                await room.sh("tty", terminal=TerminalSize(5, 77))
+            return
         assert (await room.sh("tty; stty size", terminal=TerminalSize(5, 77))).out.split() == ["/dev/pts/0", "5", "77"]
 
 
@@ -50,9 +54,13 @@ async def test_its_files_and_its_ports_are_reached_and_it_is_carried_on(prison: 
         assert (await room.sh("cat a; echo inside > b")).out == "outside"
         with await asyncio.to_thread(room.sandbox.files.open, "b") as source:
             assert source.read() == b"inside\n"
-        execution = await listening(room.sandbox, python, 8000)
-        assert await ask(await room.sandbox.dial(8000)) == b"127.0.0.1 said hello"
-        await execution.close()
+        if prison.jail.name == "gvisor":
+            with pytest.raises(JailUnavailable, match="cannot be reached"):
+                await room.sandbox.dial(8000)
+        else:
+            execution = await listening(room.sandbox, python, 8000)
+            assert await ask(await room.sandbox.dial(8000)) == b"127.0.0.1 said hello"
+            await execution.close()
         await room.sandbox.save(saved, max_bytes=MIB)
     async with kept(prison, workspace=Fill.from_archive(lambda: io.BytesIO(saved.getvalue()))) as room:
         assert (await room.sh("cat a b")).out == "outsideinside\n"

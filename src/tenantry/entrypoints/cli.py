@@ -98,7 +98,8 @@ def selftest(
     cli: Invocation,
     *,
     backend: Annotated[
-        str | None, typer.Option("--backend", help="jail or docker, instead of sandboxes.backend", show_default=False)
+        str | None,
+        typer.Option("--backend", help="jail, docker or gvisor, not sandboxes.backend", show_default=False),
     ] = None,
     home: Home = None,
 ) -> None:
@@ -112,8 +113,8 @@ def selftest(
 
     from tenantry.entrypoints.selftest import run, summary
 
-    if backend not in (None, "jail", "docker"):
-        raise typer.BadParameter("jail or docker", param_hint="--backend")
+    if backend not in (None, "jail", "docker", "gvisor"):
+        raise typer.BadParameter("jail, docker or gvisor", param_hint="--backend")
     results = asyncio.run(run(_home(home), backend=backend))
     counts = summary(results)
     if cli.output is Format.JSON:

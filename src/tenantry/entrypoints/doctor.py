@@ -27,8 +27,9 @@ async def examine(settings: Settings) -> dict[str, Any]:
         for r in await probe_backend(settings)
     ]
     weak = [check for check in checks if check["code"].startswith("cgroup") and not check["ok"]]
-    for check in weak if settings.jobs.min_isolation == "cgroup" else ():
+    for check in weak if settings.jobs.min_isolation != "rlimit" else ():
         check["fault"] = True
+    checks += _level(settings)
     checks += await _databases(settings)
     checks += [await _store(settings, region) for region, cell in settings.regions.items() if cell.redis_url]
     return {
@@ -46,6 +47,15 @@ async def examine(settings: Settings) -> dict[str, Any]:
         "checks": checks,
         "healthy": not any(check["fault"] for check in checks),
     }
+
+
+def _level(settings: Settings) -> list[dict[str, Any]]:
+    """Tell where no sandbox of the backend that is set can have the isolation that is asked for."""
+    if settings.jobs.min_isolation != "gvisor" or settings.sandboxes.backend == "gvisor":
+        return []
+    detail = f"jobs.min_isolation is gvisor, sandboxes.backend is {settings.sandboxes.backend}"
+    remedy = "set sandboxes.backend = 'gvisor', or ask for less"
+    return [{"code": "isolation_too_low", "ok": False, "fault": True, "detail": detail, "remedy": remedy}]
 
 
 async def _databases(settings: Settings) -> list[dict[str, Any]]:

@@ -171,13 +171,21 @@ def _janitors(parts: Parts, region: str, *, queue: "Pool", rounds: Rounds) -> "l
 
 def _require_isolation(jail: Backend, settings: Settings) -> None:
     """Refuse to work below the isolation asked for: there is no silent downgrade."""
-    if jail.isolation is IsolationLevel.RLIMIT and settings.jobs.min_isolation != IsolationLevel.RLIMIT.value:
+    if jail.isolation.reaches(settings.jobs.min_isolation):
+        return
+    if jail.isolation is not IsolationLevel.RLIMIT:
         raise Fault(
             "isolation_too_low",
-            "this machine offers no cgroups, so memory and processes of a sandbox are not bounded: delegate cgroups, "
-            "or set jobs.min_isolation = 'rlimit' where all tenants trust each other",
+            f"jobs.min_isolation is {settings.jobs.min_isolation}, and sandboxes of the backend {jail.name} have "
+            f"{jail.isolation}: set sandboxes.backend = 'gvisor', or ask for less",
             layer="jail",
         )
+    raise Fault(
+        "isolation_too_low",
+        "this machine offers no cgroups, so memory and processes of a sandbox are not bounded: delegate cgroups, "
+        "or set jobs.min_isolation = 'rlimit' where all tenants trust each other",
+        layer="jail",
+    )
 
 
 async def _purge(rounds: Rounds, *, queue: "Pool", cell: Cell, kinds: Mapping[str, ContentKind], clock: Clock) -> int:

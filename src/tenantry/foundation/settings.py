@@ -21,6 +21,7 @@ from tenantry.foundation.image_settings import ImageSettings
 from tenantry.foundation.limit_settings import Frozen, LimitSettings
 from tenantry.foundation.link_settings import WorkerLinkSettings
 from tenantry.foundation.notification_settings import NotificationSettings
+from tenantry.foundation.sandbox_settings import SandboxSettings
 
 EMBEDDED_REGIONS: Final = ("us", "eu")
 _REGION: Final = "^[a-z][a-z0-9-]{1,15}$"
@@ -176,8 +177,8 @@ class JobSettings(Frozen):
     """How long logs, artifacts and inputs stay after the end of a job in mode `metadata_only`."""
     retention_days: int = Field(default=30, ge=1)
     """How long they stay in mode `full`."""
-    min_isolation: str = Field(default="cgroup", pattern="^(cgroup|rlimit)$")
-    """A sandbox that cannot have at least this is refused: `cgroup` bounds memory, pids and cpu; `rlimit` does not."""
+    min_isolation: str = Field(default="cgroup", pattern="^(rlimit|cgroup|gvisor)$")
+    """A sandbox has at least this: `cgroup` bounds memory, pids and cpu, `rlimit` not; `gvisor` adds its own kernel."""
     labels: tuple[str, ...] = ()
     """What this worker serves besides unlabelled jobs."""
     egress_networks: tuple[IPvAnyNetwork, ...] = ()
@@ -188,19 +189,6 @@ class JobSettings(Frozen):
     """By whose certificates servers are known that secrets are injected for (PEM); unset: this machine's own."""
     egress_mib: int = Field(default=10_240, ge=1, le=1 << 24)
     """What one job may send, and what it may receive, through the egress gateway."""
-
-
-class SandboxSettings(Frozen):
-    """Who makes the sandboxes that jobs run in, and those that live."""
-
-    backend: str = Field(default="jail", pattern="^(jail|docker)$")
-    """`jail` needs no daemon; `docker`, an engine of this machine or Podman's, needs root and lets no sandbox live."""
-    docker_socket: Annotated[Path, AfterValidator(_absolute)] = Path("/run/docker.sock")
-    """Unix socket of that engine; Podman's is `/run/podman/podman.sock`."""
-    docker_runtime: Annotated[str | None, Field(pattern="^[A-Za-z0-9._-]{1,64}$")] = None
-    """One of the engine's runtimes, which must use this kernel's namespaces (runc, crun); none: the engine's own."""
-    slots: int = Field(default=64, ge=0, le=10_000)
-    """How many of them one worker lets live at once, beside its jobs; 0: it takes none."""
 
 
 class IdentitySettings(Frozen):

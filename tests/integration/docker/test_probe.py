@@ -11,7 +11,8 @@ from tenantry.engines.jail.docker.probe import probe_docker
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.entrypoints.backends import open_backend
 from tenantry.entrypoints.doctor import examine
-from tenantry.foundation.settings import SandboxSettings, Settings, load_settings
+from tenantry.foundation.sandbox_settings import SandboxSettings
+from tenantry.foundation.settings import Settings, load_settings
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

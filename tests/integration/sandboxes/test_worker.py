@@ -172,6 +172,17 @@ async def test_a_worker_without_cgroups_refuses_a_job_whose_workspace_asks_for_t
     assert lenient.client.get(f"{lenient.jobs}/{allowed['id']}/receipt").json()["isolation"] == "rlimit"
 
 
+async def test_a_worker_refuses_a_job_whose_workspace_asks_for_a_kernel_of_its_own(
+    make_ground: MakeGround, parts: Parts, pool: "Pool", jail: Jail
+) -> None:
+    ground = make_ground(region="eu", min_isolation="gvisor")
+    async with working(parts, pool, jail):
+        refused = await asyncio.to_thread(ground.run, "sh", "-c", "echo it ran")
+    assert (refused["status"], refused["reason"]) == ("denied", "isolation_too_low")
+    assert "min_isolation is gvisor" in refused["detail"]
+    assert "it ran" not in await asyncio.to_thread(ground.lines, refused["id"])
+
+
 async def test_a_workspace_cannot_ask_for_less_than_the_installation(
     make_ground: MakeGround, parts: Parts, pool: "Pool", tmp_path: Path
 ) -> None:

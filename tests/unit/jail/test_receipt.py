@@ -51,3 +51,77 @@ def test_its_digest_is_that_of_its_content() -> None:
     assert SOUND.digest() == replace(SOUND).digest()
     assert SOUND.digest() != replace(SOUND, uid=200_001).digest()
     assert SOUND.as_record()["isolation"] == "cgroup"
+
+
+#: Of a sandbox whose kernel is nobody's in a user namespace of its own, by a platform that shares the host's pids.
+BEHIND = replace(
+    SOUND,
+    isolation=IsolationLevel.GVISOR,
+    uid=65534,
+    unshared=("ipc", "mnt", "net", "user", "uts"),
+    sentry={
+        "seccomp_mode": "2",
+        "no_new_privs": "1",
+        "CapInh": "240000",
+        "CapPrm": "240000",
+        "CapEff": "240000",
+        "CapAmb": "240000",
+    },
+)
+#: Of one whose kernel uses the host's sockets, in the host's user namespace, and may nothing there but trace its own.
+NETWORKED = replace(
+    BEHIND,
+    uid=0,
+    network="gateway",
+    unshared=("ipc", "mnt", "net", "pid", "uts"),
+    sentry=dict(BEHIND.sentry)
+    | dict.fromkeys(("CapInh", "CapAmb"), "0")
+    | dict.fromkeys(("CapPrm", "CapEff"), "80000"),
+)
+
+
+def test_a_kernel_of_its_own_that_is_confined_has_no_fault() -> None:
+    assert BEHIND.faults(supervisor_uid=0) == ()
+    assert NETWORKED.faults(supervisor_uid=0) == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"uid": 0},
+        {"capabilities": {"CapEff": "200000", "CapPrm": "0"}},
+        {"capabilities": {}},
+        {"no_new_privs": False},
+        {"seccomp_mode": "0"},
+        {"unshared": ("ipc", "mnt", "user", "uts")},
+        {"unshared": ("ipc", "net", "user", "uts")},
+        {"unshared": ("ipc", "mnt", "net", "uts")},
+        {"interfaces": ("eth0", "lo")},
+        {"cgroup_paths": ()},
+        {"sentry": {}},
+        {"sentry": dict(BEHIND.sentry) | {"seccomp_mode": "0"}},
+        {"sentry": dict(BEHIND.sentry) | {"no_new_privs": "0"}},
+    ],
+)
+def test_each_missing_wall_around_such_a_kernel_is_a_fault(change: dict[str, object]) -> None:
+    assert len(replace(BEHIND, **change).faults(supervisor_uid=0)) >= 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unshared": ("ipc", "mnt", "net", "uts")},
+        {"sentry": dict(NETWORKED.sentry) | {"CapEff": "200000"}},
+        {"sentry": dict(NETWORKED.sentry) | {"CapAmb": "1"}},
+        {"sentry": {"seccomp_mode": "2", "no_new_privs": "1"}},
+    ],
+)
+def test_a_kernel_with_a_right_on_the_host_is_a_fault(change: dict[str, object]) -> None:
+    assert len(replace(NETWORKED, **change).faults(supervisor_uid=0)) >= 1  # type: ignore[arg-type]
+
+
+def test_each_level_reaches_itself_and_those_below() -> None:
+    levels = list(IsolationLevel)
+    assert [level.value for level in levels] == ["rlimit", "cgroup", "gvisor"]
+    for number, level in enumerate(levels):
+        assert [level.reaches(each.value) for each in levels] == [number >= other for other in range(3)]

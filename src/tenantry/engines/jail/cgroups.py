@@ -137,9 +137,12 @@ class Cgroup:
         if not self.directories:
             return None
         with contextlib.suppress(OSError):
-            members = sorted(map(int, (self.directories[0] / "cgroup.procs").read_text().split()))
-            return added(filter(None, map(read_moved, members[:_MOST_LOOKED_AT])))
+            return added(filter(None, map(read_moved, sorted(self.members())[:_MOST_LOOKED_AT])))
         return None
+
+    def members(self) -> list[int]:
+        """Give the processes in it; raises OSError when it is gone."""
+        return [int(pid) for pid in (self.directories[0] / "cgroup.procs").read_text().split()]
 
     def hurry(self) -> None:
         """Let what has been killed die: not held back until its next period, and before what lives."""

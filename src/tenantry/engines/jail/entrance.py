@@ -48,6 +48,17 @@ class Place:
     receipt: Receipt
     launcher: LauncherClient
 
+    async def bring_in(self, wanted: ExecSpec, *, streams: Sequence[int]) -> "Guest":
+        """Start a program with these as its input, output and errors (none with a terminal).
+
+        Raises JailUnavailable when the launcher is gone; everything else that goes wrong is the guest's `refusal`.
+        """
+        return await bring_in(self, wanted, streams=streams)
+
+    def strike(self, token: int, number: int) -> None:
+        """Send a signal to a guest's process group; nothing once it has ended."""
+        self.launcher.strike(token, number)
+
 
 @dataclass(frozen=True, slots=True)
 class Ends:
@@ -172,10 +183,7 @@ class Guest:
 
 
 async def bring_in(place: Place, wanted: ExecSpec, *, streams: Sequence[int]) -> Guest:
-    """Start a program with these as its input, output and errors (none with a terminal).
-
-    Raises JailUnavailable when the launcher is gone; everything else that goes wrong is the guest's `refusal`.
-    """
+    """Start a program, as `Place.bring_in` says."""
     with ExitStack() as theirs:
         ends = Ends.open(theirs)
         try:

@@ -10,9 +10,9 @@ import struct
 import termios
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, Protocol
 
-from tenantry.engines.jail.entrance import Guest, Place, bring_in
+from tenantry.engines.jail.cgroups import Cgroup
 from tenantry.engines.jail.errors import SpecInvalid
 from tenantry.engines.jail.exec_types import ExecOutcome, ExecSpec, TerminalSize
 from tenantry.engines.jail.output import ready_to_read, writable
@@ -23,19 +23,40 @@ _END_OF_FILE: Final = b"\x04"
 _DEATH_SECONDS: Final = 0.2
 
 
+class Entered(Protocol):
+    """Somebody put in: `refusal` is the outcome of one that never ran, `left` is of another's wait status."""
+
+    token: int
+    pid: int
+    terminal: int
+    left: asyncio.Future[int | None]
+    refusal: ExecOutcome | None
+
+
+class Entrance(Protocol):
+    """A living sandbox that programs are put into (entrance.py, or gvisor/visiting.py)."""
+
+    @property
+    def cgroup(self) -> Cgroup: ...
+
+    async def bring_in(self, wanted: ExecSpec, *, streams: Sequence[int]) -> Entered: ...
+
+    def strike(self, token: int, number: int) -> None: ...
+
+
 class Execution:
     """Made by `Sandbox.exec`. Read it to its end, then `wait`; always `close`. Bound to the sandbox's event loop."""
 
     def __init__(
         self,
-        place: Place,
+        place: Entrance,
         wanted: ExecSpec,
-        guest: Guest,
+        guest: Entered,
         *,
         over: asyncio.Future[Outcome],
         on_close: Callable[["Execution"], None],
     ) -> None:
-        self._launcher = place.launcher
+        self._place = place
         self._wanted = wanted
         self._guest = guest
         self._over = over
@@ -53,7 +74,7 @@ class Execution:
     @classmethod
     async def start(
         cls,
-        place: Place,
+        place: Entrance,
         wanted: ExecSpec,
         *,
         over: asyncio.Future[Outcome],
@@ -61,14 +82,14 @@ class Execution:
     ) -> "Execution":
         """Bring the program in; `over` is the sandbox's end, `on_close` is called when nothing is held any more."""
         if wanted.terminal:
-            guest = await bring_in(place, wanted, streams=())
+            guest = await place.bring_in(wanted, streams=())
             execution = cls(place, wanted, guest, over=over, on_close=on_close)
             if guest.terminal >= 0:
                 execution._hold(guest.terminal, {Stream.STDOUT: guest.terminal})
             return execution
         (their_in, our_in), (our_out, their_out), (our_err, their_err) = _three_pipes()
         try:
-            guest = await bring_in(place, wanted, streams=(their_in, their_out, their_err))
+            guest = await place.bring_in(wanted, streams=(their_in, their_out, their_err))
         except BaseException:
             for descriptor in (our_in, our_out, our_err):
                 os.close(descriptor)
@@ -183,7 +204,7 @@ class Execution:
         """Send a signal to its process group; without effect once it has ended. Raises SpecInvalid for no signal."""
         if not 1 <= number < signal.NSIG:
             raise SpecInvalid("signal", f"a number from 1 to {signal.NSIG - 1}")
-        self._launcher.strike(self._guest.token, number)
+        self._place.strike(self._guest.token, number)
 
     async def wait(self) -> ExecOutcome:
         """Wait for its end; may be awaited again, and cancelled without effect."""
@@ -206,14 +227,17 @@ class Execution:
     def _end(self, ending: Ending, detail: str) -> None:
         if self._ending is None and not self._life.done():
             self._ending = (ending, detail)
-            self._launcher.strike(self._guest.token, signal.SIGKILL)
+            self._place.strike(self._guest.token, signal.SIGKILL)
+
+    def _refusal(self) -> ExecOutcome | None:
+        return self._guest.refusal
 
     async def _live(self) -> ExecOutcome:
-        if self._guest.refusal is not None:
-            return self._guest.refusal
-        status = await asyncio.shield(self._guest.left)
+        status = await asyncio.shield(self._guest.left) if self._refusal() is None else None
         if self._timer:
             self._timer.cancel()
+        if (refusal := self._refusal()) is not None:  # some entrances tell it no sooner
+            return refusal
         if self._ending is not None:
             return ExecOutcome(ending=self._ending[0], exit_code=None, detail=self._ending[1])
         if status is None or status == -1:

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 from typing import Any, Final
 
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -23,6 +24,7 @@ _FIRST_OWN_FD = 3
 _MOST_FDS = 1 << 20  # close_range(2) does not mind
 _MESSAGE_BYTES = 1 << 16
 _BACKLOG = 128
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _LOOPBACK = "127.0.0.1"
 _LISTEN_SECONDS = 10
 _RT_SIGACTION = {"x86_64": 13, "aarch64": 134}.get(os.uname().machine, -1)
@@ -175,6 +177,8 @@ def send_listeners(channel: socket.socket, message: dict[str, Any]) -> None:
     made: list[socket.socket] = []
     try:
         _enter_network(message["pid"], message["network"])
+        if message.get("raised"):
+            _raise_loopback()
         made.extend(_bound(datagrams, address, port) for datagrams, address, port in message["addresses"])
     except OSError as error:
         made.clear()
@@ -211,6 +215,14 @@ def _enter_network(pid: int, inode: int) -> None:
     if os.geteuid() != 0:
         checked(LIBC.setns(fcntl.ioctl(network, _NS_GET_USERNS), _CLONE_NEWUSER), "setns: user")
     checked(LIBC.setns(network, _CLONE_NEWNET), "setns: net")
+
+
+def _raise_loopback() -> None:
+    """Bring up `lo` (netdevice(7)), which not every runtime does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        request = struct.pack("16sH14x", b"lo", 0)
+        (flags,) = struct.unpack_from("16xH", fcntl.ioctl(asking, _SIOCGIFFLAGS, request))
+        fcntl.ioctl(asking, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
 
 
 def _bound(datagrams: bool, address: str, port: int) -> socket.socket:

@@ -139,7 +139,7 @@ class Furnisher:
         for place, files, private in (("/inputs", spec.inputs, False), ("/run/secrets", spec.secret_files, True)):
             if files:
                 folder = os.open(self._folder(parts, place), flags)
-                write = partial(_write_files, folder, files, parts.uid, private=private)
+                write = partial(write_files, folder, files, parts.uid, private=private)
                 await loop.run_in_executor(parts.threads, write)
         if parts.spec.authority is not None:
             places = (self._folder(parts, "/"), self._folder(parts, dirname(CERTIFICATES)))
@@ -253,7 +253,8 @@ async def _settled_status(parts: Parts, death: asyncio.Future[Death]) -> dict[st
     return None
 
 
-def _write_files(directory: int, files: Sequence[InputFile], uid: int | None, *, private: bool) -> None:
+def write_files(directory: int, files: Sequence[InputFile], uid: int | None, *, private: bool) -> None:
+    """Write them below an open directory, as `uid`, and close that; raises OSError."""
     try:
         with filesystem_identity(uid):
             made: set[str] = set()

@@ -12,39 +12,23 @@ import struct
 from functools import cache
 from typing import Final
 
+from tenantry.engines.jail.assembly import AARCH64, ADR, X86, X86_64, Arm, B, elf
 from tenantry.engines.jail.errors import JailUnavailable
 
 #: Where it lies inside.
 PLACE: Final = "/run/keeper"
 CHANNEL_FD: Final = 3
 HERE: Final = b"+"
-_BASE: Final = 0x400000
-_ALIGN: Final = 0x10000  # the largest page of either machine
-_HEADERS: Final = 64 + 2 * 56
-_LOAD, _STACK = 1, 0x6474E551  # PT_LOAD, PT_GNU_STACK
-_READ_EXECUTE, _READ_WRITE = 5, 6
-_X86_64, _AARCH64 = 62, 183
-_B, _ADR = 0x14000000, 0x10000000
 #: struct sigaction of the kernel: the handler SIG_IGN, no flags, no restorer, nothing masked; then what the door says.
 _CONSTANTS: Final = struct.pack("<QQQQ", 1, 0, 0, 0) + HERE
 _ACTION, _HERE = "action", "here"
 
 
-class _Code:
-    """Instructions, and which of them point where; the distances are put in once all labels are known."""
-
-    def __init__(self) -> None:
-        self.code = bytearray()
-        self.labels: dict[str, int] = {}
-        self.points: list[tuple[int, str]] = []
-
-    def label(self, name: str) -> None:
-        self.labels[name] = len(self.code)
-
-    def end(self) -> None:
-        self.label(_ACTION)
-        self.labels[_HERE] = self.labels[_ACTION] + 32
-        self.code += _CONSTANTS
+def _end(code: X86 | Arm) -> bytes:
+    code.label(_ACTION)
+    code.labels[_HERE] = code.labels[_ACTION] + 32
+    code.code += _CONSTANTS
+    return code.linked()
 
 
 @cache
@@ -55,50 +39,20 @@ def build_keeper(machine: str = "") -> bytes:
     """
     name = machine or platform.machine()
     if name == "x86_64":
-        return _elf(_X86_64, _x86_64())
+        return elf(X86_64, _x86_64())
     if name == "aarch64":
-        return _elf(_AARCH64, _aarch64())
+        return elf(AARCH64, _aarch64())
     raise JailUnavailable("architecture_unsupported", f"no keeper for {name}", remedy="run on one of x86_64, aarch64")
 
 
-def _elf(machine: int, code: bytes) -> bytes:
-    """Put a header before it, one segment to read and execute, and a stack that is not executable."""
-    size = _HEADERS + len(code)
-    ident = b"\x7fELF" + bytes((2, 1, 1, 0)) + bytes(8)  # 64 bits, little-endian, version 1, System V
-    # an executable, version 1, its entry, where segments are told: 2 of 56 bytes after 64 of this; no sections
-    header = ident + struct.pack("<HHIQQQIHHH", 2, machine, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 2) + bytes(6)
-    load = struct.pack("<IIQQQQQQ", _LOAD, _READ_EXECUTE, 0, _BASE, _BASE, size, size, _ALIGN)
-    stack = struct.pack("<IIQQQQQQ", _STACK, _READ_WRITE, 0, 0, 0, 0, 0, 16)
-    return header + load + stack + code
-
-
-class _X86(_Code):
-    """Intel SDM volume 2; numbers of arch/x86/entry/syscalls/syscall_64.tbl; the stack as the x86-64 ABI has it."""
-
-    def put(self, instruction: str) -> None:
-        self.code += bytes.fromhex(instruction)
-
-    def near(self, opcode: str, name: str) -> None:
-        """Put an instruction that ends in a displacement of 32 bits from its own end."""
-        self.put(opcode)
-        self.points.append((len(self.code), name))
-        self.put("00000000")
-
-    def linked(self) -> bytes:
-        for at, name in self.points:
-            struct.pack_into("<i", self.code, at, self.labels[name] - at - 4)
-        return bytes(self.code)
-
-
 def _x86_64() -> bytes:
-    code = _X86()
+    code = X86()
     _x86_64_keeper(code)
     _x86_64_door(code)
-    code.end()
-    return code.linked()
+    return _end(code)
 
 
-def _x86_64_keeper(code: _X86) -> None:
+def _x86_64_keeper(code: X86) -> None:
     code.put("488b1c24")  # mov rbx, [rsp]          argc
     code.put("4883fb01")  # cmp rbx, 1
     code.near("0f8f", "door")  # jg door
@@ -118,7 +72,7 @@ def _x86_64_keeper(code: _X86) -> None:
     code.near("e9", "wait")  # jmp wait
 
 
-def _x86_64_door(code: _X86) -> None:
+def _x86_64_door(code: X86) -> None:
     code.label("door")
     code.put("b801000000")  # mov eax, 1            write
     code.put("bf03000000")  # mov edi, 3
@@ -157,52 +111,19 @@ def _x86_64_door(code: _X86) -> None:
     code.put("0f05")  # syscall
 
 
-class _Arm(_Code):
-    """Arm ARM, C6.2; numbers of include/uapi/asm-generic/unistd.h; the stack as the kernel makes it."""
-
-    def word(self, instruction: int) -> None:
-        self.code += struct.pack("<I", instruction)
-
-    def move(self, register: int, value: int) -> None:
-        self.word(0xD2800000 | value << 5 | register)  # movz x<register>, #value
-
-    def call(self, number: int) -> None:
-        self.move(8, number)  # mov x8, #number
-        self.word(0xD4000001)  # svc #0
-
-    def near(self, instruction: int, name: str) -> None:
-        self.points.append((len(self.code), name))
-        self.word(instruction)
-
-    def linked(self) -> bytes:
-        """Put each distance where its instruction has it: 26 bits of words of `b`, 21 of `adr`, 19 of the rest."""
-        for at, name in self.points:
-            distance = self.labels[name] - at
-            (instruction,) = struct.unpack_from("<I", self.code, at)
-            if instruction == _B:
-                instruction |= distance // 4 & 0x3FFFFFF
-            elif instruction & 0x9F000000 == _ADR:
-                instruction |= (distance & 3) << 29 | (distance >> 2 & 0x7FFFF) << 5
-            else:
-                instruction |= (distance // 4 & 0x7FFFF) << 5
-            struct.pack_into("<I", self.code, at, instruction)
-        return bytes(self.code)
-
-
 def _aarch64() -> bytes:
-    code = _Arm()
+    code = Arm()
     _aarch64_keeper(code)
     _aarch64_door(code)
-    code.end()
-    return code.linked()
+    return _end(code)
 
 
-def _aarch64_keeper(code: _Arm) -> None:
+def _aarch64_keeper(code: Arm) -> None:
     code.word(0xF94003F3)  # ldr x19, [sp]          argc
     code.word(0xF100067F)  # cmp x19, #1
     code.near(0x5400000C, "door")  # b.gt door
     code.move(0, 17)  # mov x0, #17                      SIGCHLD
-    code.near(_ADR | 1, _ACTION)  # adr x1, action
+    code.near(ADR | 1, _ACTION)  # adr x1, action
     code.move(2, 0)  # mov x2, #0                        the old one is not wanted
     code.move(3, 8)  # mov x3, #8                        bytes of a mask
     code.call(134)  # rt_sigaction
@@ -212,13 +133,13 @@ def _aarch64_keeper(code: _Arm) -> None:
     code.move(2, 0)  # mov x2, #0                        no end
     code.move(3, 0)  # mov x3, #0                        no mask
     code.call(73)  # ppoll
-    code.near(_B, "wait")  # b wait
+    code.near(B, "wait")  # b wait
 
 
-def _aarch64_door(code: _Arm) -> None:
+def _aarch64_door(code: Arm) -> None:
     code.label("door")
     code.move(0, CHANNEL_FD)  # mov x0, #3
-    code.near(_ADR | 1, _HERE)  # adr x1, here
+    code.near(ADR | 1, _HERE)  # adr x1, here
     code.move(2, 1)  # mov x2, #1
     code.call(64)  # write
     code.move(0, CHANNEL_FD)  # mov x0, #3

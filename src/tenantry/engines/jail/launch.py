@@ -111,9 +111,14 @@ class LauncherClient:
             raise OSError(number, os.strerror(number), str(path))
         return Path(answered["path"])
 
-    async def listen(self, addresses: Sequence[Address], *, pid: int, inode: int) -> list[socket.socket]:
-        """Bind sockets in network namespace `inode`, that of process `pid`, one for each address; raises OSError."""
-        return await self._sockets(op="listen", pid=pid, network=inode, addresses=list(addresses))
+    async def listen(
+        self, addresses: Sequence[Address], *, pid: int, inode: int, raised: bool = False
+    ) -> list[socket.socket]:
+        """Bind sockets in network namespace `inode`, that of process `pid`, one for each address; raises OSError.
+
+        With `raised`, its loopback is brought up first, which needs root.
+        """
+        return await self._sockets(op="listen", pid=pid, network=inode, addresses=list(addresses), raised=raised)
 
     async def dial(self, port: int, *, pid: int, inode: int) -> socket.socket:
         """Connect to 127.0.0.1:`port` in network namespace `inode`, that of process `pid`; raises OSError."""
@@ -137,6 +142,10 @@ class LauncherClient:
     def prepare(self, sandbox_id: str, *, join: Sequence[str]) -> None:
         """Fork ahead of time what `launch` will want: one seat for one sandbox, never used twice."""
         self._post(op="prepare", id=sandbox_id, join=list(join))
+
+    def dismiss(self, sandbox_id: str) -> None:
+        """End a seat that nobody will take."""
+        self._post(op="dismiss", id=sandbox_id)
 
     async def launch(
         self,

@@ -9,9 +9,10 @@ It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: configure, seccomp, bwrap, libraries, private}    ← {configured: shelf} or {error, errno}
     → {op: expose, token, path}                              ← {exposed: token, path} or {exposed: token, errno}
     → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take 10 ms, and waits to be launched
+    → {op: dismiss, id}         ends a seat, which nobody takes: while it sat, its cgroup could not go
     → {op: launch, id, uid, join, rlimits, files} and seven descriptors: command, args, status, barrier r, barrier w,
       out, err (and more, laid into it by bwrap; with `keeper`, a pidfd of that process, whose container is entered)
-    → {op: listen, token, pid, network, addresses}           ← {listening: token} and the sockets, or {…, errno, error}
+    → {op: listen, token, pid, network, addresses, raised}   ← {listening: token} and the sockets, or {…, errno, error}
     → {op: dial, token, pid, network, port}                  ← the same, with one
     → {op: enter, token, id, uid, join} and seven descriptors: channel, door, payload, process 1,
       in, out, err (entering.py)
@@ -143,13 +144,19 @@ class Launcher:
             self._guests.admit(message)
         elif operation == "strike":
             self._guests.strike(message)
-        elif operation == "configure":
+        else:
+            self._receive_rarer(operation, message)
+        return True
+
+    def _receive_rarer(self, operation: str, message: dict[str, Any]) -> None:
+        if operation == "configure":
             self._configure(message)
         elif operation == "expose":
             self._expose(message)
+        elif operation == "dismiss":
+            self._dismiss(message["id"])
         else:
             self._steer(operation, message)
-        return True
 
     def _tell(self, **answer: object) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -199,6 +206,11 @@ class Launcher:
                 self._become(json.loads(body), descriptors, joined=True)
         finally:
             os._exit(_NOT_LAUNCHED)
+
+    def _dismiss(self, sandbox_id: str) -> None:
+        _, seat = self._seats.pop(sandbox_id, (0, None))
+        if seat is not None:
+            seat.close()
 
     def _listen(self, message: dict[str, Any]) -> None:
         pid = os.fork()

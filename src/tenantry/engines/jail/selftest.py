@@ -20,13 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tenantry.engines.jail import keeper, kernel
+from tenantry.engines.jail import keeper, kernel, overheads
 from tenantry.engines.jail.backend import Backend, Running
-from tenantry.engines.jail.cgroups import OVERHEAD_NPROC
-from tenantry.engines.jail.escape import chain, surface, visits
+from tenantry.engines.jail.cgroups import OVERHEAD_NPROC, OVERHEAD_PIDS, Cgroup
+from tenantry.engines.jail.escape import chain, sentry, surface, visits
 from tenantry.engines.jail.escape.archives import try_archives
 from tenantry.engines.jail.escape.cases import Case, Verdict
-from tenantry.engines.jail.escape.catalogue import CASES, missing
+from tenantry.engines.jail.escape.catalogue import CASES, SENTRY, missing
 from tenantry.engines.jail.escape.excesses import Excess
 from tenantry.engines.jail.escape.leavings import try_files
 from tenantry.engines.jail.host_image import PYTHON_PLACE
@@ -50,7 +50,7 @@ _MODULES: Final = (
 )  # fmt: skip
 _START: Final = "import sys; sys.path.insert(0, '/inputs'); from tenantry.engines.jail.escape.program import main; main"
 #: What puts a sandbox together, by the name of the backend: some cases are of one of them.
-BUILDERS: Final = {"jail": "bubblewrap", "docker": "engine"}
+BUILDERS: Final = {"jail": "bubblewrap", "docker": "engine", "gvisor": SENTRY}
 #: What engines cover in /proc, or make read-only there.
 _MASKS: Final = tuple(f"/proc/{name}" for name in (
     "acpi", "asound", "bus", "fs", "interrupts", "irq", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "sys",
@@ -108,7 +108,7 @@ async def selftest(jail: Backend, image: ImageRoot, *, cases: tuple[Case, ...] =
 
 def facts_of(jail: Backend) -> frozenset[str]:
     """Tell what cases may need and is here."""
-    level = "cgroup" if jail.isolation is IsolationLevel.CGROUP else "rlimits"
+    level = "rlimits" if jail.isolation is IsolationLevel.RLIMIT else "cgroup"
     return frozenset({"root" if os.geteuid() == 0 else "user", level, platform.machine(), BUILDERS[jail.name]})
 
 
@@ -124,9 +124,10 @@ async def _around_a_neighbour(jail: Backend, image: ImageRoot, cases: tuple[Case
     command = ("sh", "-c", 'echo "$S" | tee /workspace/secret /tmp/secret /dev/shm/secret; exec sleep 60')
     spec = Spec(image=image, command=command, env={"S": canary}, limits=limits)
     async with await jail.start(spec, lambda *_: None) as neighbour:
-        results = await asyncio.to_thread(_outside, jail, neighbour, canary, limits)
+        outside = _outside_of_sentry if jail.name == "gvisor" else _outside
+        results = await asyncio.to_thread(outside, jail, neighbour, canary, limits)
         with _plan(image, canary, builder=BUILDERS[jail.name]) as plan:
-            later = [case for case in cases if case.group == _EXEC and case.needs <= facts_of(jail)]
+            later = [case for case in cases if case.group == _EXEC and not missing(case, facts_of(jail))]
             results += await _inside(jail, image, plan, [case for case in cases if case.group != _EXEC])
             return results + (await _later(jail, image, plan, later) if later else [])
 
@@ -141,6 +142,20 @@ def _outside(jail: Backend, neighbour: Running, canary: str, limits: Limits) -> 
     except (LookupError, OSError):
         return []
     return list(chain.look(chain.View(launcher, monitor, init, receipt, limits, jail.hierarchy, canary)))
+
+
+def _outside_of_sentry(jail: Backend, neighbour: Running, canary: str, limits: Limits) -> list[tuple[str, Verdict]]:
+    """Look at a sandbox whose group has its kernel in it, and is as much larger."""
+    if neighbour.receipt is None:
+        return []
+    group = Cgroup(jail.hierarchy, neighbour.id)
+    try:
+        view = sentry.find_sentry(neighbour.receipt, group.members(), canary=canary)
+    except (LookupError, OSError):
+        return []
+    asked = replace(limits, memory_mib=overheads.memory_mib(limits), pids=overheads.tasks(limits) - OVERHEAD_PIDS)
+    around = chain.View(view.gofer, view.sentry, view.sentry, neighbour.receipt, asked, jail.hierarchy, canary)
+    return [*chain.look(around), *sentry.look(view)]
 
 
 @contextmanager
@@ -207,9 +222,20 @@ def _rlimits() -> dict[str, int]:
     }
 
 
-def _asked(cases: Sequence[Case]) -> list[str]:
+def _asked(jail: Backend, cases: Sequence[Case]) -> list[str]:
+    """Name those that are tried inside: some of them wherever they are, to be judged on the host by what applies."""
     have = {platform.machine(), "rlimits", BUILDERS["jail"]}
-    return [case.code for case in cases if case.attempt and case.needs <= have]
+    builder = BUILDERS[jail.name]
+    return [
+        case.code
+        for case in cases
+        if case.attempt and case.needs <= have and not (builder == SENTRY and missing(case, facts_of(jail)))
+    ]
+
+
+def _limits_of(jail: Backend) -> Limits:
+    """Give more memory where each process inside is some of the host's as well."""
+    return replace(_LIMITS, memory_mib=1024) if jail.name == "gvisor" else _LIMITS
 
 
 def _spec(image: ImageRoot, plan: dict[str, Any], codes: list[str]) -> tuple[Spec, tuple[str, ...]]:
@@ -224,11 +250,11 @@ def _spec(image: ImageRoot, plan: dict[str, Any], codes: list[str]) -> tuple[Spe
 async def _inside(
     jail: Backend, image: ImageRoot, plan: dict[str, Any], cases: Sequence[Case]
 ) -> list[tuple[str, Verdict]]:
-    codes = _asked(cases)
+    codes = _asked(jail, cases)
     spec, command = _spec(image, plan, codes)
     said, errors = bytearray(), bytearray()
     outcome, _ = await jail.run(
-        replace(spec, keep=False, command=command),
+        replace(spec, keep=False, command=command, limits=_limits_of(jail)),
         lambda stream, text: (said if stream is Stream.STDOUT else errors).extend(text),
     )
     results = [(line["code"], (line["ok"], line["detail"])) for line in map(json.loads, said.decode().splitlines())]
@@ -243,9 +269,9 @@ async def _later(
     jail: Backend, image: ImageRoot, plan: dict[str, Any], cases: Sequence[Case]
 ) -> list[tuple[str, Verdict]]:
     """Try them by a program that is put into a living sandbox."""
-    codes = _asked(cases)
+    codes = _asked(jail, cases)
     spec, command = _spec(image, plan | {"binds": [*plan["binds"], keeper.PLACE]}, codes)
-    async with await jail.start(spec, lambda *_: None) as sandbox:
+    async with await jail.start(replace(spec, limits=_limits_of(jail)), lambda *_: None) as sandbox:
         if not sandbox.verified:
             return []
         found = await visits.try_inside(sandbox, command, codes)

@@ -308,14 +308,14 @@ class Attempt:
 
     def _require_isolation(self, started: StartedJob) -> None:
         """Refuse what this machine cannot isolate as asked: there is no silent downgrade."""
-        jail, cgroup = self._workshop.jail, IsolationLevel.CGROUP
-        if jail.isolation is not cgroup and cgroup.value in (
-            started.min_isolation,
-            self._workshop.settings.min_isolation,
-        ):
-            why = jail.hierarchy.reason or "none was found"
+        jail = self._workshop.jail
+        for least in filter(None, (started.min_isolation, self._workshop.settings.min_isolation)):
+            if jail.isolation.reaches(least):
+                continue
+            bounded = jail.isolation is not IsolationLevel.RLIMIT
+            why = f"it is {jail.isolation}" if bounded else jail.hierarchy.reason or "none was found"
             raise Denied(
-                "isolation_too_low", f"min_isolation is cgroup, probe cgroup of this worker: {why}", layer="jail"
+                "isolation_too_low", f"min_isolation is {least}, probe {least} of this worker: {why}", layer="jail"
             )
 
     def _why_killed(self) -> str | None:

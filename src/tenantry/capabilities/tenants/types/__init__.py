@@ -109,7 +109,7 @@ class WorkspaceSettings(Value):
     blocked_images: list[ImageGlob] = Field(default=[], max_length=200)
     max_job_timeout_seconds: int = Field(default=3600, ge=1, le=7 * 86400)
     retention_days: int = Field(default=30, ge=1, le=3650)
-    min_isolation: Literal["cgroup", "rlimit"] | None = None
+    min_isolation: Literal["rlimit", "cgroup", "gvisor"] | None = None
     """None takes the installation's; a workspace can only ask for more, never for less."""
     on_limit: Literal["reject", "queue"] = "queue"
     """What becomes of a job that is one too many to run at once: refused, or it waits until another ends."""

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from posixpath import dirname
 from typing import Final
@@ -31,8 +31,8 @@ from tenantry.engines.jail.supervisor import Supervisor
 from tenantry.engines.jail.types import CERTIFICATES, MIB, Attach, OnOutput, Outcome, Spec
 from tenantry.foundation.clock import Clock, SystemClock
 
-_OWNER_LABEL: Final = "tenantry.owner"
-_HOME_LABEL: Final = "tenantry.home"
+OWNER_LABEL: Final = "tenantry.owner"
+HOME_LABEL: Final = "tenantry.home"
 
 
 class DockerBackend(Supervisor):
@@ -67,13 +67,13 @@ class DockerBackend(Supervisor):
         containers wait for the next sandbox. Raises JailUnavailable with a code and a remedy when this machine, or its
         engine, cannot hold a sandbox.
         """
-        _require_root()
+        require_root()
         engine = await Engine.connect(socket)
         try:
             check_engine(await engine.info(), runtime=runtime)
             directory = home / "docker"
             await asyncio.to_thread(directory.mkdir, 0o700, parents=True, exist_ok=True)
-            await _reclaim(engine, directory / "owners")
+            await reclaim_containers(engine, directory / "owners")
             launcher = await LauncherClient.start(None, private=False)
         except EngineRefusedError as error:
             await engine.close()
@@ -82,7 +82,7 @@ class DockerBackend(Supervisor):
             await engine.close()
             raise
         owner = Owner(directory / "owners")
-        labels = {_OWNER_LABEL: owner.instance, _HOME_LABEL: str(home)}
+        labels = {OWNER_LABEL: owner.instance, HOME_LABEL: str(home)}
         pool = uids.UidPool(directory=uids.DIRECTORY, first=first_uid, count=uid_count)
         rooms = Rooms(engine, pool=pool, labels=labels, runtime=runtime, spare=spare)
         backend = cls(
@@ -194,7 +194,8 @@ class DockerBackend(Supervisor):
         await furnisher.bring_up(sandbox, parts, death, attach)
 
 
-def _require_root() -> None:
+def require_root() -> None:
+    """Raise JailUnavailable for a supervisor that is not."""
     if os.geteuid() != 0:
         raise JailUnavailable(
             "docker_needs_root",
@@ -263,14 +264,15 @@ def _folder(parts: Parts, place: str) -> str:
     return f"/proc/{parts.init_pid}/root{place}"
 
 
-async def _reclaim(engine: Engine, directory: Path) -> int:
-    """Remove the containers of supervisors that died; returns how many supervisors that were."""
+async def reclaim_containers(engine: Engine, directory: Path, *, forget: Callable[[str], None] = lambda _: None) -> int:
+    """Remove the containers of supervisors that died, and have each forgotten; returns how many there were."""
     dead = 0
     marks = await asyncio.to_thread(lambda: list(abandoned(directory)))
     for path, descriptor in marks:
         try:
-            for container in await engine.labelled(f"{_OWNER_LABEL}={path.name.lstrip('.')}"):
+            for container in await engine.labelled(f"{OWNER_LABEL}={path.name.lstrip('.')}"):
                 await engine.remove(str(container["Id"]))
+            await asyncio.to_thread(forget, path.name.lstrip("."))
             await asyncio.to_thread(path.unlink, missing_ok=True)
             dead += 1
         finally:

@@ -5,7 +5,6 @@ the other end through the engine: when it dies the engine closes that, the keepe
 in its pid namespace.
 """
 
-import hashlib
 import platform
 import struct
 from functools import cache
@@ -37,10 +36,6 @@ def keeper(machine: str = "") -> bytes:
     header = identity + struct.pack("<HHIQQQIHHHHHH", 2, number, 1, entry, 64, 0, 0, 64, 56, 1, 64, 0, 0)
     size = _HEADERS + len(body)
     return header + struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x10000) + body
-
-
-def keeper_sha256() -> str:
-    return hashlib.sha256(keeper()).hexdigest()
 
 
 def _intel() -> bytes:

@@ -14,13 +14,7 @@ from tenantry.foundation.errors import TenantryError
 
 async def probe_docker(home: Path, *, socket: Path, runtime: str | None = None) -> list[ProbeResult]:
     """Look at the engine, then put a program into a container of it and read back what it is. Raises nothing."""
-    name = platform.machine()
-    results = [
-        ProbeResult("architecture", name in MACHINES, name, f"there are tables for {', '.join(MACHINES)} only"),
-        _socket(socket),
-    ]
-    if results[-1].ok:
-        results += await _engine(socket, runtime)
+    results = await look_at_engine(socket, runtime)
     if any(result.fault for result in results):
         return results
     try:
@@ -28,6 +22,16 @@ async def probe_docker(home: Path, *, socket: Path, runtime: str | None = None) 
             return results + await look_inside(backend, home)
     except (TenantryError, OSError) as error:
         return [*results, told(error, home)]
+
+
+async def look_at_engine(socket: Path, runtime: str | None) -> list[ProbeResult]:
+    """Look at the machine and at who answers there, without a container. Raises nothing."""
+    name = platform.machine()
+    results = [
+        ProbeResult("architecture", name in MACHINES, name, f"there are tables for {', '.join(MACHINES)} only"),
+        _socket(socket),
+    ]
+    return results + await _engine(socket, runtime) if results[-1].ok else results
 
 
 def _socket(path: Path) -> ProbeResult:

@@ -5,16 +5,16 @@ import contextlib
 import os
 import select
 import signal
-from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from tenantry.engines.jail.cgroups import Cgroup, Hierarchy
 from tenantry.engines.jail.docker.container import Shape, container_config
 from tenantry.engines.jail.docker.engine import Engine, EngineRefusedError
 from tenantry.engines.jail.docker.groups import group_of, join_files_of
 from tenantry.engines.jail.docker.keeper import PLACE
+from tenantry.engines.jail.docker.waiting import WaitingRooms
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.kernel import read_cgroups, read_status
 from tenantry.engines.jail.uids import UidPool
@@ -44,41 +44,20 @@ class Room:
 
     @property
     def alive(self) -> bool:
-        waiting = select.poll()
-        waiting.register(self.handle, select.POLLIN)
-        return not waiting.poll(0)
+        return is_running(self.handle)
 
 
-class Rooms:
-    """`spare` rooms wait in the shape that was asked for twice in a row."""
+class Rooms(WaitingRooms[Shape, Room]):
+    """Containers, one a room."""
 
     def __init__(
         self, engine: Engine, *, pool: UidPool, labels: Mapping[str, str], runtime: str | None, spare: int
     ) -> None:
+        super().__init__(spare=spare)
         self._engine = engine
         self._pool = pool
         self._labels = labels
         self._runtime = runtime
-        self._spare = spare
-        self._last: Shape | None = None
-        self._ready: deque[Room] = deque()
-        self._preparing: set[asyncio.Task[None]] = set()
-
-    async def take(self, shape: Shape) -> Room:
-        """Take a room, one that waits or a new one; raises JailUnavailable when the engine makes none."""
-        repeated, self._last = self._last == shape, shape
-        room = None
-        for _ in range(len(self._ready)):
-            waiting = self._ready.popleft()
-            if room is None and waiting.shape == shape and waiting.alive:
-                room = waiting
-            elif waiting.shape == shape and waiting.alive:
-                self._ready.append(waiting)
-            else:
-                self._in_background(self.give_up(waiting))
-        if repeated and len(self._ready) + len(self._preparing) < self._spare:
-            self._in_background(self._prepare(shape))
-        return room or await self._made(shape)
 
     async def give_up(self, room: Room) -> None:
         """Take the container away, with whatever is left in it; raises JailUnavailable when the engine does not.
@@ -92,42 +71,9 @@ class Rooms:
             await self._engine.remove(room.container)
             self._pool.release(room.uid)
         except EngineRefusedError as error:
-            raise _refused(error) from error
+            raise refused(error) from error
         finally:
             os.close(room.handle)
-
-    async def close(self) -> None:
-        """Give up those that wait."""
-        self._spare = 0
-        while self._preparing:
-            await asyncio.wait(self._preparing)
-        await asyncio.gather(*(self.give_up(room) for room in self._ready), return_exceptions=True)
-        self._ready.clear()
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._preparing.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._preparing.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever comes next tries again, and is told
-
-    async def _made(self, shape: Shape) -> Room:
-        """Make one to its end even if nobody waits for it any more: half of a container nobody could find."""
-        making = asyncio.create_task(self._make(shape))
-        try:
-            return await asyncio.shield(making)
-        except asyncio.CancelledError:
-            self._in_background(self._give_up_made(making))
-            raise
-
-    async def _give_up_made(self, making: "asyncio.Task[Room]") -> None:
-        await self.give_up(await making)
-
-    async def _prepare(self, shape: Shape) -> None:
-        self._ready.append(await self._make(shape))
 
     async def _make(self, shape: Shape) -> Room:
         uid = self._pool.acquire()
@@ -148,8 +94,15 @@ class Rooms:
                     await self._engine.remove(container)
                 self._pool.release(uid)
             if isinstance(error, EngineRefusedError):
-                raise _refused(error) from error
+                raise refused(error) from error
             raise
+
+
+def is_running(handle: int) -> bool:
+    """Say whether the process of a pidfd has not ended."""
+    waiting = select.poll()
+    waiting.register(handle, select.POLLIN)
+    return not waiting.poll(0)
 
 
 async def _entered(shape: Shape, *, container: str, keeper: int, uid: int, line: asyncio.StreamWriter) -> Room:
@@ -169,7 +122,7 @@ async def _entered(shape: Shape, *, container: str, keeper: int, uid: int, line:
             "docker_remote",
             f"the engine's container cannot be entered from here: {str(error) or type(error).__name__}",
             remedy="use the engine of this machine, as root outside of any container, with runtime runc or crun; "
-            "what has a kernel of its own (runsc, kata) cannot be entered",
+            "what has a kernel of its own cannot be entered (for runsc set sandboxes.backend = 'gvisor')",
         ) from error
     return Room(
         shape=shape,
@@ -196,7 +149,8 @@ async def _until_it_keeps(keeper: int, uid: int) -> None:
         pause = min(pause * 2, 0.05)
 
 
-def _refused(error: EngineRefusedError) -> JailUnavailable:
+def refused(error: EngineRefusedError) -> JailUnavailable:
+    """Tell what the engine has said."""
     if error.status == _NOT_FOUND:
         return JailUnavailable("docker_image_gone", f"the engine has lost the image: {error}", remedy="try again")
     return JailUnavailable(

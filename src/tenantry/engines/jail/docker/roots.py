@@ -1,17 +1,18 @@
 """Images of the engine, each made once of a root of ours and named by its digest."""
 
 import asyncio
+import hashlib
 import io
 import json
 import os
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from tenantry.engines.jail.docker.engine import Engine, EngineRefusedError
-from tenantry.engines.jail.docker.keeper import PLACE, keeper, keeper_sha256
+from tenantry.engines.jail.docker.keeper import PLACE, keeper
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.types import ImageRoot
 
@@ -21,10 +22,13 @@ _CHUNK: Final = 1 << 18
 
 
 class Roots:
-    """Imports what it is asked for; bound to the loop it is used on."""
+    """Imports what it is asked for; bound to the loop it is used on. `programs` are laid into each image, by place."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, programs: Mapping[str, bytes] | None = None) -> None:
         self._engine = engine
+        self._programs = programs if programs is not None else {PLACE: keeper()}
+        told = b"".join(name.encode() + b"\0" + content for name, content in sorted(self._programs.items()))
+        self._tag = hashlib.sha256(told).hexdigest()[:16]
         self._known: dict[tuple[str, Path], str] = {}
         self._lock = asyncio.Lock()
 
@@ -57,7 +61,7 @@ class Roots:
         return tried
 
     async def _found(self, root: ImageRoot) -> str | None:
-        found = await self._engine.image(_name(root))
+        found = await self._engine.image(self._name(root))
         labels = ((found or {}).get("Config") or {}).get("Labels") or {}
         return str(found["Id"]) if found and labels.get(_LABEL) == root.digest else None
 
@@ -65,7 +69,7 @@ class Roots:
         labels = {_LABEL: root.digest, _PLACE_LABEL: str(root.path)}
         changes = [f"LABEL {json.dumps(name)}={json.dumps(value)}" for name, value in labels.items()]
         try:
-            await self._engine.import_root(_archive(root.path), name=_name(root), changes=changes)
+            await self._engine.import_root(_archive(root.path, self._programs), name=self._name(root), changes=changes)
         except EngineRefusedError as error:
             raise JailUnavailable(
                 "docker_refused", f"the engine does not take the image: {error}", remedy="see the engine's log"
@@ -77,15 +81,14 @@ class Roots:
             )
         return found
 
+    def _name(self, root: ImageRoot) -> str:
+        return f"tenantry/{root.digest.removeprefix('sha256:')}:{self._tag}"
 
-def _name(root: ImageRoot) -> str:
-    return f"tenantry/{root.digest.removeprefix('sha256:')}:{keeper_sha256()[:16]}"
 
-
-async def _archive(root: Path) -> AsyncIterator[bytes]:
+async def _archive(root: Path, programs: Mapping[str, bytes]) -> AsyncIterator[bytes]:
     """Write the tar in one thread and read it here, so that none of it lies anywhere."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    writing = asyncio.create_task(asyncio.to_thread(_write, root, writer))
+    writing = asyncio.create_task(asyncio.to_thread(_write, root, programs, writer))
     try:
         while chunk := await asyncio.to_thread(os.read, reader, _CHUNK):
             yield chunk
@@ -96,12 +99,13 @@ async def _archive(root: Path) -> AsyncIterator[bytes]:
             await writing
 
 
-def _write(root: Path, descriptor: int) -> None:
+def _write(root: Path, programs: Mapping[str, bytes], descriptor: int) -> None:
     with os.fdopen(descriptor, "wb") as target, tarfile.open(fileobj=target, mode="w|") as archive:
         archive.add(root, arcname=".", recursive=True, filter=_owned_by_root)
-        entry = tarfile.TarInfo(PLACE)
-        entry.size, entry.mode = len(keeper()), 0o755
-        archive.addfile(entry, io.BytesIO(keeper()))
+        for place, content in programs.items():
+            entry = tarfile.TarInfo(place)
+            entry.size, entry.mode = len(content), 0o755
+            archive.addfile(entry, io.BytesIO(content))
 
 
 def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

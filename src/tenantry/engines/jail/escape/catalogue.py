@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from tenantry.engines.jail.escape import archives, chain, excesses, leavings, visits
+from tenantry.engines.jail.escape import archives, chain, excesses, leavings, sentry, visits
 from tenantry.engines.jail.escape.cases import Case
 from tenantry.engines.jail.escape.program import INSIDE
+from tenantry.engines.jail.escape.under_gvisor import why_not
 
 GROUPS: Final = {
     "identity": "Who a program is, what it holds, and that it becomes nobody else.",
@@ -24,10 +25,15 @@ GROUPS: Final = {
     "exec": "A program put into a living sandbox: all of the above again, and how it comes in and ends.",
     "ends": "Nothing is left of it.",
 }
-_ALL: Final = (*INSIDE, *chain.CASES, *leavings.CASES, *archives.CASES, *excesses.CASES, *visits.CASES)
+NOT_APPLICABLE: Final = "not applicable"
+#: What makes a sandbox whose kernel is gVisor's.
+SENTRY: Final = "sentry"
+_ALL: Final = (*INSIDE, *chain.CASES, *sentry.CASES, *leavings.CASES, *archives.CASES, *excesses.CASES, *visits.CASES)
 CASES: Final = tuple(case for group in GROUPS for case in _ALL if case.group == group)
 
 
 def missing(case: Case, have: frozenset[str]) -> str:
-    """Say what the case needs that is not here, empty when it can be tried."""
+    """Say what the case needs that is not here, or why it does not apply, empty when it can be tried."""
+    if SENTRY in have and (reason := why_not(case)):
+        return f"{NOT_APPLICABLE}: {reason}"
     return ", ".join(sorted(case.needs - have))

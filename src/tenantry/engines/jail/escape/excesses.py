@@ -115,7 +115,7 @@ class Excess:
     async def _hidden_memory(self) -> list[tuple[str, Verdict]]:
         child, file, inodes = await asyncio.gather(
             self.python_run(_HIDDEN_HOG),
-            self.python_run(_MEMORY_FILE, disk_mib=64),
+            self.python_run(_MEMORY_FILE, disk_mib=192),
             self.python_run(_INODES, memory_mib=24, cpus=2),
         )
         told = [f"{one.ending} {one.exit_code} at {one.usage.peak_memory_mib:.0f} MiB" for one in (child, file, inodes)]

@@ -153,7 +153,7 @@ def _is_root_or_closed(place: str, root: os.stat_result) -> bool:
     try:
         return os.path.samestat(os.stat(place), root)
     except PermissionError:
-        return PLAN["builder"] == "engine" and place.startswith("/proc/1/")
+        return PLAN["builder"] != "bubblewrap" and place.startswith("/proc/1/")
 
 
 def _link(make: Callable[[str], None]) -> Attempt:

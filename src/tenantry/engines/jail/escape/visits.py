@@ -13,6 +13,7 @@ from tenantry.engines.jail import kernel
 from tenantry.engines.jail.backend import Running
 from tenantry.engines.jail.escape.cases import Case, Verdict
 from tenantry.engines.jail.exec_types import ExecOutcome, ExecSpec, TerminalSize
+from tenantry.engines.jail.receipt import IsolationLevel
 from tenantry.engines.jail.types import Ending, Stream
 
 _ORDINARY: Final = ("pipe:", "/dev/pts/", "/dev/ptmx")
@@ -63,11 +64,28 @@ async def try_inside(sandbox: Running, command: Sequence[str], codes: Sequence[s
 
 async def look(sandbox: Running) -> dict[str, Verdict]:
     """Judge the cases of this module; the last of them ends the sandbox."""
+    if sandbox.receipt is not None and sandbox.receipt.isolation is IsolationLevel.GVISOR:
+        return await _look_from_inside(sandbox)
     found = await _seen_from_the_host(sandbox)
     found["exec.directory_of_a_descriptor"] = await _directories(sandbox)
     found["exec.terminal"] = await _terminal(sandbox)
     found["exec.end_of_its_group"] = await _group(sandbox)
     found["exec.end_of_the_sandbox"] = await _end(sandbox)
+    return found
+
+
+async def _look_from_inside(sandbox: Running) -> dict[str, Verdict]:
+    """Judge those of whose processes the host sees nothing: other programs inside are asked."""
+    found = {"exec.directory_of_a_descriptor": await _directories(sandbox)}
+    await said_by(sandbox, ExecSpec(command=("sh", "-c", "sleep 61 & sleep 61 & exit 0")))
+    _, out, _ = await said_by(sandbox, ExecSpec(command=("sh", "-c", "cat /proc/[0-9]*/cmdline")))
+    found["exec.end_of_its_group"] = ("sleep" not in out, out.replace("\0", " "))
+    execution = await sandbox.exec(ExecSpec(command=("sh", "-c", "trap '' HUP TERM; setsid sleep 62 & sleep 62")))
+    sandbox.kill()
+    await sandbox.wait()
+    outcome = await execution.wait()
+    await execution.close()
+    found["exec.end_of_the_sandbox"] = (outcome.ending is Ending.KILLED, f"{outcome.ending}")
     return found
 
 
