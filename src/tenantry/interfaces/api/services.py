@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
-from uuid import UUID
 
 from tenantry.capabilities.access.service import (
     GRANT_KIND,
@@ -20,14 +18,12 @@ from tenantry.capabilities.access.service import (
     role_book,
     sources_of,
 )
-from tenantry.capabilities.access.types import Caller, Role, Source
+from tenantry.capabilities.access.types import Role, Source
 from tenantry.capabilities.approvals.service import ApprovalRules, ApprovalService
-from tenantry.capabilities.audit.service import AuditService, DayService, LogService, StreamService, TargetSeals
-from tenantry.capabilities.evidence.service import EvidenceCollector, EvidenceService, HoldService
 from tenantry.capabilities.identity.service import IdentityService, InvitationService, LoginService, ProviderService
 from tenantry.capabilities.limits.service import LimitService, MeteringService, QuotaService, RowRoom
 from tenantry.capabilities.limits.types.quotas import Quota
-from tenantry.capabilities.notifications.service import ChannelService, StreamAddresses
+from tenantry.capabilities.notifications.service import ChannelService
 from tenantry.capabilities.policies.service import BundleService, ExemptionService, PolicyService
 from tenantry.capabilities.sandboxes.service import (
     ImagePulls,
@@ -53,51 +49,11 @@ from tenantry.capabilities.tenants.service import (
 )
 from tenantry.engines.envelope.keyset import Keyset
 from tenantry.foundation.database.session import TenantSession
-from tenantry.foundation.errors import Fault
-from tenantry.foundation.scope import TenantScope
-
-if TYPE_CHECKING:
-    from tenantry.interfaces.api.runtime import Runtime
+from tenantry.interfaces.api.proofs import Proofs
 
 
-class Services:
+class Services(Proofs):
     """What a unit of work offers. Services of one request share its session, so what they do commits together."""
-
-    runtime: "Runtime"
-    caller: Caller
-    scope: TenantScope
-    session: TenantSession
-
-    @property
-    def workspace_id(self) -> UUID:
-        """The workspace that the route names; the guard has checked it."""
-        if self.scope.workspace_id is None:
-            raise Fault("workspace_missing", "this route is not bound to a workspace", layer="api")
-        return self.scope.workspace_id
-
-    @property
-    def audit(self) -> AuditService:
-        return AuditService(session=self.session, clock=self.runtime.clock)
-
-    @property
-    def log(self) -> LogService:
-        return LogService(session=self.session)
-
-    @property
-    def audit_days(self) -> DayService:
-        return DayService(session=self.session)
-
-    @property
-    def audit_streams(self) -> StreamService:
-        runtime = self.runtime
-        return StreamService(
-            session=self.session,
-            addresses=StreamAddresses.of(runtime.settings.notifications),
-            seals=TargetSeals(runtime.keyrings[self.scope.region]),
-            directories=tuple(runtime.settings.audit.stream_directories),
-            audit=self.audit,
-            clock=runtime.clock,
-        )
 
     @property
     def tenants(self) -> TenantService:
@@ -331,21 +287,6 @@ class Services:
         return SecretService(
             session=self.session, workspace_id=self.workspace_id, audit=self.audit, clock=self.runtime.clock
         )
-
-    @property
-    def evidence(self) -> EvidenceService:
-        runtime = self.runtime
-        keys = [key for locker in runtime.lockers.values() for key in locker.signer.verifier_keys()]
-        return EvidenceService(session=self.session, locker=runtime.lockers[self.scope.region], keys=keys)
-
-    @property
-    def holds(self) -> HoldService:
-        return HoldService(session=self.session, audit=self.audit, clock=self.runtime.clock)
-
-    @property
-    def collector(self) -> EvidenceCollector:
-        floor = self.runtime.settings.evidence.floor_days
-        return EvidenceCollector(session=self.session, audit=self.audit, floor_days=floor, clock=self.runtime.clock)
 
     @property
     def queue_shares(self) -> QueueShares:
