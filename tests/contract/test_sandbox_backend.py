@@ -18,7 +18,7 @@ from tenantry.engines.jail.types import CERTIFICATES, Ending, InputFile, Limits,
 
 AT_ONCE = {"jail": 100, "docker": 12, "gvisor": 6}
 #: Descriptors of what waits for the next sandbox, which come and go.
-WAITING = {"jail": 0, "docker": 5, "gvisor": 8}
+WAITING = {"jail": 0, "docker": 5, "gvisor": 12}
 #: What a group has beside the memory of its programs.
 OVERHEAD_MIB = {"gvisor": overheads.OVERHEAD_MIB}
 NO_NETWORK = "which has none here: tests/integration/gvisor/test_network.py"

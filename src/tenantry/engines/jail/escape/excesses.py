@@ -18,7 +18,9 @@ _LIMITS: Final = Limits(memory_mib=48, pids=32, timeout_seconds=20, disk_mib=16,
 _CGROUP: Final = frozenset({"cgroup"})
 _PATIENCE_SECONDS: Final = 10.0
 _OF_ENGINES: Final = ("/overlay2/", "/overlay/", "/netns/", "/containers/", "/vfs-containers/", "/overlay-containers/")
-_LOOKS, _STEADY, _LOOK_SECONDS = 100, 5, 0.05
+_LOOKS, _FEWEST_STEADY, _LOOK_SECONDS = 100, 5, 0.05
+#: Of a backend whose rooms take longer to make ready.
+_STEADY: Final = {"gvisor": 30}
 _HOG: Final = "b = []\nwhile True: b.append(bytearray(1 << 20))"
 _HIDDEN_HOG: Final = (
     "import os\nif os.fork() == 0:\n    b = []\n    while True: b.append(bytearray(1 << 20))\nos.wait()"
@@ -148,14 +150,15 @@ class Excess:
         """Run two more, since the first leave what later ones share and what waits for them; count before and after."""
         for _ in range(2):
             await self.run(("true",))
-        before = await _at_rest()
+        steady = _STEADY.get(self.jail.name, _FEWEST_STEADY)
+        before = await _at_rest(steady)
         spec = Spec(image=self.image, command=("sh", "-c", "sleep 30 & sleep 30"), limits=_LIMITS)
         with ExitStack() as held:
             async with await self.jail.start(spec, lambda *_: None) as sandbox:
                 receipt = sandbox.receipt
                 if receipt:
                     _hold(receipt.namespaces["pid"], held)
-            after = await _at_rest(before)
+            after = await _at_rest(steady, before)
             left = _inside(receipt.namespaces["pid"]) if receipt else ["?"]
         groups = [path for path in self.jail.hierarchy.directories if (path / sandbox.id).exists()]
         return [
@@ -166,13 +169,16 @@ class Excess:
         ]
 
 
-async def _at_rest(bound: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Count once the backend has made ready what waits, and no more is left than `bound`, or after some seconds."""
+async def _at_rest(steady: int, bound: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Count once the backend has made ready what waits, and no more is left than `bound`, or after some seconds.
+
+    It has when `steady` looks after each other find the same.
+    """
     known: list[tuple[int, int]] = []
     for _ in range(_LOOKS):
         known.append((_descriptors(), _mounts()))
-        last = known[-_STEADY:]
-        if len(last) == _STEADY and len(set(last)) == 1 and (bound is None or last[0] == bound):
+        last = known[-steady:]
+        if len(last) == steady and len(set(last)) == 1 and (bound is None or last[0] == bound):
             break
         await asyncio.sleep(_LOOK_SECONDS)
     return known[-1]
