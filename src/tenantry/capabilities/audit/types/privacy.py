@@ -30,6 +30,8 @@ PUBLIC_DETAILS: Final = frozenset(
         *("size", "size_bytes", "slug", "state", "status", "step", "stream", "taken"),
         *("tenant", "to", "topic", "topics", "used_by", "version", "vote", "warning"),
         *("workspace",),
+        *("collected", "ended_at", "examined", "faults", "held", "kept", "selector", "sha256"),
+        *("subject", "tampered"),
     }
 )
 """Members of details that are written as they are: ids, codes, numbers, names of things. What is not listed is taken to
