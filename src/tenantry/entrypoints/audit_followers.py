@@ -259,7 +259,13 @@ class AuditFollowers:
             patience=timedelta(days=settings.audit.stream_patience_days),
             clock=clock,
         )
-        writer = DayWriter(cell=cell, objects=objects, clock=clock, day_seconds=settings.audit.day_seconds)
+        writer = DayWriter(
+            cell=cell,
+            objects=objects,
+            clock=clock,
+            day_seconds=settings.audit.day_seconds,
+            personal_days=settings.audit.personal_days,
+        )
         self.streams = Follower[DueStream](
             parts,
             cell,

@@ -52,6 +52,7 @@ def flat_line(event: AuditEvent) -> bytes:
                 "reason": event.reason,
                 "trace_id": event.trace_id,
                 "sequence": event.sequence,
+                "withheld": list(event.withheld),
             }
         )
         + b"\n"

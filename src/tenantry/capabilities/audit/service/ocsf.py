@@ -126,6 +126,7 @@ def ocsf_document(event: AuditEvent) -> dict[str, Any]:
             "actor_chain": list(event.actor.chain),
             "resource": {"type": event.resource_type, "id": event.resource_id},
             "details": dict(event.details),
+            "withheld": list(event.withheld),
         },
     }
 
