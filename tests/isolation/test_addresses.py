@@ -19,6 +19,10 @@ _FIXED = (
     ("/tenants/{tenant}", "/tenants/import"),
     ("/workspaces/{ws}/grants/{grant}", "/workspaces/{ws}/grants/revoke-all"),
     ("/workspaces/{ws}/images/{image}", "/workspaces/{ws}/images/pull"),
+    *(
+        ("/workspaces/{ws}/evidence/{evidence}", f"/workspaces/{{ws}}/evidence/{name}")
+        for name in ("gc", "index", "holds")
+    ),
     (f"{_PORT}/{{path}}", f"{_PORT}/token"),
     *(("/tenants/{tenant}/policies/{kind}", f"/tenants/{{tenant}}/policies/{name}") for name in ("versions", "proof")),
     *(

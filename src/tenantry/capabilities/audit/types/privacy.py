@@ -30,8 +30,8 @@ PUBLIC_DETAILS: Final = frozenset(
         *("size", "size_bytes", "slug", "state", "status", "step", "stream", "taken"),
         *("tenant", "to", "topic", "topics", "used_by", "version", "vote", "warning"),
         *("workspace",),
-        *("collected", "ended_at", "examined", "faults", "held", "kept", "selector", "sha256"),
-        *("subject", "tampered"),
+        *("deleted", "dry_run", "ended_at", "examined", "expired", "faults", "floor_days", "held"),
+        *("left", "scanned", "selector", "sha256", "subject", "tampered", "under_floor"),
     }
 )
 """Members of details that are written as they are: ids, codes, numbers, names of things. What is not listed is taken to
