@@ -80,11 +80,11 @@ def sealing_loops(
     return [
         forever("seal", partial(_seal, sealer, signing.stir, tell), seconds=_SEAL_SECONDS),
         forever("checkpoints", lambda: sign(thin=next(thin)), seconds=_SIGN_SECONDS),
-        *([forever("forget", partial(_forget, forgetting, parts, trail), seconds=_FORGET_SECONDS)] if days else []),
+        *([forever("forget", partial(forget_old, forgetting, parts, trail), seconds=_FORGET_SECONDS)] if days else []),
     ]
 
 
-async def _forget(rounds: Rounds, parts: Parts, trail: AuditTrail) -> None:
+async def forget_old(rounds: Rounds, parts: Parts, trail: AuditTrail) -> None:
     """Forget what is about persons and older than the installation keeps it, and tell each trail of it."""
     before = parts.clock.now() - timedelta(days=parts.settings.audit.personal_days)
     async for _, pool, schemas in rounds.databases():

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -16,9 +16,13 @@ from tenantry.capabilities.audit.service import AuditService, forget, forgettabl
 from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter
 from tenantry.entrypoints.addresses import addresses_of, cell_database
+from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import open_parts
+from tenantry.entrypoints.sealing import forget_old
+from tenantry.entrypoints.trails import make_trails
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.embedded import EmbeddedPostgres
+from tenantry.foundation.database.places import schema_at
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.ids import Prefix, parse_id
@@ -26,14 +30,20 @@ from tenantry.foundation.scope import SYSTEM, TenantScope
 from tenantry.foundation.secrets import load_secrets
 from tenantry.foundation.settings import load_settings
 
+if TYPE_CHECKING:
+    from tenantry.foundation.database.pool import Pool
+
 pytestmark = pytest.mark.xdist_group("api")
 ADDRESS = "127.0.0.1"
 
 
 @pytest.fixture
 def acting(make_tenant: MakeTenant) -> Tenant:
-    """A tenant in us that has done something, all of it signed."""
-    tenant = make_tenant(region="us")
+    return act(make_tenant(region="us"))
+
+
+def act(tenant: Tenant) -> Tenant:
+    """Do something, and wait until all of it is signed."""
     for number in range(3):
         tenant.workspace(f"w-{number}")
     newest = tenant.owner.get("/audit", params={"limit": 1}).json()["items"][0]["id"]
@@ -138,3 +148,43 @@ async def test_after_its_time_it_is_forgotten_and_nothing_else_is(
     finally:
         await pool.close()
     assert verified(acting, tmp_path / "after")
+
+
+class RoundsOfOne(Rounds):
+    """Goes where one tenant's schema is and nowhere else: the others of this installation are not these tests' own."""
+
+    schema = ""
+
+    async def databases(self) -> "AsyncIterator[tuple[str, Pool, list[str]]]":
+        async for place, pool, schemas in super().databases():
+            yield place, pool, [schema for schema in schemas if schema == self.schema]
+
+
+class InTwoDays(SystemClock):
+    def now(self) -> datetime:
+        return super().now() + timedelta(days=2)
+
+
+async def test_the_server_forgets_after_the_days_it_was_told_and_says_so_in_the_trail(
+    make_tenant: MakeTenant, installation: Installation
+) -> None:
+    acting = act(make_tenant(region="us", isolation="schema_level"))
+    plain = load_settings(home=installation.home)
+    settings = plain.model_copy(update={"audit": plain.audit.model_copy(update={"personal_days": 1})})
+    async with open_parts(settings, regions=("us",), serves=False) as parts:
+        trail = make_trails(parts.cells, directory=parts.directory, settings=settings.audit, clock=parts.clock)["us"]
+        dsn = parts.addresses.cells["us"].sealer
+        rounds = RoundsOfOne(dsn, region="us", directory=parts.directory, clock=parts.clock)
+        placement = await parts.directory.get(parse_id(Prefix.TENANT, acting.id))
+        rounds.schema = schema_at(placement.placement)
+        try:
+            await forget_old(rounds, parts, trail)
+            assert {event["ip"] for event in made(acting)} == {ADDRESS}, "they are younger than a day"
+            await forget_old(rounds, replace(parts, clock=InTwoDays()), trail)
+        finally:
+            await rounds.close()
+        assert await trail.flush()
+    assert {event["ip"] for event in made(acting)} == {None}
+    (told,) = acting.owner.get("/audit", params={"action": "audit.personal_forgotten"}).json()["items"]
+    assert told["actor"]["type"] == "system"
+    assert told["details"]["count"] >= 3
