@@ -511,3 +511,15 @@ def test_the_trail_is_followed_by_the_sequence_from_where_the_page_before_has_en
     assert "\u001b" not in done.stdout
     assert [asked.query["after"] for asked in api.asked] == ["7", "8"]
     assert {(asked.query["order"], asked.query["action"]) for asked in api.asked} == {("sequence", "job.")}
+
+
+def test_the_roots_of_regions_are_shown_and_kept_as_they_were_signed(
+    api: "Api", tenantry: "Run", tmp_path: "Path"
+) -> None:
+    note = "log.example/us\n2\nAAAA\n\n— log.example/us AAAA\n"
+    root = {"region": "us", "size": 2, "root": "AAAA", "signed_by": ["log.example/us", "log.example/eu"], "note": note}
+    api.lists("/platform/audit/roots", root)
+    done = tenantry("audit", "roots", "--to", str(tmp_path / "roots"))
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "roots" / "us.root").read_text() == note
+    assert "us\t2\tAAAA" in done.stdout
