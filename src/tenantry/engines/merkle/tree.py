@@ -125,6 +125,14 @@ class Frontier:
                 tiles.append(TileHashes(height // TILE_HEIGHT, self.size >> height, tuple(nodes)))
         return Appended(Frontier(size, tuple(reversed(edge))), tuple(tiles))
 
+    @classmethod
+    def counted(cls, stored: bytes, size: int) -> Self:
+        """Read what `to_bytes` gave of a tree of that `size`; raises Malformed or OutOfTree for anything else."""
+        frontier = cls.from_bytes(stored)
+        if frontier.size != size:
+            raise OutOfTree(f"a tree of {frontier.size} leaves, of which {size} are counted")
+        return frontier
+
     def to_bytes(self) -> bytes:
         """Serialise: the size in 8 bytes, big-endian, then the edge; at most 2024 bytes."""
         return b"".join((self.size.to_bytes(_SIZE_BYTES, "big"), *self.edge))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tenantry.capabilities.audit.repository.columns import grouped
 from tenantry.capabilities.audit.types import SignedCheckpoint
 from tenantry.engines.merkle.proofs import Range
 from tenantry.foundation.database.session import TenantSession
@@ -65,7 +66,4 @@ async def find_hashes(session: TenantSession, ranges: Sequence[Range]) -> list[l
         [one.start for one in ranges],
         [one.stop for one in ranges],
     )
-    found: list[list[bytes]] = [[] for _ in ranges]
-    for row in rows:
-        found[row["number"]].append(row["hash"])
-    return found
+    return grouped(rows, len(ranges))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tenantry.capabilities.audit.repository.columns import unzipped
+from tenantry.capabilities.audit.repository.columns import grouped, unzipped
 from tenantry.capabilities.audit.types import SignedRoot
 from tenantry.engines.merkle.proofs import Range
 from tenantry.engines.merkle.tree import Appended
@@ -106,10 +106,7 @@ async def find_region_hashes(connection: "Sealing", ranges: Sequence[Range]) -> 
         [one.start for one in ranges],
         [one.stop for one in ranges],
     )
-    found: list[list[bytes]] = [[] for _ in ranges]
-    for row in rows:
-        found[row["number"]].append(row["hash"])
-    return found
+    return grouped(rows, len(ranges))
 
 
 async def take_seen_root(connection: "Sealing", origin: str) -> tuple[int, bytes] | None:

@@ -18,7 +18,7 @@ from tenantry.capabilities.audit.errors import WitnessSilent
 from tenantry.capabilities.audit.service.receipts import MAX_EVENTS, Receipt, Recorded
 from tenantry.capabilities.audit.types import SignedCheckpoint, SignedRoot
 from tenantry.engines.merkle.checkpoints import Checkpoint
-from tenantry.engines.merkle.errors import MerkleError, OutOfTree
+from tenantry.engines.merkle.errors import MerkleError
 from tenantry.engines.merkle.notes import Note, Signer, VerifierKey
 from tenantry.engines.merkle.tree import Frontier
 from tenantry.foundation.clock import Clock
@@ -175,10 +175,7 @@ def _signed(grown: Mapping[UUID, tuple[int, bytes | None]], notary: Notary, witn
     made = []
     for tenant_id, (size, stored) in grown.items():
         try:
-            frontier = Frontier.from_bytes(stored or b"")
-            if frontier.size != size:
-                raise OutOfTree(f"a tree of {frontier.size} events, of which {size} are counted")
-            made.append(notary.signed(tenant_id, frontier))
+            made.append(notary.signed(tenant_id, Frontier.counted(stored or b"", size)))
         except MerkleError as error:
             _log.error("audit.tree_damaged", tenant=str(tenant_id), reason=str(error))
     if made:

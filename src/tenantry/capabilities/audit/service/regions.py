@@ -70,7 +70,7 @@ class RegionLogs:
             size, stored = await repository.take_region_head(connection)
             known = await repository.find_known_leaves(connection, leaves)
             if new := [leaf for leaf in leaves if leaf not in known]:
-                appended = _frontier(size, stored).append_many(new)
+                appended = Frontier.counted(stored, size).append_many(new)
                 await repository.write_region_growth(connection, new, first=size, appended=appended)
 
     async def sign(self, region: str, *, thin: bool = False) -> SignedRoot | None:
@@ -83,7 +83,7 @@ class RegionLogs:
             last = await repository.find_region_root(connection)
             if size == (last.size if last else 0):
                 return None
-            root = self._notaries[region].root(_frontier(size, stored))
+            root = self._notaries[region].root(Frontier.counted(stored, size))
             await asyncio.to_thread(self._witnesses[region].tell, [root])
             await repository.insert_region_root(connection, root)
             if thin:
@@ -167,10 +167,3 @@ def _missing() -> Unavailable:
         layer="audit",
         retry_after=_SIGNED_EVERY_SECONDS,
     )
-
-
-def _frontier(size: int, stored: bytes) -> Frontier:
-    frontier = Frontier.from_bytes(stored)
-    if frontier.size != size:
-        raise OutOfTree(f"a tree of {frontier.size} checkpoints, of which {size} are counted")
-    return frontier
