@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Self, cast
 from urllib.parse import urlsplit
 
@@ -103,3 +104,34 @@ class Load:
     def close(self) -> None:
         for connection in self._connections:
             connection.close()
+
+
+class Caller:
+    """Single calls on kept connections, one at a time on each; who finds none free waits for one."""
+
+    def __init__(self, free: "asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]]") -> None:
+        self._free = free
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, *, connections: int) -> AsyncIterator[Self]:
+        address = urlsplit(url)
+        opened = [await asyncio.open_connection(address.hostname, address.port) for _ in range(connections)]
+        free = asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
+        for connection in opened:
+            free.put_nowait(connection)
+        try:
+            yield cls(free)
+        finally:
+            for _, writer in opened:
+                writer.close()
+
+    async def call(self, sent: bytes) -> tuple[int, bytes]:
+        """Send what `request` has written; gives status and body."""
+        connection = reader, writer = await self._free.get()
+        writer.write(sent)
+        head = await reader.readuntil(_END)
+        found = _LENGTH.search(head)
+        body = await reader.readexactly(int(found.group(1)) if found else 0)
+        self._free.put_nowait(connection)
+        return int(head[9:12]), body

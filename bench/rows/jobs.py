@@ -1,6 +1,7 @@
 """Rows 9, 10 and 11: commands in sandboxes, over the API, beside bare bubblewrap and `docker run`."""
 
 import asyncio
+import json
 import shutil
 import subprocess
 import time
@@ -8,21 +9,22 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-import httpx
-
 from bench.installation import Installation
+from bench.load import Caller, request
 from bench.report import Bar, Result, Series
 from tenantry.foundation.settings import JobSettings
 
 _TRUE = ("true",)
 _TASK = ("python3", "-c", "print(sum(range(1000)))")
-_WAIT = {"wait": "30"}
+_ACCEPTED = 202
+_BLOCK = 10
+_WARM = 3
 _BARE = (
     *("bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"),
     *("--tmpfs", "/tmp", "--"),  # noqa: S108 - inside the sandbox
 )
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/local/bin"}  # as in a sandbox: no version manager in front of Python
-_DOCKER_IMAGE = "busybox"
+DOCKER_IMAGE = "busybox"
 
 #: Of a job, by what its row tells.
 _PARTS = (
@@ -36,20 +38,21 @@ _PARTS = (
 Run = Callable[[], Awaitable[bool]]
 
 
-async def one(installation: Installation, *, quick: bool) -> list[Result]:
-    """Row 9: POST to exit code known, one job after the other."""
+async def one(installation: Installation, *, quick: bool, engine: str | None = None) -> list[Result]:
+    """Row 9: POST to exit code known, one job after the other; `engine`: where `docker` finds another than its own."""
     result = Result("9", "job, POST to exit code known (jail) — against bare bwrap of the same command")
     parts = {name: Series(f"  {name}") for name in _PARTS}
-    async with installation.client() as client:
+    docker = ("docker", *(("--host", engine) if engine else ()))
+    async with Caller.open(installation.url, connections=1) as caller:
         ways: dict[str, Run] = {
-            "job": lambda: _job(client, installation, _TRUE, parts=parts),
+            "job": lambda: _job(caller, installation, _TRUE, parts=parts),
             "bare bwrap": lambda: _process(*_BARE, *_TRUE),
         }
-        if await _docker_works():
-            ways["docker run"] = lambda: _process("docker", "run", "--rm", "--network", "none", _DOCKER_IMAGE, *_TRUE)
+        if await _docker_works(docker):
+            ways["docker run"] = lambda: _process(*docker, "run", "--rm", "--network", "none", DOCKER_IMAGE, *_TRUE)
         else:
-            result.remarks.append(f"docker run: not measured, no daemon with the image {_DOCKER_IMAGE} here")
-        result.series = await _alternating(ways, rounds=10 if quick else 100, warm=3)
+            result.remarks.append(f"docker run: not measured, no daemon with the image {DOCKER_IMAGE} here")
+        result.series = await _alternating(ways, blocks=1 if quick else 10)
     job = result.series[0]
     result.series += parts.values()
     result.bars += [Bar("p50", job.percentile(0.5), 25, unit=" ms"), Bar("p99", job.percentile(0.99), 80, unit=" ms")]
@@ -70,11 +73,11 @@ async def burst(installation: Installation, *, quick: bool) -> list[Result]:
         async with gate:
             return await _process(*_BARE, *_TRUE)
 
-    async with installation.client() as client:
+    async with Caller.open(installation.url, connections=100) as caller:
 
         async def job() -> bool:
             begun = time.perf_counter()
-            good = await _job(client, installation, _TRUE)
+            good = await _job(caller, installation, _TRUE)
             each.samples.append((time.perf_counter() - begun) * 1e3)
             return good
 
@@ -96,10 +99,10 @@ async def tasks(installation: Installation, *, quick: bool) -> list[Result]:
     """Row 11: 40 light Python programs, one after the other, each in a sandbox of its own; a sample is all 40."""
     result = Result("11", "40 sequential light Python tasks, each in its own sandbox")
     ours, theirs, each = Series("40 tasks"), Series("40 bare bwrap"), Series("one task")
-    async with installation.client() as client:
+    async with Caller.open(installation.url, connections=1) as caller:
 
         async def job() -> bool:
-            return await _job(client, installation, _TASK)
+            return await _job(caller, installation, _TASK)
 
         async def bare() -> bool:
             return await _process(*_BARE, *_TASK)
@@ -122,35 +125,37 @@ async def tasks(installation: Installation, *, quick: bool) -> list[Result]:
     return [result]
 
 
-async def _alternating(ways: dict[str, Run], *, rounds: int, warm: int) -> list[Series]:
+async def _alternating(ways: dict[str, Run], *, blocks: int) -> list[Series]:
+    """Run each in blocks of ten, which take turns: what one leaves the kernel to clear away is not the other's."""
     series = [Series(name) for name in ways]
-    for number in range(rounds + warm):
+    for _ in range(blocks):
         for one_series, run in zip(series, ways.values(), strict=True):
-            begun = time.perf_counter()
-            good = await run()
-            took = time.perf_counter() - begun
-            if number >= warm:
-                one_series.seconds += took
-                one_series.failures += not good
-                if good:
-                    one_series.samples.append(took * 1e3)
+            for number in range(_WARM + _BLOCK):
+                begun = time.perf_counter()
+                good = await run()
+                took = time.perf_counter() - begun
+                if number >= _WARM:
+                    one_series.seconds += took
+                    one_series.failures += not good
+                    if good:
+                        one_series.samples.append(took * 1e3)
     return series
 
 
 async def _job(
-    client: httpx.AsyncClient,
+    caller: Caller,
     installation: Installation,
     command: tuple[str, ...],
     *,
     parts: dict[str, Series] | None = None,
 ) -> bool:
     begun = time.time()
-    answer = await client.post(
-        f"/workspaces/{installation.workspace}/jobs", params=_WAIT, json={"command": list(command)}
-    )
+    path = f"/api/v1/workspaces/{installation.workspace}/jobs?wait=30"
+    body = json.dumps({"command": list(command)}).encode()
+    status, answer = await caller.call(request("POST", path, key=installation.key, body=body))
     ended = time.time()
-    job = answer.json()
-    if answer.status_code != httpx.codes.ACCEPTED or job["exit_code"] != 0:
+    job = json.loads(answer)
+    if status != _ACCEPTED or job["exit_code"] != 0:
         return False
     if parts is not None:
         for name, took in zip(parts, _timeline(begun, job, ended), strict=True):
@@ -174,5 +179,5 @@ async def _process(*command: str) -> bool:
     return await process.wait() == 0
 
 
-async def _docker_works() -> bool:
-    return shutil.which("docker") is not None and await _process("docker", "image", "inspect", _DOCKER_IMAGE)
+async def _docker_works(docker: tuple[str, ...]) -> bool:
+    return shutil.which("docker") is not None and await _process(*docker, "image", "inspect", DOCKER_IMAGE)
