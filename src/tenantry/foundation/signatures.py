@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any, Final
 
-import rfc8785
+from tenantry.kit.canonical_json import canonical_json
 
 _DOMAIN: Final = b"tenantry/certificate/1\n"
 """Before the bytes that are signed, so that no signature of ours means anything else."""
@@ -25,7 +25,7 @@ class Signer:
 
     def sign(self, document: dict[str, Any]) -> bytes:
         """Sign; the same document always has the same signature."""
-        return self._key.sign(_DOMAIN + rfc8785.dumps(document))
+        return self._key.sign(_DOMAIN + canonical_json(document))
 
 
 def key_id_of(public_key: bytes) -> str:
@@ -39,7 +39,7 @@ def is_signed(document: dict[str, Any], *, signature: bytes, public_key: bytes) 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, _DOMAIN + rfc8785.dumps(document))
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, _DOMAIN + canonical_json(document))
     except (InvalidSignature, ValueError, TypeError):
         return False
     return True

@@ -8,9 +8,8 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-import rfc8785
-
 from tenantry.foundation.scope import Actor
+from tenantry.kit.canonical_json import canonical_json
 
 COMMENTS: Final = "approval"
 """What the purge list calls the comments of an approval."""
@@ -127,7 +126,7 @@ class Ballot:
 
 def digest_of(content: Mapping[str, Any]) -> bytes:
     """SHA-256 of the canonical JSON (RFC 8785); raises ValueError for what has none."""
-    return hashlib.sha256(rfc8785.dumps(dict(content))).digest()
+    return hashlib.sha256(canonical_json(dict(content))).digest()
 
 
 def identities_of(actor: Actor) -> tuple[str, ...]:

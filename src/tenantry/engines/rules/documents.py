@@ -16,6 +16,7 @@ from tenantry.engines.rules.images import ImageRules, compile_images
 from tenantry.engines.rules.members import Members, Path, spelled
 from tenantry.engines.rules.network import NetworkTable, compile_network
 from tenantry.engines.rules.types import EMPTY, DeploymentFacts, JobFacts, Kind, Selector, Verdict
+from tenantry.kit.canonical_json import canonical_json
 from tenantry.kit.strict_yaml import NotStrictYamlError, parse_yaml
 
 MAX_BYTES: Final = 256 * 1024
@@ -102,7 +103,7 @@ def _compile(kind: Kind, value: Any, line_of: Callable[[Path], int | None]) -> B
     if compiled is None:
         raise AssertionError("a compiler gives rules, or notes what is wrong")
     try:
-        canonical = rfc8785.dumps(value)
+        canonical = canonical_json(value)
     except (rfc8785.CanonicalizationError, RecursionError):
         raise DocumentError([DocumentFault("", line_of(()), "holds a value that JSON cannot")]) from None
     if len(canonical) > MAX_BYTES:

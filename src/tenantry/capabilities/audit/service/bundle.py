@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, Self
 
-import rfc8785
-
 from tenantry.capabilities.audit.errors import BundleRefused
 from tenantry.engines.merkle.errors import NoteError
 from tenantry.engines.merkle.notes import VerifierKey
 from tenantry.engines.merkle.tree import HASH_BYTES, TILE_WIDTH, is_hash, is_size
+from tenantry.kit.canonical_json import canonical_json
 from tenantry.kit.strict_json import NotStrictError, parse_json
 
 FORM: Final = 1
@@ -74,7 +73,7 @@ class BundleHeader:
             ],
             "checkpoints": [{"made_at": _written(one.made_at), "note": one.note.decode()} for one in self.checkpoints],
         }
-        return rfc8785.dumps({**form, "sum": sha256(rfc8785.dumps(form)).hexdigest()}) + b"\n"
+        return canonical_json({**form, "sum": sha256(canonical_json(form)).hexdigest()}) + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> Self:

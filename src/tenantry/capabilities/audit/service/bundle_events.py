@@ -178,11 +178,11 @@ def _look(block: bytes, lines: list[bytes], first: int, events: Events, *, tenan
 
 def examined(line: bytes, *, tenant: str) -> str:
     """Give the id of an event of `tenant` in canonical form; else FOREIGN or MALFORMED."""
-    import rfc8785
+    from tenantry.kit.canonical_json import canonical_json
 
     try:
         event = json.loads(line.decode()) if len(line) <= MAX_LINE_BYTES else None
-        if not isinstance(event, dict) or rfc8785.dumps(event) != line:
+        if not isinstance(event, dict) or canonical_json(event) != line:
             return MALFORMED
     except (ValueError, RecursionError):
         return MALFORMED

@@ -1,6 +1,5 @@
 """The audit event and its canonical form (ADR 0006)."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,17 +7,14 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-import rfc8785
-
 from tenantry.engines.merkle.tree import Frontier, TileHashes
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import Actor
+from tenantry.kit.canonical_json import canonical_json
 
 FORM_VERSION: Final = 1
 COMMITTING_FORM: Final = 2
 """Of an event with the member `committed`."""
-# Of strings alone, JSON with sorted ASCII names and no spaces *is* canonical, and C writes it ten times as fast.
-_WRITER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class Outcome(StrEnum):
@@ -139,6 +135,4 @@ def canonical_bytes(event: AuditEvent) -> bytes:
     }
     if event.committed:
         form |= {"form": COMMITTING_FORM, "committed": dict(event.committed)}
-    if all(type(value) is str and name.isascii() for name, value in event.details.items()):
-        return _WRITER.encode(form).encode()
-    return rfc8785.dumps(form)
+    return canonical_json(form)

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-import rfc8785
-
 from tenantry.capabilities.audit.types import AuditEvent
+from tenantry.kit.canonical_json import canonical_json
 
 PUBLIC_DETAILS: Final = frozenset(
     {
@@ -89,7 +88,7 @@ def opened(event: AuditEvent, payload: bytes) -> AuditEvent:
 
 def commitment(name: str, opening: Opening) -> str:
     """Commit to a value under a name: 43 characters of base64url."""
-    digest = hmac.digest(opening.salt, rfc8785.dumps([name, opening.value]), "sha256")
+    digest = hmac.digest(opening.salt, canonical_json([name, opening.value]), "sha256")
     return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-import rfc8785
-
 from tenantry.capabilities.audit.service import AuditService, LogService
 from tenantry.capabilities.audit.types import Outcome
 from tenantry.capabilities.evidence import repository
@@ -27,6 +25,7 @@ from tenantry.foundation import outbox
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Fault, Gone
 from tenantry.foundation.ids import Prefix, format_id, suffix_of
+from tenantry.kit.canonical_json import canonical_json
 from tenantry.kit.strict_json import NotStrictError, parse_json
 
 _LOCKED: Final = "evidence.locked"
@@ -112,7 +111,7 @@ class EvidenceExaminer:
             yield "envelope_unreadable"
             return
         digest = digest_of(envelope)
-        if digest != row.sha256 or len(rfc8785.dumps(envelope)) != row.size_bytes:
+        if digest != row.sha256 or len(canonical_json(envelope)) != row.size_bytes:
             yield "row_differs"
         if against.digest != digest.hex():
             yield "trail_differs"
@@ -154,7 +153,7 @@ def _agrees(row: Evidence, statement: Statement, *, tenant: str) -> bool:
         and said.subject.id.rpartition("_")[2] == suffix_of(row.subject_id)
         and said.persistence_mode == row.persistence_mode
         and said.labels == dict(row.labels)
-        and rfc8785.dumps(said.policies) == rfc8785.dumps(dict(row.judged))
+        and canonical_json(said.policies) == canonical_json(dict(row.judged))
         and said.created_at == written(row.created_at)
         and row.ended_at is not None
         and said.ended_at == written(row.ended_at)
@@ -170,7 +169,7 @@ def _compared(statement: Statement, told: Description | None) -> Iterable[str]:
         yield "subject_missing"
         return
     signed = statement.predicate.execution
-    if _told_of(signed, told.execution) != rfc8785.dumps(signed):
+    if _told_of(signed, told.execution) != canonical_json(signed):
         yield "subject_differs"
     products = {one.name: one.digest.sha256 for one in statement.subject[1:]}
     if products != {one.name: one.sha256.hex() for one in told.products}:
@@ -179,6 +178,6 @@ def _compared(statement: Statement, told: Description | None) -> Iterable[str]:
 
 def _told_of(signed: Mapping[str, Any], told: Mapping[str, Any]) -> bytes:
     try:
-        return rfc8785.dumps({name: told[name] for name in signed if name in told})
+        return canonical_json({name: told[name] for name in signed if name in told})
     except ValueError:  # what has no canonical form was signed by nobody
         return hashlib.sha256().digest()

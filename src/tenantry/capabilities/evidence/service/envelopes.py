@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import rfc8785
-
 from tenantry.capabilities.audit.service import Notary
 from tenantry.capabilities.evidence.errors import EvidenceRefused
 from tenantry.engines.merkle.notes import VerifierKey, canonical_base64
 from tenantry.foundation.derivation import derive_key
 from tenantry.foundation.signatures import is_signature
+from tenantry.kit.canonical_json import canonical_json
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 _PURPOSE: Final = "evidence"
@@ -84,7 +83,7 @@ def keyid_of(key: VerifierKey) -> str:
 
 
 def digest_of(envelope: Mapping[str, Any]) -> bytes:
-    return hashlib.sha256(rfc8785.dumps(dict(envelope))).digest()
+    return hashlib.sha256(canonical_json(dict(envelope))).digest()
 
 
 def read_envelope(envelope: object) -> SignedPayload:

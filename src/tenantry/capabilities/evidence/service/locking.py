@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import rfc8785
 import structlog
 
 from tenantry.capabilities.audit.service import AuditService, LogService
@@ -28,6 +27,7 @@ from tenantry.engines.merkle.notes import Note
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id
+from tenantry.kit.canonical_json import canonical_json
 
 _AGAIN: Final = timedelta(seconds=1)
 _MUCH_LATER: Final = timedelta(hours=1)
@@ -150,7 +150,7 @@ class EvidenceLocker:
             "locked_at": written(now),
         }
         payload = Statement.make(predicate, products=[(each.name, each.sha256) for each in one.told.products])
-        plain = rfc8785.dumps(self.signer.signed(payload))
+        plain = canonical_json(self.signer.signed(payload))
         return Envelope(
             evidence_id=row.evidence_id,
             workspace_id=row.workspace_id,

@@ -9,10 +9,10 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tenantry.capabilities.evidence.errors import EvidenceRefused
+from tenantry.kit.canonical_json import canonical_json
 from tenantry.kit.strict_json import NotStrictError, parse_json
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -115,7 +115,7 @@ class Statement(_Part):
             "predicate": predicate,
         }
         cls.model_validate(statement)
-        return rfc8785.dumps(statement)
+        return canonical_json(statement)
 
     @classmethod
     def read(cls, payload: bytes) -> Self:
@@ -123,7 +123,7 @@ class Statement(_Part):
         try:
             form = parse_json(payload)
             statement = cls.model_validate(form)
-            whole = rfc8785.dumps(form) == payload
+            whole = canonical_json(form) == payload
         except (NotStrictError, ValidationError, ValueError) as error:
             raise EvidenceRefused("statement_malformed", "what is signed is no statement of this kind") from error
         predicate = statement.predicate
@@ -143,7 +143,7 @@ class Statement(_Part):
 
 
 def execution_digest(execution: dict[str, Any]) -> bytes:
-    return hashlib.sha256(rfc8785.dumps(execution)).digest()
+    return hashlib.sha256(canonical_json(execution)).digest()
 
 
 def written(at: datetime) -> str:

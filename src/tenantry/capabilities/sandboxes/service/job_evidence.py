@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-import rfc8785
-
 from tenantry.capabilities.access.service import grant_records
 from tenantry.capabilities.evidence.service import begin_evidence, end_evidence
 from tenantry.capabilities.evidence.types import Description, Product, Subject
@@ -18,6 +16,7 @@ from tenantry.capabilities.sandboxes.types import JOB, Artifact, Job, JobPhase, 
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id
+from tenantry.kit.canonical_json import canonical_json
 
 _FULL: Final = "full"
 _LOG: Final = "log"
@@ -138,7 +137,7 @@ def _artifact(kept: Artifact, *, full: bool) -> dict[str, Any]:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(rfc8785.dumps(value)).hexdigest()
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def _written(at: datetime | None) -> str | None:
