@@ -53,7 +53,7 @@ def make_logins(
 
     def room(session: TenantSession) -> RowRoom:
         quotas = QuotaService(session=session, book=book, clock=clock)
-        return RowRoom(quotas, Quota.USERS, whole_tenant=lambda: cells.session(session.scope))
+        return RowRoom(quotas, Quota.USERS, whole_tenant=lambda: cells.session(session.scope, beside=True))
 
     tokens = AccessTokens(secrets.signing_key)
     outgoing = Outgoing(allow_private=settings.allow_private_issuers, limit=ANSWER_BYTES)

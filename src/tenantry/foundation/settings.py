@@ -104,8 +104,8 @@ class DatabaseSettings(Frozen):
     """`postgresql://tenantry_directory:…@host/tenantry_directory`; required when regions are configured."""
     directory_owner_url: SecretStr | None = None
     """The directory as its owner, for migrations."""
-    pool_size: int = Field(default=10, ge=1, le=200)
-    """Connections of one server process to one cell."""
+    pool_size: int = Field(default=10, ge=2, le=200)
+    """Connections of one server process to one cell; a fifth is kept for reads that an open transaction waits for."""
 
 
 class BucketSettings(Frozen):

@@ -134,10 +134,14 @@ def open_beside(installation: Installation) -> OpenBeside:
         regions: tuple[str, ...] | None = None,
         redis_url: str | None = None,
         limits: LimitSettings | None = None,
+        pool_size: int | None = None,
     ) -> AsyncIterator[Beside]:
         settings = installation.settings
         server = settings.server.model_copy(update={"base_domain": base_domain})
         settings = settings.model_copy(update={"server": server, "limits": limits or settings.limits})
+        if pool_size is not None:
+            database = settings.database.model_copy(update={"pool_size": pool_size})
+            settings = settings.model_copy(update={"database": database})
         if redis_url is not None:
             settings = settings.model_copy(update=_configured(installation, redis_url))
         async with serving_beside(settings, regions=regions) as served:

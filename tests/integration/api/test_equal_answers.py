@@ -28,6 +28,8 @@ async def test_a_wrong_key_and_one_of_nobody_are_looked_for_alike(
     ]
     ways, bodies = set(), set()
     for kind, scope_id in scopes:
+        for trail in beside.runtime.trails.values():
+            await trail.flush()  # of what was noted before: it would be written now
         asked.clear()
         async with beside.client(make_credential(region="us", kind=kind, scope_id=scope_id).text) as client:
             refused = problem(await client.get("/me"), 401, "credential_refused")

@@ -6,6 +6,7 @@ import pytest
 from tests.integration.database.ground import Database, scope_of
 
 from tenantry.foundation.database import pool as pools
+from tenantry.foundation.database.cells import Cell
 
 
 async def test_a_connection_comes_from_the_shelf_without_a_trace_of_its_former_borrower(database: Database) -> None:
@@ -59,6 +60,33 @@ async def test_who_waits_is_served_before_the_shelf_and_direct_users_do_not_star
         await asyncio.wait_for(cell.ping(), timeout=5)
         async with cell.session(scope_of(tenant)) as session:
             assert await session.fetchval("select 1") == 1
+
+
+@pytest.mark.parametrize("size", [2, 3, 10])
+async def test_who_holds_one_passes_those_that_wait_for_their_first(database: Database, size: int) -> None:
+    tenant = await database.make_tenant()
+
+    async def use(cell: Cell) -> None:
+        async with cell.session(scope_of(tenant)) as session:
+            await session.fetchval("select 1")
+            async with cell.session(scope_of(tenant), beside=True) as beside:
+                assert await beside.fetchval("select 1") == 1
+
+    async with database.cell(pool_size=size) as cell:
+        await asyncio.wait_for(asyncio.gather(*(use(cell) for _ in range(8 * size))), timeout=20)
+        assert cell.pool._room._value == max(1, size - max(1, size // 5))
+
+
+async def test_who_waited_in_vain_leaves_its_room(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "ACQUIRE_SECONDS", 0.01)
+    async with database.cell(pool_size=2) as cell:
+        held = await cell.pool.take()
+        with pytest.raises(TimeoutError):
+            await cell.pool.take()
+        await cell.pool.shelve(held)
+        again = await cell.pool.take()
+        await cell.pool.release(again)
+        assert cell.pool._room._value == 1
 
 
 async def test_what_nobody_takes_goes_back(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,8 +45,11 @@ class Cell:
         place = self.places.known(tenant_id)
         return place is not None and is_schema(place.name) and self.link.fresh
 
-    def session(self, scope: TenantScope, *, lifecycle: bool = False) -> TenantSession:
-        """Open a session at the tenant's place; no connection is taken before its first query."""
+    def session(self, scope: TenantScope, *, lifecycle: bool = False, beside: bool = False) -> TenantSession:
+        """Open a session at the tenant's place; no connection is taken before its first query.
+
+        `beside` where whoever opens it may hold another, see `TenantSession`.
+        """
         # A link that has measured the database's clock keeps contexts valid on machines whose clocks disagree.
         self.signer.clock_offset = self.link.clock_offset
         return TenantSession(
@@ -54,6 +57,7 @@ class Cell:
             signer=self.signer,
             scope=scope,
             lifecycle=lifecycle,
+            beside=beside,
             keeper=self.keeper,
             vault=self.vault,
         )
@@ -131,8 +135,8 @@ class Cells:
     def __iter__(self) -> Iterator[Cell]:
         return iter(self._cells.values())
 
-    def session(self, scope: TenantScope, *, lifecycle: bool = False) -> TenantSession:
-        return self.get(scope.region).session(scope, lifecycle=lifecycle)
+    def session(self, scope: TenantScope, *, lifecycle: bool = False, beside: bool = False) -> TenantSession:
+        return self.get(scope.region).session(scope, lifecycle=lifecycle, beside=beside)
 
     async def close(self) -> None:
         for cell in self:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ACQUIRE_SECONDS: Final = 5.0
 SHELF_SECONDS: Final = 30.0
+_KEPT: Final = 5
+"""One in so many connections is kept for whoever holds one already."""
 
 # What the fence raises (migration 0001). A forged or stale context is our bug or an attack: never shown as data.
 _FENCE_ERRORS: Final[dict[str, Callable[[], TenantryError]]] = {
@@ -59,6 +61,9 @@ class SessionPool(asyncpg.Pool):
 
     asyncpg's own lending and return cost a timer and a task each, a third of what binding a tenant costs. One
     connection is never shelved, so those who use the pool directly do not starve.
+
+    A fifth, at least one, is kept for those who read `beside` a transaction that is open and waits for it. Else all
+    could be held by transactions that wait for one more, behind a queue of others that wait for theirs.
     """
 
     def __init__(self, *arguments: Any, shelf_seconds: float = SHELF_SECONDS, **options: Any) -> None:
@@ -67,9 +72,31 @@ class SessionPool(asyncpg.Pool):
         self._shelf: list[PoolConnectionProxy[asyncpg.Record]] = []
         self._wanted = 0
         self._clearing: asyncio.Task[None] | None = None
+        size = self.get_max_size()
+        self._room = asyncio.Semaphore(max(1, size - max(1, size // _KEPT)))
+        self._in_room: set[PoolConnectionProxy[asyncpg.Record]] = set()
 
-    async def take(self) -> "PoolConnectionProxy[asyncpg.Record]":
-        """Lend a connection, to be given back by `shelve` or `release`; raises TimeoutError when none comes free."""
+    async def take(self, *, beside: bool = False) -> "PoolConnectionProxy[asyncpg.Record]":
+        """Lend a connection, to be given back by `shelve` or `release`; raises TimeoutError when none comes free.
+
+        `beside` is for whoever holds one already: it passes those that wait, so it must need none more itself.
+        """
+        if beside:
+            return await self._take()
+        if self._room.locked():
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                await self._room.acquire()
+        else:
+            await self._room.acquire()
+        try:
+            connection = await self._take()
+        except BaseException:
+            self._room.release()
+            raise
+        self._in_room.add(connection)
+        return connection
+
+    async def _take(self) -> "PoolConnectionProxy[asyncpg.Record]":
         while self._shelf:
             connection = self._shelf.pop()
             with contextlib.suppress(asyncpg.InterfaceError):  # closed meanwhile, and so back in the pool
@@ -87,8 +114,20 @@ class SessionPool(asyncpg.Pool):
             await self.release(connection)
             return
         self._shelf.append(connection)
+        self._leave_room(connection)
         if self._clearing is None:
             self._clearing = asyncio.create_task(self._clear_later(), name="pool-shelf")
+
+    async def release(self, connection: "PoolConnectionProxy[asyncpg.Record]", *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
+        try:
+            await super().release(connection, timeout=timeout)
+        finally:
+            self._leave_room(connection)
+
+    def _leave_room(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        if connection in self._in_room:
+            self._in_room.remove(connection)
+            self._room.release()
 
     async def close(self) -> None:
         if self._clearing is not None:

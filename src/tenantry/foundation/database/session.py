@@ -44,10 +44,12 @@ class TenantSession:
     """Queries of one scope. Leaving the block commits, an exception rolls back; a later query begins anew.
 
     `lifecycle` is the platform's own work on a tenant (create, suspend, resume, erase): it passes a suspended state.
+    `beside` says that a transaction which is open may wait for this one: it takes a connection that is kept for such.
     """
 
     __slots__ = (
         "_after_commit",
+        "_beside",
         "_broken",
         "_busy",
         "_changed",
@@ -70,6 +72,7 @@ class TenantSession:
         signer: ContextSigner,
         scope: TenantScope,
         lifecycle: bool = False,
+        beside: bool = False,
         at: Place | None = None,
         keeper: ChangeKeeper | None = None,
         vault: Vault | None = None,
@@ -79,6 +82,7 @@ class TenantSession:
         self._signer = signer
         self._keeper = keeper
         self._lifecycle = lifecycle
+        self._beside = beside
         self._connection: PoolConnectionProxy[asyncpg.Record] | None = None
         self._after_commit: list[Callable[[], None]] = []
         self._forwards: set[tuple[str, str | None]] = set()
@@ -246,7 +250,7 @@ class TenantSession:
         tenant_id = self.scope.tenant_id
         # Found once: what follows a commit stays where it began.
         place = self._place = self._place or self._places.known(tenant_id) or await self._places.find(tenant_id)
-        connection = await place.pool.take()
+        connection = await place.pool.take(beside=self._beside)
         try:
             await connection.execute(f"BEGIN; SET LOCAL app.ctx = '{context}'")
         except BaseException:

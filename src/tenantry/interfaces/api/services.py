@@ -216,7 +216,7 @@ class Services(Proofs):
 
     def whole_tenant(self) -> TenantSession:
         """Open a session of its own: one narrowed to a workspace sees nothing of what holds in the whole tenant."""
-        return self.runtime.cells.session(replace(self.scope, workspace_id=None))
+        return self.runtime.cells.session(replace(self.scope, workspace_id=None), beside=True)
 
     @property
     def approvals(self) -> ApprovalService:

@@ -122,7 +122,7 @@ class LimitBook:
 
     async def _read(self, tenant_id: UUID, region: str) -> TenantLimits:
         scope = TenantScope(tenant_id=tenant_id, region=region, actor=SYSTEM)
-        async with self._cells.session(scope, lifecycle=True) as session:
+        async with self._cells.session(scope, lifecycle=True, beside=True) as session:
             audit = AuditService(session=session, clock=self._clock)
             tenant = await TenantService(session=session, audit=audit, clock=self._clock).get()
             overrides = await repository.list_overrides(session)

@@ -63,7 +63,7 @@ class PolicyBook:
 
     async def _read(self, tenant_id: UUID, region: str) -> TenantPolicies:
         scope = TenantScope(tenant_id=tenant_id, region=region, actor=SYSTEM)
-        async with self._cells.session(scope, lifecycle=True) as session:
+        async with self._cells.session(scope, lifecycle=True, beside=True) as session:
             live = await repository.list_live(session)
             exemptions = await repository.list_open(session, now=self._clock.now())
         found: dict[State, dict[UUID | None, list[Placed]]] = {State.ENFORCED: {}, State.SHADOW: {}}

@@ -83,7 +83,7 @@ class TransientKeys:
         text = json.dumps(message, sort_keys=True)
         payload = json.dumps({"text": text, "mac": _text(self._mac(text))})
         scope = TenantScope(tenant_id=tenant_id, region=self._cell.region, actor=SYSTEM)
-        async with self._cell.session(scope, lifecycle=True) as session:
+        async with self._cell.session(scope, lifecycle=True, beside=True) as session:
             await repository.tell_content_keys(session, payload)
 
     def _hear(self, payload: str) -> None:

@@ -68,7 +68,7 @@ class TenantKeyring:
         found = await self._shelf.held(owner)
         if found is None:
             scope = TenantScope(tenant_id=owner, region=self._cell.region, actor=SYSTEM)
-            async with self._cell.session(scope, lifecycle=True) as session:
+            async with self._cell.session(scope, lifecycle=True, beside=True) as session:
                 found = await self._shelf.keys(session)
         if found is None:
             raise Gone("key_destroyed", "this tenant's keys are no more", layer="tenants")
