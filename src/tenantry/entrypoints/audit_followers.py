@@ -51,6 +51,8 @@ _AT_ONCE: Final = 32
 """Streams; between their sendings they hold no connection."""
 _PASSED_SECONDS: Final = 5.0
 """The same of one for which there was nothing to do after all."""
+_INDEX_SECONDS: Final = 0.5
+"""The same of one whose events are all indexed: what it does meanwhile is taken together."""
 _BULKY_AT_ONCE: Final = 2
 """Tenants whose files are written, or whose events are indexed: each holds a connection all the while."""
 _REST_SECONDS: Final = 15.0
@@ -123,7 +125,9 @@ class Follower(Generic[Due]):
         list_due: ListDue[Due],
         work: Callable[[Due], Awaitable[bool]],
         at_once: int,
+        pause_seconds: float = _PASSED_SECONDS,
     ) -> None:
+        """`work` tells whether there may be more for that tenant; where not, it is left alone for the pause."""
         self.rounds = Rounds(
             parts.addresses.cells[cell.region].dispatcher,
             region=cell.region,
@@ -136,6 +140,7 @@ class Follower(Generic[Due]):
         self._list_due = list_due
         self._work = work
         self._at_once = at_once
+        self._pause_seconds = pause_seconds
         self._running: dict[tuple[str, Due], asyncio.Task[None]] = {}
         self._resting: dict[tuple[str, UUID], float] = {}
         self._wake = asyncio.Event()
@@ -196,7 +201,8 @@ class Follower(Generic[Due]):
                 self.rounds.stir(place)
                 self._wake.set()
             else:  # another process is at it; or what is seen here is left of a tenant that has moved
-                self._resting[at, due.tenant_id] = now + _PASSED_SECONDS
+                self._resting[at, due.tenant_id] = now + self._pause_seconds
+                asyncio.get_running_loop().call_later(self._pause_seconds, self.rounds.stir, place)
         except Exception as error:  # noqa: BLE001 - one tenant's trouble must not keep the others waiting
             code = error.code if isinstance(error, TenantryError) else type(error).__name__
             _log.warning("follower.tenant_rests", follower=self._name, tenant=str(due.tenant_id), code=code)
@@ -232,14 +238,14 @@ class _Indexing:
     cell: Cell
 
     async def index(self, due: DueIndex) -> bool:
-        """Take a tenant's next events, some thousands at most; tells whether there were any."""
+        """Take a tenant's next events, some thousands at most; tells whether there may be more."""
         # Lifecycle: also what happens to a suspended tenant can be searched at once when it is resumed.
         scope = TenantScope(tenant_id=due.tenant_id, region=self.cell.region, actor=SYSTEM)
         clock, day_seconds = self.parts.clock, self.parts.settings.audit.day_seconds
-        for turn in range(_BATCHES_OF_A_TURN):
+        for _ in range(_BATCHES_OF_A_TURN):
             async with self.cell.session(scope, lifecycle=True) as session:
                 if not await IndexService(session=session, clock=clock, day_seconds=day_seconds).index():
-                    return turn > 0
+                    return False
         return True
 
 
@@ -293,6 +299,7 @@ class AuditFollowers:
             list_due=_list_unindexed,
             work=_Indexing(parts, cell).index,
             at_once=_BULKY_AT_ONCE,
+            pause_seconds=_INDEX_SECONDS,
         )
 
     @property

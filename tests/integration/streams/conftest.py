@@ -231,5 +231,6 @@ async def stream_all(following: AuditFollowers) -> None:
 
 
 async def index_all(following: AuditFollowers) -> None:
+    following.index._resting.clear()  # it was a moment ago perhaps
     while await following.index.look():
         await following.index.settled()

@@ -34,7 +34,7 @@ class IndexService:
         self._day_seconds = day_seconds
 
     async def index(self) -> bool:
-        """Take the next events; False when there are none, or another is at it."""
+        """Take the next events, a batch at most; False when there are no more, or another is at it."""
         indexed = await repository.lock_index(self._session)
         if indexed is None:
             return False
@@ -46,7 +46,7 @@ class IndexService:
         due_at = self._clock.now() + timedelta(seconds=self._day_seconds)
         await repository.advance_index(self._session, to=indexed + len(events), entries=_entries(events))
         await repository.extend_days(self._session, _spans(events), due_at=due_at)
-        return True
+        return len(events) == _BATCH
 
 
 async def list_unindexed(
