@@ -96,7 +96,7 @@ async def soak(installation: Installation, *, quick: bool) -> list[Result]:
 @asynccontextmanager
 async def _cells(installation: Installation) -> AsyncIterator[Cells]:
     settings = load_settings(home=installation.home)
-    database = settings.database.model_copy(update={"pool_size": _WRITERS})
+    database = settings.database.model_copy(update={"pool_size": _WRITERS * 2})
     async with open_parts(settings.model_copy(update={"database": database}), regions=(REGION,), serves=False) as parts:
         for cell in parts.cells:
             await cell.link.start()

@@ -1,4 +1,4 @@
-"""Rows 9d, 10d and 11d: the same jobs in containers, of an engine that is started for it where there is dockerd."""
+"""Rows 9d to 12d: the same in containers, of an engine that is started for it where there is dockerd."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.installation import Installation, running_installation
 from bench.report import Result
-from bench.rows import jobs
+from bench.rows import egress, jobs
 
 _START_SECONDS = 60
 
@@ -36,7 +36,8 @@ async def measure(installation: Installation, *, quick: bool) -> list[Result]:
         engine = f"unix://{socket}"
         _import_image(engine)
         results = await jobs.one(installation, quick=quick, engine=engine)
-        for row in (partial(jobs.one, engine=engine), jobs.burst, jobs.tasks):
+        gateway = partial(egress.measure, engine=socket)
+        for row in (partial(jobs.one, engine=engine), jobs.burst, jobs.tasks, gateway):
             for result in await row(contained, quick=quick):
                 result.row += "d"
                 result.title = result.title.replace("(jail)", "(docker)") + ", in containers"

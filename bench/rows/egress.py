@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.installation import Installation
 from bench.report import Bar, Result, Series
 from bench.rows.outward import ASKING, NAME, PYTHON, add, ask_inside, fresh_address, serving
+from tenantry.engines.jail.docker.backend import DockerBackend
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.jail import Jail
 from tenantry.engines.jail.types import Limits, Network, Spec
@@ -34,7 +35,13 @@ print(json.dumps([new, kept, rate]))
 """
 
 
-async def measure(installation: Installation, *, quick: bool) -> list[Result]:  # noqa: ARG001 - every row gets one
+async def measure(
+    installation: Installation,  # noqa: ARG001 - every row gets one
+    *,
+    quick: bool,
+    engine: Path | None = None,
+) -> list[Result]:
+    """Row 12, in the jail; where there is an `engine`, its socket, in a container of it."""
     result = Result("12", "allowed request out of a sandbox through the gateway — against a connection of its own")
     if os.geteuid() != 0:
         result.remarks.append("not measured: what answers listens at port 80, which is root's")
@@ -50,7 +57,8 @@ async def measure(installation: Installation, *, quick: bool) -> list[Result]:  
             network=Network(),
             limits=Limits(cpus=2, timeout_seconds=60),
         )
-        async with serving(place, _PORT), await Jail.open(Path(home)) as jail:
+        opening = Jail.open(Path(home)) if engine is None else DockerBackend.open(Path(home), socket=engine)
+        async with serving(place, _PORT), await opening as jail:
             for _ in range(1 if quick else 5):
                 add(ours, await ask_inside(jail, spec, place=place, port=_PORT))
                 add(theirs, await _outside([place, str(_PORT), *arguments]))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.report import Series
 from tenantry.engines.egress import Caps, Decision, Event, Gateway, Injector
-from tenantry.engines.jail.jail import Jail
+from tenantry.engines.jail.backend import Backend
 from tenantry.engines.jail.types import Listeners, Spec
 
 NAME = "api.example.com"
@@ -89,7 +89,7 @@ async def serving(place: str, port: int, *, certificate: Path | None = None, tok
         await process.wait()
 
 
-async def ask_inside(jail: Jail, spec: Spec, *, place: str, port: int, injector: Injector | None = None) -> bytes:
+async def ask_inside(jail: Backend, spec: Spec, *, place: str, port: int, injector: Injector | None = None) -> bytes:
     """What the client says that runs in a sandbox of its own, whose gateway reaches `place` alone."""
     said, events, gateways = bytearray(), list[Event](), list[Gateway]()
 
