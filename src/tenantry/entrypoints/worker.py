@@ -95,8 +95,10 @@ async def work(settings: Settings, region: str) -> None:
         stack.push_async_callback(_stop, dispatchers)
         janitors = _janitors(parts, region, queue=pool, rounds=purging)
         janitors.append(asyncio.create_task(forever("queue-relay", relay.relay, seconds=_RELAY_SECONDS, wake=news)))
+        # As in the server: what lives long is not looked through again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         _log.info(
             "worker.ready",
             region=region,
