@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Final
 
-from scripts.reference import actions, api, cli, errors, escape, metrics, permissions, settings
+from scripts.reference import actions, api, cli, errors, escape, fields, metrics, permissions, settings
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "api.md": api.render,
     "audit-actions.md": actions.render,
+    "audit-fields.md": fields.render,
     "cli.md": cli.render,
     "errors.md": errors.render,
     "escape-suite.md": escape.render,

@@ -14,7 +14,7 @@ from tests.unit.capabilities.bundles import Bundle, event, refusal
 
 from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
 from tenantry.capabilities.audit.types import AuditEvent, Outcome, canonical_bytes
-from tenantry.capabilities.audit.types.privacy import Opening, commitment, committed, opened
+from tenantry.capabilities.audit.types.privacy import NOTHING, Opening, commitment, committed, opened
 from tenantry.engines.merkle.tree import leaf_hash
 from tenantry.foundation.scope import Actor, ActorType
 
@@ -37,7 +37,7 @@ def an_event(**fields: Any) -> AuditEvent:
 
 def test_an_event_about_nobody_is_written_as_ever() -> None:
     whole = an_event(details={"name": "a note", "count": 2})
-    assert committed(whole) == (whole, b"")
+    assert committed(whole) == (whole, NOTHING)
     assert b'"form":1' in canonical_bytes(whole)
 
 
@@ -49,7 +49,8 @@ def test_a_commitment_has_one_form() -> None:
 
 def test_what_is_about_persons_is_not_in_the_canonical_bytes() -> None:
     whole = an_event(ip=SECRET, details={"email": "ada@example.com", "name": "a note", "nested": {"who": ["Ada"]}})
-    bare, payload = committed(whole)
+    bare, (payload, in_full) = committed(whole)
+    assert payload == in_full, "there is no content in it"
     canonical = canonical_bytes(bare)
     for word in (SECRET, "ada@example.com", "Ada"):
         assert word.encode() not in canonical
@@ -61,7 +62,7 @@ def test_what_is_about_persons_is_not_in_the_canonical_bytes() -> None:
 
 def test_what_was_taken_is_put_back_as_it_was_and_only_then() -> None:
     whole = an_event(ip=SECRET, details={"email": "ada@example.com", "name": "a note"})
-    bare, payload = committed(whole)
+    bare, (_, payload) = committed(whole)
     again = opened(bare, payload)
     assert replace(again, committed={}) == whole
     told = json.loads(payload)
@@ -71,6 +72,30 @@ def test_what_was_taken_is_put_back_as_it_was_and_only_then() -> None:
     assert forged.details == whole.details
     gone = opened(bare, b"")
     assert (gone.ip, dict(gone.details), gone.withheld) == (None, {"name": "a note"}, ("details.email", "ip"))
+
+
+def test_without_content_the_openings_have_what_is_about_persons_and_name_the_rest_as_withheld() -> None:
+    whole = an_event(ip=SECRET, reason="Ada asked for it", details={"program": "/opt/ada", "email": "ada@example.com"})
+    bare, (personal, in_full) = committed(whole)
+    assert (bare.reason, bare.ip, dict(bare.details)) == (None, None, {})
+    for word in (b"Ada", b"/opt", b"program"):
+        assert word not in canonical_bytes(bare).replace(b"details.program", b"")
+        assert word not in personal
+    kept = opened(bare, personal)
+    assert (kept.ip, kept.reason, dict(kept.details)) == (SECRET, None, {"email": "ada@example.com"})
+    assert kept.withheld == ("details.program", "reason")
+    assert replace(opened(bare, in_full), committed={}) == whole
+    only_content, (nothing, _) = committed(an_event(details={"program": "make"}))
+    assert (nothing, set(only_content.committed)) == (b"", {"details.program"})
+
+
+def test_a_commitment_opens_under_its_own_name_alone() -> None:
+    bare, (_, payload) = committed(an_event(reason="a text", details={"program": "make", "path": "/a"}))
+    told = json.loads(payload)
+    told["details.program"], told["details.path"] = told["details.path"], told["details.program"]
+    swapped = opened(bare, json.dumps(told).encode())
+    assert (dict(swapped.details), swapped.reason) == ({}, "a text")
+    assert swapped.withheld == ("details.path", "details.program")
 
 
 def test_equal_values_are_not_seen_to_be_equal() -> None:
@@ -91,7 +116,7 @@ json_values = st.recursive(
 @given(st.dictionaries(st.sampled_from(["email", "who", "name", "é"]), json_values), st.none() | st.just(SECRET))
 def test_whatever_it_says_comes_back(details: dict[str, Any], ip: str | None) -> None:
     whole = an_event(ip=ip, details=details)
-    bare, payload = committed(whole)
+    bare, (_, payload) = committed(whole)
     again = opened(bare, payload) if bare.committed else bare
     assert replace(again, committed={}) == whole
     assert leaf_hash(canonical_bytes(bare)) == leaf_hash(canonical_bytes(replace(again, ip=None, details=bare.details)))

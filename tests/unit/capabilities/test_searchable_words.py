@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tenantry.capabilities.audit.types import AuditEvent, Outcome
-from tenantry.capabilities.audit.types.words import PUBLIC_DETAILS, entries_of, searchable, words_of
+from tenantry.capabilities.audit.types.privacy import committed, opened
+from tenantry.capabilities.audit.types.words import SEARCHED_DETAILS, entries_of, searchable, words_of
 from tenantry.foundation.ids import new_id
 from tenantry.foundation.scope import Actor, ActorType
 
@@ -46,11 +47,11 @@ def test_a_text_of_many_words_has_forty() -> None:
 
 
 def test_only_listed_members_of_details_are_searched() -> None:
-    details = {name: f"public{number}" for number, name in enumerate(PUBLIC_DETAILS)}
+    details = {name: f"public{number}" for number, name in enumerate(SEARCHED_DETAILS)}
     found = searchable(
         event_of(details={**details, "value": "hidden", "nested": {"name": "hidden"}, "name2": "hidden"})
     )
-    assert {f"public{number}" for number in range(len(PUBLIC_DETAILS))} <= found
+    assert {f"public{number}" for number in range(len(SEARCHED_DETAILS))} <= found
     assert "hidden" not in found
 
 
@@ -62,3 +63,13 @@ def test_an_event_is_indexed_by_its_words_and_by_whole_fields() -> None:
     entries = set(entries_of(event_of(outcome=Outcome.DENIED, trace_id="t1", reason="permission_missing")))
     assert entries >= {"w:created", "w:missing", "a:job", "r:job", "y:api_key", "o:denied", "t:t1"}
     assert not any(entry.startswith("o:") for entry in entries_of(event_of()))
+
+
+def test_what_was_committed_to_is_not_searched_however_much_of_it_was_opened() -> None:
+    whole = event_of(reason="Ada is ill", details={"name": "notebook", "email": "grace"})
+    bare, openings = committed(whole)
+    read = opened(bare, openings.whole)
+    assert (read.reason, read.details["email"]) == ("Ada is ill", "grace")
+    assert searchable(read) == searchable(bare) == searchable(opened(bare, b""))
+    assert "notebook" in searchable(read)
+    assert not {"ada", "ill", "grace"} & searchable(read)

@@ -20,6 +20,7 @@ from tenantry.capabilities.access.types.grants import (
 )
 from tenantry.capabilities.approvals.service import ApprovalService
 from tenantry.capabilities.approvals.types import Approval, NewApproval, identities_of
+from tenantry.capabilities.audit.types.classes import FreeText
 from tenantry.capabilities.identity.service import AccountService
 from tenantry.capabilities.identity.types import PrincipalType
 from tenantry.capabilities.tenants.service import WorkspaceService
@@ -89,7 +90,9 @@ class GrantService:
             requested_at=self._clock.now(),
         )
         await repository.insert_grant(self._session, grant)
-        await self._life.record("grant.requested", grant, reason=grant.reason, details={"minutes": grant.minutes})
+        await self._life.record(
+            "grant.requested", grant, reason=FreeText(grant.reason), details={"minutes": grant.minutes}
+        )
         if not own:
             return await self._life.activate(grant, minutes=grant.minutes, granted_by=(self._principal,))
         approval = await self._ask(grant, minutes=grant.minutes, quorum=quorum)
@@ -155,7 +158,7 @@ class GrantService:
         grant = _there(await repository.find_grant(self._session, grant_id), workspace_id)
         if not self._is_own(grant.principal_id):
             self._require_admin(workspace_id)
-        return await self._revoke(grant, reason=Mask().text(reason) if reason else "revoked")
+        return await self._revoke(grant, reason=FreeText(Mask().text(reason)) if reason else "revoked")
 
     async def revoke_all(self, principal: str, *, workspace_id: UUID) -> list[Grant]:
         """End all grants of a principal here, and what asks for some; gives those that ended."""

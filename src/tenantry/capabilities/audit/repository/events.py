@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from tenantry.capabilities.audit.types import AuditEvent, Outcome, canonical_bytes
-from tenantry.capabilities.audit.types.privacy import committed, opened
+from tenantry.capabilities.audit.types.privacy import Openings, committed, opened
 from tenantry.engines.merkle.tree import leaf_hash
 from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.session import Sealer, TenantSession
@@ -25,35 +25,60 @@ class ReadyEvent:
 
     event: AuditEvent
     canonical: bytes
-    payload: bytes = field(repr=False)
+    openings: Openings = field(repr=False)
+
+    @property
+    def by_mode(self) -> bool:
+        """Say whether the mode of its workspace decides what is kept; a tenant's own events keep all."""
+        return self.event.workspace_id is not None and self.openings.differ
 
 
 def made_ready(event: AuditEvent) -> ReadyEvent:
     """Raise ValueError for an event without a canonical form."""
-    bare, payload = committed(event)
-    return ReadyEvent(bare, canonical_bytes(bare), payload)
+    bare, openings = committed(event)
+    return ReadyEvent(bare, canonical_bytes(bare), openings)
 
 
-# Event and waiting row in one statement: one round trip.
-_INSERT: Final = """
+# Event and waiting row in one statement: one round trip. Which openings are kept is decided in it too, by the mode that
+# the workspace has in this transaction; without one that says `full`, those without content.
+_KEPT: Final = """case when exists (
+            select from workspaces w where w.tenant_id = $1 and w.workspace_id = {workspace}
+                                       and w.settings ->> 'persistence_mode' = 'full'
+        ) then {whole} else {personal} end"""
+_INSERT_EVENT: Final = """
     with event as (
         insert into audit_events (tenant_id, event_id, workspace_id, occurred_at, actor_type, actor_id, action,
                                   resource_type, resource_id, outcome, canonical, leaf, sealed)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, {sealed})
     )
     insert into audit_unsealed (tenant_id, event_id) values ($1, $2)
 """
+_INSERT: Final = _INSERT_EVENT.format(sealed="$13")
+_INSERT_BY_MODE: Final = _INSERT_EVENT.format(
+    sealed=_KEPT.format(workspace="$3::uuid", whole="$14::bytea", personal="$13::bytea")
+)
 # An event whose commit was not confirmed comes again. It may be sealed by then, so only a new one begins to wait.
-_INSERT_MANY: Final = """
+_INSERT_EVENTS: Final = """
     with event as (
         insert into audit_events (tenant_id, event_id, workspace_id, occurred_at, actor_type, actor_id, action,
                                   resource_type, resource_id, outcome, canonical, leaf, sealed)
-        select $1, * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
-                                 $8::text[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[])
+        select {columns} from unnest(
+            $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+            $10::text[], $11::bytea[], $12::bytea[], {arrays}) {names}
         on conflict (tenant_id, event_id) do nothing returning event_id
     )
     insert into audit_unsealed (tenant_id, event_id) select $1, event_id from event
 """
+_GIVEN: Final = (
+    "event_id, workspace_id, occurred_at, actor_type, actor_id, action, resource_type, resource_id, outcome, canonical,"
+    " leaf"
+)
+_INSERT_MANY: Final = _INSERT_EVENTS.format(columns="$1, *", arrays="$13::bytea[]", names="")
+_INSERT_MANY_BY_MODE: Final = _INSERT_EVENTS.format(
+    columns=f"$1, {_GIVEN}, {_KEPT.format(workspace='e.workspace_id', whole='e.whole', personal='e.personal')}",
+    arrays="$13::bytea[], $14::bytea[]",
+    names=f"e ({_GIVEN}, personal, whole)",
+)
 
 
 async def insert_event(session: TenantSession, event: AuditEvent) -> bytes:
@@ -61,16 +86,20 @@ async def insert_event(session: TenantSession, event: AuditEvent) -> bytes:
     session.forward(PLACE_NEWS)
     ready = made_ready(event)
     leaf = leaf_hash(ready.canonical)
-    await session.execute(_INSERT, event.tenant_id, *_columns(ready, leaf, await _keys(session, ready.payload)))
+    keys = await _keys(session, ready.openings.whole)
+    statement = _INSERT_BY_MODE if ready.by_mode else _INSERT
+    await session.execute(statement, event.tenant_id, *_columns(ready, leaf, keys, by_mode=ready.by_mode))
     return leaf
 
 
 async def insert_events(session: TenantSession, events: Sequence[ReadyEvent]) -> None:
     """Insert events of one tenant; those that are there already are left as they are."""
     session.forward(PLACE_NEWS)
-    keys = await _keys(session, b"".join(one.payload for one in events))
-    columns = zip(*(_columns(one, leaf_hash(one.canonical), keys) for one in events), strict=True)
-    await session.execute(_INSERT_MANY, session.scope.tenant_id, *(list(column) for column in columns))
+    keys = await _keys(session, b"".join(one.openings.whole for one in events))
+    by_mode = any(one.by_mode for one in events)
+    rows = (_columns(one, leaf_hash(one.canonical), keys, by_mode=by_mode) for one in events)
+    statement = _INSERT_MANY_BY_MODE if by_mode else _INSERT_MANY
+    await session.execute(statement, session.scope.tenant_id, *(list(column) for column in zip(*rows, strict=True)))
 
 
 async def find_event(session: TenantSession, event_id: UUID) -> AuditEvent | None:
@@ -94,8 +123,13 @@ async def _keys(session: TenantSession, needed_for: bytes) -> Sealer | None:
     return await session.vault.keys(session) if needed_for and session.vault is not None else None
 
 
-def _columns(ready: ReadyEvent, leaf: bytes, keys: Sealer | None) -> tuple[object, ...]:
-    event = ready.event
+def _columns(ready: ReadyEvent, leaf: bytes, keys: Sealer | None, *, by_mode: bool) -> tuple[object, ...]:
+    """Give a row; at its end what is sealed beside it: with `by_mode` what is kept without content, and with it."""
+    event, (personal, whole), place = ready.event, ready.openings, _place(ready.event.tenant_id, ready.event.event_id)
+    in_full = keys.seal(whole, place) if keys and whole else None
+    without = in_full
+    if ready.by_mode:
+        without = keys.seal(personal, place) if keys and personal else None
     return (
         event.event_id,
         event.workspace_id,
@@ -108,7 +142,7 @@ def _columns(ready: ReadyEvent, leaf: bytes, keys: Sealer | None) -> tuple[objec
         event.outcome.value,
         ready.canonical,
         leaf,
-        keys.seal(ready.payload, _place(event.tenant_id, event.event_id)) if keys and ready.payload else None,
+        *((without, in_full) if by_mode else (in_full,)),
     )
 
 

@@ -27,8 +27,8 @@ class Outcome(StrEnum):
 class AuditEvent:
     """One event. `sequence` counts from 1 within the tenant and is None until the sealer has given it.
 
-    `committed` has a commitment for each value that is about persons, by its name (`types/privacy`); of one that was
-    read `withheld` names those that could not be opened.
+    `committed` has a commitment for each value that is not public, by its name (`types/privacy`); of one that was read
+    `withheld` names those that could not be opened.
     """
 
     tenant_id: UUID

@@ -1,8 +1,9 @@
-"""What of an event is about persons, and how the log commits to it without saying it (ADR 0044).
+"""What of an event is about persons, or content, and how the log commits to it without saying it (ADR 0044, 0045).
 
 The canonical bytes have a commitment in its place: HMAC-SHA256 over name and value under a salt of 16 random bytes, of
 its own. Value and salt lie beside the event, sealed under the tenant's key. Once they are gone, nobody can tell what
-was committed to, not even by trying all values there are; every hash, proof and signature stays what it was.
+was committed to, not even by trying all values there are; every hash, proof and signature stays what it was. Of content
+in a workspace whose mode is `metadata_only` they are gone before the event is written.
 """
 
 import hmac
@@ -14,29 +15,11 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from tenantry.capabilities.audit.types import AuditEvent
+from tenantry.capabilities.audit.types.classes import DETAILS, IP, REASON, DataClass, class_of, class_of_reason
 from tenantry.kit.canonical_json import canonical_json
 
-PUBLIC_DETAILS: Final = frozenset(
-    {
-        *("action", "address_replaced", "after", "allowed_by", "approval", "attempt", "attempts", "before"),
-        *("by", "bytes", "capability", "changed", "code", "connections", "count", "digest"),
-        *("environment", "error", "exempted_by", "exit_code", "expires_at", "fields", "file", "format"),
-        *("from", "gained", "granted_by", "group", "hint", "image", "inputs", "isolation"),
-        *("job", "key", "kind", "layer", "limits", "lost", "method", "minutes"),
-        *("name", "needed", "path", "permission", "permissions", "phases", "plan", "policy"),
-        *("position", "principal", "provider", "reason", "region", "repairs", "replaced", "role"),
-        *("roles", "route", "rule", "sandbox", "secret_rotated", "secrets", "sequence", "sequences"),
-        *("size", "size_bytes", "slug", "state", "status", "step", "stream", "taken"),
-        *("tenant", "to", "topic", "topics", "used_by", "version", "vote", "warning"),
-        *("workspace",),
-        *("deleted", "dry_run", "ended_at", "examined", "expired", "faults", "floor_days", "held"),
-        *("left", "scanned", "selector", "sha256", "subject", "tampered", "under_floor"),
-    }
-)
-"""Members of details that are written as they are: ids, codes, numbers, names of things. What is not listed is taken to
-be about persons."""
 _SALT_BYTES: Final = 16
-_DETAILS: Final = "details."
+_PUBLIC: Final = DataClass.PUBLIC
 
 
 class Opening(NamedTuple):
@@ -46,27 +29,54 @@ class Opening(NamedTuple):
     value: Any
 
 
-def committed(event: AuditEvent) -> tuple[AuditEvent, bytes]:
-    """Give the event with commitments instead of what is personal, and what opens them; empty where there is nothing.
+class Openings(NamedTuple):
+    """What opens the commitments of one event, to be sealed; empty where there is nothing to keep.
+
+    `personal` is kept whatever the mode; `whole`, which has content too, where the mode keeps content.
+    """
+
+    personal: bytes
+    whole: bytes
+
+    @property
+    def differ(self) -> bool:
+        """Say whether the mode of the workspace decides which of them is kept."""
+        return self.personal is not self.whole
+
+
+NOTHING: Final = Openings(b"", b"")
+
+
+def committed(event: AuditEvent) -> tuple[AuditEvent, Openings]:
+    """Give the event with commitments instead of what is not public, and what opens them.
 
     Raises ValueError for a value without a canonical form.
     """
-    names = [name for name in event.details if name not in PUBLIC_DETAILS]
-    if event.ip is None and not names:
-        return event, b""
-    found = {f"{_DETAILS}{name}": Opening(secrets.token_bytes(_SALT_BYTES), event.details[name]) for name in names}
+    classes = {name: of for name in event.details if (of := class_of(event.action, name)) is not _PUBLIC}
+    values = {DETAILS + name: event.details[name] for name in classes}
+    content = [DETAILS + name for name, of in classes.items() if of is DataClass.CONTENT]
+    coded = event.reason is None or class_of_reason(event.reason) is _PUBLIC
+    if not coded:
+        values[REASON] = str(event.reason)
+        content.append(REASON)
     if event.ip is not None:
-        found["ip"] = Opening(secrets.token_bytes(_SALT_BYTES), event.ip)
+        values[IP] = event.ip
+    if not values:
+        return event, NOTHING
+    found = {name: Opening(secrets.token_bytes(_SALT_BYTES), value) for name, value in values.items()}
     bare = replace(
         event,
         ip=None,
-        details={name: value for name, value in event.details.items() if name in PUBLIC_DETAILS}
-        if names
+        reason=event.reason if coded else None,
+        details={name: value for name, value in event.details.items() if name not in classes}
+        if classes
         else event.details,
         committed={name: commitment(name, opening) for name, opening in found.items()},
     )
-    told = {name: [b64encode(opening.salt).decode(), opening.value] for name, opening in found.items()}
-    return bare, json.dumps(told, separators=(",", ":")).encode()
+    whole = _told(found)
+    if not content:
+        return bare, Openings(whole, whole)
+    return bare, Openings(_told({name: opening for name, opening in found.items() if name not in content}), whole)
 
 
 def opened(event: AuditEvent, payload: bytes) -> AuditEvent:
@@ -75,12 +85,11 @@ def opened(event: AuditEvent, payload: bytes) -> AuditEvent:
     What is not, or not there, is named in `withheld`.
     """
     found = {name: value for name, value in _openings(payload).items() if _opens(event.committed, name, value)}
-    details = {
-        name.removeprefix(_DETAILS): opening.value for name, opening in found.items() if name.startswith(_DETAILS)
-    }
+    details = {name.removeprefix(DETAILS): opening.value for name, opening in found.items() if name.startswith(DETAILS)}
     return replace(
         event,
-        ip=found["ip"].value if "ip" in found else event.ip,
+        ip=found[IP].value if IP in found else event.ip,
+        reason=found[REASON].value if REASON in found else event.reason,
         details={**event.details, **details},
         withheld=tuple(sorted(event.committed.keys() - found.keys())),
     )
@@ -90,6 +99,13 @@ def commitment(name: str, opening: Opening) -> str:
     """Commit to a value under a name: 43 characters of base64url."""
     digest = hmac.digest(opening.salt, canonical_json([name, opening.value]), "sha256")
     return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _told(openings: Mapping[str, Opening]) -> bytes:
+    if not openings:
+        return b""
+    told = {name: [b64encode(opening.salt).decode(), opening.value] for name, opening in openings.items()}
+    return json.dumps(told, separators=(",", ":")).encode()
 
 
 def _opens(known: Mapping[str, str], name: str, opening: Opening) -> bool:

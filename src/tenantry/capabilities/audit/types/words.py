@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from tenantry.capabilities.audit.types import AuditEvent, Outcome
+from tenantry.capabilities.audit.types.classes import DETAILS, REASON
 
 BLOCK: Final = 64
 """Events that share an entry of the index: those at the places 64·n + 1 to 64·n + 64."""
-PUBLIC_DETAILS: Final = (
+SEARCHED_DETAILS: Final = (
     *("capability", "format", "isolation", "kind", "name", "permission", "plan", "region", "role", "slug", "status"),
     *("stream", "topic"),
 )
-"""Members of an event's details that hold names of things. What is not listed is not searched."""
+"""Members of an event's details that hold names of things, all of them public. What is not listed is not searched."""
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _MAX_WORD: Final = 64
@@ -27,14 +28,14 @@ def words_of(text: str) -> list[str]:
 
 
 def searchable(event: AuditEvent) -> frozenset[str]:
-    """Give the words that a search can find an event by."""
-    names = (event.details.get(name) for name in PUBLIC_DETAILS)
+    """Give the words that a search can find an event by: of what its canonical bytes say, whatever was opened."""
+    names = (event.details.get(name) for name in SEARCHED_DETAILS if DETAILS + name not in event.committed)
     said = (
         event.action,
         event.resource_type,
         event.resource_id,
         event.actor.id,
-        event.reason or "",
+        event.reason if event.reason and REASON not in event.committed else "",
         *(name for name in names if isinstance(name, str)),
     )
     return frozenset(words_of(" ".join(said)))

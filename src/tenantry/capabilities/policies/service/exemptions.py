@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.audit.types.classes import FreeText
 from tenantry.capabilities.policies import repository
 from tenantry.capabilities.policies.errors import exemption_invalid, exemption_not_found
 from tenantry.capabilities.policies.types import EXEMPTIBLE, MOST_EXEMPTION_DAYS, UNJUDGED, Exemption
@@ -72,7 +73,7 @@ class ExemptionService:
             action,
             resource_type="exemption",
             resource_id=format_id(Prefix.EXEMPTION, exemption.exemption_id),
-            reason=exemption.reason,
+            reason=FreeText(exemption.reason),
             details={
                 "kind": exemption.kind.value,
                 "rule": exemption.rule,

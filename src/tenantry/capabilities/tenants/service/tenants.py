@@ -6,6 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.audit.types.classes import FreeText
 from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.errors import (
     erasure_begun,
@@ -93,7 +94,7 @@ class TenantService:
         tenant = await self._locked(None)
         if tenant.status is TenantStatus.SUSPENDED:
             return tenant
-        return await self._enter(tenant, TenantStatus.SUSPENDED, reason=reason)
+        return await self._enter(tenant, TenantStatus.SUSPENDED, reason=FreeText(reason))
 
     async def resume(self) -> Tenant:
         """Let a suspended tenant work again. Resuming an active one changes nothing."""

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.audit.types.classes import FreeText
 from tenantry.capabilities.tenants import repository
 from tenantry.capabilities.tenants.errors import (
     path_owner_mismatch,
@@ -138,7 +139,7 @@ class WorkspaceService:
             return workspace
         if workspace.status is WorkspaceStatus.ARCHIVED:
             raise state_conflict("workspace", workspace.status, "suspended")
-        return await self._enter(workspace, WorkspaceStatus.SUSPENDED, "workspace.suspended", reason=reason)
+        return await self._enter(workspace, WorkspaceStatus.SUSPENDED, "workspace.suspended", reason=FreeText(reason))
 
     async def resume(self, workspace_id: UUID, *, room: Room) -> Workspace:
         """Open a suspended or archived workspace again.

@@ -53,7 +53,7 @@ class EventAnswer(Answer):
     ip: str | None
     trace_id: str
     details: dict[str, Any]
-    withheld: list[str] = Field(description="what was about persons and is no more, by its name")
+    withheld: list[str] = Field(description="what was forgotten, or was content and is not kept, by its name")
 
 
 class Order(StrEnum):
@@ -115,8 +115,9 @@ async def query_audit(
     """Events of the tenant (or of the one workspace that the credential or X-Workspace-Id names), newest first.
 
     A page looks at a bounded piece of the trail: it may be short, and the next one full. `q` is looked for in action,
-    resource, actor, reason and the names in details. In the order `sequence` an event that committed late stands behind
-    those before it, and one that has no place yet is not there: who goes on from `reached` misses none.
+    resource, actor, a reason that is a code, and the names in details. In the order `sequence` an event that committed
+    late stands behind those before it, and one that has no place yet is not there: who goes on from `reached` misses
+    none.
     """
     unit = unit_of(request)
     query = asked.filter(unit.scope.workspace_id)
