@@ -24,6 +24,7 @@ import httpx
 import pytest
 import yaml
 from hypothesis import settings
+from tests.classed import unclassed
 from tests.dockerd import running_dockerd, why_no_engine
 from tests.ending import ended
 from tests.podman import running_podman
@@ -292,6 +293,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         TENANTRY_PLANS_FILE=str(_with_a_plan_of_ours(place / "plans.yaml")),
     ) as started:
         yield started
+        assert unclassed(started.home) == set(), "give each a class in capabilities/audit/types/classes.py"
 
 
 UNHURRIED: Final = "unhurried"

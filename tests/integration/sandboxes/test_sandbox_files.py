@@ -173,7 +173,8 @@ def test_changes_are_told_as_they_come(living: Living) -> None:
     assert ("deleted", "watched-moved") in kinds
 
 
-def test_every_access_is_recorded_with_its_path(living: Living) -> None:
+def test_every_access_is_recorded_with_its_path_where_content_is_kept(make_ground: Any) -> None:
+    living = start(make_ground(persistence_mode="full"), "full")
     living.put("recorded", b"x")
     living.files("recorded", content=True)
     living.client.delete(f"{living.path}/files", params={"path": "recorded"})
@@ -183,6 +184,14 @@ def test_every_access_is_recorded_with_its_path(living: Living) -> None:
         details = [each["details"] for each in living.events("sandbox.accessed")]
         told = [(each["kind"], each["path"]) for each in details if each["path"] == "recorded"]
     assert set(told) == {("write", "recorded"), ("read", "recorded"), ("delete", "recorded")}
+    stop(living)
+
+
+def test_every_access_is_recorded_without_its_path_elsewhere(living: Living) -> None:
+    living.put("recorded", b"x")
+    event = living.events("sandbox.accessed")[0]
+    assert (event["details"]["kind"], event["withheld"]) == ("write", ["details.path"])
+    assert "recorded" not in str(event)
 
 
 def test_who_may_read_does_not_write(living: Living) -> None:

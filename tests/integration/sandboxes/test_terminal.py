@@ -156,8 +156,9 @@ def test_it_is_judged_and_recorded_before_it_opens(living: Living, make_ground: 
     assert _refused(living, "/terminal", key=viewer)["code"] == "permission_missing"
     with living.socket("/terminal?command=true&command=recorded") as connection:
         heard(connection)
-    recorded = [each for each in living.events("sandbox.exec") if each["details"].get("program") == "true"]
-    assert [(each["outcome"], each["details"]["arguments"]) for each in recorded] == [("success", 1)]
+    recorded = living.events("sandbox.exec")[0]
+    assert (recorded["outcome"], recorded["details"]["arguments"]) == ("success", 1)
+    assert recorded["withheld"] == ["details.program"], "what was written is not kept where only metadata are"
     policed = start(make_ground(), "policed-terminal")
     path = f"/workspaces/{policed.ground.workspace}/policies/command"
     document = {"blocked_commands": ["nc *"]}
