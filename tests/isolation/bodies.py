@@ -10,6 +10,7 @@ from typing import Any, Final, get_args, get_type_hints
 from pydantic import BaseModel
 from tests.isolation.grounds import Grounds, certificate_pem, public_key
 
+from tenantry.foundation.ids import Prefix, format_id, new_id
 from tenantry.interfaces.api.routes import ALL_ROUTES
 from tenantry.interfaces.api.routing import RouteSpec
 
@@ -76,6 +77,7 @@ _EXAMPLES: Final[dict[str, Callable[[Grounds], dict[str, Any]]]] = {
     "notifications.ChannelChanges": lambda _: {"name": _slug()},
     "audit_streams.StreamBody": lambda _: {"name": _slug(), "kind": "object"},
     "audit_streams.StreamChanges": lambda _: {"name": _slug()},
+    "audit_forgettings.ForgettingBody": lambda _: {"principal": format_id(Prefix.USER, new_id())},
     "audit_streams.ReplayBody": lambda _: {"after": 0},
     "grants.GrantBody": lambda _: {"role": "viewer", "reason": "because"},
     "grants.ExtensionBody": lambda _: {"minutes": 5},

@@ -53,6 +53,7 @@ KINDS: Final = {
     "stream": Prefix.AUDIT_STREAM,
     "evidence": Prefix.EVIDENCE,
     "hold": Prefix.HOLD,
+    "forgetting": Prefix.FORGETTING,
 }
 """Path parameters, besides tenant and workspace, and what each names."""
 SLUGS: Final = frozenset({"environment", "role", "principal", "input"})
@@ -136,6 +137,8 @@ def _furnish(tenant: Tenant) -> Grounds:
     kept = {"persistence_mode": "full"}
     own, sibling, archived = [tenant.workspace(name, settings=kept) for name in ("own", "sibling", "archived")]
     grounds = Grounds(tenant, own, sibling, archived)
+    body = {"principal": format_id(Prefix.USER, new_id())}  # before there is a hold, which would refuse it
+    grounds.things[WHOLE_TENANT, "forgetting"] = grounds.post("/audit/forgettings", body)["id"]
     for workspace in (own, sibling):
         _add_things(grounds, workspace)
         _add_secrets(grounds, workspace)

@@ -102,6 +102,19 @@ class AuditDay(TypedDict, total=False):
     sha256: str | None
 
 
+class Forgetting(TypedDict, total=False):
+    """A request to forget one person; `state` is `running`, `held` (by a legal hold) or `done`."""
+
+    id: str
+    principal: str
+    state: str
+    looked_at: int
+    forgotten: int
+    requested_at: str
+    requested_by: str
+    ended_at: str | None
+
+
 class AuditStream(TypedDict, total=False):
     """`secret` only in the answer that makes one; `lag_events` and `lag_seconds` only where one stream is read."""
 

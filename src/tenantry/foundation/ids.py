@@ -41,6 +41,7 @@ class Prefix(StrEnum):
     ARTIFACT = "art"
     AUDIT_EVENT = "evt"
     AUDIT_STREAM = "ast"
+    FORGETTING = "fgt"
     KEYSET = "ks"
     SESSION = "ses"
     WORKER = "wkr"

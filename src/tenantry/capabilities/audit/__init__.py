@@ -3,7 +3,8 @@
 Tables: `audit_events` (canonical bytes and their leaf; the application may insert and read, never change),
 `audit_unsealed` (waiting for a place); written by the sealer alone: `audit_sequence` (the order, with the leaves),
 `audit_heads` and `audit_tiles` (each tenant's tree over them), `audit_unsigned`, `audit_checkpoints` (signed notes);
-what follows the order: `audit_index` and `audit_words` (searched words), `audit_days` (a file a day), `audit_streams`.
+what follows the order: `audit_index` and `audit_words` (searched words), `audit_days` (a file a day), `audit_streams`;
+`audit_forgettings` (whom to forget: asked for by the application, worked off by the sealer).
 
 Invariants:
 - An effect and its event commit together or not at all.

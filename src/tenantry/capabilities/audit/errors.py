@@ -51,6 +51,23 @@ class NotTakenError(Exception):
         self.lasting = lasting
 
 
+def forgetting_not_found() -> NotFound:
+    return NotFound("not_found", "no such request to forget somebody", layer=_LAYER)
+
+
+def not_nameable(why: str) -> Invalid:
+    return Invalid("principal_invalid", f"principal: {why}", layer=_LAYER, field="principal")
+
+
+def too_many_forgettings(limit: int) -> Conflict:
+    return Conflict(
+        "forgetting_limit",
+        f"{limit} requests to forget somebody are open: ask again when one is done",
+        layer=_LAYER,
+        limit=limit,
+    )
+
+
 def stream_not_found() -> NotFound:
     return NotFound("not_found", "no such audit stream", layer=_LAYER)
 

@@ -1,4 +1,4 @@
-"""The audit tables; the revisions 0002, 0023, 0024 and 0025 make them."""
+"""The audit tables; the revisions 0002, 0023, 0024, 0025 and 0029 make them."""
 
 from sqlalchemy import (
     BigInteger,
@@ -165,6 +165,20 @@ audit_streams = Table(
     UniqueConstraint("tenant_id", "name"),
     belongs_to("tenants"),
     Index("audit_streams_due", "next_attempt_at", postgresql_where=text("status = 'active'")),
+)
+audit_forgettings = Table(
+    "audit_forgettings",
+    CELL,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("forgetting_id", Uuid, primary_key=True),
+    Column("principal", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'running'")),
+    Column("requested_at", MOMENT, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("position", "forgotten")),
+    *(Column(name, MOMENT) for name in ("due_at", "ended_at")),
+    Index("audit_forgettings_open", "tenant_id", "principal", unique=True, postgresql_where=text("state <> 'done'")),
+    Index("audit_forgettings_due", "due_at", postgresql_where=text("due_at is not null")),
 )
 sealer_gate = Table(
     "sealer_gate",

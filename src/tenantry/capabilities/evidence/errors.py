@@ -55,10 +55,10 @@ def too_many_holds(most: int) -> Conflict:
     return Conflict("hold_limit", f"a workspace has at most {most} active holds: release one", layer=_LAYER)
 
 
-def legal_hold(cases: Sequence[str]) -> Conflict:
+def legal_hold(cases: Sequence[str], *, then: str) -> Conflict:
     return Conflict(
         "legal_hold",
-        "legal holds keep what this tenant has: have each released (tenantry evidence hold release), then delete it",
+        f"legal holds keep what this tenant has: have each released (tenantry evidence hold release), then {then}",
         layer=_LAYER,
         cases=tuple(cases),
     )

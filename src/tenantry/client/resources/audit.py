@@ -1,13 +1,14 @@
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
-from tenantry.client.calls import Call, get
+from tenantry.client.calls import Call, get, post
 from tenantry.client.log_types import (
     Anchor,
     AuditDay,
     AuditFilters,
     Checkpoint,
     ConsistencyProof,
+    Forgetting,
     InclusionProof,
     Root,
     SequencePage,
@@ -62,6 +63,25 @@ class Audit(Resource[T]):
     def day(self, day: str, *, to: Path) -> Saving:
         """Write the events of a day, `YYYY-MM-DD`, to a file of flat JSON lines; whole or not at all."""
         return Saving(call=get("audit", "days", day), to=to)
+
+    @Operation
+    def forget(self, principal: str, *, idempotency_key: str | None = None) -> Call[Forgetting]:
+        """Have forgotten what lies beside all events that name a user, service account or key, also one that is gone.
+
+        The events and their proofs stay. Follow it with `forgetting`; while it is open another call gives the same.
+        Raises ApiError 409 `legal_hold` while a hold is active in the tenant.
+        """
+        return post("audit", "forgettings", json={"principal": principal}, idempotency_key=idempotency_key)
+
+    @Listing
+    def forgettings(self, *, limit: int | None = None, cursor: str | None = None) -> Plan[Forgetting]:
+        """Read requests to forget somebody, the newest first."""
+        return Plan(call=get("audit", "forgettings"), limit=limit, cursor=cursor)
+
+    @Operation
+    def forgetting(self, forgetting: str) -> Call[Forgetting]:
+        """Read how far a request is."""
+        return get("audit", "forgettings", forgetting)
 
     @Operation
     def checkpoint(self) -> Call[Checkpoint]:

@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tenantry.capabilities.access.types import Caller
-from tenantry.capabilities.audit.service import AuditService, DayService, LogService, StreamService, TargetSeals
+from tenantry.capabilities.audit.service import (
+    AuditService,
+    DayService,
+    ForgettingService,
+    LogService,
+    StreamService,
+    TargetSeals,
+)
 from tenantry.capabilities.evidence.service import EvidenceCollector, EvidenceService, HoldService
 from tenantry.capabilities.notifications.service import StreamAddresses
 from tenantry.foundation.database.session import TenantSession
@@ -41,6 +48,10 @@ class Proofs:
     @property
     def audit_days(self) -> DayService:
         return DayService(session=self.session)
+
+    @property
+    def forgettings(self) -> ForgettingService:
+        return ForgettingService(session=self.session, audit=self.audit, clock=self.runtime.clock)
 
     @property
     def audit_streams(self) -> StreamService:

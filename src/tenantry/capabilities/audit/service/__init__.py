@@ -7,6 +7,13 @@ from tenantry.capabilities.audit.service.events import AuditService, make_event
 from tenantry.capabilities.audit.service.forgetting import forget, forgettable
 from tenantry.capabilities.audit.service.indexing import IndexService, list_unindexed
 from tenantry.capabilities.audit.service.log import Inclusion, LogService
+from tenantry.capabilities.audit.service.persons import (
+    ForgettingService,
+    end_forgetting,
+    forget_person,
+    hold_forgetting,
+    list_due_forgettings,
+)
 from tenantry.capabilities.audit.service.receipts import Recorded, collecting
 from tenantry.capabilities.audit.service.regions import Anchor, RegionLogs
 from tenantry.capabilities.audit.service.sealing import seal
@@ -23,6 +30,7 @@ __all__ = [
     "BundleHeader",
     "DayService",
     "DayWriter",
+    "ForgettingService",
     "Found",
     "Inclusion",
     "IndexService",
@@ -38,10 +46,14 @@ __all__ = [
     "TargetSeals",
     "WitnessFile",
     "collecting",
+    "end_forgetting",
     "forget",
+    "forget_person",
     "forgettable",
+    "hold_forgetting",
     "key_of",
     "list_due_days",
+    "list_due_forgettings",
     "list_due_streams",
     "list_unindexed",
     "make_event",

@@ -22,6 +22,7 @@ async def forgettable(connection: "PoolConnectionProxy[asyncpg.Record]", *, befo
 
 async def forget(connection: "PoolConnectionProxy[asyncpg.Record]", *, tenant_id: UUID, before: datetime) -> int:
     """Forget it in 5000 events at most, as the sealer; tells in how many there was any. A retry is safe."""
+    await repository.lock_events(connection, tenant_id)
     return await repository.forget_personal(connection, tenant_id, before=_first_id(before), limit=_EVENTS)
 
 

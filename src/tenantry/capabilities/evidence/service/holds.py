@@ -52,10 +52,15 @@ class HoldService:
         await self._record("evidence.hold_released", hold, {})
         return await self._find(hold_id, workspace_id)
 
-    async def require_none(self) -> None:
+    async def require_none(self, *, then: str = "delete it") -> None:
         """Raise Conflict `legal_hold` that names the cases, while the tenant has an active one."""
         if cases := await repository.list_cases(self._session):
-            raise legal_hold(cases)
+            raise legal_hold(cases, then=then)
+
+    async def list_cases_still(self) -> list[str]:
+        """Name the cases of all active holds of the tenant; until the transaction ends nobody places one."""
+        await repository.hold_still(self._session, workspace_id=None)
+        return await repository.list_cases(self._session)
 
     async def _find(self, hold_id: UUID, workspace_id: UUID, *, lock: bool = False) -> Hold:
         hold = await repository.find_hold(self._session, hold_id, lock=lock)

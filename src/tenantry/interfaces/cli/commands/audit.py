@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 GROUP = typer.Typer(help="Who did what, and with which outcome.", no_args_is_help=True)
 
 _FOLLOW_SECONDS: Final = 1.0
+_FORGET_SECONDS: Final = 0.5
+_RUNNING: Final = "running"
+_HELD: Final = "held"
 _READ: Final = "audit.read"
 _COLUMNS: Final = (
     ("WHEN", "occurred_at"),
@@ -168,6 +171,43 @@ def day(
     """Write the events of a day to a file of JSON lines, with flat keys. A day that is not over grows."""
     cli.client.audit.day(day, to=to)
     cli.show({"file": str(to), "bytes": to.stat().st_size})
+
+
+@command(GROUP, "forget", example="tenantry audit forget usr_01hq2m8x3v4w5y6z7a8b9c0d1e --wait")
+def forget(
+    cli: Invocation,
+    principal: Annotated[
+        str, typer.Argument(metavar="PRINCIPAL", help="id of a user, a service account or a key, also of one gone")
+    ],
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="until it is done")] = False,
+) -> None:
+    """Forget what the log keeps beside the events that name one person: addresses, and what else is not public.
+
+    The events stay, with the id in them, and every proof; what is forgotten comes back from nowhere. Meant are the
+    events up to now. It is refused while a legal hold is active. Copies that were sent elsewhere are not reached.
+    """
+    asked = cli.client.audit.forget(principal)
+    while wait and asked["state"] == _RUNNING:
+        time.sleep(_FORGET_SECONDS)
+        asked = cli.client.audit.forgetting(asked["id"])
+    cli.show(asked)
+    if cli.output is Format.TABLE and asked["state"] == _HELD:
+        say("a legal hold keeps what would be forgotten: it goes on when there is none")
+
+
+@command(GROUP, "forgettings", options=IN_PAGES, example="tenantry audit forgettings")
+def forgettings(cli: Invocation) -> None:
+    """List requests to forget somebody, the newest first: how many events were looked at, and forgotten."""
+    columns = (
+        ("ID", "id"),
+        ("PRINCIPAL", "principal"),
+        ("STATE", "state"),
+        ("LOOKED AT", "looked_at"),
+        ("FORGOTTEN", "forgotten"),
+        ("REQUESTED", "requested_at"),
+    )
+    cli.show_list(cli.client.audit.forgettings(**cli.page), columns)
 
 
 @command(GROUP, "proof", example="tenantry audit proof evt_01hq2m8x3v4w5y6z7a8b9c0d1e")
