@@ -43,9 +43,10 @@ _NOT_REFERENCES: Final = {
     ("identity_providers.ProviderBody", "client_id"),
     ("identity_providers.ProviderChanges", "client_id"),
     ("evidence_forms.HoldBody", "case_id"),
+    ("audit_forgettings.ForgettingBody", "principal"),
 }
 """Patterns of paths inside the sandbox; names that are looked for in the workspace alone; what a job would be; clouds;
-names that identity providers give."""
+names that identity providers give; an id that is looked for in the tenant's own events alone, and need not be there."""
 _NEVER_ASSIGNED: Final = {
     "id": "ten_00000000000000000000000000",
     "tenant_id": "ten_00000000000000000000000000",

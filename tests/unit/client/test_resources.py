@@ -123,6 +123,8 @@ CALLS: list[tuple[str, str, object, Ask]] = [
     ("POST", "/audit/streams/ast_1/resume", {}, lambda c: c.audit_streams.resume("ast_1")),
     ("POST", "/audit/streams/ast_1/replay", {"after": 3}, lambda c: c.audit_streams.replay("ast_1", after=3)),
     ("DELETE", "/audit/streams/ast_1", None, lambda c: c.audit_streams.remove("ast_1")),
+    ("POST", "/audit/forgettings", {"principal": "usr_1"}, lambda c: c.audit.forget("usr_1")),
+    ("GET", "/audit/forgettings/fgt_1", None, lambda c: c.audit.forgetting("fgt_1")),
     (
         "PATCH",
         "/workspaces/ws_1/notification-channels/nch_1",
