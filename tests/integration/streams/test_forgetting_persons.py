@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
-from tests.integration.streams.conftest import Home, House, Json, index_all
+from tests.integration.streams.conftest import Home, House, Json
 from tests.integration.streams.test_data_classes import superuser
 from tests.integration.streams.test_days import day_of, follow, stored, write_all
 
@@ -298,11 +298,14 @@ async def test_a_legal_hold_refuses_a_request_and_lets_an_open_one_wait(acme: Ho
 
 async def test_the_days_that_said_it_are_written_anew_and_no_others(acme: Home) -> None:
     who, house = person(), acme.house
+    house.clock.ahead -= timedelta(days=2)  # a day that nothing else comes to
     await act(acme, who, resource="named", email="ada@example.com")
+    house.clock.ahead += timedelta(days=2)
     following = house.following()
     await follow(acme, following)
     day = (await day_of(acme))["day"]
     house.clock.ahead += timedelta(seconds=61)
+    await write_all(house, following)
     await write_all(house, following)
     assert b"ada@example.com" in await stored(acme, day)
     async with superuser(acme, isolation="row_level") as connection:
@@ -314,8 +317,6 @@ async def test_the_days_that_said_it_are_written_anew_and_no_others(acme: Home) 
         )
     async with a_round(house) as works:
         assert (await worked(acme, await ask(acme, who), works))["state"] == "done"
-    await index_all(following)
-    house.clock.ahead += timedelta(seconds=61)
     await write_all(house, following)
     content = await stored(acme, day)
     assert b"ada@example.com" not in content
