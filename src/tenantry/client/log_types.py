@@ -103,7 +103,7 @@ class AuditDay(TypedDict, total=False):
 
 
 class Forgetting(TypedDict, total=False):
-    """A request to forget one person; `state` is `running`, `held` (by a legal hold) or `done`."""
+    """A request to forget one person; `state` is `open`, `held` (by a legal hold) or `done`."""
 
     id: str
     principal: str

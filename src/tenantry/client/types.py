@@ -371,6 +371,7 @@ class AuditEvent(TypedDict, total=False):
     reason: str | None
     ip: str | None
     details: dict[str, Any]
+    withheld: list[str]
 
 
 class WorkspaceAccess(TypedDict, total=False):

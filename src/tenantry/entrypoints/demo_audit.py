@@ -22,7 +22,7 @@ def proof(stage: Stage, cast: Cast) -> None:
     stage.scene("Proof: acme's whole log is verified without the server, and whoever alters an event is found out")
     with tempfile.TemporaryDirectory(prefix="tenantry-demo-") as folder:
         file = Path(folder) / "acme.audit"
-        receipts = _act(cast, Path(folder) / "receipts.jsonl")
+        account, receipts = _act(cast, Path(folder) / "receipts.jsonl")
         report = _verified(cast, file, receipts)
         stage.expect(
             "every event is as it was signed, in its place, and acme's",
@@ -52,13 +52,31 @@ def proof(stage: Stage, cast: Cast) -> None:
         else:
             stage.expect("a refusal that was made a success is named", held=False, seen="it passed")
         _search_and_keep(stage, cast, Path(folder))
+        _forget(stage, cast, account, Path(folder) / "after.audit", receipts)
 
 
-def _act(cast: Cast, file: Path) -> list[bytes]:
-    """Do something of acme's, and give the receipts of it."""
+def _act(cast: Cast, file: Path) -> tuple[str, list[bytes]]:
+    """Make a service account of acme's, and give its id and the receipts of it."""
     with Client(home=cast.home / KEYS / cast.acme.name, receipts=file) as owner:
-        owner.service_accounts.create(workspace=cast.acme.workspace, name=f"proved-{time.time_ns()}")
-    return [json.loads(line)["note"].encode() for line in file.read_text().splitlines()]
+        made = owner.service_accounts.create(workspace=cast.acme.workspace, name=f"proved-{time.time_ns()}")
+    return made["id"], [json.loads(line)["note"].encode() for line in file.read_text().splitlines()]
+
+
+def _forget(stage: Stage, cast: Cast, account: str, file: Path, receipts: list[bytes]) -> None:
+    """Forget what the log keeps beside events that name the account, and verify all of it once more."""
+    owner = cast.acme.owner
+    before = next(iter(owner.audit.query(resource=account, limit=1)))
+    asked, deadline = owner.audit.forget(account), time.monotonic() + _SIGNED_SECONDS
+    while asked["state"] == "open" and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        asked = owner.audit.forgetting(asked["id"])
+    after = next(iter(owner.audit.query(resource=account, limit=1)))
+    report = _verified(cast, file, receipts)
+    stage.expect(
+        "one who asks to be forgotten is, and every proof stands",
+        held=bool(before["ip"]) and after["withheld"] == ["ip"] and report.receipts > 0 and report.pending == 0,
+        seen=f"{asked['forgotten']} of {asked['looked_at']} events, {report.size} verified",
+    )
 
 
 def _verified(cast: Cast, file: Path, receipts: list[bytes]) -> BundleReport:

@@ -18,6 +18,7 @@ from tenantry.capabilities.audit.service import (
     seal,
     sign_grown,
 )
+from tenantry.entrypoints.forgetting import ForgettingRound
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
@@ -42,6 +43,7 @@ _SEALED_AT_ONCE: Final = 1000
 _SIGN_SECONDS: Final = 1.0
 _THIN_ROUNDS: Final = 600
 _FORGET_SECONDS: Final = 3600.0
+_PERSONS_SECONDS: Final = 1.0
 
 
 def make_region_logs(parts: Parts) -> RegionLogs:
@@ -73,7 +75,8 @@ def sealing_loops(
     sealer, signing, forgetting = (
         Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock) for _ in range(3)
     )
-    for rounds in (sealer, signing, forgetting):
+    persons = ForgettingRound(parts, cell)
+    for rounds in (sealer, signing, forgetting, persons):
         stack.push_async_callback(rounds.close)
     cell.link.subscribe(PLACE_NEWS, sealer.stir)
     witness, days = make_witness(parts.settings, cell.region, parts.clock), parts.settings.audit.personal_days
@@ -82,6 +85,7 @@ def sealing_loops(
     return [
         forever("seal", partial(_seal, sealer, signing.stir, tell), seconds=_SEAL_SECONDS),
         forever("checkpoints", lambda: sign(thin=next(thin)), seconds=_SIGN_SECONDS),
+        forever("forget-persons", persons.pass_due, seconds=_PERSONS_SECONDS),
         *([forever("forget", partial(forget_old, forgetting, parts, trail), seconds=_FORGET_SECONDS)] if days else []),
     ]
 

@@ -25,7 +25,6 @@ from tenantry.entrypoints.declared import follow_declared
 from tenantry.entrypoints.due import make_due_round
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
 from tenantry.entrypoints.evidence import make_evidence_round
-from tenantry.entrypoints.forgetting import ForgettingRound
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.metering import make_metering_round
 from tenantry.entrypoints.notices import NoticeLoop
@@ -53,7 +52,6 @@ _NOTE_SECONDS: Final = 5.0
 _OPERATION_SECONDS: Final = 1.0
 _PLACES_SECONDS: Final = 5.0
 _JANITOR_SECONDS: Final = 300.0
-_FORGET_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -148,8 +146,8 @@ async def _loops_of(
     sealing = sealing_loops(cell, parts, runtime.region_logs, trail=trail, tell=followers.stir, stack=stack)
     due, reconcile = make_due_round(parts, cell), make_reconcile_round(parts, cell)
     metering = make_metering_round(parts, cell, plans=runtime.plans)
-    evidence, forgetting = make_evidence_round(parts, cell, lockers=runtime.lockers), ForgettingRound(parts, cell)
-    for each in (dispatcher, relaying, due.rounds, reconcile.rounds, metering.rounds, evidence, forgetting):
+    evidence = make_evidence_round(parts, cell, lockers=runtime.lockers)
+    for each in (dispatcher, relaying, due.rounds, reconcile.rounds, metering.rounds, evidence):
         stack.push_async_callback(each.close)
     for each in (relaying, due.rounds, evidence.locking):
         cell.link.subscribe(PLACE_NEWS, each.stir)
@@ -175,7 +173,6 @@ async def _loops_of(
         followers.run(),
         metering.run(),
         evidence.run(),
-        forever("forget-persons", forgetting.pass_due, seconds=_FORGET_SECONDS),
         forever("places", partial(tidy_places, cell, parts.directory), seconds=_PLACES_SECONDS),
     ]
 

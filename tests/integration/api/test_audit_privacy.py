@@ -1,6 +1,9 @@
 """What events say about persons: never in clear, gone with the key or after a time, and no proof goes with it."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
@@ -188,3 +191,32 @@ async def test_the_server_forgets_after_the_days_it_was_told_and_says_so_in_the_
     (told,) = acting.owner.get("/audit", params={"action": "audit.personal_forgotten"}).json()["items"]
     assert told["actor"]["type"] == "system"
     assert told["details"]["count"] >= 3
+
+
+def test_who_is_asked_for_at_the_command_line_is_forgotten_by_the_server(acting: Tenant, tmp_path: Path) -> None:
+    """The whole of it: the request, the sealer's loop, the trail, the bundle from before."""
+    size = verified(acting, tmp_path / "before")
+    actor = made(acting)[0]["actor"]["id"]
+    entry = "from tenantry.interfaces.cli.app import build_app; build_app()(prog_name='tenantry')"
+    asked = subprocess.run(
+        [sys.executable, "-c", entry, "--output", "json", "audit", "forget", actor, "--wait"],
+        env={
+            **os.environ,
+            "TENANTRY_URL": acting.installation.url,
+            "TENANTRY_KEY": acting.bootstrap_key,
+            "TENANTRY_HOME": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr
+    told = json.loads(asked.stdout)
+    assert (told["state"], told["principal"]) == ("done", actor)
+    assert told["forgotten"] >= 3
+    assert {(event["ip"], *event["withheld"]) for event in made(acting)} == {(None, "ip")}
+    assert verify_bundle(tmp_path / "before").size == size
+    assert verified(acting, tmp_path / "after") >= size
+    [event] = acting.owner.get("/audit", params={"action": "audit.person_forgotten"}).json()["items"]
+    assert event["details"] == {"principal": actor, "count": told["forgotten"]}

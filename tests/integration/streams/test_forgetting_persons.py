@@ -107,7 +107,7 @@ async def test_one_person_is_forgotten_wherever_an_event_names_them_and_nobody_e
     checkpoint = (await home.owner.get("/audit/checkpoint")).json()
     async with a_round(house) as works:
         asked = await ask(home, who)
-        assert (asked["state"], asked["forgotten"]) == ("running", 0)
+        assert (asked["state"], asked["forgotten"]) == ("open", 0)
         done = await worked(home, asked, works)
     assert (done["state"], done["forgotten"]) == ("done", 4)
     assert done["looked_at"] >= size
@@ -160,7 +160,7 @@ async def test_it_waits_for_events_from_before_that_have_no_place_yet(acme: Home
     async with a_round(acme.house) as works:
         asked = await ask(acme, who)
         await works.pass_due()
-        assert (await shown(acme, asked))["state"] == "running"
+        assert (await shown(acme, asked))["state"] == "open"
         acme.house.clock.ahead += timedelta(seconds=1)
         done = await worked(acme, asked, works)
     assert (done["state"], done["forgotten"]) == ("done", 1)
@@ -241,7 +241,7 @@ async def test_one_that_dies_before_it_has_told_tells_once(acme: Home) -> None:
         done = await worked(acme, asked, works)
         async with superuser(acme, isolation="row_level") as connection:
             await connection.execute(
-                """update tenantry.audit_forgettings set state = 'running', ended_at = null, due_at = requested_at
+                """update tenantry.audit_forgettings set state = 'open', ended_at = null, due_at = requested_at
                    where tenant_id = $1""",
                 acme.tenant_id,
             )

@@ -172,7 +172,7 @@ audit_forgettings = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("forgetting_id", Uuid, primary_key=True),
     Column("principal", Text, nullable=False),
-    Column("state", Text, nullable=False, server_default=text("'running'")),
+    Column("state", Text, nullable=False, server_default=text("'open'")),
     Column("requested_at", MOMENT, nullable=False),
     Column("requested_by", Text, nullable=False),
     *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("position", "forgotten")),

@@ -134,7 +134,8 @@ async def forget_named(
                from (select distinct day from forgotten) f where d.tenant_id = $1 and d.day = f.day
            ), noted as (
                update audit_forgettings f set position = greatest(f.position, (select max(sequence) from looked)),
-                      forgotten = f.forgotten + (select count(*) from forgotten)
+                      forgotten = f.forgotten + (select count(*) from forgotten),
+                      state = case when f.state = 'held' then 'open' else f.state end
                where f.tenant_id = $1 and f.forgetting_id = $2
            )
            select (select count(*) from looked) as looked, (select count(*) from forgotten) as found""",

@@ -128,7 +128,7 @@ async def forget_person(connection: "Sealing", due: DueForgetting, *, now: datet
         await repository.note_forgetting(connection, due, state=request.state, due_at=again, ended_at=None)
         return Forgot(found, further=False, finished=False)
     if await repository.has_unsealed_before(connection, due.tenant_id, request.forgetting_id):
-        state = ForgettingState.RUNNING
+        state = ForgettingState.OPEN
         await repository.note_forgetting(connection, due, state=state, due_at=now + _SETTLE, ended_at=None)
         return Forgot(found, further=False, finished=False)
     return Forgot(found, further=False, finished=True)

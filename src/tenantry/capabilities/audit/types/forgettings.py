@@ -15,7 +15,7 @@ MOST_OPEN: Final = 20
 
 
 class ForgettingState(StrEnum):
-    RUNNING = "running"
+    OPEN = "open"
     HELD = "held"
     """A legal hold keeps what it would forget; it goes on when there is none."""
     DONE = "done"

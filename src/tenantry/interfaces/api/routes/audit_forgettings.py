@@ -26,7 +26,7 @@ class ForgettingBody(Body):
 class ForgettingAnswer(Answer):
     id: str
     principal: str
-    state: str = Field(description="running; held: by a legal hold; done")
+    state: str = Field(description="open; held: by a legal hold; done")
     looked_at: int = Field(description="events that were looked at so far, in their sequence")
     forgotten: int = Field(description="of these, those beside which something lay that is gone now")
     requested_at: Moment

@@ -19,7 +19,7 @@ GROUP = typer.Typer(help="Who did what, and with which outcome.", no_args_is_hel
 
 _FOLLOW_SECONDS: Final = 1.0
 _FORGET_SECONDS: Final = 0.5
-_RUNNING: Final = "running"
+_OPEN: Final = "open"
 _HELD: Final = "held"
 _READ: Final = "audit.read"
 _COLUMNS: Final = (
@@ -188,7 +188,7 @@ def forget(
     events up to now. It is refused while a legal hold is active. Copies that were sent elsewhere are not reached.
     """
     asked = cli.client.audit.forget(principal)
-    while wait and asked["state"] == _RUNNING:
+    while wait and asked["state"] == _OPEN:
         time.sleep(_FORGET_SECONDS)
         asked = cli.client.audit.forgetting(asked["id"])
     cli.show(asked)

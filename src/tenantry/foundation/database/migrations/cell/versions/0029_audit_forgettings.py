@@ -15,7 +15,7 @@ def upgrade() -> None:
             tenant_id uuid not null,
             forgetting_id uuid not null,
             principal text not null check (principal <> ''),
-            state text not null default 'running' check (state in ('running', 'held', 'done')),
+            state text not null default 'open' check (state in ('open', 'held', 'done')),
             requested_at timestamptz not null,
             requested_by text not null,
             position bigint not null default 0 check (position >= 0),
