@@ -45,7 +45,7 @@ _PUBLIC: Final = (
     *("under_floor", "used_by", "version", "vote", "warning", "was", "workspace"),
 )
 _PERSONAL: Final = ("email", "owner")
-_CONTENT: Final = ("command", "comment", "detail", "file", "message", "path", "program", "remedy")
+_CONTENT: Final = ("command", "comment", "description", "detail", "file", "message", "path", "program", "remedy")
 
 CLASSES: Final[Mapping[str, DataClass]] = {
     **dict.fromkeys(_PUBLIC, DataClass.PUBLIC),
@@ -55,7 +55,6 @@ CLASSES: Final[Mapping[str, DataClass]] = {
 """Of a member of `details`, by its name."""
 OF_NOUNS: Final[Mapping[tuple[str, str], DataClass]] = {
     ("workspace", "path"): DataClass.PUBLIC,  # names a workspace
-    ("environment", "changed"): DataClass.CONTENT,  # may have its description
     ("region", "route"): DataClass.CONTENT,  # the address as it was asked for
 }
 """The same where it means something else in events of one noun: `workspace` of `workspace.created`."""

@@ -63,12 +63,10 @@ class EnvironmentService:
             updated_at=self._clock.now(),
         )
         await repository.update_environment(self._session, self._workspace_id, changed)
-        details = {
-            name: [getattr(now, name), getattr(changed, name)]
-            for name in ("kind", "description")
-            if getattr(now, name) != getattr(changed, name)
-        }
-        await self._record("environment.changed", slug, {"changed": details})
+        told: dict[str, Any] = {"changed": {"kind": [now.kind, changed.kind]} if now.kind != changed.kind else {}}
+        if now.description != changed.description:
+            told["description"] = [now.description, changed.description]
+        await self._record("environment.changed", slug, told)
         return changed
 
     async def remove(self, slug: str, *, if_version: int | None) -> Environment:

@@ -65,9 +65,10 @@ def query(
 ) -> None:
     """Search the audit trail of the tenant, or with --workspace of one workspace.
 
-    --q looks in action, resource, actor, a reason that is a code, and the names in details. With --follow events come in
-    the order of the sequence, oldest first, each once and none left out, however late it was committed: from now on, or from --after. To
-    look is an event too, audit.read: with --follow these are shown only where --action asks for them.
+    --q looks in action, resource, actor, a reason that is a code, and the names in details. With --follow events come
+    in the order of the sequence, oldest first, each once and none left out, however late it was committed: from now on,
+    or from --after. To look is an event too, audit.read: with --follow these are shown only where --action asks for
+    them.
     """
     filters: AuditFilters = {
         "actor": actor,
