@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ from tenantry.entrypoints.declared import follow_declared
 from tenantry.entrypoints.due import make_due_round
 from tenantry.entrypoints.embedded import Embedded, faults_of, print_faults
 from tenantry.entrypoints.evidence import make_evidence_round
+from tenantry.entrypoints.heap import freeze_heap
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.metering import make_metering_round
 from tenantry.entrypoints.notices import NoticeLoop
@@ -80,10 +80,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         )
         server = uvicorn.Server(config)
         stack.enter_context(_announced(settings, listener))
-        # A collected and frozen heap keeps the collector out of requests (p99 38 → 6 ms where it was measured).
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        freeze_heap()
         # uvicorn raises the signal that ended it once more; what is held around it has yet to be put away.
         signal.signal(signal.SIGTERM, lambda *_: None)
         await server.serve(sockets=[listener])

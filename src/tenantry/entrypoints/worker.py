@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ctypes
-import gc
 import os
 import signal
 import sys
@@ -32,6 +31,7 @@ from tenantry.capabilities.tenants.service import purge_due
 from tenantry.engines.jail.backend import Backend
 from tenantry.engines.jail.receipt import IsolationLevel
 from tenantry.entrypoints.backends import open_backend
+from tenantry.entrypoints.heap import freeze_heap
 from tenantry.entrypoints.link import link_door
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
@@ -95,10 +95,7 @@ async def work(settings: Settings, region: str) -> None:
         stack.push_async_callback(_stop, dispatchers)
         janitors = _janitors(parts, region, queue=pool, rounds=purging)
         janitors.append(asyncio.create_task(forever("queue-relay", relay.relay, seconds=_RELAY_SECONDS, wake=news)))
-        # As in the server: what lives long is not looked through again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        freeze_heap()
         _log.info(
             "worker.ready",
             region=region,

@@ -1,4 +1,4 @@
-"""The audit tables; the revisions 0002, 0023, 0024, 0025 and 0029 make them."""
+"""The audit tables; the revisions 0002, 0023, 0024, 0025 and 0028 make them."""
 
 from sqlalchemy import (
     BigInteger,

@@ -2,7 +2,7 @@
 
 from tenantry.foundation.database.migrations.fencing import drop, fence, open_to, run
 
-revision = "0029"
+revision = "0028"
 down_revision = "0027"
 
 _ASKED = "tenant_id, forgetting_id, principal, requested_at, requested_by, due_at"
