@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS: Final = 1.0
 """A look at the queue without news mends what was lost."""
+_TOGETHER_SECONDS: Final = 0.005
+"""Slots that come free within this are filled by one claim."""
 _SWEEP_SECONDS: Final = 2.0
 _COLLECT_SECONDS: Final = 300.0
 _IDLE_SECONDS: Final = 3600.0
@@ -175,7 +177,7 @@ class Dispatcher:
             self._renewed_at.pop(claim.ticket, None)
             # Where the last claim left slots free there was nothing more, and what came since has told.
             if not self._queue_is_empty:
-                self._wake.set()
+                asyncio.get_running_loop().call_later(_TOGETHER_SECONDS, self._wake.set)
 
     async def _keep_up(self) -> None:
         await self._beat()
