@@ -21,7 +21,7 @@ PAGES = [
 AS_OWNER = [
     *("run-jobs", "keys-and-roles", "rotate-keys", "images", "workspaces"),
     *("targets-and-labels", "meter-usage", "policies", "secrets", "phases", "keep-audit-checkpoints"),
-    "stream-the-audit-log",
+    *("stream-the-audit-log", "erase-old-audit-events"),
 ]
 AS_PLATFORM = ["suspend-and-restore", "declare-tenants", "move-a-tenant", "offboard-a-tenant"]
 # Setting up is the business of who runs the tests, and the server is the fixture's.

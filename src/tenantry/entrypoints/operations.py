@@ -95,7 +95,7 @@ def _imports(parts: Parts, log: OperationLog, access: Mapping[str, MoverAccess])
         arrivals=(
             JobArrival(settings=parts.settings.jobs, clock=parts.clock),
             NoticeArrival(),
-            AuditArrival(clock=parts.clock),
+            AuditArrival(notaries=parts.notaries, clock=parts.clock),
         ),
         clock=parts.clock,
     )

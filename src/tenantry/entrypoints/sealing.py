@@ -18,6 +18,7 @@ from tenantry.capabilities.audit.service import (
     seal,
     sign_grown,
 )
+from tenantry.entrypoints.erasing import erasing_loops
 from tenantry.entrypoints.forgetting import ForgettingRound
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds
@@ -86,6 +87,7 @@ def sealing_loops(
         forever("seal", partial(_seal, sealer, signing.stir, tell), seconds=_SEAL_SECONDS),
         forever("checkpoints", lambda: sign(thin=next(thin)), seconds=_SIGN_SECONDS),
         forever("forget-persons", persons.pass_due, seconds=_PERSONS_SECONDS),
+        *erasing_loops(cell, parts, stack=stack),
         *([forever("forget", partial(forget_old, forgetting, parts, trail), seconds=_FORGET_SECONDS)] if days else []),
     ]
 

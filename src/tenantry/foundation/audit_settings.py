@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
@@ -14,6 +14,15 @@ def _directories(named: dict[str, Path]) -> dict[str, Path]:
         if not re.fullmatch("[a-z][a-z0-9-]{0,39}", name):
             raise ValueError(f"{name!r} is no name of a directory: small letters, digits and hyphens, at most 40")
     return {name: path.expanduser().absolute() for name, path in named.items()}
+
+
+LEAST_RETENTION_DAYS: Final = 30
+
+
+def _retention(days: int) -> int:
+    if 0 < days < LEAST_RETENTION_DAYS:
+        raise ValueError(f"events are kept for {LEAST_RETENTION_DAYS} days at least; 0: for ever")
+    return days
 
 
 class AuditSettings(Frozen):
@@ -35,5 +44,7 @@ class AuditSettings(Frozen):
     """How long a stream may fail before it is paused."""
     personal_days: int = Field(default=0, ge=0, le=36_500)
     """After so many days what events say about persons is forgotten, for good; the events stay. 0: with the tenant."""
+    retention_days: Annotated[int, AfterValidator(_retention)] = Field(default=0, ge=0, le=36_500)
+    """After so many days events leave each log whole, signed for before; 30 at least. 0: they stay. No proof goes."""
     day_seconds: float = Field(default=60.0, ge=1.0, le=86_400.0)
     """How long a day's file of the trail waits for more events before it is written anew; bigger files wait longer."""

@@ -282,7 +282,6 @@ async def test_the_dispatcher_and_the_sealer_see_what_their_policies_open(databa
             "tenantry_sealer",
             (
                 "update audit_events set action = 'x'",
-                "delete from audit_events",
                 "insert into audit_events select * from audit_events",
                 "update audit_sequence set sequence = sequence + 1",
                 "delete from audit_sequence",

@@ -365,7 +365,7 @@ async def test_an_imported_tenants_streams_wait_for_somebodys_word(acme: Home, r
     await acme.record("one")
     await acme.house.seal()
     async with acme.house.parts.cells.session(acme.scope) as session:
-        await AuditArrival(clock=acme.house.clock).arrive(session)
+        await AuditArrival(notaries=acme.house.runtime.notaries, clock=acme.house.clock).arrive(session)
     following = acme.house.following()
     await stream_all(following)
     assert receiver.heard == []

@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.unit.capabilities.bundles import EVENTS, KEEPER, NAME, ORIGIN, STRANGER, Bundle, good, id_of, root_of
+from tests.unit.capabilities.test_audit_erasures import ErasedBundle, erased_bundle
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Api, Run
@@ -41,8 +43,21 @@ def test_a_bundle_is_verified_and_nobody_asked(bundle: Path, api: "Api", tenantr
         "witnessed": 0,
         "receipts": 0,
         "pending": 0,
+        "erased": 0,
+        "erased_at": None,
+        "kept_days": None,
     }
     assert done.stderr == ""
+
+
+def test_what_has_left_is_told(bundle: Path, tenantry: "Run") -> None:
+    bundle.write_bytes(b"".join(erased_bundle().lines()))
+    told = json.loads(tenantry("audit", "verify", "acme.audit", "--key", str(KEEPER.key), "--output", "json").stdout)
+    assert (told["size"], told["erased"], told["kept_days"]) == (600, 256, 90)
+    assert told["erased_at"] == "2026-03-02T12:00:00+00:00"
+    bundle.write_bytes(b"".join(erased_bundle(signed=False).lines()))
+    refused = json.loads(tenantry("audit", "verify", "acme.audit", "--output", "json").stderr)
+    assert (refused["code"], refused["first"], refused["last"]) == ("erasure_unsigned", 1, 256)
 
 
 def test_the_first_bad_event_is_named(bundle: Path, tenantry: "Run") -> None:
@@ -92,21 +107,43 @@ def test_what_cannot_be_read_is_told(bundle: Path, arguments: tuple[str, ...], c
     assert (done.exit_code, code in done.stderr) == (2, True), done.stderr
 
 
-@pytest.mark.parametrize("size", [1, 5, 300])
-def test_it_is_verified_without_us_as_the_page_says(size: int, bundle: Path) -> None:
-    content = b"".join(Bundle(EVENTS[:size], (size,)).lines())
+def without_us(bundle: Path) -> Callable[..., bool]:
     page = PAGE.read_text()
     [program] = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    [command] = re.findall(r"^    (openssl .*)$", page, re.MULTILINE)
+    commands = re.findall(r"^    (openssl .*)$", page, re.MULTILINE)
+    assert len(commands) == 2
 
-    def passes(content: bytes) -> bool:
+    def passes(content: bytes, *, erased: bool = False) -> bool:
         bundle.write_bytes(content)
         command_line = [sys.executable, "-I", "-S", "-W", "ignore", "-c", program]
-        found = subprocess.run(command_line, capture_output=True, check=False).returncode == 0
-        return found and subprocess.run(command.split(), capture_output=True, check=False).returncode == 0
+        asked = [command_line, *(command.split() for command in commands[: 1 + erased])]
+        return all(subprocess.run(each, capture_output=True, check=False).returncode == 0 for each in asked)
 
+    return passes
+
+
+@pytest.mark.parametrize("size", [1, 5, 300])
+def test_it_is_verified_without_us_as_the_page_says(size: int, bundle: Path) -> None:
+    passes = without_us(bundle)
+    content = b"".join(Bundle(EVENTS[:size], (size,)).lines())
     assert passes(content)
     assert not passes(content.replace(b"job.created", b"job.deleted", 1))
     forged = Bundle(EVENTS[:size], (size,))
     forged.notes = [KEEPER.note(size, root_of(EVENTS[:size]), origin=f"{ORIGIN}x").replace(b"x\n", b"\n", 1)]
     assert not passes(b"".join(forged.lines()))
+
+
+def test_what_has_left_is_verified_without_us_as_the_page_says(bundle: Path) -> None:
+    passes = without_us(bundle)
+    content = b"".join(erased_bundle().lines())
+    assert passes(content, erased=True)
+    changes: tuple[Callable[[ErasedBundle], object], ...] = (
+        lambda made: made.leaves.__setitem__(3, bytes(32)),
+        lambda made: made.events.__setitem__(3, made.events[4]),
+        lambda made: made.erase(512),
+        lambda made: made.sign_away(STRANGER),
+    )
+    for change in changes:
+        forged = erased_bundle()
+        change(forged)
+        assert not passes(b"".join(forged.lines()), erased=True)

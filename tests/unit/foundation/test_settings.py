@@ -197,3 +197,14 @@ def test_plain_settings_hold_whatever_the_file_says(tmp_path: Path) -> None:
     settings = plain_settings(tmp_path, port=8123)
     assert (settings.home, settings.server.port, settings.embedded) == (tmp_path, 8123, True)
     assert settings.jobs == Settings(home=tmp_path).jobs
+
+
+@pytest.mark.parametrize(
+    ("days", "taken"), [(-1, False), (0, True), (1, False), (29, False), (30, True), (36_501, False)]
+)
+def test_audit_events_are_kept_for_a_month_at_least_or_for_ever(days: int, taken: bool, tmp_path: Path) -> None:
+    write(tmp_path, text=f"[audit]\nretention_days = {days}\n")
+    if taken:
+        assert load_settings(home=tmp_path).audit.retention_days == days
+    else:
+        assert "audit.retention_days" in refused(tmp_path).message

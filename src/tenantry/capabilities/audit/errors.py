@@ -3,7 +3,7 @@
 from typing import Final
 
 from tenantry.capabilities.audit.types.streams import MAX_STREAMS
-from tenantry.foundation.errors import Conflict, Exhausted, Invalid, NotFound, Precondition, Unavailable
+from tenantry.foundation.errors import Conflict, Exhausted, Gone, Invalid, NotFound, Precondition, Unavailable
 
 _LAYER: Final = "audit"
 
@@ -66,6 +66,21 @@ def too_many_forgettings(limit: int) -> Conflict:
         layer=_LAYER,
         limit=limit,
     )
+
+
+def event_erased(sequence: int, leaf: str) -> Gone:
+    """Tell its place, and its leaf hash in base64: that it was there can still be proved."""
+    return Gone(
+        "event_erased",
+        "the event has left the log after its time: its place and leaf hash remain, and GET /audit/proof proves them",
+        layer=_LAYER,
+        sequence=sequence,
+        leaf=leaf,
+    )
+
+
+def log_erased() -> Unavailable:
+    return Unavailable("log_erased", "a part of the log has left it meanwhile: ask anew", layer=_LAYER, retry_after=1)
 
 
 def stream_not_found() -> NotFound:

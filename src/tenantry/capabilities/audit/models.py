@@ -1,4 +1,4 @@
-"""The audit tables; the revisions 0002, 0023, 0024, 0025 and 0028 make them."""
+"""The audit tables; the revisions 0002, 0023, 0024, 0025, 0026, 0028 and 0029 make them."""
 
 from sqlalchemy import (
     BigInteger,
@@ -59,7 +59,6 @@ audit_sequence = Table(
     Column("event_id", Uuid, nullable=False),
     Column("leaf", LargeBinary, nullable=False),
     UniqueConstraint("tenant_id", "event_id"),
-    belongs_to("audit_events", "event_id", cascade=False),
 )
 audit_heads = Table(
     "audit_heads",
@@ -68,6 +67,7 @@ audit_heads = Table(
     Column("size", BigInteger, nullable=False),
     Column("frontier", LargeBinary),
     Column("forgotten", Uuid),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("erased", "swept")),
 )
 audit_tiles = Table(
     "audit_tiles",

@@ -1,8 +1,10 @@
-"""What streams need of others, handed in by `entrypoints`."""
+"""What streams and erasures need of others, handed in by `entrypoints`."""
 
+from datetime import datetime
 from typing import Protocol
 
 from tenantry.capabilities.audit.types.streams import AuditStream, Batch, Target
+from tenantry.foundation.database.session import TenantSession
 
 
 class Addresses(Protocol):
@@ -24,5 +26,16 @@ class Sink(Protocol):
         """Keep a batch durably before returning; raises NotTakenError. What was taken before may come again.
 
         Batches of one stream come one after the other, in order. `target` is a webhook's.
+        """
+        ...
+
+
+class Reserve(Protocol):
+    """Says which events of a tenant others still need."""
+
+    async def needed_from(self, session: TenantSession, *, before: datetime) -> datetime | None:
+        """Give the moment from which on events are needed, at the latest `before`; None: all of them are.
+
+        Until the session's transaction ends nobody comes to need earlier ones.
         """
         ...

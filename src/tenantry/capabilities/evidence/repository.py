@@ -355,6 +355,17 @@ async def release_hold(session: TenantSession, hold_id: UUID, *, by: str, reason
     )
 
 
+async def find_oldest_open(session: TenantSession, *, ended_since: datetime) -> datetime | None:
+    """Tell when the oldest evidence began that is to be locked, of work that goes on or has ended since then."""
+    found: datetime | None = await session.fetchval(
+        """select min(created_at) from evidence
+           where tenant_id = $1 and state = 'wip' and (ended_at is null or ended_at >= $2)""",
+        session.scope.tenant_id,
+        ended_since,
+    )
+    return found
+
+
 async def list_cases(session: TenantSession) -> list[str]:
     """Name the cases of all active holds of the tenant."""
     rows = await session.fetch(

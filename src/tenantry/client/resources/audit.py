@@ -89,6 +89,11 @@ class Audit(Resource[T]):
         return get("audit", "checkpoint")
 
     @Operation
+    def event(self, event: str) -> Call[AuditEvent]:
+        """Read one event; raise ApiError 410 `event_erased` for one that has left the log after its time."""
+        return get("audit", "events", event)
+
+    @Operation
     def proof(self, event: str) -> Call[InclusionProof]:
         """Read the proof that an event is in the log; raise ApiError 503 for a second after it, a retry is safe."""
         return get("audit", "proof", event)

@@ -181,11 +181,19 @@ async def find_place_at(session: TenantSession, event_id: UUID) -> int | None:
     return place
 
 
-async def find_extent(session: TenantSession) -> tuple[int, int]:
-    """Tell how many events have their place, and up to which of them the index knows their words."""
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How many events have their place, how many of those have left, and up to which the index knows their words."""
+
+    size: int
+    erased: int
+    indexed: int
+
+
+async def find_extent(session: TenantSession) -> Extent:
     row = await session.fetchrow(
-        """select coalesce((select size from audit_heads where tenant_id = $1), 0) as size,
-                  coalesce((select sequence from audit_index where tenant_id = $1), 0) as indexed""",
+        """select coalesce(h.size, 0) as size, coalesce(h.erased, 0) as erased, coalesce(i.sequence, 0) as indexed
+           from (select) one left join audit_heads h on h.tenant_id = $1 left join audit_index i on i.tenant_id = $1""",
         session.scope.tenant_id,
     )
-    return (row["size"], min(row["indexed"], row["size"])) if row else (0, 0)
+    return Extent(row["size"], row["erased"], min(row["indexed"], row["size"])) if row else Extent(0, 0, 0)

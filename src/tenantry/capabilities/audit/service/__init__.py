@@ -3,6 +3,7 @@
 from tenantry.capabilities.audit.service.bundle import BundleHeader, LeafLines
 from tenantry.capabilities.audit.service.checkpoints import Notary, WitnessFile, sign_grown
 from tenantry.capabilities.audit.service.days import DayService, DayWriter, key_of, list_due_days, stands
+from tenantry.capabilities.audit.service.erasing import Eraser, list_erasable, oldest_kept
 from tenantry.capabilities.audit.service.events import AuditService, make_event
 from tenantry.capabilities.audit.service.forgetting import forget, forgettable
 from tenantry.capabilities.audit.service.indexing import IndexService, list_unindexed
@@ -30,6 +31,7 @@ __all__ = [
     "BundleHeader",
     "DayService",
     "DayWriter",
+    "Eraser",
     "ForgettingService",
     "Found",
     "Inclusion",
@@ -55,8 +57,10 @@ __all__ = [
     "list_due_days",
     "list_due_forgettings",
     "list_due_streams",
+    "list_erasable",
     "list_unindexed",
     "make_event",
+    "oldest_kept",
     "seal",
     "sign_grown",
     "stands",

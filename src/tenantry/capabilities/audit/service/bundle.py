@@ -1,8 +1,8 @@
 r"""An audit bundle: one file with all events of a tenant's log, and what it takes to verify them without a server.
 
 line 1            the header: RFC 8785 JSON, see `BundleHeader`
-N lines           the canonical bytes of events 1 to N, in order of their sequence
-⌈N / 256⌉ lines   base64 of the leaf hashes of 256 events each, of the last what is left
+N - E lines       the canonical bytes of events E + 1 to N, in order of their sequence; E is 0, or how many have left
+⌈N / 256⌉ lines   base64 of the leaf hashes of 256 events each, of the last what is left; also of those that have left
 
 Each line ends with `\n`. The leaf hashes prove nothing: the checkpoints do, and with the hashes the first bad event is
 named. Writing and reading are here, no database and no network; `bundle_verifier` holds a file against its checkpoints.
@@ -23,6 +23,8 @@ from tenantry.kit.canonical_json import canonical_json
 from tenantry.kit.strict_json import NotStrictError, parse_json
 
 FORM: Final = 1
+ERASED_FORM: Final = 2
+"""Of a bundle with the member `erased`."""
 KIND: Final = "tenantry/audit-bundle"
 MAX_HEADER_BYTES: Final = 64 << 20
 _MEMBERS: Final = {"form", "kind", "tenant", "region", "origin", "size", "keys", "checkpoints", "sum"}
@@ -43,9 +45,10 @@ class BundleHeader:
     tenant        TypeID; each event is of it
     region        of the key that signed the last checkpoint
     origin        the log's, `INSTALLATION/TENANT`; its keys are called `INSTALLATION/REGION`
-    size          how many events follow
+    size          how many events the log has had
     keys          the log's verifier keys, with the times they count for
     checkpoints   ascending by size; the last has `size`. Only a bundle of no events may have none.
+    erased        how many of the events, from the first on, have left: whole tiles of 256. Not there if none have.
 
     The line has a member more, `sum`: SHA-256 in hexadecimal of the header without it. It tells damage where nothing
     is signed (times, keys, notes of others); against a forger the signatures stand, not the sum.
@@ -57,11 +60,17 @@ class BundleHeader:
     size: int
     keys: tuple[VerifierKey, ...]
     checkpoints: tuple[BundleCheckpoint, ...]
+    erased: int = 0
+
+    @property
+    def events(self) -> int:
+        """How many events follow."""
+        return self.size - self.erased
 
     def line(self) -> bytes:
         """Write the first line, its end included."""
         form: dict[str, Any] = {
-            "form": FORM,
+            "form": ERASED_FORM if self.erased else FORM,
             "kind": KIND,
             "tenant": self.tenant,
             "region": self.region,
@@ -73,6 +82,7 @@ class BundleHeader:
             ],
             "checkpoints": [{"made_at": _written(one.made_at), "note": one.note.decode()} for one in self.checkpoints],
         }
+        form |= {"erased": self.erased} if self.erased else {}
         return canonical_json({**form, "sum": sha256(canonical_json(form)).hexdigest()}) + b"\n"
 
     @classmethod
@@ -80,8 +90,10 @@ class BundleHeader:
         """Read exactly what `line` writes; raises BundleRefused `bundle_malformed` for anything else."""
         try:
             form = parse_json(line) if line.endswith(b"}\n") else None
-            if not isinstance(form, dict) or set(form) != _MEMBERS or (form["form"], form["kind"]) != (FORM, KIND):
-                raise BundleRefused("bundle_malformed", f"the first line is no header of a {KIND} of form {FORM}")
+            if not isinstance(form, dict) or form.get("kind") != KIND or set(form) != _members(form.get("form")):
+                raise BundleRefused(
+                    "bundle_malformed", f"the first line is no header of a {KIND} of form {FORM} or {ERASED_FORM}"
+                )
             header = cls(
                 _text(form["tenant"]),
                 _text(form["region"]),
@@ -89,8 +101,9 @@ class BundleHeader:
                 form["size"],
                 tuple(_key(one) for one in form["keys"]),
                 tuple(BundleCheckpoint(_read(one["made_at"]), one["note"].encode()) for one in form["checkpoints"]),
+                form.get("erased", 0),
             )
-            whole = is_size(header.size) and header.line() == line
+            whole = is_size(header.size) and _is_erased(header) and header.line() == line
         except (NotStrictError, NoteError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleRefused("bundle_malformed", "the header cannot be read: it was altered or damaged") from error
         if not whole:
@@ -121,7 +134,7 @@ class LeafLines:
 
 
 def bundle_lines(header: BundleHeader, events: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    """Give the lines of a bundle, from the canonical bytes and the leaf hash of each event in order of its sequence."""
+    """Give the lines of a bundle without erased events: canonical bytes and leaf hash of each, in order of sequence."""
     leaves = LeafLines()
     yield header.line()
     for canonical, leaf in events:
@@ -145,6 +158,14 @@ def leaf_bytes(size: int) -> int:
 
 def _line_bytes(hashes: int) -> int:
     return -(-hashes * HASH_BYTES // 3) * 4 + 1
+
+
+def _members(form: object) -> set[str]:
+    return _MEMBERS | {"erased"} if form == ERASED_FORM else _MEMBERS if form == FORM else set()
+
+
+def _is_erased(header: BundleHeader) -> bool:
+    return is_size(header.erased) and header.erased % TILE_WIDTH == 0 and header.erased <= header.size
 
 
 def _written(at: datetime | None) -> str | None:

@@ -1,6 +1,6 @@
 """Holds an audit bundle against receipts that the log gave for events of it, before they had a place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -47,12 +47,15 @@ def opened_receipts(origin: str, keys: Sequence[VerifierKey], notes: Sequence[by
 def hold_receipts(receipts: Sequence[Receipt], events: Events) -> Held:
     """Find each event that was acknowledged; raises BundleRefused for one that is not there, or is another.
 
-    The sealer takes what waits in the order of ids. So behind an event that is younger than a receipt, all that the
-    receipt tells of has its place; what is missing then was removed.
+    Of an event that has left its leaf hash is held against those that remain. The sealer takes what waits in the order
+    of ids. So behind an event that is younger than a receipt, all that the receipt tells of has its place; what is
+    missing then was removed.
     """
     if not receipts:
         return Held()
-    places = {event: at for at, event in enumerate(events.ids)}
+    erased = events.count - len(events.ids)
+    places = {event: at for at, event in enumerate(events.ids, erased)}
+    left = _left(receipts, events, places, erased)
     newest = _made_at(max(events.ids, default=b"evt_" + b"0" * 26).decode())
     found = pending = 0
     for receipt in sorted(receipts, key=lambda one: one.made_at):
@@ -67,6 +70,8 @@ def hold_receipts(receipts: Sequence[Receipt], events: Events) -> Held:
                     sequence=at + 1,
                     event=event,
                 )
+            elif leaf in left:
+                found += 1
             elif newest > receipt.made_at + _SKEW:
                 raise BundleRefused(
                     "event_unrecorded",
@@ -77,6 +82,13 @@ def hold_receipts(receipts: Sequence[Receipt], events: Events) -> Held:
             else:
                 pending += 1
     return Held(found, pending)
+
+
+def _left(receipts: Sequence[Receipt], events: Events, places: Mapping[bytes, int], erased: int) -> set[bytes]:
+    """Give the leaf hashes of these receipts that stand for events which have left: of those nothing else is here."""
+    wanted = {leaf for one in receipts for event, leaf in one.events if event.encode() not in places}
+    hashes = bytes(events.leaves[: erased * HASH_BYTES]) if wanted else b""
+    return wanted.intersection(hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES))
 
 
 def _made_at(event: str) -> datetime:

@@ -1,37 +1,66 @@
 """Looks for the first bad event of a bundle that its last checkpoint refuses: slower than verifying, and done once."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from tenantry.capabilities.audit.errors import BundleRefused
 from tenantry.capabilities.audit.service.bundle import BundleHeader, leaf_bytes, leaf_lines
+from tenantry.capabilities.audit.service.bundle_erasures import is_signed, read_erased
 from tenantry.capabilities.audit.service.bundle_events import FOREIGN, ID, MAX_LINE_BYTES, Events, read_part
 from tenantry.engines.merkle.bulk import Beside
 from tenantry.engines.merkle.bulk_file import skip_lines
 from tenantry.engines.merkle.checkpoints import Checkpoint
-from tenantry.engines.merkle.notes import canonical_base64
+from tenantry.engines.merkle.notes import VerifierKey, canonical_base64
 from tenantry.engines.merkle.tree import HASH_BYTES, TILE_WIDTH
 
 _CHUNK_BYTES: Final = 1 << 20
 
 
-def first_bad(path: Path, header: BundleHeader, checkpoints: list[Checkpoint], *, offset: int) -> BundleRefused:
+def first_bad(
+    path: Path,
+    header: BundleHeader,
+    checkpoints: list[Checkpoint],
+    *,
+    offset: int,
+    keys: Sequence[VerifierKey] = (),
+) -> BundleRefused:
     """Say what is wrong with events that do not lead to the root of the last checkpoint; they begin at byte `offset`.
 
-    Leaf hashes that themselves lead to that root tell the very event; without them an earlier checkpoint narrows.
+    Leaf hashes that themselves lead to that root tell the very event; without them an earlier checkpoint narrows, or
+    what `keys` have signed of events that have left.
     """
     signed = _signed_leaves(path, checkpoints[-1], offset=offset)
     limit = path.stat().st_size - leaf_bytes(header.size) if signed else None
-    events = read_part(path, offset=offset, start=0, stop=header.size + 1, tenant=header.tenant, limit=limit)
+    here = read_part(path, offset=offset, start=0, stop=header.events + 1, tenant=header.tenant, limit=limit)
     if signed is None:
-        return _narrowed(path, header, events, checkpoints, offset=offset)
+        return _narrowed(path, header, here, checkpoints, offset=offset, keys=keys)
+    events = Events(leaves=bytearray(signed[: header.erased * HASH_BYTES])).joined(here)
     found = bytes(events.leaves)
+    first = _place(_leaf(found, header.erased), signed, behind=-1) if header.erased and here.count else None
+    if first is not None and first < header.erased:
+        return _overclaimed(header, first)
     at = next((at for at in range(events.count) if _leaf(found, at) != _leaf(signed, at)), events.count)
     if at == header.size:
+        if events.count > at:
+            return _overlong(header, at + 1)
         return BundleRefused("bundle_changed", "the file has changed while it was read: verify it once more")
-    line = line_at(path, at, offset=offset) if at < events.count else b""
+    line = line_at(path, at - header.erased, offset=offset) if at < events.count else b""
     return _named(at, found, signed, foreign=events.faults.get(FOREIGN) == at, event=id_of(line))
+
+
+def _overclaimed(header: BundleHeader, first: int) -> BundleRefused:
+    return BundleRefused(
+        "erasure_altered",
+        f"the header says that {header.erased} events have left, and event {first + 1} is here",
+        first=first + 1,
+        last=header.erased,
+    )
+
+
+def _overlong(header: BundleHeader, sequence: int) -> BundleRefused:
+    return BundleRefused("bundle_overlong", f"an event follows the {header.size} that were signed", sequence=sequence)
 
 
 def line_at(path: Path, at: int, *, offset: int) -> bytes:
@@ -103,29 +132,39 @@ def _named(at: int, found: bytes, signed: bytes, *, foreign: bool, event: str | 
 
 
 def _narrowed(
-    path: Path, header: BundleHeader, events: Events, checkpoints: list[Checkpoint], *, offset: int
+    path: Path,
+    header: BundleHeader,
+    here: Events,
+    checkpoints: list[Checkpoint],
+    *,
+    offset: int,
+    keys: Sequence[VerifierKey],
 ) -> BundleRefused:
     """Tell what can be told where the leaf hashes, too, were altered: between which checkpoints it is."""
+    leaves_at = path.stat().st_size - leaf_bytes(header.size)
+    left = read_erased(path, at=max(offset, leaves_at), erased=header.erased) or Events()
+    events = left.joined(here)
     count = events.count
-    for kind, at in sorted(events.faults.items(), key=lambda one: one[1]):
+    for kind, at in sorted(here.faults.items(), key=lambda one: one[1]):
         line = line_at(path, at, offset=offset)
         if line.startswith(b"{"):
-            return fault(kind, at, event=id_of(line))
-        count = at  # there the leaf hashes begin
-    good = 0
-    within = [one for one in checkpoints if one.size <= count]
-    for one, root in zip(within, events.roots([one.size for one in within]), strict=True):
-        if one.root != root:
-            break
-        good = one.size
-    last = next(one.size for one in checkpoints if one.size > good)
+            return fault(kind, at + header.erased, event=id_of(line))
+        count = at + left.count  # there the leaf hashes begin
+    good, last = _span(path, header, left, events, count, checkpoints, offset=offset, keys=keys)
     where = f"up to event {good} all is as signed; what is wrong lies between {good + 1} and {last}"
     lines, whole = _lines_in(path)
-    expected = 1 + header.size + -(-header.size // TILE_WIDTH)
+    expected = 1 + header.events + -(-header.size // TILE_WIDTH)
     if not whole or lines < expected:
         return BundleRefused(
             "bundle_cut",
             f"the file ends too early, or lines were removed: {lines} of {expected} are whole; {where}",
+            first=good + 1,
+            last=last,
+        )
+    if good < header.erased:
+        return BundleRefused(
+            "erasure_altered",
+            f"leaf hashes of events that have left were altered, or events with them; {where}",
             first=good + 1,
             last=last,
         )
@@ -137,6 +176,29 @@ def _narrowed(
             last=last,
         )
     return BundleRefused("events_altered", f"events and leaf hashes were altered; {where}", first=good + 1, last=last)
+
+
+def _span(
+    path: Path,
+    header: BundleHeader,
+    left: Events,
+    events: Events,
+    count: int,
+    checkpoints: list[Checkpoint],
+    *,
+    offset: int,
+    keys: Sequence[VerifierKey],
+) -> tuple[int, int]:
+    """Tell up to which event all is as signed, and by which checkpoint, of the first `count` events, it is not."""
+    good = 0
+    if header.erased and left.count == header.erased:
+        good = header.erased if is_signed(path, header, left, keys=keys, offset=offset) else 0
+    within = [one for one in checkpoints if one.size <= count]
+    for one, root in zip(within, events.roots([one.size for one in within]), strict=True):
+        if one.root != root and one.size > good:
+            break
+        good = max(good, one.size)
+    return good, next(one.size for one in checkpoints if one.size > good)
 
 
 def fault(kind: str, at: int, *, event: str | None) -> BundleRefused:

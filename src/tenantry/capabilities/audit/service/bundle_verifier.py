@@ -12,9 +12,11 @@ from typing import Final
 
 from tenantry.capabilities.audit.errors import BundleRefused
 from tenantry.capabilities.audit.service.bundle import MAX_HEADER_BYTES, BundleHeader, leaf_lines
+from tenantry.capabilities.audit.service.bundle_erasures import read_erased, require_erasure
 from tenantry.capabilities.audit.service.bundle_events import Events, read_events
 from tenantry.capabilities.audit.service.bundle_receipts import hold_receipts, opened_receipts
 from tenantry.capabilities.audit.service.bundle_search import fault, first_bad, id_of, line_at
+from tenantry.capabilities.audit.service.erasures import Erasure
 from tenantry.engines.merkle.bulk_file import BIG_LINES
 from tenantry.engines.merkle.checkpoints import Checkpoint
 from tenantry.engines.merkle.errors import NoteError
@@ -37,6 +39,7 @@ class BundleReport:
     witnessed   how many checkpoints from elsewhere agree
     receipts    how many events that receipts tell of are in the log, as they were
     pending     how many are not, and may have been too young for a place when the bundle was made
+    erasure     what the log has signed of events that have left, the first ones; None: all are there
     """
 
     tenant: str
@@ -48,6 +51,7 @@ class BundleReport:
     witnessed: int
     receipts: int = 0
     pending: int = 0
+    erasure: Erasure | None = None
 
 
 def verify_bundle(
@@ -73,18 +77,13 @@ def verify_bundle(
     checkpoints, signers = _opened(header, trusted)
     seen = _witnessed(header, trusted, witnessed)
     given = opened_receipts(header.origin, trusted, receipts)
-    events = read_events(
-        path,
-        offset=len(line),
-        size=header.size,
-        tenant=header.tenant,
-        processes=max(1, processes or _PROCESSES) if header.size >= BIG_LINES else 1,
-    )
-    roots = dict(_roots(events, [one.size for one in (*checkpoints, *seen)]))
-    if checkpoints and roots.get(header.size) != checkpoints[-1].root:
-        raise first_bad(path, header, checkpoints, offset=len(line))
+    events = _all_events(path, header, offset=len(line), processes=processes or _PROCESSES)
+    roots = dict(_roots(events, [one.size for one in (*checkpoints, *seen)])) if events else {}
+    if events is None or (checkpoints and roots.get(header.size) != checkpoints[-1].root):
+        raise first_bad(path, header, checkpoints, offset=len(line), keys=trusted)
     _require_one_history(header, roots, checkpoints, seen)
-    _require_events(path, events, offset=len(line))
+    _require_events(path, events, offset=len(line), erased=header.erased)
+    erasure = require_erasure(path, header, events, keys=trusted, offset=len(line)) if header.erased else None
     _require_leaf_lines(path, events)
     held = hold_receipts(given, events)
     return BundleReport(
@@ -97,7 +96,26 @@ def verify_bundle(
         witnessed=len(seen),
         receipts=held.found,
         pending=held.pending,
+        erasure=erasure,
     )
+
+
+def _all_events(path: Path, header: BundleHeader, *, offset: int, processes: int) -> Events | None:
+    """Read what there is of all events: of those that have left the leaf hashes, which follow; None where they do not.
+
+    What they are worth the checkpoints tell.
+    """
+    events = read_events(
+        path,
+        offset=offset,
+        size=header.events,
+        tenant=header.tenant,
+        processes=max(1, processes) if header.events >= BIG_LINES else 1,
+    )
+    if not header.erased:
+        return events
+    part = read_erased(path, at=events.end, erased=header.erased) if events.count == header.events else None
+    return part.joined(events) if part else None
 
 
 def _opened(header: BundleHeader, keys: Sequence[VerifierKey]) -> tuple[list[Checkpoint], tuple[str, ...]]:
@@ -188,15 +206,15 @@ def _require_one_history(
             )
 
 
-def _require_events(path: Path, events: Events, *, offset: int) -> None:
+def _require_events(path: Path, events: Events, *, offset: int, erased: int) -> None:
     """Refuse what was signed and is no event of this tenant, or one that is there twice."""
     if events.faults:
         kind, at = min(events.faults.items(), key=lambda one: one[1])
-        raise fault(kind, at, event=id_of(line_at(path, at, offset=offset)))
+        raise fault(kind, at, event=id_of(line_at(path, at - erased, offset=offset)))
     if len(set(events.ids)) == len(events.ids):
         return
     met: set[bytes] = set()
-    for sequence, event in enumerate(events.ids, 1):
+    for sequence, event in enumerate(events.ids, erased + 1):
         if event in met:
             raise BundleRefused(
                 "event_repeated",

@@ -83,6 +83,10 @@ class Notary:
             frontier.size, now, self._noted(Checkpoint(self.name, frontier.size, frontier.root).text, now)
         )
 
+    def noted(self, text: str) -> bytes:
+        """Sign a text of the log's, now, by the newest key. Raises Fault."""
+        return self._noted(text, self.clock.now())
+
     def has_signed(self, note: bytes) -> bool:
         """Tell whether a key of the region stands below the note; that it verifies is not looked at."""
         keys = {(key.name, key.key_id) for key in self.verifier_keys()}

@@ -83,7 +83,10 @@ class DayWriter:
         again_at = self._clock.now() + self._again
         try:
             async with self._session(due.tenant_id) as session:
-                return await repository.note_day(session, day, epoch=epoch, due_at=next_at, reopened_due_at=again_at)
+                noted = await repository.note_day(session, day, epoch=epoch, due_at=next_at, reopened_due_at=again_at)
+                if not noted and await repository.find_day(session, due.day) is None:
+                    await self._objects.delete(due.tenant_id, key_of(due.day))  # erased meanwhile, with all its events
+                return noted
         except Denied:
             # Deleted meanwhile, perhaps erased: what came after that would stay behind. A suspended one's is made anew.
             await self._objects.delete(due.tenant_id, key_of(due.day))

@@ -1,10 +1,12 @@
 """Events of one scope: recorded with their effect, queried."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 from tenantry.capabilities.audit import repository
+from tenantry.capabilities.audit.errors import event_erased
 from tenantry.capabilities.audit.service.receipts import collect
 from tenantry.capabilities.audit.service.searching import Found, search, search_sequence
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter, Outcome
@@ -44,6 +46,14 @@ def make_event(
         trace_id=scope.trace_id,
         details={**(details or {}), "allowed_by": scope.allowed_by} if scope.allowed_by else details or {},
     )
+
+
+async def find_erased(session: TenantSession, event_id: UUID) -> tuple[int, bytes] | None:
+    """Tell place and leaf of an event that has left; nothing to who sees a workspace: whose it was nobody knows."""
+    place = await repository.find_place(session, event_id) if session.scope.workspace_id is None else None
+    if place is None or place[0] > (await repository.find_log_extent(session)).erased:
+        return None
+    return place
 
 
 class AuditService:
@@ -89,7 +99,11 @@ class AuditService:
         return await search_sequence(self._session, query, after=after, limit=limit)
 
     async def get_event(self, event_id: UUID) -> AuditEvent:
+        """Give it; raises NotFound, and Gone `event_erased` to who sees the whole trail of one that has left it."""
         event = await repository.find_event(self._session, event_id)
-        if event is None:
-            raise NotFound("not_found", "no such audit event", layer="audit")
-        return event
+        if event is not None:
+            return event
+        if (place := await find_erased(self._session, event_id)) is not None:
+            sequence, leaf = place
+            raise event_erased(sequence, b64encode(leaf).decode())
+        raise NotFound("not_found", "no such audit event", layer="audit")

@@ -41,10 +41,15 @@ class IndexService:
         events = await repository.find_sealed(
             self._session, _EVERYTHING, first=indexed + 1, last=indexed + _BATCH, descending=False
         )
+        if not events or events[0].sequence != indexed + 1:
+            erased = (await repository.find_log_extent(self._session)).erased
+            if indexed < erased:  # an index that is made anew has nothing to know of what has left
+                await repository.advance_index(self._session, to=erased, entries=())
+                return True
         if not events:
             return False
         due_at = self._clock.now() + timedelta(seconds=self._day_seconds)
-        await repository.advance_index(self._session, to=indexed + len(events), entries=_entries(events))
+        await repository.advance_index(self._session, to=events[-1].sequence or indexed, entries=_entries(events))
         await repository.extend_days(self._session, _spans(events), due_at=due_at)
         return len(events) == _BATCH
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
 from tenantry.capabilities.audit import repository
+from tenantry.capabilities.audit.errors import log_erased
 from tenantry.capabilities.audit.service.bundle import BundleCheckpoint, BundleHeader
+from tenantry.capabilities.audit.service.events import find_erased
 from tenantry.capabilities.audit.types import SignedCheckpoint, TracedEvent
 from tenantry.engines.merkle.notes import Note, VerifierKey
 from tenantry.engines.merkle.proofs import Range, consistency_plan, inclusion_plan
@@ -18,6 +21,8 @@ _SIGNED_EVERY_SECONDS: Final = 1
 _MOST_CHECKPOINTS: Final = 1000
 _MOST_TRACED: Final = 1000
 _PAGE: Final = 2000
+_LEAVES: Final = 20_000
+_MILLISECOND_BITS: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +76,24 @@ class LogService:
         return await repository.trace_resources(self._session, ends, among=among, most=_MOST_TRACED)
 
     async def prove(self, event_id: UUID) -> Inclusion:
-        """Prove that an event, which the session may see, is in the newest checkpoint.
+        """Prove that an event, which the session may see or which has left, is in the newest checkpoint.
 
         Raises NotFound, and Unavailable `event_unsigned` for one that is younger than that: a second later it is not.
         """
         event = await repository.find_event(self._session, event_id)
-        if event is None:
+        left = await find_erased(self._session, event_id) if event is None else None
+        if event is None and left is None:
             raise NotFound("not_found", "no such audit event", layer="audit")
-        found = await repository.find_checkpoint(self._session, at_least=event.sequence or 0)
-        if event.sequence is None or found is None:
+        sequence = event.sequence if event is not None else left[0] if left is not None else None
+        found = await repository.find_checkpoint(self._session, at_least=sequence or 0)
+        if sequence is None or found is None:
             raise Unavailable(
                 "event_unsigned",
                 "no checkpoint has been signed since this event; one is, a second after it",
                 layer="audit",
                 retry_after=_SIGNED_EVERY_SECONDS,
             )
-        index = event.sequence - 1
+        index = sequence - 1
         plan = inclusion_plan(index=index, size=found.size)
         [[leaf], *hashes] = await repository.find_hashes(self._session, [Range(0, index, index + 1), *plan.ranges])
         return Inclusion(event_id, index, leaf, plan.compute(hashes), found)
@@ -119,6 +126,7 @@ class LogService:
             for one in await repository.list_checkpoints(self._session, most=_MOST_CHECKPOINTS)
             if one.size <= newest.size and one.note.startswith(f"{origin}\n".encode())
         ]
+        extent = await repository.find_log_extent(self._session)
         return BundleHeader(
             tenant=format_id(Prefix.TENANT, self._session.scope.tenant_id),
             region=Note.parse(newest.note).signatures[0].name.rpartition("/")[2],
@@ -126,7 +134,23 @@ class LogService:
             size=newest.size,
             keys=tuple(keys),
             checkpoints=tuple(BundleCheckpoint(one.made_at, one.note) for one in told),
+            erased=extent.erased,
         )
+
+    async def leaves(self, *, after: int, until: int) -> list[bytes]:
+        """Give leaf hashes of some events, also of those that have left, from the one behind `after`."""
+        return await repository.list_leaves(self._session, after=after, until=until, limit=_LEAVES)
+
+    async def require_standing(self, erased: int) -> None:
+        """Raise Unavailable `log_erased` where more of the log has left than that."""
+        if (await repository.find_log_extent(self._session)).erased > erased:
+            raise log_erased()
+
+    async def left_before(self) -> datetime | None:
+        """Tell how young an event may be that has left the log: when the youngest got its id; None: none has."""
+        erased = (await repository.find_log_extent(self._session)).erased
+        newest = await repository.find_newest_erased(self._session, erased=erased) if erased else None
+        return datetime.fromtimestamp((newest.int >> _MILLISECOND_BITS) / 1000, UTC) if newest is not None else None
 
     async def events(self, *, after: int, until: int) -> list[tuple[int, bytes, bytes]]:
         """Give sequence, canonical bytes and leaf of some events in that order, the first behind `after`.

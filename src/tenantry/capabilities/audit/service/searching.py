@@ -80,7 +80,8 @@ async def search_sequence(session: TenantSession, query: AuditFilter, *, after: 
     is not in it. At the end `position` is None, and `reached` is where to go on later.
     """
     await repository.walk_indexes(session)
-    size, _ = await repository.find_extent(session)
+    extent = await repository.find_extent(session)
+    size, after = extent.size, max(after, extent.erased)
     unread = query.text is None and query.trace is None
     last = min(size, after + (_PLACES if unread else _READ))
     if last <= after:
@@ -102,8 +103,8 @@ async def _by_words(
     head: list[AuditEvent] = []
     # In this order: what gets its place in between is then in both, and shown once, and not in neither.
     waiting = [] if kind == "p" else await repository.find_unsealed(session, query)
-    size, indexed = await repository.find_extent(session)
-    floor = size
+    extent = await repository.find_extent(session)
+    size = floor = extent.size
     if kind == "p":
         below = int(told)
     else:
@@ -111,9 +112,11 @@ async def _by_words(
         below = floor + 1
         if query.until is not None:
             below = min(below, await repository.find_place_at(session, _id_at(query.until + _SLACK)) or below)
-    look = _Look(session, query, entries, indexed=indexed, below=below, shown={event.event_id for event in head})
+    shown = {event.event_id for event in head}
+    look = _Look(session, query, entries, extent=extent, below=below, shown=shown)
     if query.since is not None:
-        look.lowest = await repository.find_place_at(session, _id_at(query.since - _SLACK)) or size + 1
+        first = await repository.find_place_at(session, _id_at(query.since - _SLACK)) or size + 1
+        look.lowest = max(look.lowest, first)
     found = [*head, *await look.take(limit + 1 - len(head))]
     if len(found) > limit:
         last = found[limit - 1]
@@ -131,18 +134,18 @@ class _Look:
         query: AuditFilter,
         entries: list[str],
         *,
-        indexed: int,
+        extent: repository.Extent,
         below: int,
         shown: set[UUID],
     ) -> None:
         self._session = session
         self._query = query
         self._entries = entries
-        self._indexed = indexed
+        self._indexed = extent.indexed
         self._shown = shown
         self._looked = 0
         self.below = below
-        self.lowest = 1
+        self.lowest = extent.erased + 1
 
     @property
     def ended(self) -> bool:
@@ -175,7 +178,7 @@ class _Look:
         blocks = await repository.find_blocks(self._session, self._entries, until=until, limit=size)
         sealed = await repository.find_in_blocks(self._session, self._query, blocks) if blocks else []
         found = [event for event in sealed if _said(event, self._query) and (event.sequence or 0) < self.below]
-        self.below = min(blocks) * BLOCK + 1 if len(blocks) == size else 1
+        self.below = min(blocks) * BLOCK + 1 if len(blocks) == size else self.lowest
         self._looked += len(blocks)
         return found
 

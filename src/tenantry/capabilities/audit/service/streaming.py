@@ -17,7 +17,9 @@ import structlog
 from tenantry.capabilities.audit import repository
 from tenantry.capabilities.audit.errors import NotTakenError
 from tenantry.capabilities.audit.ports import Addresses, Sink
+from tenantry.capabilities.audit.service.checkpoints import Notary
 from tenantry.capabilities.audit.service.documents import cloud_document, written
+from tenantry.capabilities.audit.service.erasing import attest_erasure
 from tenantry.capabilities.audit.service.events import AuditService
 from tenantry.capabilities.audit.service.ocsf import ocsf_document
 from tenantry.capabilities.audit.service.streams import TargetSeals, record
@@ -187,6 +189,11 @@ async def _batch_of(
     events = await repository.find_sealed(
         session, _EVERYTHING, first=position + 1, last=position + _BATCH_EVENTS, descending=False
     )
+    if not events or events[0].sequence != position + 1:
+        # Of what has left there is nothing to send: a stream that begins before goes on behind it.
+        erased = (await repository.find_log_extent(session)).erased
+        if position < erased:
+            return await _batch_of(session, tenant_id, stream, erased)
     if not events:
         return None, 0, False
     shape, media_type = _SHAPES[stream.format]
@@ -233,13 +240,18 @@ async def list_due_streams(
 
 
 class AuditArrival:
-    """The `Arrival` port of tenants for what follows their events."""
+    """The `Arrival` port of tenants for their logs. `notaries` by region."""
 
-    def __init__(self, *, clock: Clock) -> None:
+    def __init__(self, *, notaries: Mapping[str, Notary], clock: Clock) -> None:
+        self._notaries = notaries
         self._clock = clock
 
     async def arrive(self, session: TenantSession) -> None:
-        """Pause all streams: they go on where the tenant came from. Have the files of its days made from its events."""
+        """Pause all streams: they go on where the tenant came from. Have the files of its days made from its events.
+
+        What had left the log where it came from is signed anew, since here others' signatures do not count.
+        """
         now = self._clock.now()
+        await attest_erasure(session, notary=self._notaries[session.scope.region], clock=self._clock)
         await repository.pause_all(session, because="tenant_imported", now=now)
         await repository.reopen_days(session, due_at=now)

@@ -118,7 +118,7 @@ class StreamService:
         present = await repository.count_streams(self._session)
         if present >= MAX_STREAMS:
             raise too_many_streams(present)
-        size, _ = await repository.find_extent(self._session)
+        size = (await repository.find_extent(self._session)).size
         if new.after is not None and new.after > size:
             raise stream_field("after", f"the log has {size} events")
         stream = AuditStream(
@@ -157,10 +157,11 @@ class StreamService:
 
     async def lag(self, stream: AuditStream) -> Lag:
         """Tell how far a stream is behind."""
-        size, _ = await repository.find_extent(self._session)
-        oldest = await repository.find_oldest_unsent(self._session, stream.position)
+        extent = await repository.find_extent(self._session)
+        sent = max(stream.position, extent.erased)
+        oldest = await repository.find_oldest_unsent(self._session, sent)
         seconds = (self._clock.now() - oldest).total_seconds() if oldest is not None else 0.0
-        return Lag(max(0, size - stream.position), max(0.0, seconds))
+        return Lag(max(0, extent.size - sent), max(0.0, seconds))
 
     async def change(
         self, stream_id: UUID, change: StreamChange, *, if_version: int | None
@@ -209,7 +210,7 @@ class StreamService:
     async def replay(self, stream_id: UUID, *, after: int, if_version: int | None = None) -> AuditStream:
         """Send again from behind a place; whether it is paused stays as it is."""
         now = await self._locked(stream_id, if_version)
-        size, _ = await repository.find_extent(self._session)
+        size = (await repository.find_extent(self._session)).size
         if after > size:
             raise stream_field("after", f"the log has {size} events")
         again = replace(_begun(now), status=now.status, paused_because=now.paused_because, position=after)

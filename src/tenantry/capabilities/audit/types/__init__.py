@@ -101,6 +101,18 @@ class SignedRoot:
 
 
 @dataclass(frozen=True, slots=True)
+class LogExtent:
+    """How far a tenant's log is: events that have their place, and how many of those, from the first on, have left.
+
+    `erased` were signed away and are read no more; of the first `swept` the rows are gone. `erased` is whole tiles.
+    """
+
+    size: int = 0
+    erased: int = 0
+    swept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TracedEvent:
     """An event as evidence names it: its place in the log, None while it has none, and the leaf that stands there."""
 

@@ -3,7 +3,7 @@
 from tenantry.capabilities.evidence.service.checking import EvidenceExaminer
 from tenantry.capabilities.evidence.service.envelopes import EvidenceSigner
 from tenantry.capabilities.evidence.service.evidence import EvidenceService, Shown
-from tenantry.capabilities.evidence.service.holds import HoldService, LegalHolds
+from tenantry.capabilities.evidence.service.holds import HoldService, LegalHolds, LogReserve
 from tenantry.capabilities.evidence.service.locking import EvidenceLocker
 from tenantry.capabilities.evidence.service.opening import begin_evidence, end_evidence
 from tenantry.capabilities.evidence.service.retention import EvidenceCollector
@@ -16,6 +16,7 @@ __all__ = [
     "EvidenceSigner",
     "HoldService",
     "LegalHolds",
+    "LogReserve",
     "Shown",
     "begin_evidence",
     "end_evidence",

@@ -33,10 +33,14 @@ _LOCKED: Final = "evidence.locked"
 
 @dataclass(frozen=True, slots=True)
 class _Against:
-    """What one piece is held against: its work as it is described now, and the digest that the trail tells."""
+    """What one piece is held against: its work as it is described now, and the digest that the trail tells.
+
+    `left`: the trail tells none any more, since what is as old has left the log.
+    """
 
     told: Description | None
     digest: str | None
+    left: bool
 
 
 class EvidenceExaminer:
@@ -63,12 +67,14 @@ class EvidenceExaminer:
             return []
         described = await self._locker.describe(self._session, locked)
         names = {row.evidence_id: format_id(Prefix.EVIDENCE, row.evidence_id) for row in locked}
-        traces = await LogService(session=self._session).trace(dict.fromkeys(names.values(), _LOCKED))
+        log = LogService(session=self._session)
+        traces, left = await log.trace(dict.fromkeys(names.values(), _LOCKED)), await log.left_before()
         found = []
         for row in locked:
             events = [event for event in traces[names[row.evidence_id]] if event.action == _LOCKED]
             digest = events[-1].details.get("sha256") if events else None
-            against = _Against(described.get(row.subject_id), digest)
+            gone = digest is None and left is not None and row.locked_at is not None and row.locked_at <= left
+            against = _Against(described.get(row.subject_id), digest, gone)
             found.append(Examined(row, tuple(dict.fromkeys(self._faults(row, against, keyset)))))
         return found
 
@@ -113,10 +119,11 @@ class EvidenceExaminer:
         digest = digest_of(envelope)
         if digest != row.sha256 or len(canonical_json(envelope)) != row.size_bytes:
             yield "row_differs"
-        if against.digest != digest.hex():
+        told = digest.hex() if against.left else against.digest
+        if told != digest.hex():
             yield "trail_differs"
         try:
-            statement = self._signed(envelope, told=against.digest)
+            statement = self._signed(envelope, told=told)
         except EvidenceRefused as refused:
             yield refused.code
             return
@@ -129,7 +136,7 @@ class EvidenceExaminer:
         """Read what is signed; raises EvidenceRefused.
 
         By a key that is not known here it counts where the trail tells its digest: a tenant that was imported brings
-        what another installation has signed.
+        what another installation has signed. Once the trail has let that go, it counts by the tenant's own key.
         """
         read = read_envelope(envelope)
         try:

@@ -1,5 +1,6 @@
 """Legal holds: placed for a case, kept after their release; what one keeps is neither collected nor forgotten."""
 
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +12,8 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id
 
+_SLACK: Final = timedelta(minutes=1)
+"""How long before its evidence began what is told of work may have got its id."""
 MOST_HOLDS: Final = 100
 """Active ones of one workspace."""
 
@@ -87,6 +90,22 @@ class LegalHolds:
             return False
         await repository.hold_still(session, workspace_id=workspace_id)
         return await repository.is_held(session, kind=kind, subject_id=item_id)
+
+
+class LogReserve:
+    """The `Reserve` port of audit: what evidence and holds need of the log."""
+
+    async def needed_from(self, session: TenantSession, *, before: datetime) -> datetime | None:
+        """Give the moment from which on events are needed; None while a hold keeps all that the tenant has.
+
+        Evidence that is still to be locked names the events of its work, from its beginning on. Locked, it has all that
+        it needs; and what could not be locked until `before`, whose end that long ago it was, never will be.
+        """
+        await repository.hold_still(session, workspace_id=None)
+        if await repository.list_cases(session):
+            return None
+        oldest = await repository.find_oldest_open(session, ended_since=before)
+        return min(before, oldest - _SLACK) if oldest else before
 
 
 def _said(selector: Selector) -> list[str]:

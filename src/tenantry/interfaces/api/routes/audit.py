@@ -191,6 +191,7 @@ async def export_log(request: Request, form: Form = _FORM) -> Response:
     """The whole log up to its newest checkpoint as one file, which `tenantry audit verify` needs no server for.
 
     A header, the canonical bytes of each event, then leaf hashes; `docs/how-to/verify-the-audit-log.md` has the form.
+    Of events that have left their leaf hashes are in it, and the event that says so, signed.
     The trail is told.
     """
     unit = unit_of(request)
@@ -216,10 +217,21 @@ async def _bundle(unit: Unit, header: BundleHeader) -> AsyncIterator[bytes]:
     """
     leaves, last = LeafLines(), 0
     yield header.line()
+    while last < header.erased:
+        again = await readmit(unit, Permission.AUDIT_READ)
+        async with again.session:
+            left = await again.log.leaves(after=last, until=header.erased)
+        if not left:
+            break
+        last += len(left)
+        for leaf in left:
+            leaves.add(leaf)
     while last < header.size:
         again = await readmit(unit, Permission.AUDIT_READ)
         async with again.session:
             events = await again.log.events(after=last, until=header.size)
+            if not events or events[0][0] != last + 1:
+                await again.log.require_standing(header.erased)
         if not events:
             break
         last = events[-1][0]
@@ -230,11 +242,18 @@ async def _bundle(unit: Unit, header: BundleHeader) -> AsyncIterator[bytes]:
         yield line
 
 
+@routes.get("/audit/events/{event}", needs=Permission.AUDIT_READ)
+async def get_event(request: Request, event: str) -> EventAnswer:
+    """One event of the tenant. Of one that has left the log after its time 410, with its place and leaf hash."""
+    unit = unit_of(request)
+    return render(await unit.audit.get_event(parse_id(Prefix.AUDIT_EVENT, event)))
+
+
 @routes.get("/audit/proof/{event}", needs=Permission.AUDIT_READ)
 async def prove_event(request: Request, event: str) -> ProofAnswer:
     """Proof that an event is in the tenant's log (RFC 9162): its leaf and the path from there to a checkpoint's root.
 
-    Hashes are in base64. The leaf is SHA-256(0x00 ‖ the event's canonical bytes).
+    Hashes are in base64. The leaf is SHA-256(0x00 ‖ the event's canonical bytes). Also of one that has left the log.
     """
     unit = unit_of(request)
     proof = await unit.log.prove(parse_id(Prefix.AUDIT_EVENT, event))

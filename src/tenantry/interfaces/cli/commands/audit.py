@@ -13,6 +13,7 @@ from tenantry.interfaces.cli.output import Format, say, show_json_line, show_lin
 from tenantry.interfaces.cli.verifier_keys import KeyOption, KeysFileOption, keys_in, read_file, read_keys
 
 if TYPE_CHECKING:
+    from tenantry.capabilities.audit.service.bundle_verifier import BundleReport
     from tenantry.client.log_types import AuditFilters
 
 GROUP = typer.Typer(help="Who did what, and with which outcome.", no_args_is_help=True)
@@ -211,6 +212,12 @@ def forgettings(cli: Invocation) -> None:
     cli.show_list(cli.client.audit.forgettings(**cli.page), columns)
 
 
+@command(GROUP, "get", example="tenantry audit get evt_01hq2m8x3v4w5y6z7a8b9c0d1e")
+def get(cli: Invocation, event: Annotated[str, typer.Argument(metavar="EVENT", help="id of an event")]) -> None:
+    """Show one event. Of one that has left the log after its time its place and leaf hash are told (event_erased)."""
+    cli.show(cli.client.audit.event(event))
+
+
 @command(GROUP, "proof", example="tenantry audit proof evt_01hq2m8x3v4w5y6z7a8b9c0d1e")
 def proof(cli: Invocation, event: Annotated[str, typer.Argument(metavar="EVENT", help="id of an event")]) -> None:
     """Prove that an event is in the log: its leaf, and the path from there to a signed checkpoint (RFC 9162)."""
@@ -265,11 +272,11 @@ def verify(
     """Verify a tenant's whole audit log from an exported bundle. Asks no server, needs no login.
 
     It is verified that the events are those the log has signed, all of them, in their order, and of one tenant; if not,
-    the first bad one is named. Without --key or --keys-file the keys in the bundle are believed: that shows damage and
-    clumsy forgery, and no more, since who forges the whole file brings a key. With --checkpoint a log that was rolled
-    back, or rewritten and signed anew, is found out: keep checkpoints where the log's keeper cannot reach. With
-    --receipt an event is found out that was removed before it had its place: set TENANTRY_RECEIPTS, and commands keep
-    receipts.
+    the first bad one is named. What has left the log after its time must have been signed away, and is told. Without
+    --key or --keys-file the keys in the bundle are believed: that shows damage and clumsy forgery, and no more, since
+    who forges the whole file brings a key. With --checkpoint a log that was rolled back, or rewritten and signed anew,
+    is found out: keep checkpoints where the log's keeper cannot reach. With --receipt an event is found out that was
+    removed before it had its place: set TENANTRY_RECEIPTS, and commands keep receipts.
     """
     from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
 
@@ -279,22 +286,28 @@ def verify(
         report = verify_bundle(file, keys=read_keys(key, keys_file), witnessed=notes, receipts=receipts)
     except OSError as error:
         raise BadRequest("file_unreadable", f"{file}: {error.strerror or error}") from error
-    cli.show(
-        {
-            "valid": True,
-            "tenant": report.tenant,
-            "size": report.size,
-            "root": report.root,
-            "made_at": report.made_at.isoformat() if report.made_at else None,
-            "keys": list(report.keys),
-            "pinned": report.pinned,
-            "witnessed": report.witnessed,
-            "receipts": report.receipts,
-            "pending": report.pending,
-        }
-    )
+    cli.show(_shown(report))
     if cli.output is Format.TABLE and not report.pinned:
         say("the keys are the bundle's own: name those that you know with --key or --keys-file")
+
+
+def _shown(report: "BundleReport") -> dict[str, object]:
+    left = report.erasure
+    return {
+        "valid": True,
+        "tenant": report.tenant,
+        "size": report.size,
+        "root": report.root,
+        "made_at": report.made_at.isoformat() if report.made_at else None,
+        "keys": list(report.keys),
+        "pinned": report.pinned,
+        "witnessed": report.witnessed,
+        "receipts": report.receipts,
+        "pending": report.pending,
+        "erased": left.size if left else 0,
+        "erased_at": left.made_at.isoformat() if left else None,
+        "kept_days": left.days if left else None,
+    }
 
 
 def _notes(content: bytes) -> Iterator[bytes]:
