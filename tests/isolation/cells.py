@@ -187,6 +187,10 @@ async def open_cells() -> AsyncIterator[Cells]:
         shutil.rmtree(folder)
 
 
+_NONE_OF = {("audit_heads", "erased"), ("audit_heads", "swept")}
+"""Numbers that are 0 of a log of one event: what has left it does so in whole tiles."""
+
+
 async def fill_every_table(server: Server, *, tenant: UUID, canary: Canaries) -> list[str]:
     """Give a tenant a row in every table, a canary in every column that can hold a text; gives the tables."""
     async with server.connected() as connection, connection.transaction():
@@ -207,6 +211,8 @@ def _value(table: str, column: Any, *, tenant: UUID, canary: Canaries) -> object
     name, kind = column["name"], column["type"]
     if name == "tenant_id":
         return tenant
+    if (table.rpartition(".")[2], name) in _NONE_OF:
+        return 0
     if kind in ("text", "text[]", "jsonb", "bytea"):
         if kind == "text" and column["allowed"]:
             return column["allowed"]
