@@ -67,8 +67,9 @@ class Answer:
 
     @property
     def trace_id(self) -> str:
-        """Of a refusal it is in the problem."""
-        return str(self.value.get("trace_id") or dict(self.headers)["x-trace-id"])
+        """Of a refusal it is in the problem alone; an event that was read has one of its own in the body."""
+        headers = dict(self.headers)
+        return str(headers.get("x-trace-id") or self.value["trace_id"])
 
     @cached_property
     def essence(self) -> tuple[object, ...]:
