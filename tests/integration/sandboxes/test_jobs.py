@@ -118,7 +118,7 @@ def test_a_running_job_is_killed_within_a_second(ground: Ground) -> None:
     assert events["job.cancel_requested"]["actor"]["type"] == "api_key"
     again = ground.cancel(job_id).json()
     assert again["finished_at"] == job["finished_at"]
-    assert set(ground.audited(job_id)) == set(events)
+    assert set(ground.audited(job_id)) - {"job.cancel"} == set(events)  # that it was asked again, in a moment
 
 
 def test_the_environment_is_in_no_process_title_no_log_and_no_answer(ground: Ground) -> None:
