@@ -122,3 +122,21 @@ def refusal(file: Path, content: bytes, **arguments: Any) -> BundleRefused:
     with pytest.raises(BundleRefused) as caught:
         verify_bundle(file, **arguments)
     return caught.value
+
+
+LINE_CHANGES = ["removed", "doubled", "swapped", "moved"]
+
+
+def altered_lines(lines: Sequence[bytes], change: str, one: int, other: int) -> list[bytes]:
+    """Lines of which one was removed, doubled, swapped with another, or moved to its place."""
+    altered = list(lines)
+    match change:
+        case "removed":
+            del altered[one]
+        case "doubled":
+            altered.insert(other, altered[one])
+        case "swapped":
+            altered[one], altered[other] = altered[other], altered[one]
+        case "moved":
+            altered.insert(other, altered.pop(one))
+    return altered

@@ -19,12 +19,14 @@ from tests.unit.capabilities.bundles import (
     BEGAN,
     EVENTS,
     KEEPER,
+    LINE_CHANGES,
     NAME,
     ORIGIN,
     OTHER,
     SIZE,
     STRANGER,
     Bundle,
+    altered_lines,
     event,
     good,
     id_of,
@@ -428,20 +430,11 @@ def test_each_byte_of_a_header_matters(file: Path) -> None:
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.integers(0, 262), st.integers(0, 262), st.sampled_from(["removed", "doubled", "swapped", "moved"]))
+@given(st.integers(0, 262), st.integers(0, 262), st.sampled_from(LINE_CHANGES))
 def test_any_line_removed_doubled_or_moved_is_refused(
     tmp_path_factory: pytest.TempPathFactory, one: int, other: int, change: str
 ) -> None:
-    lines = list(TWO_TILES)
-    match change:
-        case "removed":
-            del lines[one]
-        case "doubled":
-            lines.insert(other, lines[one])
-        case "swapped":
-            lines[one], lines[other] = lines[other], lines[one]
-        case "moved":
-            lines.insert(other, lines.pop(one))
+    lines = altered_lines(TWO_TILES, change, one, other)
     if lines != TWO_TILES:
         refusal(tmp_path_factory.getbasetemp() / "moved", b"".join(lines))
 

@@ -17,12 +17,14 @@ from tests.unit.capabilities.bundles import (
     BEGAN,
     EVENTS,
     KEEPER,
+    LINE_CHANGES,
     OTHER,
     SIZE,
     SIZES,
     STRANGER,
     Bundle,
     Keeper,
+    altered_lines,
     event,
     good,
     refusal,
@@ -233,20 +235,11 @@ def test_any_byte_changed_is_refused(tmp_path_factory: pytest.TempPathFactory, d
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.integers(0, 347), st.integers(0, 347), st.sampled_from(["removed", "doubled", "swapped", "moved"]))
+@given(st.integers(0, 347), st.integers(0, 347), st.sampled_from(LINE_CHANGES))
 def test_any_line_removed_doubled_or_moved_is_refused(
     tmp_path_factory: pytest.TempPathFactory, one: int, other: int, change: str
 ) -> None:
-    lines = list(LINES)
-    match change:
-        case "removed":
-            del lines[one]
-        case "doubled":
-            lines.insert(other, lines[one])
-        case "swapped":
-            lines[one], lines[other] = lines[other], lines[one]
-        case "moved":
-            lines.insert(other, lines.pop(one))
+    lines = altered_lines(LINES, change, one, other)
     if lines != LINES:
         refusal(tmp_path_factory.getbasetemp() / "moved", b"".join(lines))
 

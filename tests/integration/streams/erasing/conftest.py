@@ -1,5 +1,6 @@
 """A log that is old enough for a part of it to leave, and who erases it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ class Log:
     async def exported(self, file: Path) -> Path:
         answer = await self.home.owner.get("/audit/export")
         assert answer.status_code == 200, answer.text
-        file.write_bytes(answer.content)  # noqa: ASYNC240 - some kilobytes
+        await asyncio.to_thread(file.write_bytes, answer.content)
         return file
 
     async def verified(self, file: Path, **arguments: Any) -> BundleReport:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from tenantry.capabilities.audit.errors import BundleRefused
@@ -11,11 +11,10 @@ from tenantry.capabilities.audit.service.receipts import Receipt
 from tenantry.engines.merkle.errors import NoteError
 from tenantry.engines.merkle.notes import Note, VerifierKey
 from tenantry.engines.merkle.tree import HASH_BYTES
-from tenantry.foundation.ids import Prefix, parse_id
+from tenantry.foundation.ids import Prefix, moment_of, parse_id
 
 _SKEW: Final = timedelta(seconds=10)
 """How far the clocks of two servers of a region may be apart."""
-_MILLISECOND_BITS: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +92,4 @@ def _left(receipts: Sequence[Receipt], events: Events, places: Mapping[bytes, in
 
 def _made_at(event: str) -> datetime:
     """Tell when an id was made, to the millisecond (UUIDv7, RFC 9562)."""
-    return datetime.fromtimestamp((parse_id(Prefix.AUDIT_EVENT, event).int >> _MILLISECOND_BITS) / 1000, UTC)
+    return moment_of(parse_id(Prefix.AUDIT_EVENT, event))

@@ -37,7 +37,7 @@ from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.database.transfer import purge_lock
 from tenantry.foundation.errors import Invalid
-from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.foundation.ids import Prefix, first_id_at, format_id, parse_id
 from tenantry.foundation.objects.ports import ObjectStore
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
@@ -54,7 +54,6 @@ _SWEPT: Final = 5000
 _WORDS: Final = 20_000
 _TOLD: Final = 20
 _TENANTS: Final = 100
-_MILLISECOND_BITS: Final = 80
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +62,7 @@ async def list_erasable(
     connection: "PoolConnectionProxy[asyncpg.Record]", *, before: datetime, after: UUID | None
 ) -> list[UUID]:
     """List tenants of whose logs something may leave, as the sealer: a hundred at most, behind one."""
-    return await repository.list_erasable(connection, before=_first_id(before), after=after, limit=_TENANTS)
+    return await repository.list_erasable(connection, before=first_id_at(before), after=after, limit=_TENANTS)
 
 
 def oldest_kept(now: datetime, *, days: int) -> datetime:
@@ -264,12 +263,7 @@ def _old_leaves(rows: Sequence[tuple[int, bytes, bytes]], after: int, before: da
             event_id = parse_id(Prefix.AUDIT_EVENT, json.loads(canonical)["id"])
         except (ValueError, KeyError, TypeError, Invalid):
             raise MerkleError(f"event {sequence} is none") from None
-        if event_id >= _first_id(before):
+        if event_id >= first_id_at(before):
             break
         leaves.append(leaf)
     return leaves
-
-
-def _first_id(at: datetime) -> UUID:
-    """Give the least id that an event of that moment can have (UUIDv7, RFC 9562 §5.7)."""
-    return UUID(int=int(at.timestamp() * 1000) << _MILLISECOND_BITS)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from tenantry.capabilities.audit import repository
+from tenantry.foundation.ids import first_id_at
 
 if TYPE_CHECKING:
     import asyncpg
@@ -12,20 +13,14 @@ if TYPE_CHECKING:
 
 _TENANTS: Final = 100
 _EVENTS: Final = 5000
-_RANDOM_BITS: Final = 80
 
 
 async def forgettable(connection: "PoolConnectionProxy[asyncpg.Record]", *, before: datetime) -> list[UUID]:
     """List tenants whose trail has something to be forgotten, perhaps: at most a hundred; the others come next."""
-    return await repository.find_forgettable(connection, before=_first_id(before), limit=_TENANTS)
+    return await repository.find_forgettable(connection, before=first_id_at(before), limit=_TENANTS)
 
 
 async def forget(connection: "PoolConnectionProxy[asyncpg.Record]", *, tenant_id: UUID, before: datetime) -> int:
     """Forget it in 5000 events at most, as the sealer; tells in how many there was any. A retry is safe."""
     await repository.lock_events(connection, tenant_id)
-    return await repository.forget_personal(connection, tenant_id, before=_first_id(before), limit=_EVENTS)
-
-
-def _first_id(at: datetime) -> UUID:
-    """Give the least id that an event of that moment can have (UUIDv7)."""
-    return UUID(int=int(at.timestamp() * 1000) << _RANDOM_BITS)
+    return await repository.forget_personal(connection, tenant_id, before=first_id_at(before), limit=_EVENTS)

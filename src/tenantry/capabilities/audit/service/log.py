@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -15,14 +15,13 @@ from tenantry.engines.merkle.notes import Note, VerifierKey
 from tenantry.engines.merkle.proofs import Range, consistency_plan, inclusion_plan
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Conflict, NotFound, Unavailable
-from tenantry.foundation.ids import Prefix, format_id
+from tenantry.foundation.ids import Prefix, format_id, moment_of
 
 _SIGNED_EVERY_SECONDS: Final = 1
 _MOST_CHECKPOINTS: Final = 1000
 _MOST_TRACED: Final = 1000
 _PAGE: Final = 2000
 _LEAVES: Final = 20_000
-_MILLISECOND_BITS: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,7 @@ class LogService:
         """Tell how young an event may be that has left the log: when the youngest got its id; None: none has."""
         erased = (await repository.find_log_extent(self._session)).erased
         newest = await repository.find_newest_erased(self._session, erased=erased) if erased else None
-        return datetime.fromtimestamp((newest.int >> _MILLISECOND_BITS) / 1000, UTC) if newest is not None else None
+        return moment_of(newest) if newest is not None else None
 
     async def events(self, *, after: int, until: int) -> list[tuple[int, bytes, bytes]]:
         """Give sequence, canonical bytes and leaf of some events in that order, the first behind `after`.

@@ -8,7 +8,7 @@ names the blocks of 64 places in which all of them stand; what the index does no
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from tenantry.capabilities.audit.types.words import (
     words_of,
 )
 from tenantry.foundation.database.session import TenantSession
+from tenantry.foundation.ids import first_id_at
 
 _FIRST_BLOCKS: Final = 2
 """Looked at by the first statement; by each one that follows twice as many, up to:"""
@@ -41,7 +42,6 @@ _TAIL: Final = 512
 _SLACK: Final = timedelta(days=1)
 """How much later than it occurred an event may have got its id or its place."""
 _ID: Final = re.compile(r"[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}")
-_MAX_ID_MS: Final = (1 << 48) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ async def search(session: TenantSession, query: AuditFilter, *, position: str | 
     await repository.walk_indexes(session)
     if kind in ("p", "u") or (not kind and entries and leading is None):
         return await _by_words(session, query, entries, position=position, limit=limit)
-    after = _id_at(query.since - _SLACK) if query.since else None
-    before = UUID(hex=told) if told else _id_at(query.until + _SLACK) if query.until else None
+    after = first_id_at(query.since - _SLACK) if query.since else None
+    before = UUID(hex=told) if told else first_id_at(query.until + _SLACK) if query.until else None
     events, further = await repository.find_newest(
         session, query, leading=leading, after=after, before=before, limit=limit + 1
     )
@@ -111,11 +111,11 @@ async def _by_words(
         floor, head = await _head(session, query, told, waiting=waiting, size=size)
         below = floor + 1
         if query.until is not None:
-            below = min(below, await repository.find_place_at(session, _id_at(query.until + _SLACK)) or below)
+            below = min(below, await repository.find_place_at(session, first_id_at(query.until + _SLACK)) or below)
     shown = {event.event_id for event in head}
     look = _Look(session, query, entries, extent=extent, below=below, shown=shown)
     if query.since is not None:
-        first = await repository.find_place_at(session, _id_at(query.since - _SLACK)) or size + 1
+        first = await repository.find_place_at(session, first_id_at(query.since - _SLACK)) or size + 1
         look.lowest = max(look.lowest, first)
     found = [*head, *await look.take(limit + 1 - len(head))]
     if len(found) > limit:
@@ -236,8 +236,3 @@ def _entries(query: AuditFilter) -> list[str]:
     if query.actor_type is not None:
         entries.append(actor_entry(query.actor_type))
     return entries
-
-
-def _id_at(at: datetime) -> UUID:
-    """Give the smallest UUIDv7 of a moment (RFC 9562 §5.7)."""
-    return UUID(int=min(max(int(at.timestamp() * 1000), 0), _MAX_ID_MS) << 80)
