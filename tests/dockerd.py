@@ -60,10 +60,11 @@ def running_dockerd() -> Iterator[Path]:
 @contextmanager
 def running_engine(words: list[str], place: Path, *, socket: Path, mounts: tuple[str, ...]) -> Iterator[Path]:
     """Run a program that answers Docker's API on `socket`; below `place`, which goes with it, it keeps all it has."""
+    # Podman's containers leave a file `oom` where they were started: there too.
     bound = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []  # it ends with this process
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*bound, *words], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            [*bound, *words], cwd=place, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
     try:
         _wait(process, socket, place / "log")

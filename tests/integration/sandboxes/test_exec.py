@@ -63,6 +63,14 @@ def test_a_program_that_is_not_there_is_told_as_shells_do(living: Living) -> Non
     assert (told["exit_code"], told["ending"]) == (127, "not_started")
 
 
+def test_what_a_command_leaves_ends_with_it_and_in_a_session_of_its_own_lives_on(living: Living) -> None:
+    assert living.sh("sleep 307.1 & exit 0")["exit_code"] == 0
+    assert living.run("setsid", "--wait", "sh", "-c", "sleep 307.2 > /dev/null 2>&1 &")["exit_code"] == 0
+    until(lambda: "sleep 307.1" not in living.sh("ps ax")["stdout"])
+    assert "sleep 307.2" in living.sh("ps ax")["stdout"]
+    living.sh("pkill -f 307.2")
+
+
 def test_a_stream_shows_output_as_it_comes_and_then_the_end(living: Living) -> None:
     with living.streaming("sh", "-c", "echo first; sleep 0.7; echo second >&2; exit 3") as answer:
         lines = answer.iter_lines()

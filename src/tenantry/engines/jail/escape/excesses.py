@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tenantry.engines.jail.backend import Backend
@@ -17,6 +17,7 @@ from tenantry.engines.jail.types import Ending, ImageRoot, Limits, Outcome, Spec
 _LIMITS: Final = Limits(memory_mib=48, pids=32, timeout_seconds=20, disk_mib=16, tmp_mib=4, shm_mib=4)
 _CGROUP: Final = frozenset({"cgroup"})
 _PATIENCE_SECONDS: Final = 10.0
+_MOUNTS: Final = Path("/proc/self/mountinfo")
 _OF_ENGINES: Final = ("/overlay2/", "/overlay/", "/netns/", "/containers/", "/vfs-containers/", "/overlay-containers/")
 _LOOKS, _FEWEST_STEADY, _LOOK_SECONDS = 100, 5, 0.05
 #: Of a backend whose rooms take longer to make ready.
@@ -176,7 +177,7 @@ async def _at_rest(steady: int, bound: tuple[int, int] | None = None) -> tuple[i
     """
     known: list[tuple[int, int]] = []
     for _ in range(_LOOKS):
-        known.append((_descriptors(), _mounts()))
+        known.append((_descriptors(), mounts_counted(_MOUNTS.read_text())))
         last = known[-steady:]
         if len(last) == steady and len(set(last)) == 1 and (bound is None or last[0] == bound):
             break
@@ -194,10 +195,25 @@ def _descriptors() -> int:
     return held
 
 
-def _mounts() -> int:
-    """Count the host's mounts, but for those of container engines, which come and go with anybody's containers."""
-    places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return sum(not any(part in place for part in _OF_ENGINES) for place in places)
+def mounts_counted(mountinfo: str) -> int:
+    """Count mounts (proc_pid_mountinfo(5)), but for those of container engines, which come and go with any container.
+
+    An engine also mounts its own folder upon itself, to set how mounts below it spread; no sandbox does.
+    """
+    lines = [line.split() for line in mountinfo.splitlines()]
+    by_id = {fields[0]: fields for fields in lines}
+    return sum(
+        not _upon_itself(fields, by_id.get(fields[1])) and not any(part in fields[4] for part in _OF_ENGINES)
+        for fields in lines
+    )
+
+
+def _upon_itself(fields: list[str], below: list[str] | None) -> bool:
+    """Tell whether a mount shows what was at its place before."""
+    if below is None or below[2] != fields[2]:
+        return False
+    place, root = PurePosixPath(fields[4]), PurePosixPath(fields[3])
+    return place.is_relative_to(below[4]) and PurePosixPath(below[3]) / place.relative_to(below[4]) == root
 
 
 def _hold(namespace: int, held: ExitStack) -> None:
