@@ -265,13 +265,7 @@ class AuditFollowers:
             patience=timedelta(days=settings.audit.stream_patience_days),
             clock=clock,
         )
-        writer = DayWriter(
-            cell=cell,
-            objects=objects,
-            clock=clock,
-            day_seconds=settings.audit.day_seconds,
-            personal_days=settings.audit.personal_days,
-        )
+        writer = DayWriter(cell=cell, objects=objects, clock=clock, day_seconds=settings.audit.day_seconds)
         self.streams = Follower[DueStream](
             parts,
             cell,

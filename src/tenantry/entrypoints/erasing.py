@@ -33,9 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 def erasing_loops(cell: Cell, parts: Parts, *, stack: AsyncExitStack) -> list[Coroutine[object, object, None]]:
-    """Make the loop of a cell; none where the installation keeps events for ever."""
-    if not parts.settings.audit.retention_days:
-        return []
+    """Make the loop of a cell; where the installation keeps events for ever it ends what was signed away before."""
     dsn = parts.addresses.cells[cell.region].sealer
     rounds = Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock)
     stack.push_async_callback(rounds.close)
@@ -87,7 +85,7 @@ class ErasingRound:
         waiting = False
         sealing = partial(platform_session, pool, schema=schema)
         while True:
-            before = oldest_kept(self._eraser.clock.now(), days=self._days)
+            before = oldest_kept(self._eraser.clock.now(), days=self._days) if self._days else None
             async with sealing() as connection:
                 tenants = await list_erasable(connection, before=before, after=after)
             if not tenants:

@@ -1,25 +1,21 @@
 """Seals and signs what is recorded: each tenant's events, then its log, then the log of its region."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
 from functools import partial
 from itertools import cycle
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 from tenantry.capabilities.audit.service import (
-    AuditTrail,
     Notary,
     RegionLogs,
     WitnessFile,
-    forget,
-    forgettable,
     seal,
     sign_grown,
 )
 from tenantry.entrypoints.erasing import erasing_loops
-from tenantry.entrypoints.forgetting import ForgettingRound
+from tenantry.entrypoints.forgetting import ForgettingRound, forget_old
 from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
@@ -27,14 +23,6 @@ from tenantry.entrypoints.trails import make_witness
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import PLACE_NEWS
 from tenantry.foundation.database.platform_session import platform_session
-from tenantry.foundation.ids import Prefix, format_id
-from tenantry.foundation.scope import SYSTEM, TenantScope
-
-if TYPE_CHECKING:
-    import asyncpg
-    from asyncpg.pool import PoolConnectionProxy
-
-    from tenantry.foundation.database.pool import Pool
 
 T = TypeVar("T")
 
@@ -64,13 +52,12 @@ def sealing_loops(
     parts: Parts,
     logs: RegionLogs,
     *,
-    trail: AuditTrail,
     tell: Callable[[str], None],
     stack: AsyncExitStack,
 ) -> list[Coroutine[object, object, None]]:
     """Make the loops of a cell, and begin to hear where there is something to seal; before the cell is started.
 
-    `tell` hears at which places events were sealed. What is forgotten is told in the `trail`.
+    `tell` hears at which places events were sealed.
     """
     dsn = parts.addresses.cells[cell.region].sealer
     sealer, signing, forgetting = (
@@ -80,7 +67,9 @@ def sealing_loops(
     for rounds in (sealer, signing, forgetting, persons):
         stack.push_async_callback(rounds.close)
     cell.link.subscribe(PLACE_NEWS, sealer.stir)
-    witness, days = make_witness(parts.settings, cell.region, parts.clock), parts.settings.audit.personal_days
+    witness = make_witness(parts.settings, cell.region, parts.clock)
+    days = parts.settings.audit.personal_days
+    forget = partial(forget_old, forgetting, cell, days=days, clock=parts.clock)
     sign = partial(_sign, signing, notary=parts.notaries[cell.region], witness=witness, logs=logs)
     thin = cycle((True, *(False for _ in range(_THIN_ROUNDS - 1))))
     return [
@@ -88,35 +77,8 @@ def sealing_loops(
         forever("checkpoints", lambda: sign(thin=next(thin)), seconds=_SIGN_SECONDS),
         forever("forget-persons", persons.pass_due, seconds=_PERSONS_SECONDS),
         *erasing_loops(cell, parts, stack=stack),
-        *([forever("forget", partial(forget_old, forgetting, parts, trail), seconds=_FORGET_SECONDS)] if days else []),
+        *([forever("forget", forget, seconds=_FORGET_SECONDS)] if days else []),
     ]
-
-
-async def forget_old(rounds: Rounds, parts: Parts, trail: AuditTrail) -> None:
-    """Forget what is about persons and older than the installation keeps it, and tell each trail of it."""
-    before = parts.clock.now() - timedelta(days=parts.settings.audit.personal_days)
-    async for _, pool, schemas in rounds.databases():
-        for schema in schemas:
-            while tenants := await _in(pool, schema, partial(forgettable, before=before)):
-                for tenant_id in tenants:
-                    found = await _in(pool, schema, partial(forget, tenant_id=tenant_id, before=before))
-                    if found:
-                        _tell_forgotten(trail, TenantScope(tenant_id, rounds.region, SYSTEM), found, before=before)
-
-
-async def _in(pool: "Pool", schema: str, work: "Callable[[PoolConnectionProxy[asyncpg.Record]], Awaitable[T]]") -> T:
-    async with platform_session(pool, schema=schema) as connection:
-        return await work(connection)
-
-
-def _tell_forgotten(trail: AuditTrail, scope: TenantScope, events: int, *, before: datetime) -> None:
-    trail.note(
-        scope,
-        action="audit.personal_forgotten",
-        resource_type="tenant",
-        resource_id=format_id(Prefix.TENANT, scope.tenant_id),
-        details={"before": before.isoformat(timespec="seconds"), "count": events},
-    )
 
 
 async def _seal(rounds: Rounds, *tell: Callable[[str], None]) -> None:

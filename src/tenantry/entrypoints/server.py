@@ -140,7 +140,7 @@ async def _loops_of(
     followers = AuditFollowers(parts, cell)
     stack.push_async_callback(followers.close)
     trail = runtime.trails[cell.region]
-    sealing = sealing_loops(cell, parts, runtime.region_logs, trail=trail, tell=followers.stir, stack=stack)
+    sealing = sealing_loops(cell, parts, runtime.region_logs, tell=followers.stir, stack=stack)
     due, reconcile = make_due_round(parts, cell), make_reconcile_round(parts, cell)
     metering = make_metering_round(parts, cell, plans=runtime.plans)
     evidence = make_evidence_round(parts, cell, lockers=runtime.lockers)

@@ -44,6 +44,12 @@ AUDIT_WAITING: Final = Gauge(
     ("region",),
     registry=REGISTRY,
 )
+ERASURES_REFUSED: Final = Counter(
+    "tenantry_audit_erasures_refused_total",
+    "Times that events of a log were old enough to leave and stay, since they are not what was sealed.",
+    ("region",),
+    registry=REGISTRY,
+)
 RATES_UNCOUNTED: Final = Counter(
     "tenantry_rates_uncounted_total",
     "Requests that passed uncounted because the key-value store was away.",

@@ -19,10 +19,9 @@ from tenantry.capabilities.audit.service import AuditService, forget, forgettabl
 from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
 from tenantry.capabilities.audit.types import AuditEvent, AuditFilter
 from tenantry.entrypoints.addresses import addresses_of, cell_database
+from tenantry.entrypoints.forgetting import forget_old
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import open_parts
-from tenantry.entrypoints.sealing import forget_old
-from tenantry.entrypoints.trails import make_trails
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.database.places import schema_at
@@ -134,14 +133,17 @@ async def test_after_its_time_it_is_forgotten_and_nothing_else_is(
     times = [datetime.fromisoformat(event["occurred_at"]) for event in reversed(made(acting))]
     pool = await open_pool(addresses_of(settings, secrets).cells["us"].sealer, search_path="tenantry", max_size=1)
     try:
+        now = datetime.now(UTC)
         async with platform_session(pool) as connection:
-            assert await forget(connection, tenant_id=tenant, before=times[2]) >= 2
+            found, further = await forget(connection, tenant_id=tenant, before=times[2], now=now)
+        assert (found >= 2, further) == (True, False)
         assert [event["ip"] for event in made(acting)] == [ADDRESS, None, None]
         assert [event["withheld"] for event in made(acting)] == [[], ["ip"], ["ip"]]
         async with platform_session(pool) as connection:
-            assert await forget(connection, tenant_id=tenant, before=times[2]) == 0
-            assert tenant not in await forgettable(connection, before=times[2])
-            assert await forget(connection, tenant_id=tenant, before=datetime.now(UTC) + timedelta(days=1)) >= 1
+            assert await forget(connection, tenant_id=tenant, before=times[2], now=now) == (0, False)
+            assert tenant not in await forgettable(connection, before=times[2], after=None)
+            found, _ = await forget(connection, tenant_id=tenant, before=now + timedelta(days=1), now=now)
+        assert found >= 1
         assert {event["ip"] for event in made(acting)} == {None}
         assert all(event["details"]["path"] for event in made(acting))
         for statement in ("update audit_events set sealed = 'x'", "update audit_events set action = 'x'"):
@@ -172,21 +174,18 @@ async def test_the_server_forgets_after_the_days_it_was_told_and_says_so_in_the_
     make_tenant: MakeTenant, installation: Installation
 ) -> None:
     acting = act(make_tenant(region="us", isolation="schema_level"))
-    plain = load_settings(home=installation.home)
-    settings = plain.model_copy(update={"audit": plain.audit.model_copy(update={"personal_days": 1})})
-    async with open_parts(settings, regions=("us",), serves=False) as parts:
-        trail = make_trails(parts.cells, directory=parts.directory, settings=settings.audit, clock=parts.clock)["us"]
+    async with open_parts(load_settings(home=installation.home), regions=("us",), serves=False) as parts:
+        cell = parts.cells.get("us")
         dsn = parts.addresses.cells["us"].sealer
         rounds = RoundsOfOne(dsn, region="us", directory=parts.directory, clock=parts.clock)
         placement = await parts.directory.get(parse_id(Prefix.TENANT, acting.id))
         rounds.schema = schema_at(placement.placement)
         try:
-            await forget_old(rounds, parts, trail)
+            await forget_old(rounds, cell, days=1, clock=parts.clock)
             assert {event["ip"] for event in made(acting)} == {ADDRESS}, "they are younger than a day"
-            await forget_old(rounds, replace(parts, clock=InTwoDays()), trail)
+            await forget_old(rounds, cell, days=1, clock=InTwoDays())
         finally:
             await rounds.close()
-        assert await trail.flush()
     assert {event["ip"] for event in made(acting)} == {None}
     (told,) = acting.owner.get("/audit", params={"action": "audit.personal_forgotten"}).json()["items"]
     assert told["actor"]["type"] == "system"

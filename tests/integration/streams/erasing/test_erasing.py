@@ -17,7 +17,7 @@ from tests.unit.capabilities.bundles import Keeper
 
 from tenantry.capabilities.audit import repository
 from tenantry.capabilities.audit.errors import BundleRefused
-from tenantry.capabilities.audit.service import AuditService
+from tenantry.capabilities.audit.service import AuditService, list_erasable
 from tenantry.capabilities.audit.service.erasures import Erasure
 from tenantry.engines.merkle.tree import Frontier
 from tenantry.entrypoints import erasing
@@ -26,6 +26,7 @@ from tenantry.entrypoints.rounds import Rounds
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.ids import Prefix, parse_id
+from tenantry.foundation.telemetry import REGISTRY
 
 if TYPE_CHECKING:
     from tenantry.foundation.database.pool import Connection
@@ -100,7 +101,10 @@ async def test_what_was_altered_is_not_erased_which_would_hide_it(
         log.home.tenant_id,
         ids[300],
     )
+    counted = partial(REGISTRY.get_sample_value, "tenantry_audit_erasures_refused_total", {"region": "us"})
+    refusals = counted() or 0
     assert not await log.step()
+    assert counted() == refusals + 1
     assert await log.head() == (0, 0)
     with pytest.raises(BundleRefused) as refused:
         await log.verified(tmp_path / "altered")
@@ -191,6 +195,24 @@ async def test_a_hold_that_comes_later_keeps_what_is_still_there(log: Log, stage
     assert (await log.head()) == (512, 512)
 
 
+async def test_what_was_signed_away_goes_also_where_events_are_kept_for_ever_from_now_on(log: Log) -> None:
+    """Red once: without days there was no round, and rows stayed that every reader was told had left."""
+    await log.step()
+    await log.settle()
+    async with log.sealing() as connection:
+        await repository.sign_away(connection, log.home.tenant_id, size=512)
+        assert log.home.tenant_id in await list_erasable(connection, before=None, after=None)
+    kept = Log(log.home, replace(log.eraser, days=0), log.sealing)
+    assert not await kept.step()
+    assert await kept.head() == (512, 512)
+    async with log.sealing() as connection:
+        assert log.home.tenant_id not in await list_erasable(connection, before=None, after=None)
+    await log.home.record(*(f"more-{number}" for number in range(300)))
+    await log.settle()
+    assert not await kept.step()
+    assert len(await log.tells()) == 1, "nothing more is signed away"
+
+
 STEPS = (
     *("take_index", "find_log_extent", "list_erasures", "find_checkpoint", "list_log", "find_hashes", "sign_away"),
     *("forget_words", "list_cut_days", "cut_day", "sweep_events"),
@@ -251,7 +273,6 @@ async def test_a_server_erases_where_it_is_told_for_how_long(log: Log, monkeypat
     cell = log.house.parts.cells.get("us")
     monkeypatch.setattr(erasing, "_SOON", 0.02)
     async with AsyncExitStack() as stack:
-        assert erasing_loops(cell, log.house.parts, stack=stack) == []
         settings = log.house.parts.settings
         kept = settings.model_copy(update={"audit": settings.audit.model_copy(update={"retention_days": DAYS})})
         parts = replace(log.house.parts, settings=kept, clock=later(DAYS + 2))

@@ -42,9 +42,11 @@ from tenantry.capabilities.audit.repository.following import (
 )
 from tenantry.capabilities.audit.repository.forgettings import (
     count_open_forgettings,
+    find_forgettable,
     find_forgetting,
     find_open_forgetting,
     forget_named,
+    forget_personal,
     has_unsealed_before,
     insert_forgetting,
     list_due_forgettings,
@@ -74,11 +76,9 @@ from tenantry.capabilities.audit.repository.regions import (
     write_seen_root,
 )
 from tenantry.capabilities.audit.repository.sealing import (
-    find_forgettable,
     find_heads,
     find_sealed_leaves,
     find_waiting,
-    forget_personal,
     pass_gate,
     write_growth,
 )

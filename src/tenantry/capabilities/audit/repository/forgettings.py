@@ -1,4 +1,4 @@
-"""SQL of requests to forget one person: asked for by the application, worked off by the sealer."""
+"""SQL of forgetting: of one person, asked for by the application, and of everybody after a time; done by the sealer."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     Sealing = PoolConnectionProxy[asyncpg.Record]
 
+# The files of the days of which something was forgotten say it still, so they are due at once.
+_REOPENED: Final = """update audit_days d
+               set written = 0, closed_at = null, due_at = {now}, epoch = d.epoch + 1, lease_until = null
+               from (select distinct day from forgotten) f where d.tenant_id = $1 and d.day = f.day"""
 _FORGETTING: Final = "forgetting_id, principal, state, requested_at, requested_by, position, forgotten, ended_at"
 
 
@@ -120,7 +124,7 @@ async def forget_named(
     Tells how many were looked at, and in how many there was something.
     """
     row = await connection.fetchrow(
-        """with looked as (
+        f"""with looked as (
                select s.sequence, s.event_id from audit_sequence s
                where s.tenant_id = $1 and s.sequence > $4 order by s.sequence limit $5
            ), forgotten as (
@@ -129,9 +133,7 @@ async def forget_named(
                  and position($3::bytea in e.canonical) > 0
                returning (e.occurred_at at time zone 'UTC')::date as day
            ), reopened as (
-               update audit_days d
-               set written = 0, closed_at = null, due_at = $6, epoch = d.epoch + 1, lease_until = null
-               from (select distinct day from forgotten) f where d.tenant_id = $1 and d.day = f.day
+               {_REOPENED.format(now="$6")}
            ), noted as (
                update audit_forgettings f set position = greatest(f.position, (select max(sequence) from looked)),
                       forgotten = f.forgotten + (select count(*) from forgotten),
@@ -143,6 +145,53 @@ async def forget_named(
         request.forgetting_id,
         request.principal.encode(),
         request.position,
+        limit,
+        now,
+    )
+    return (int(row["looked"]), int(row["found"])) if row else (0, 0)
+
+
+async def find_forgettable(connection: "Sealing", *, before: UUID, after: UUID | None, limit: int) -> list[UUID]:
+    """List tenants, behind one, that may have something about persons in events whose ids are before `before`."""
+    rows = await connection.fetch(
+        """select tenant_id from audit_heads
+           where (forgotten is null or forgotten < $1) and ($2::uuid is null or tenant_id > $2)
+           order by tenant_id limit $3""",
+        before,
+        after,
+        limit,
+    )
+    return [row["tenant_id"] for row in rows]
+
+
+async def forget_personal(
+    connection: "Sealing", tenant_id: UUID, *, before: UUID, now: datetime, limit: int
+) -> tuple[int, int]:
+    """Forget what is about persons in so many more events, and have their days written anew.
+
+    Tells how many were looked at, and in how many there was something.
+    """
+    row = await connection.fetchrow(
+        f"""with looked as (
+               select e.event_id from audit_events e
+               where e.tenant_id = $1 and e.event_id < $2 and e.event_id > coalesce(
+                   (select forgotten from audit_heads h where h.tenant_id = $1),
+                   '00000000-0000-0000-0000-000000000000'::uuid)
+               order by e.event_id limit $3
+           ), forgotten as (
+               update audit_events e set sealed = null from looked l
+               where e.tenant_id = $1 and e.event_id = l.event_id and e.sealed is not null
+               returning (e.occurred_at at time zone 'UTC')::date as day
+           ), reopened as (
+               {_REOPENED.format(now="$4")}
+           ), noted as (
+               update audit_heads set forgotten = case when (select count(*) from looked) < $3 then $2
+                                                   else (select max(event_id::text)::uuid from looked) end
+               where tenant_id = $1
+           )
+           select (select count(*) from looked) as looked, (select count(*) from forgotten) as found""",
+        tenant_id,
+        before,
         limit,
         now,
     )

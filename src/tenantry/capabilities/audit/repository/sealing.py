@@ -101,38 +101,3 @@ async def write_growth(connection: "Sealing", grown: Sequence[Growth]) -> None:
         """,
         *columns,
     )
-
-
-async def find_forgettable(connection: "Sealing", *, before: UUID, limit: int) -> list[UUID]:
-    """List tenants that may have something about persons in events whose ids are before that one."""
-    rows = await connection.fetch(
-        """select tenant_id from audit_heads where forgotten is null or forgotten < $1 order by tenant_id limit $2""",
-        before,
-        limit,
-    )
-    return [row["tenant_id"] for row in rows]
-
-
-async def forget_personal(connection: "Sealing", tenant_id: UUID, *, before: UUID, limit: int) -> int:
-    """Forget what is about persons in so many more of a tenant's events at most; tells in how many there was any."""
-    row = await connection.fetchrow(
-        """with looked as (
-               select e.event_id from audit_events e
-               where e.tenant_id = $1 and e.event_id < $2 and e.event_id > coalesce(
-                   (select forgotten from audit_heads h where h.tenant_id = $1),
-                   '00000000-0000-0000-0000-000000000000'::uuid)
-               order by e.event_id limit $3
-           ), forgotten as (
-               update audit_events e set sealed = null from looked l
-               where e.tenant_id = $1 and e.event_id = l.event_id and e.sealed is not null returning e.event_id
-           ), noted as (
-               update audit_heads set forgotten = case when (select count(*) from looked) < $3 then $2
-                                                   else (select max(event_id::text)::uuid from looked) end
-               where tenant_id = $1
-           )
-           select count(*) as found from forgotten""",
-        tenant_id,
-        before,
-        limit,
-    )
-    return int(row["found"]) if row else 0

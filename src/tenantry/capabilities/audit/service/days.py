@@ -3,7 +3,7 @@
 A file is made of what the database has of the day, and replaces the one before as a whole: a crash at any moment leaves
 the old or the new, no half line and no event twice. It is due some time after its last event, later the bigger it is,
 and once more when its day (UTC, by `occurred_at`) is over: then it is read back, and closed with its digest.
-An event that commits after that opens the day again.
+An event that commits after that opens the day again, and so does who forgets something that it says.
 """
 
 import asyncio
@@ -47,11 +47,7 @@ def key_of(day: date) -> str:
 class DayWriter:
     """Of one cell."""
 
-    def __init__(
-        self, *, cell: Cell, objects: ObjectStore, clock: Clock, day_seconds: float, personal_days: int = 0
-    ) -> None:
-        """`personal_days`: when what events say about persons is forgotten, and with it what a file says; 0: never."""
-        self._personal = timedelta(days=personal_days + 2) if personal_days else None
+    def __init__(self, *, cell: Cell, objects: ObjectStore, clock: Clock, day_seconds: float) -> None:
         self._cell = cell
         self._objects = objects
         self._clock = clock
@@ -69,17 +65,13 @@ class DayWriter:
             return False
         day, epoch = claimed
         over = datetime.combine(due.day, datetime.min.time(), UTC) + timedelta(days=1) + _AFTER_MIDNIGHT
-        forget_at = over + self._personal if self._personal else None
-        # A day that was closed is due once more when what it says about persons is forgotten.
-        stale = day.written < day.last or (day.closed_at is not None and forget_at is not None and now >= forget_at)
-        if stale or not await stands(self._objects, due.tenant_id, day):
+        if day.written < day.last or not await stands(self._objects, due.tenant_id, day):
             written = await self._written(due.tenant_id, day)
             next_at: datetime | None = self._clock.now() + self._again if written is None else max(over, now)
             day = written or day
         else:
             day = replace(day, closed_at=self._clock.now() if now >= over else None)
-            later = forget_at if forget_at is not None and now < forget_at else None
-            next_at = later if day.closed_at else over
+            next_at = None if day.closed_at else over
         again_at = self._clock.now() + self._again
         try:
             async with self._session(due.tenant_id) as session:

@@ -40,6 +40,7 @@ from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, first_id_at, format_id, parse_id
 from tenantry.foundation.objects.ports import ObjectStore
 from tenantry.foundation.scope import SYSTEM, TenantScope
+from tenantry.foundation.telemetry import ERASURES_REFUSED
 
 if TYPE_CHECKING:
     import asyncpg
@@ -59,10 +60,14 @@ _log = structlog.get_logger(__name__)
 
 
 async def list_erasable(
-    connection: "PoolConnectionProxy[asyncpg.Record]", *, before: datetime, after: UUID | None
+    connection: "PoolConnectionProxy[asyncpg.Record]", *, before: datetime | None, after: UUID | None
 ) -> list[UUID]:
-    """List tenants of whose logs something may leave, as the sealer: a hundred at most, behind one."""
-    return await repository.list_erasable(connection, before=first_id_at(before), after=after, limit=_TENANTS)
+    """List tenants of whose logs something may leave, as the sealer: a hundred at most, behind one.
+
+    With `before` None only what was signed away and is not swept yet.
+    """
+    oldest = UUID(int=0) if before is None else first_id_at(before)
+    return await repository.list_erasable(connection, before=oldest, after=after, limit=_TENANTS)
 
 
 def oldest_kept(now: datetime, *, days: int) -> datetime:
@@ -72,7 +77,10 @@ def oldest_kept(now: datetime, *, days: int) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Eraser:
-    """Of one cell. `keys` gives those of all regions: a tenant that has moved brings what another has signed."""
+    """Of one cell. `keys` gives those of all regions: a tenant that has moved brings what another has signed.
+
+    With `days` 0 nothing new is signed away.
+    """
 
     cell: Cell
     objects: ObjectStore
@@ -96,7 +104,7 @@ class Eraser:
                 return False
             told = await self._told(session, extent)
             if told is None:
-                return await self._record(session, extent, indexed)
+                return self.days > 0 and await self._record(session, extent, indexed)
             erasure, sequence = told
             checkpoint = await repository.find_checkpoint(session, at_least=sequence or 0)
             if sequence is None or checkpoint is None:
@@ -153,6 +161,7 @@ class Eraser:
                 proof=plan.compute(await repository.find_hashes(session, plan.ranges)),
             )
         except MerkleError as error:
+            ERASURES_REFUSED.labels(self.cell.region).inc()
             _log.error("audit.erasure_refused", tenant=str(session.scope.tenant_id), reason=str(error))
             return False
         await record_erasure(session, notary=self.notary, frontier=frontier, days=self.days, clock=self.clock)
