@@ -8,6 +8,7 @@ import secrets
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from tenantry.capabilities.tenants.types import PLATFORM_TENANT
 from tenantry.entrypoints.addresses import DIRECTORY_DATABASE, embedded_dsn
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.foundation.objects.unfinished import UNFINISHED
 
 Json = dict[str, Any]
 Members = dict[str, bytes]
@@ -359,13 +361,21 @@ def rows_sync(installation: Installation, tenant_id: UUID) -> dict[str, Sums]:
 
 
 def files_of(installation: Installation, tenant: str, region: str) -> dict[str, bytes]:
-    """Objects and images of a tenant in a region, by their path; without days of its trail, which a server writes."""
+    """Objects and images of a tenant in a region, by their path; without days of its trail, which a server writes.
+
+    What it is writing just now is waited for: it lies elsewhere until then.
+    """
     folder = installation.home / region / tenant
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink() and path.parent.name != "audit"
-    }
+    deadline = time.monotonic() + 10
+    while True:
+        found = {}
+        for path in sorted(folder.rglob("*")):
+            if path.parent.name != "audit" and path.is_file() and not path.is_symlink():
+                with suppress(FileNotFoundError):
+                    found[str(path.relative_to(folder))] = path.read_bytes()
+        if time.monotonic() > deadline or not any(f"{UNFINISHED}/" in name for name in found):
+            return found
+        time.sleep(0.05)
 
 
 def directory_dsn(installation: Installation) -> str:
