@@ -62,6 +62,9 @@ PROVISION: Final = "provision"
 _CLOSED: Final = "suspended"
 """What the fence says until `open`: lifecycle work goes on, nobody else's."""
 
+_SETTLE_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.05
+
 _log = structlog.get_logger(__name__)
 
 
@@ -133,9 +136,13 @@ class Imports:
         """Remove what there is of the tenant, its place in the directory last."""
         target = operation.target
         async with self._at(operation, _shared(target)) as cell:
-            tables = [*await cell.tables(queue=True), *(await cell.tables() if target.place == SHARED else ())]
-            for table in reversed(tables):
-                await cell.delete(table)
+            # What follows a tenant's rows may have begun with these: it is waited for, and what it left goes as well.
+            await cell.place("read_only", home=schema_at(target.place) if is_schema(target.place) else target.place)
+            await _delete_rows(cell, target)
+            number = await cell.transaction_number()
+        await self._settled(operation, number)
+        async with self._at(operation, _shared(target)) as cell:
+            await _delete_rows(cell, target)
             await cell.forget()
         if target.place != SHARED:
             await self._provisioner.remove(region=target.region, place=target.place)
@@ -250,12 +257,30 @@ class Imports:
         await self._files.remove(operation.operation_id, region=target.region)
         return Next(DONE)
 
+    async def _settled(self, operation: Operation, number: int) -> None:
+        """Wait for what was under way before a transaction; raises Unavailable to be called again."""
+        deadline = self._clock.monotonic() + _SETTLE_SECONDS
+        while True:
+            async with self._at(operation, _shared(operation.target)) as cell:
+                if await cell.oldest_transaction() > number:
+                    return
+            if self._clock.monotonic() > deadline:
+                raise Unavailable("transactions_open", "older transactions are still open", layer="tenants")
+            await asyncio.sleep(_LOOK_SECONDS)
+
     async def _archive(self, operation: Operation) -> Archive:
         return await asyncio.to_thread(examine, self._files.require_archive(operation))
 
     def _at(self, operation: Operation, seat: Seat) -> AbstractAsyncContextManager[TenantRows]:
         access = self._access[seat.region]
         return open_rows(access.dsn, place=seat.place, signer=access.signer, tenant_id=operation.tenant_id)
+
+
+async def _delete_rows(cell: TenantRows, target: Seat) -> None:
+    """Delete what lies in the cell's shared tables."""
+    tables = [*await cell.tables(queue=True), *(await cell.tables() if target.place == SHARED else ())]
+    for table in reversed(tables):
+        await cell.delete(table)
 
 
 async def open_keys(archive: Archive, key: bytes, *, owner: UUID) -> list[tuple[UUID, Keyset, datetime]]:
