@@ -273,6 +273,30 @@ async def test_a_redirect_is_followed_to_a_listed_host_without_what_authorizes(m
     assert stored.headers["host"] == store.name
 
 
+async def test_nobody_a_redirect_leads_to_says_whom_to_show_a_password(made: Made, tmp_path: Path) -> None:
+    """Red once where any 401 was heeded: a store's could name a realm of its own (CVE-2020-15157)."""
+    name, asked_for = layer_name(made), []
+
+    def challenging(_: Asked) -> bytes:
+        return reply(status=401, WWW_Authenticate=f'Bearer realm="{speaker.url}/token",service="s"')
+
+    async with speaking(challenging) as store:
+
+        def say(asked: Asked) -> bytes | None:
+            asked_for.append(asked.path.partition("?")[0])
+            if asked.path.endswith(name):
+                return reply(status=307, Location=f"{store.url}/elsewhere/{name}")
+            return serve_image(made)(asked)
+
+        async with speaking(say) as speaker:
+            listed = Registries(private={speaker.name: True, store.name: True})
+            with pytest.raises(TenantryError) as refused:
+                await pull(speaker, tmp_path, credentials=Credentials(USER, PASSWORD), listed=listed)
+    assert refused.value.code == "registry_access_denied"
+    assert "/token" not in asked_for
+    assert len(store.asked) == 1
+
+
 @pytest.mark.parametrize(
     "target",
     ["http://ELSEWHERE/x", "https://ELSEWHERE/x", "https://169.254.169.254/latest/meta-data/", "https://localhost/x",

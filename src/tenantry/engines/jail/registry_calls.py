@@ -77,7 +77,8 @@ class RegistryCalls:
         """
         url = self._base.copy_with(path=f"/v2/{self._reference.repository}/{path}")
         response = await self._follow(url, headers)
-        if response.status_code == _UNAUTHENTICATED:
+        # Only the registry itself may say whom to show a password: not whoever it redirects to (CVE-2020-15157).
+        if response.status_code == _UNAUTHENTICATED and _origin(response.url) == _origin(self._base):
             await response.aclose()
             await self._authenticate(response.headers.get_list("www-authenticate"))
             response = await self._follow(url, headers)

@@ -68,7 +68,7 @@ FORMATS: Final = (
         b"secretAccessKey",
         body=rb"[A-Za-z0-9/+=]",
         least=40,
-        gap=rb"[\"':= \t>]{0,8}",
+        gap=rb"[\"':= \t>]{0,8}+",  # all of it: an `=` of it is none of the secret's
         shows_prefix=True,
     ),
     _plain("github", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", least=30),

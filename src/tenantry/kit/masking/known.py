@@ -1,6 +1,7 @@
 """Which values of an environment are secrets, and how they may be written."""
 
 import base64
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,12 @@ _SECRET_NAME: Final = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPH
 _ADDRESS_PASSWORD: Final = re.compile(r"://[^:/@\s]*:([^@/\s]+)@")
 
 
+_PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
+_UNICODE: Final = re.compile(r"\\u[0-9a-f]{4}")
+_MARKUP: Final = re.compile(r"[<>&]")
+_WARY: Final = re.compile(r"[<>&'+`]")
+
+
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Pick the values whose name says that they are secret, and passwords in addresses whatever the name."""
     found = [value for name, value in environment.items() if _SECRET_NAME.search(name)]
@@ -24,7 +31,7 @@ def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def pieces_of(values: Iterable[str]) -> tuple[bytes, ...]:
-    """List what to look for: each line of each value, then its JSON, URL and base64 forms; at most 1 024 pieces."""
+    """List what to look for, at most 1 024 pieces: each line of each value, then its JSON, HTML, URL, base64 forms."""
     known = list(values)
     plain = (piece for value in known for line in _lines(value) for piece in _cut(line))
     written = (piece for value in known for form in _forms(value) for piece in _cut(form))
@@ -52,16 +59,29 @@ def _cut(form: bytes) -> Iterator[bytes]:
             yield piece
 
 
+def _written(value: str) -> Iterator[str]:
+    """Give what is made of it by writers of JSON (here, PHP, Go and Rails, .NET) and by those of HTML."""
+    ascii_only, readable = json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
+    yield from (ascii_only, readable, ascii_only.replace("/", "\\/"), readable.replace("/", "\\/"))
+    yield _MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", readable)
+    shouted = _UNICODE.sub(lambda found: found[0].upper().replace("U", "u"), ascii_only).replace('\\"', "\\u0022")
+    yield _WARY.sub(lambda found: f"\\u{ord(found[0]):04X}", shouted)
+    plain = html.escape(value, quote=False)
+    yield plain
+    for double, single in (("&quot;", "&#x27;"), ("&quot;", "&#39;"), ("&quot;", "&#039;"), ("&#34;", "&#39;")):
+        yield plain.replace('"', double).replace("'", single)
+
+
 def _forms(value: str) -> Iterator[bytes]:
     raw = value.encode(errors="surrogatepass")
     if len(raw) < LEAST_BYTES:
         return
     yield raw.strip()
-    yield json.dumps(value)[1:-1].encode()
-    yield json.dumps(value, ensure_ascii=False)[1:-1].encode(errors="surrogatepass")
-    yield quote(raw, safe="").encode()
-    yield quote(raw).encode()
-    yield quote_plus(raw).encode()
+    for written in _written(value):
+        yield written.encode(errors="surrogatepass")
+    for quoted in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
+        yield quoted.encode()
+        yield _PERCENT.sub(lambda found: found[0].lower(), quoted).encode()
     for shift in range(3):
         # Base64 of the value somewhere in a text: what its neighbours share a character with is left out.
         padded = bytes(shift) + raw
