@@ -5,15 +5,19 @@ import base64
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+import asyncpg
 import httpx
 from tests.conftest import Installation, Tenant
 
+from tenantry.entrypoints.addresses import cell_database
+from tenantry.foundation.database.embedded import EmbeddedPostgres
+from tenantry.foundation.database.places import database_of
 from tenantry.foundation.ids import Prefix, parse_id
 
 Json = dict[str, Any]
@@ -31,6 +35,21 @@ def until(look: Callable[[], _Found], *, seconds: float = 20.0) -> _Found:
 
 async def until_async(look: Callable[[], _Found], *, seconds: float = 20.0) -> _Found:
     return await asyncio.to_thread(until, look, seconds=seconds)
+
+
+@contextlib.asynccontextmanager
+async def away(tenant: Tenant) -> AsyncIterator[None]:
+    """Let a tenant's own database answer nobody meanwhile."""
+    name = database_of(tenant.region, parse_id(Prefix.TENANT, tenant.id))
+    server = EmbeddedPostgres(tenant.installation.home).superuser
+    connection = await asyncpg.connect(**asdict(server) | {"database": cell_database(tenant.region)})
+    try:
+        await connection.execute(f"alter database {name} allow_connections false")
+        await connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)
+        yield
+    finally:
+        await connection.execute(f"alter database {name} allow_connections true")
+        await connection.close()
 
 
 @dataclass(frozen=True)

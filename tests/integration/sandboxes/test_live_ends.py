@@ -7,9 +7,10 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.conftest import MakeTenant
 from tests.integration.api.deciding import principal
 from tests.integration.sandboxes.conftest import MakeGround
-from tests.integration.sandboxes.ground import Ground, until, workers_of
+from tests.integration.sandboxes.ground import Ground, away, until, workers_of
 from tests.integration.sandboxes.live_ground import LiveGround, executing, place_of, run_in
 from tests.integration.sandboxes.test_granted_jobs import end, given
 from tests.integration.sandboxes.test_suspension import Close, resume, suspend_tenant, suspend_workspace
@@ -47,6 +48,23 @@ def test_an_extension_reaches_it_while_it_runs(live: LiveGround) -> None:
     live.until_status(other, "stopped", seconds=6)
     assert live.get(made)["status"] == "running"
     live.stopped(made)
+
+
+async def test_news_of_one_reach_it_while_anothers_tenant_has_no_database(
+    make_tenant: MakeTenant, live: LiveGround
+) -> None:
+    """Red once where one was looked at after the other: behind the first that was not told, nobody was."""
+    tenant = await asyncio.to_thread(make_tenant, isolation="database_level")
+    workspace = tenant.workspace("dev", settings={})
+    other = LiveGround(Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace)))
+    theirs = await asyncio.to_thread(other.run, "first")
+    made = await asyncio.to_thread(live.run, "second", idle_seconds=0)
+    async with away(tenant):
+        answer = live.client.patch(f"{live.path}/{made['id']}", json={"idle_seconds": 1})
+        assert answer.status_code == 200, answer.text
+        ended = await asyncio.to_thread(live.until_status, made, "stopped", seconds=10)
+        assert ended["reason"] == "idle"
+    await asyncio.to_thread(other.stopped, theirs)
 
 
 async def test_idleness_ends_it_and_traffic_does_not(live: LiveGround, parts: Parts) -> None:

@@ -33,7 +33,7 @@ from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.types import JOBS, QUEUE_NEWS
 from tenantry.engines.envelope.keyset import Keyset
-from tenantry.engines.fairqueue.types import Claim
+from tenantry.engines.fairqueue.types import Claim, Lapsed
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy
 from tenantry.engines.jail.jail import Jail
 from tenantry.entrypoints.addresses import cell_database
@@ -42,6 +42,7 @@ from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.database.pool import open_pool
+from tenantry.foundation.errors import Unavailable
 from tenantry.foundation.ids import Prefix, new_id, parse_id
 from tenantry.foundation.scope import SYSTEM, TenantScope
 from tenantry.foundation.settings import JobSettings
@@ -318,6 +319,36 @@ async def test_a_result_that_comes_before_the_sweep_decides_counts_and_the_sweep
     assert await runner_of(parts, jail).settle_lapsed(lapsed)
     assert ground.job(job_id)["status"] == "succeeded"
     assert set(ground.audited(job_id)) == {"job.created", "job.succeeded"}
+
+
+async def test_lost_jobs_of_a_tenant_whose_place_is_away_rest_and_hold_up_no_others(
+    make_ground: MakeGround, parts: Parts, pool: "Pool", jail: Jail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red once where the first that could not be decided on ended the sweep, and a worker's start with it."""
+    resting, other = make_ground(region="eu"), make_ground(region="eu")
+    jobs = {}
+    for ground in (resting, other):
+        jobs[ground.tenant_id] = ground.start("true")
+        dead = await claim(pool)
+        assert await start(parts, ground, dead)
+        await lapse(pool, dead)
+    settle = JobRunner.settle_lapsed
+
+    async def settled(runner: JobRunner, lapsed: Lapsed) -> bool:
+        if lapsed.levels[0] == resting.tenant_id:
+            raise Unavailable("database_unavailable", "its own database is away", layer="database")
+        return await settle(runner, lapsed)
+
+    monkeypatch.setattr(JobRunner, "settle_lapsed", settled)
+    async with working(parts, pool, jail):
+        job = await asyncio.to_thread(other.ended, jobs[other.tenant_id])
+    assert (job["status"], job["reason"]) == ("failed", "worker_lost")
+    assert [lapsed.levels[0] for lapsed in await QUEUE.sweep(pool)] == [resting.tenant_id]
+    assert await QUEUE.sweep(pool, without=[resting.tenant_id]) == []
+    monkeypatch.undo()
+    async with working(parts, pool, jail):
+        job = await asyncio.to_thread(resting.ended, jobs[resting.tenant_id])
+    assert (job["status"], job["reason"]) == ("failed", "worker_lost")
 
 
 async def test_a_claim_that_was_never_begun_goes_back_and_runs_elsewhere(

@@ -1,6 +1,6 @@
 """The operations. Each is one statement, hence one round trip and, outside a transaction, one commit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -129,9 +129,12 @@ class FairQueue:
         """
         return bool(await connection.fetchval(self._give_back, *ticket, worker))
 
-    async def sweep(self, connection: Connection, *, limit: int = 100) -> list[Lapsed]:
-        """List claims past their lease, oldest first, for the caller to `requeue` or `drop` each. Changes nothing."""
-        rows = await connection.fetch(self._lapsed, limit)
+    async def sweep(self, connection: Connection, *, limit: int = 100, without: Collection[UUID] = ()) -> list[Lapsed]:
+        """List claims past their lease, oldest first, for the caller to `requeue` or `drop` each. Changes nothing.
+
+        Those of the top-level shares `without` are left out, so that what cannot be decided on hides nothing else.
+        """
+        rows = await connection.fetch(self._lapsed, limit, list(without))
         return [
             Lapsed(ticket=_ticket(row), levels=(row[0], row[3], row[4]), worker=row[5], cancel_requested=row[6])
             for row in rows

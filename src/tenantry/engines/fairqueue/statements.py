@@ -50,6 +50,7 @@ LAPSED = """\
 SELECT __first__, __entry__, attempt, __second__, __third__, worker, cancel_requested
   FROM __schema__.entries
  WHERE state = 'claimed' AND used_slot_seconds IS NULL AND lease_until <= clock_timestamp()
+   AND __first__ <> ALL ($2::uuid[])
  ORDER BY lease_until LIMIT $1"""
 
 CANCELLED = """\

@@ -6,7 +6,7 @@ then take is not running any more. That watch asks nobody and waits for nobody, 
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from tenantry.capabilities.sandboxes.service.ending import LEASE_LOST, WORKER_ST
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.service.runner import JobRunner
 from tenantry.capabilities.sandboxes.types import CANCELLATION, JOBS, LANES, NARROWING
-from tenantry.engines.fairqueue.types import Claim, Ticket
+from tenantry.engines.fairqueue.types import Claim, Lapsed, Ticket
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.pool import database_errors
 from tenantry.foundation.errors import TenantryError, Unavailable
@@ -30,6 +30,7 @@ _LOOK_SECONDS: Final = 1.0
 _TOGETHER_SECONDS: Final = 0.005
 """Slots that come free within this are filled by one claim."""
 _SWEEP_SECONDS: Final = 2.0
+_SETTLE_SECONDS: Final = 10.0
 _COLLECT_SECONDS: Final = 300.0
 _IDLE_SECONDS: Final = 3600.0
 _STOP_SECONDS: Final = 10.0
@@ -70,6 +71,7 @@ class Dispatcher:
         self._boot = boot
         self._wake = asyncio.Event()
         self._upkeep = asyncio.Event()
+        self._lapsing = asyncio.Event()
         self._look_for_cancelled = self._look_for_narrowed = False
         self._queue_is_empty = False
         self._jobs: dict[Ticket, asyncio.Task[None]] = {}
@@ -90,6 +92,7 @@ class Dispatcher:
     def recover(self) -> None:
         """Look at everything now: news may have been missed."""
         self._upkeep.set()
+        self._lapsing.set()
         self._look_for_narrowed = True
         self.wake(CANCELLATION)
 
@@ -100,6 +103,7 @@ class Dispatcher:
             await self._sweep()
         third = self._settings.lease_seconds / 3
         self._loops = [
+            asyncio.create_task(self._repeat(self._sweep, self._lapsing, _SWEEP_SECONDS), name="sweep"),
             asyncio.create_task(self._repeat(self._work, self._wake, _LOOK_SECONDS), name="claims"),
             asyncio.create_task(self._repeat(self._keep_up, self._upkeep, min(_SWEEP_SECONDS, third)), name="upkeep"),
             asyncio.create_task(self._repeat(self._collect, asyncio.Event(), _COLLECT_SECONDS), name="collect"),
@@ -146,7 +150,7 @@ class Dispatcher:
                 self._runner.kill(ticket, "cancelled")
         if self._look_for_narrowed:
             self._look_for_narrowed = False
-            await self._runner.narrow()
+            self._runner.narrow()
 
     async def _claim(self) -> None:
         free = self._slots - len(self._jobs)
@@ -182,7 +186,6 @@ class Dispatcher:
     async def _keep_up(self) -> None:
         await self._beat()
         await self._renew()
-        await self._sweep()
 
     async def _beat(self) -> None:
         await QUEUE.heartbeat(
@@ -207,19 +210,35 @@ class Dispatcher:
             self._runner.kill(ticket, LEASE_LOST)
 
     async def _sweep(self) -> None:
-        """Decide on claims whose worker has died: not begun goes back, begun is reported lost."""
+        """Decide on claims whose worker has died: not begun goes back, begun is reported lost.
+
+        A tenant of which one cannot be decided on, as its place is away, rests until the next time.
+        """
         while await QUEUE.catch_up(self._pool):
             pass
-        for lapsed in await QUEUE.sweep(self._pool):
+        resting: set[UUID] = set()
+        while found := await QUEUE.sweep(self._pool, without=resting):
+            by_tenant: dict[UUID, list[Lapsed]] = {}
+            for lapsed in found:
+                by_tenant.setdefault(lapsed.levels[0], []).append(lapsed)
+            settled = await asyncio.gather(*(self._settle(each) for each in by_tenant.values()))
+            resting |= {tenant for tenant, done in zip(by_tenant, settled, strict=True) if not done}
+
+    async def _settle(self, of_one: Sequence[Lapsed]) -> bool:
+        """Decide on claims of one tenant; False once one cannot be."""
+        for lapsed in of_one:
             try:
-                settled = await self._runner.settle_lapsed(lapsed)
-            except Unavailable:
-                raise
+                async with asyncio.timeout(_SETTLE_SECONDS):
+                    settled = await self._runner.settle_lapsed(lapsed)
+            except (Unavailable, TimeoutError):
+                _log.warning("dispatcher.tenant_rests", job=lapsed.ticket.entry.hex)
+                return False
             except Exception as error:  # noqa: BLE001 - one that cannot be settled must not keep the others
                 _log.exception("dispatcher.unsettled", job=lapsed.ticket.entry.hex, kind=type(error).__name__)
-                continue
+                return False
             if not settled and await QUEUE.requeue(self._pool, ticket=lapsed.ticket):
                 self._wake.set()
+        return True
 
     async def _collect(self) -> None:
         await QUEUE.collect(self._pool, idle_seconds=_IDLE_SECONDS)

@@ -1,5 +1,8 @@
 """What a worker process has one of: it runs claims, many at once, and decides on those of the dead."""
 
+import asyncio
+from typing import Final
+
 import structlog
 
 from tenantry.capabilities.sandboxes import repository
@@ -15,6 +18,8 @@ from tenantry.foundation.ids import Prefix, format_id
 from tenantry.foundation.scope import SYSTEM, TenantScope, scoped
 from tenantry.foundation.telemetry import JOBS_RUNNING
 
+_NARROW_SECONDS: Final = 10.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -24,6 +29,8 @@ class JobRunner:
     def __init__(self, workshop: Workshop) -> None:
         self._workshop = workshop
         self._attempts: dict[Ticket, Attempt] = {}
+        self._looks: dict[Ticket, asyncio.Task[None]] = {}
+        self._again: set[Ticket] = set()
 
     @property
     def tickets(self) -> tuple[Ticket, ...]:
@@ -34,10 +41,25 @@ class JobRunner:
         if attempt := self._attempts.get(ticket):
             attempt.kill(reason)
 
-    async def narrow(self) -> None:
-        """Have every running job connect to no more than it may now."""
-        for attempt in list(self._attempts.values()):
-            await attempt.narrow()
+    def narrow(self) -> None:
+        """Have every running job connect to no more than it may now; none waits for another's, whose place is away."""
+        self._again |= self._attempts.keys()
+        for ticket in self._attempts.keys() - self._looks.keys():
+            self._looks[ticket] = asyncio.create_task(self._look(ticket), name="narrowing")
+
+    async def _look(self, ticket: Ticket) -> None:
+        """Look at what one may, and once more where that was asked for meanwhile."""
+        try:
+            while ticket in self._again and (attempt := self._attempts.get(ticket)):
+                self._again.discard(ticket)
+                async with asyncio.timeout(_NARROW_SECONDS):
+                    await attempt.narrow()
+        except Exception as error:  # noqa: BLE001 - the next look, a second later, begins anew
+            code = error.code if isinstance(error, TenantryError) else type(error).__name__
+            _log.warning("job.not_narrowed", job=format_id(Prefix.JOB, ticket.entry), code=code)
+        finally:
+            self._again.discard(ticket)
+            del self._looks[ticket]
 
     async def run(self, claim: Claim) -> bool:
         """Run one claim to its end; False when it was not begun and is to be given back.
