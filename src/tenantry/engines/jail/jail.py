@@ -3,6 +3,9 @@
 import asyncio
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from tenantry.engines.jail import uids
@@ -18,6 +21,7 @@ from tenantry.engines.jail.bubblewrap import (
 )
 from tenantry.engines.jail.cgroups import CgroupVersion, Hierarchy, find_hierarchy
 from tenantry.engines.jail.errors import JailUnavailable
+from tenantry.engines.jail.exposures import Exposures, Key
 from tenantry.engines.jail.furnish import Furnisher
 from tenantry.engines.jail.images import ImageStore
 from tenantry.engines.jail.keeper import build_keeper
@@ -50,7 +54,7 @@ class Jail(Supervisor):
         self._pool = pool
         self._bubblewrap = bubblewrap
         self._hierarchy = hierarchy
-        self._exposed: dict[tuple[Path, int, int], Path] = {}
+        self._exposures = _exposures_of(launcher)
         self._seats = Seats(
             hierarchy=hierarchy, instance=owner.instance, launcher=launcher, threads=self._threads, spare=spare
         )
@@ -128,11 +132,12 @@ class Jail(Supervisor):
         check_attached(spec, attach)
         if self._closed:
             raise JailUnavailable("jail_closed", "this jail is closed", remedy="open another")
-        arguments = build_arguments(spec, exposed=await self._expose(spec.image))
-        seat = await self._seats.take(spec.limits)
-        parts = self._take_parts(spec, seat)
-        sandbox = Sandbox(seat.name, parts=parts, launcher=self._launcher)
-        return await self._begun(sandbox, self._bring_up(sandbox, parts, arguments, on_output, attach))
+        async with self._exposed(spec.image) as exposed:
+            arguments = build_arguments(spec, exposed=exposed)
+            seat = await self._seats.take(spec.limits)
+            parts = self._take_parts(spec, seat)
+            sandbox = Sandbox(seat.name, parts=parts, launcher=self._launcher)
+            return await self._begun(sandbox, self._bring_up(sandbox, parts, arguments, on_output, attach))
 
     async def run(self, spec: Spec, on_output: OnOutput) -> tuple[Outcome, Receipt | None]:
         """Start, wait and close; for programs whose files nobody wants."""
@@ -187,29 +192,41 @@ class Jail(Supervisor):
     def _rlimits(self, parts: Parts) -> list[tuple[int, int]]:
         return rlimits_of(parts, isolation=self.isolation)
 
-    async def _expose(self, image: ImageRoot) -> dict[Path, Path]:
+    @asynccontextmanager
+    async def _exposed(self, image: ImageRoot) -> AsyncIterator[dict[Path, Path]]:
         """Say how the launcher reaches the image: as root, some of it lies below directories no other uid enters."""
+        keys: list[Key] = []
         async with self._launcher_lock:
             if not self._launcher.alive:
                 await self._launcher.close()
                 self._launcher = await LauncherClient.start(self._bubblewrap, private=self._pool is not None)
                 await self._seats.move_to(self._launcher)
-                self._exposed.clear()
-            if self._pool is None:
-                return {}
-            reached: dict[Path, Path] = {}
+                self._exposures = _exposures_of(self._launcher)
+            exposures = self._exposures
+        try:
+            yield await self._reached(image, exposures, keys) if self._pool else {}
+        finally:
+            exposures.let_go(keys)
+
+    async def _reached(self, image: ImageRoot, exposures: Exposures, keys: list[Key]) -> dict[Path, Path]:
+        """Give for each path of an image by which one it is reached; what is held for that is added to `keys`."""
+        reached: dict[Path, Path] = {}
+        async with self._launcher_lock:
             for path in (image.path, *(bind.source for bind in image.binds)):
                 try:
-                    status = path.stat()
-                    key = (path, status.st_dev, status.st_ino)
-                    if key not in self._exposed:
-                        near = is_reachable(path) and not path.is_relative_to(self._launcher.shelf)
-                        self._exposed[key] = path if near else await self._launcher.expose(path)
+                    key, reached[path] = await exposures.hold(path, near=partial(self._is_near, path))
                 except OSError as error:
                     raise JailUnavailable(
                         "image_unreachable",
                         f"cannot reach {path} of the image: {error.strerror}",
                         remedy="import it again",
                     ) from error
-                reached[path] = self._exposed[key]
-            return reached
+                keys.append(key)
+        return reached
+
+    def _is_near(self, path: Path) -> bool:
+        return is_reachable(path) and not path.is_relative_to(self._launcher.shelf)
+
+
+def _exposures_of(launcher: LauncherClient) -> Exposures:
+    return Exposures(expose=launcher.expose, conceal=launcher.conceal)

@@ -100,7 +100,7 @@ class LauncherClient:
         return await self._configured
 
     async def expose(self, path: Path) -> Path:
-        """Bind `path` read-only where any uid can reach it, for as long as the launcher lives; raises OSError."""
+        """Bind `path` read-only where any uid can reach it, until it is concealed; raises OSError."""
         self._tokens += 1
         token = self._tokens
         answer = self._exposed[token] = self._loop.create_future()
@@ -110,6 +110,10 @@ class LauncherClient:
             number = answered.get("errno") or 0
             raise OSError(number, os.strerror(number), str(path))
         return Path(answered["path"])
+
+    def conceal(self, exposed: Path) -> None:
+        """Take back what `expose` gave; nothing may be starting from it, what runs already keeps it."""
+        self._post(op="conceal", path=str(exposed))
 
     async def listen(
         self, addresses: Sequence[Address], *, pid: int, inode: int, raised: bool = False

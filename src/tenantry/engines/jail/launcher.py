@@ -8,6 +8,7 @@ place any uid can reach. It needs the standard library alone.
 It speaks JSON over a SOCK_SEQPACKET socket, descriptors beside it:
     → {op: configure, seccomp, bwrap, libraries, private}    ← {configured: shelf} or {error, errno}
     → {op: expose, token, path}                              ← {exposed: token, path} or {exposed: token, errno}
+    → {op: conceal, path}
     → {op: prepare, id, join}   forks a seat: it joins the cgroup, which may take 10 ms, and waits to be launched
     → {op: dismiss, id}         ends a seat, which nobody takes: while it sat, its cgroup could not go
     → {op: launch, id, uid, join, rlimits, files} and seven descriptors: command, args, status, barrier r, barrier w,
@@ -153,6 +154,8 @@ class Launcher:
             self._configure(message)
         elif operation == "expose":
             self._expose(message)
+        elif operation == "conceal":
+            self._shelf.release(message["path"])
         elif operation == "dismiss":
             self._dismiss(message["id"])
         else:

@@ -3,6 +3,7 @@
 It needs the standard library alone.
 """
 
+import contextlib
 import ctypes
 import os
 import stat
@@ -15,6 +16,7 @@ else:  # the launcher has loaded it by its place
 
 _CLONE_NEWNS = 0x00020000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
+_MNT_DETACH = 2
 _PLACES = ("/mnt", "/srv", "/media", "/tmp", "/opt")
 
 
@@ -62,3 +64,10 @@ class Shelf:
         finally:
             os.close(source)
         return target
+
+    def release(self, target: str) -> None:
+        """End what `bind` gave; whoever has mounted it further keeps that."""
+        forks.LIBC.umount2(target.encode(), _MNT_DETACH)
+        with contextlib.suppress(OSError):
+            (os.rmdir if os.path.isdir(target) else os.unlink)(target)
+            os.rmdir(os.path.dirname(target))
