@@ -31,7 +31,7 @@ PATHS = st.builds(
     st.sampled_from(["", "/", "./", "../"]),
     st.lists(st.sampled_from(NAMES + WHITEOUTS), max_size=5).map("/".join),
 )
-PAX = ["path", "size", "mtime", "GNU.sparse.map", "GNU.sparse.size", "linkpath"]
+PAX = ["path", "size", "mtime", "GNU.sparse.map", "GNU.sparse.size", "GNU.sparse.major", "linkpath"]
 
 
 @st.composite

@@ -102,13 +102,13 @@ def tree_digest(root: Path) -> str:
 
 def _walk(directory: Path, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Path]]:
     try:
-        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        names = sorted(os.listdir(directory))  # noqa: PTH208 - names: a path for each of many would be much
     except OSError as error:
         raise ImageInvalid("image_unreadable", f"cannot read {directory}: {error.strerror}") from error
-    for entry in entries:
-        parts = (*above, entry.name)
+    for name in names:
+        parts, path = (*above, name), directory / name
         if parts[0] in _RESERVED:
             continue
-        yield parts, Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), parts)
+        yield parts, path
+        if stat.S_ISDIR(path.lstat().st_mode):
+            yield from _walk(path, parts)

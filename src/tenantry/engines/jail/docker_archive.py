@@ -15,11 +15,12 @@ from typing import IO, Any, BinaryIO, Final
 
 from tenantry.engines.jail.errors import ImageInvalid
 from tenantry.engines.jail.image_config import ImageConfig, read_config
-from tenantry.engines.jail.layers import UNREADABLE, CappedHeader, apply_layer, budget_of, layer_reader
+from tenantry.engines.jail.layers import UNREADABLE, CappedArchive, apply_layer, budget_of, layer_reader
 from tenantry.engines.jail.tree import Caps, TreeWriter, split_path
 
 _MAX_JSON: Final = 8 << 20
 MAX_LAYERS: Final = 256
+_MAX_NAMES: Final = 8192
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -34,7 +35,7 @@ class DockerImage:
 def read_docker_archive(source: BinaryIO, *, writer: TreeWriter, caps: Caps) -> DockerImage:
     """Unpack a seekable archive through `writer`; raises ImageInvalid, whose `code` says which rule it breaks."""
     try:
-        with tarfile.open(fileobj=source, mode="r:", tarinfo=CappedHeader, errorlevel=2) as archive:
+        with CappedArchive.open(fileobj=source, mode="r:", errorlevel=2) as archive:
             members = _members(archive, caps)
             manifest = _json(archive, members, "manifest.json")
             if not isinstance(manifest, list) or len(manifest) != 1 or not isinstance(manifest[0], dict):
@@ -63,8 +64,9 @@ def read_docker_archive(source: BinaryIO, *, writer: TreeWriter, caps: Caps) -> 
 
 def _members(archive: tarfile.TarFile, caps: Caps) -> dict[str, tarfile.TarInfo]:
     found: dict[str, tarfile.TarInfo] = {}
-    for member in archive:
-        if len(found) > MAX_LAYERS * 8 or member.size > caps.bytes:
+    for number, member in enumerate(archive):
+        member.pax_headers = {}
+        if number > MAX_LAYERS * 8 or member.size > caps.bytes or len(member.name) + len(member.linkname) > _MAX_NAMES:
             raise ImageInvalid("image_archive_malformed", "too many or too large members")
         found[member.name.removeprefix("./")] = member
     return found

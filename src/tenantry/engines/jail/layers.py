@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import tarfile
 import zlib
+from collections.abc import Mapping
 from io import BufferedIOBase
 from typing import IO, BinaryIO, Final, cast
 
@@ -11,12 +12,13 @@ from tenantry.engines.jail.budget import Budget
 from tenantry.engines.jail.errors import ImageInvalid
 from tenantry.engines.jail.oci import Packing
 from tenantry.engines.jail.skeleton import MOUNTED, OUTPUTS
-from tenantry.engines.jail.tree import Caps, TreeWriter, split_path
+from tenantry.engines.jail.tree import Caps, TreeWriter, Written, split_path
 from tenantry.engines.jail.zstd_reader import ZstdReader, is_zstd
 
 _MAX_HEADER: Final = 1 << 20
 _MOST_AT_END: Final = 64
 _GZIP: Final = b"\x1f\x8b"
+_SPARSE: Final = "GNU.sparse."
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
 _RESERVED: Final = frozenset((*MOUNTED, OUTPUTS[0]))
@@ -39,14 +41,52 @@ UNREADABLE: Final = (
 
 
 class CappedHeader(tarfile.TarInfo):
-    """A member whose extended headers are small: tarfile reads them into memory whole, whatever size they claim."""
+    """A member of a CappedArchive: tarfile reads extended headers into memory whole, whatever size they claim.
 
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if (self.type in _ENVELOPES and self.size > _MAX_HEADER) or self.size < 0:
-            raise ImageInvalid("image_archive_malformed", "an extended header larger than 1 MiB")
-        if self.type == tarfile.GNUTYPE_SPARSE or self.sparse is not None:
-            raise ImageInvalid("image_archive_malformed", "sparse members are not taken")
+    Sparse members are refused in every form. The map of one in a pax header of GNU's form 1.0 lies in its content, as
+    long as it likes; the hooks below are asked before it is read, whether the header is of one member or of all.
+    """
+
+    def _proc_member(self, archive: "CappedArchive") -> tarfile.TarInfo:
+        if self.size < 0:
+            raise ImageInvalid("image_archive_malformed", "a member of less than nothing")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise _sparse()
+        if self.type not in _ENVELOPES:
+            archive.passing_bytes = 0
+        elif self.type == tarfile.XGLTYPE:
+            archive.kept_bytes += self.size
+        else:
+            archive.passing_bytes += self.size
+        if archive.passing_bytes + archive.kept_bytes > _MAX_HEADER:
+            raise ImageInvalid("image_archive_malformed", "extended headers of a member of more than 1 MiB")
         return cast("tarfile.TarInfo", super()._proc_member(archive))  # type: ignore[misc]
+
+    def _apply_pax_info(self, headers: Mapping[str, str], *more: object) -> None:
+        if any(name.startswith(_SPARSE) for name in headers):
+            raise _sparse()
+        super()._apply_pax_info(headers, *more)  # type: ignore[misc]
+
+    def _refuse(self, *_: object) -> None:
+        raise _sparse()
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse
+
+
+class CappedArchive(tarfile.TarFile):
+    """A tar whose members are CappedHeaders; open it with its class method `open`.
+
+    The extended headers before one member, with those that hold for all, have at most 1 MiB together: each is kept
+    while the next is read, and global ones until the end.
+    """
+
+    tarinfo = CappedHeader
+    kept_bytes = 0
+    passing_bytes = 0
+
+
+def _sparse() -> ImageInvalid:
+    return ImageInvalid("image_archive_malformed", "sparse members are not taken")
 
 
 class HashedReader(BufferedIOBase):
@@ -109,45 +149,58 @@ def layer_reader(packed: IO[bytes], budget: Budget, *, packing: Packing | None =
 
 
 def apply_layer(reader: HashedReader, writer: TreeWriter) -> None:
-    written: set[tuple[str, ...]] = set()
-    opaque: list[tuple[str, ...]] = []
-    with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", tarinfo=CappedHeader, errorlevel=2) as layer:
+    """Write a layer over what is there. Whatever its members are, each counts as an entry at least once."""
+    written: Written = {}
+    with CappedArchive.open(fileobj=cast("IO[bytes]", reader), mode="r|", errorlevel=2) as layer:
         for member in layer:
             layer.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
             parts = split_path(member.name)
             if parts and parts[0] in _RESERVED:
-                continue
-            if parts and parts[-1] == _OPAQUE:
-                opaque.append(parts[:-1])
+                writer.count()
+            elif parts and parts[-1] == _OPAQUE:
+                writer.count()
+                # What is below now is of lower layers, or was written by this one before.
+                writer.empty(parts[:-1], keep=_below(written, parts[:-1]) or {})
             elif parts and parts[-1].startswith(_WHITEOUT):
+                writer.count()
                 _whiteout(parts, writer, written)
+            elif _write(layer, member, parts, writer):
+                below = written
+                for part in parts:
+                    below = below.setdefault(part, {})
             else:
-                _write(layer, member, parts, writer)
-                written.update(parts[:depth] for depth in range(1, len(parts) + 1))
-    for directory in opaque:
-        writer.empty(directory, keep=frozenset(written))
+                writer.count()
 
 
-def _whiteout(parts: tuple[str, ...], writer: TreeWriter, written: set[tuple[str, ...]]) -> None:
+def _below(written: Written, parts: tuple[str, ...]) -> Written | None:
+    """Find what a layer wrote below a path: nothing in a file, None where the path itself is not its own."""
+    found: Written | None = written
+    for part in parts:
+        found = found.get(part) if found is not None else None
+    return found
+
+
+def _whiteout(parts: tuple[str, ...], writer: TreeWriter, written: Written) -> None:
     hidden = parts[-1].removeprefix(_WHITEOUT)
     if hidden in {"", ".", ".."}:
         raise ImageInvalid("image_path_unsafe", "a whiteout of nothing")
     target = (*parts[:-1], hidden)
-    if target not in written:  # it hides lower layers, never its own
+    if _below(written, target) is None:  # it hides lower layers, never its own
         writer.remove(target)
 
 
-def _write(layer: tarfile.TarFile, member: tarfile.TarInfo, parts: tuple[str, ...], writer: TreeWriter) -> None:
-    """Write one member; devices, pipes and sockets are left out, an image has no use for them here."""
+def _write(layer: tarfile.TarFile, member: tarfile.TarInfo, parts: tuple[str, ...], writer: TreeWriter) -> bool:
+    """Write one member, or tell False: devices, pipes and sockets are left out, an image has no use for them here."""
     if member.isdir():
         writer.directory(parts, member.mode)
     elif member.issym():
         writer.symlink(parts, member.linkname)
     elif member.islnk():
         writer.hardlink(parts, split_path(member.linkname))
-    elif member.isreg():
-        source = layer.extractfile(member)
-        if source is not None:
-            writer.file(
-                parts, source=cast("BinaryIO", source), size=member.size, mode=member.mode, mtime=float(member.mtime)
-            )
+    elif member.isreg() and (source := layer.extractfile(member)) is not None:
+        writer.file(
+            parts, source=cast("BinaryIO", source), size=member.size, mode=member.mode, mtime=float(member.mtime)
+        )
+    else:
+        return False
+    return True

@@ -16,7 +16,7 @@ from typing import IO, Final, Protocol, cast
 
 from tenantry.engines.jail.errors import ImageInvalid
 from tenantry.engines.jail.image_config import ImageConfig, read_config
-from tenantry.engines.jail.layers import UNREADABLE, CappedHeader, apply_layer, budget_of, layer_reader
+from tenantry.engines.jail.layers import UNREADABLE, CappedArchive, apply_layer, budget_of, layer_reader
 from tenantry.engines.jail.oci import (
     INDEX_TYPES,
     MAX_CONFIG,
@@ -67,7 +67,7 @@ def read_oci_layout(
             return _read(_DirectoryFiles(source), writer, caps, told)
         with (
             source.open("rb") as opened,
-            tarfile.open(fileobj=opened, mode="r:", tarinfo=CappedHeader, errorlevel=2) as archive,
+            CappedArchive.open(fileobj=opened, mode="r:", errorlevel=2) as archive,
         ):
             return _read(_TarFiles(archive, caps), writer, caps, told)
     except UNREADABLE as error:
@@ -155,6 +155,7 @@ class _TarFiles:
         self._archive = archive
         self._members: dict[str, tarfile.TarInfo] = {}
         for number, member in enumerate(archive):
+            member.pax_headers = {}
             name = "/".join(split_path(member.name))
             if number > _MAX_MEMBERS or member.size > caps.bytes:
                 raise ImageInvalid("image_archive_malformed", "too many or too large members")

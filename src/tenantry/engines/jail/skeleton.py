@@ -5,10 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from tenantry.engines.jail.errors import ImageInvalid
+
 #: Mounted over at every start, so whatever an image has there is never seen and never kept.
 MOUNTED: Final = ("proc", "dev", "sys", "tmp", "run", "workspace", "inputs")
 #: A link into /workspace: one size bounds both.
 OUTPUTS: Final = ("outputs", "workspace/outputs")
+MOST_ACCOUNTS: Final = 1 << 20
 _SANDBOX_LINE: Final = "sandbox:x:1000:1000:sandbox:/workspace:/bin/sh\n"
 _GROUP_LINE: Final = "sandbox:x:1000:\n"
 _FILES: Final = {
@@ -20,6 +23,7 @@ _FILES: Final = {
 def furnish_root(root: Path) -> None:
     """Make mount points and /etc files below `root`, replacing whatever an image put there, following no link.
 
+    Raises ImageInvalid `image_file_too_large` for accounts of more than 1 MiB.
     Their modes do not depend on the umask: programs of another uid use them.
     """
     for name in MOUNTED:
@@ -42,15 +46,26 @@ def furnish_root(root: Path) -> None:
 
 def _append_account(path: Path, line: str) -> None:
     """Keep an image's accounts and add ours, unless number 1000 is taken, which then names us as well."""
-    present = path.read_text(errors="surrogateescape") if path.is_file() and not path.is_symlink() else ""
-    lines = present.splitlines()
-    if not any(entry.split(":")[2:3] == ["1000"] for entry in lines):
+    lines = _read(path).splitlines()
+    taken = {number for entry in lines for number in entry.split(":", 3)[2:3] if number in {"0", "1000"}}
+    if "1000" not in taken:
         lines.append(line.rstrip("\n"))
-    if not any(entry.split(":")[2:3] == ["0"] for entry in lines):
+    if "0" not in taken:
         lines.insert(0, "root:x:0:0:root:/root:/bin/sh" if path.name == "passwd" else "root:x:0:")
     _clear(path)
     path.write_text("\n".join(lines) + "\n", errors="surrogateescape")
     path.chmod(0o644)
+
+
+def _read(path: Path) -> str:
+    """Read a regular file, nothing where there is none; it is an image's and as large as it likes, so only so much."""
+    if path.is_symlink() or not path.is_file():
+        return ""
+    if path.stat().st_size > MOST_ACCOUNTS:
+        raise ImageInvalid(
+            "image_file_too_large", f"etc/{path.name} of the image is larger than 1 MiB: leave accounts out of it"
+        )
+    return path.read_text(errors="surrogateescape")
 
 
 def _real_directory(path: Path) -> Path:

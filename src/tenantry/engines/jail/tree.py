@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeAlias
 
 from tenantry.engines.jail.errors import ImageInvalid
 
@@ -19,6 +19,10 @@ _MAX_PATH: Final = 3072  # with the store's own before it, still below what the 
 _MAX_TARGET: Final = 4095
 _MAX_DEPTH: Final = 128
 _CHUNK: Final = 1 << 18
+
+
+Written: TypeAlias = dict[str, "Written"]
+"""Paths that a layer wrote, with the directories they lie in: each name once, with what was written below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class TreeWriter:
         self._files = 0
 
     def directory(self, parts: Sequence[str], mode: int) -> None:
-        self._count()
+        self.count()
         if not parts:
             return
         parent = self._parent(parts)
@@ -79,7 +83,7 @@ class TreeWriter:
             os.close(parent)
 
     def file(self, parts: Sequence[str], *, source: BinaryIO, size: int, mode: int, mtime: float) -> None:
-        self._count()
+        self.count()
         if size > self._caps.file_bytes or self._bytes + size > self._caps.bytes:
             raise ImageInvalid("image_too_large", f"more than {self._caps.bytes} bytes, or a file above the cap")
         self._bytes += size
@@ -94,7 +98,7 @@ class TreeWriter:
             os.close(parent)
 
     def symlink(self, parts: Sequence[str], target: str) -> None:
-        self._count()
+        self.count()
         check_link_target(parts, target)
         parent = self._parent(parts)
         try:
@@ -105,7 +109,7 @@ class TreeWriter:
 
     def hardlink(self, parts: Sequence[str], target: Sequence[str]) -> None:
         """Link to a regular file already written; anything else is `image_link_unsafe`."""
-        self._count()
+        self.count()
         if not target or tuple(parts) == tuple(target):
             raise ImageInvalid("image_link_unsafe", f"link to nothing: {'/'.join(parts)[:200]!r}")
         source = self._parent(target, make=False)
@@ -135,23 +139,29 @@ class TreeWriter:
         finally:
             os.close(parent)
 
-    def empty(self, parts: Sequence[str], *, keep: frozenset[tuple[str, ...]]) -> None:
-        """Remove what lower layers put into a directory; `keep` holds the paths the present layer wrote."""
+    def empty(self, parts: Sequence[str], *, keep: Written) -> None:
+        """Remove what lower layers put into a directory; `keep` is what the present layer has written there.
+
+        What is kept counts again: who has the same directory looked through over and over comes to an end.
+        """
         try:
             place = self._open(parts)
         except ImageInvalid:
             return
         try:
             for name in os.listdir(place):  # noqa: PTH208 - by descriptor
-                below = (*parts, name)
-                if below not in keep:
+                own = keep.get(name)
+                if own is None:
                     self._clear(place, name)
-                elif stat.S_ISDIR(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode):
-                    self.empty(below, keep=keep)
+                    continue
+                self.count()
+                if stat.S_ISDIR(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode):
+                    self.empty((*parts, name), keep=own)
         finally:
             os.close(place)
 
-    def _count(self) -> None:
+    def count(self) -> None:
+        """Count an entry, as each directory that is made on the way; raises ImageInvalid `image_too_many_files`."""
         self._files += 1
         if self._files > self._caps.files:
             raise ImageInvalid("image_too_many_files", f"more than {self._caps.files} entries")
@@ -172,6 +182,7 @@ class TreeWriter:
                 except FileNotFoundError:
                     if not make:
                         raise
+                    self.count()
                     os.mkdir(part, 0o755, dir_fd=above)
                     current = os.open(part, _DIRECTORY, dir_fd=above)
                     os.fchmod(current, 0o755)
