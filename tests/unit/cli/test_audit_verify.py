@@ -9,8 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.capabilities.bundles import EVENTS, KEEPER, NAME, ORIGIN, STRANGER, Bundle, good, id_of, root_of
+from tests.unit.capabilities.bundles import (
+    BEGAN,
+    EVENTS,
+    KEEPER,
+    NAME,
+    ORIGIN,
+    OTHER,
+    STRANGER,
+    TENANT,
+    Bundle,
+    good,
+    id_of,
+    root_of,
+)
 from tests.unit.capabilities.test_audit_erasures import ErasedBundle, erased_bundle
+
+from tenantry.capabilities.audit.service.checkpoints import WitnessFile
+from tenantry.capabilities.audit.service.receipts import Receipt
+from tenantry.capabilities.audit.types import SignedCheckpoint
+from tenantry.engines.merkle.tree import leaf_hash
+from tenantry.foundation.clock import SystemClock
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Api, Run
@@ -46,6 +65,7 @@ def test_a_bundle_is_verified_and_nobody_asked(bundle: Path, api: "Api", tenantr
         "erased": 0,
         "erased_at": None,
         "kept_days": None,
+        "unreadable": 0,
     }
     assert done.stderr == ""
 
@@ -89,6 +109,39 @@ def test_checkpoints_are_taken_from_a_receipt_or_a_witness(bundle: Path, tenantr
     Path("receipt.note").write_bytes(KEEPER.note(700, root_of(EVENTS)))
     done = tenantry("audit", "verify", "acme.audit", *taken)
     assert (done.exit_code, "log_rolled_back" in done.stderr) == (2, True)
+
+
+def test_what_a_witness_leaves_is_taken_as_it_is(bundle: Path, tenantry: "Run") -> None:
+    """A line that a crash has cut off, checkpoints of many tenants, and more of both than anybody holds in memory."""
+    witness = WitnessFile(Path("witness"), clock=SystemClock())
+    made = SignedCheckpoint(TENANT, 600, BEGAN, KEEPER.note(600, root_of(EVENTS)))
+    witness.tell([made])
+    [file] = Path("witness").iterdir()
+    with file.open("ab") as torn:
+        torn.write(b'{"made_at":"2026')
+    busy = SignedCheckpoint(OTHER, 5, BEGAN, KEEPER.note(5, root_of(EVENTS), origin="log.example/ten_2"))
+    witness.tell([busy] * 300_000)
+    witness.tell([made])
+    assert file.stat().st_size > 64 << 20
+    with file.open("ab") as torn:
+        torn.write(b'{"note":' + b"[" * 200_000 + b"\n" + b'{"note":"' + b"x" * (4 << 20) + b'"}\n\n')
+    done = tenantry("audit", "verify", "acme.audit", "--checkpoint", str(file))
+    assert (done.exit_code, "witnessed\t2\n" in done.stdout, "unreadable\t3\n" in done.stdout) == (0, True, True)
+    assert "3 lines of --checkpoint and --receipt cannot be read" in done.stderr
+    witness.tell([SignedCheckpoint(TENANT, 700, BEGAN, KEEPER.note(700, root_of(EVENTS)))])
+    done = tenantry("audit", "verify", "acme.audit", "--checkpoint", str(file))
+    assert (done.exit_code, "log_rolled_back" in done.stderr) == (2, True)
+
+
+def test_receipts_are_taken_as_they_are_kept(bundle: Path, tenantry: "Run") -> None:
+    kept = [
+        KEEPER.signs(Receipt(origin, BEGAN, ((id_of(5), leaf_hash(EVENTS[4])),)).text).decode()
+        for origin in (ORIGIN, "log.example/ten_2")
+    ]
+    lines = [json.dumps({"note": note}) for note in kept]
+    Path("receipts.jsonl").write_text("\n".join([lines[0][:50], *lines]) + "\n")
+    done = tenantry("audit", "verify", "acme.audit", "--receipt", "receipts.jsonl")
+    assert (done.exit_code, "receipts\t1\n" in done.stdout, "unreadable\t1\n" in done.stdout) == (0, True, True)
 
 
 @pytest.mark.parametrize(

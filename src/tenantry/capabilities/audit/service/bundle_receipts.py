@@ -1,6 +1,6 @@
 """Holds an audit bundle against receipts that the log gave for events of it, before they had a place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -25,20 +25,21 @@ class Held:
     pending: int = 0
 
 
-def opened_receipts(origin: str, keys: Sequence[VerifierKey], notes: Sequence[bytes]) -> list[Receipt]:
+def opened_receipts(origin: str, keys: Sequence[VerifierKey], notes: Iterable[bytes]) -> list[Receipt]:
     """Open those of the log `origin`; raises BundleRefused for one that it has not signed, or when none is of it."""
-    found = []
+    found, foreign = [], False
     for raw in notes:
         try:
             note = Note.parse(raw)
-            receipt = Receipt.parse(note.text)
-            if receipt.origin != origin:
+            if note.text.partition("\n")[0] != origin:
+                foreign = True
                 continue
+            receipt = Receipt.parse(note.text)
             note.verify(keys=keys, at=receipt.made_at)
         except NoteError as error:
             raise BundleRefused("receipt_forged", f"a receipt is none that the log has signed: {error}") from error
         found.append(receipt)
-    if notes and not found:
+    if foreign and not found:
         raise BundleRefused("receipt_foreign", "none of the receipts is of this log")
     return found
 

@@ -4,7 +4,7 @@ What is believed: the keys, and checkpoints that the caller brings along. All el
 bundle are the log's word alone, no signature is over them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -58,8 +58,8 @@ def verify_bundle(
     path: Path,
     *,
     keys: Sequence[VerifierKey] | None = None,
-    witnessed: Sequence[bytes] = (),
-    receipts: Sequence[bytes] = (),
+    witnessed: Iterable[bytes] = (),
+    receipts: Iterable[bytes] = (),
     processes: int | None = None,
 ) -> BundleReport:
     """Return if the file is exactly what its log has signed, else raise BundleRefused with a stable `code`.
@@ -139,12 +139,16 @@ def _opened(header: BundleHeader, keys: Sequence[VerifierKey]) -> tuple[list[Che
     return checkpoints, tuple(names)
 
 
-def _witnessed(header: BundleHeader, keys: Sequence[VerifierKey], notes: Sequence[bytes]) -> list[Checkpoint]:
-    ours = [note for note in notes if note.partition(b"\n")[0] == header.origin.encode()]
-    if notes and not ours:
+def _witnessed(header: BundleHeader, keys: Sequence[VerifierKey], notes: Iterable[bytes]) -> list[Checkpoint]:
+    seen, foreign = list[Checkpoint](), False
+    for note in notes:
+        if note.partition(b"\n")[0] == header.origin.encode():
+            # When it was signed nobody knows here; that the log did sign it is what counts.
+            seen.append(_open(note, header.origin, keys, at=None, which="a checkpoint from elsewhere")[0])
+        else:
+            foreign = True
+    if foreign and not seen:
         raise BundleRefused("witness_foreign", "none of the checkpoints from elsewhere is of this log")
-    # When they were signed nobody knows here; that the log did sign them is what counts.
-    seen = [_open(note, header.origin, keys, at=None, which="a checkpoint from elsewhere")[0] for note in ours]
     for one in seen:
         if one.size > header.size:
             raise BundleRefused(

@@ -1,6 +1,4 @@
-import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -9,6 +7,7 @@ import typer
 from tenantry.client.errors import BadRequest
 from tenantry.interfaces.cli.commands.audit_stream import STREAMS
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, Invocation, command
+from tenantry.interfaces.cli.note_files import NoteFiles
 from tenantry.interfaces.cli.output import Format, say, show_json_line, show_line
 from tenantry.interfaces.cli.verifier_keys import KeyOption, KeysFileOption, keys_in, read_file, read_keys
 
@@ -280,13 +279,15 @@ def verify(
     """
     from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
 
-    notes = [note for each in checkpoint or [] for note in _notes(read_file(each))]
-    receipts = [note for each in receipt or [] for note in _notes(read_file(each))]
+    notes, receipts = NoteFiles(checkpoint or []), NoteFiles(receipt or [])
     try:
         report = verify_bundle(file, keys=read_keys(key, keys_file), witnessed=notes, receipts=receipts)
     except OSError as error:
         raise BadRequest("file_unreadable", f"{file}: {error.strerror or error}") from error
-    cli.show(_shown(report))
+    unreadable = notes.unreadable + receipts.unreadable
+    cli.show({**_shown(report), "unreadable": unreadable})
+    if cli.output is Format.TABLE and unreadable:
+        say(f"{unreadable} lines of --checkpoint and --receipt cannot be read, and were passed over")
     if cli.output is Format.TABLE and not report.pinned:
         say("the keys are the bundle's own: name those that you know with --key or --keys-file")
 
@@ -308,15 +309,3 @@ def _shown(report: "BundleReport") -> dict[str, object]:
         "erased_at": left.made_at.isoformat() if left else None,
         "kept_days": left.days if left else None,
     }
-
-
-def _notes(content: bytes) -> Iterator[bytes]:
-    """Take the one checkpoint of a file, or of a witness's file each: a line there is JSON with the note in it."""
-    if not content.startswith(b"{"):
-        yield content
-        return
-    try:
-        for line in content.splitlines():
-            yield json.loads(line)["note"].encode()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadRequest("checkpoint_unreadable", "neither a checkpoint nor a witness's file of them") from error
