@@ -3,15 +3,18 @@
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from tenantry.client.calls import Call
 from tenantry.client.errors import BadAnswer
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 
 
 class _Sink:
@@ -69,3 +72,13 @@ def path_below(directory: Path, name: str) -> Path:
     if not target.parent.resolve().is_relative_to(directory.resolve()):
         raise BadAnswer("path_outside", f"the artifact {name!r} leads outside its directory through a link")
     return target
+
+
+def file_below(directory: Path, name: object, *, ending: str) -> Path:
+    """Give `directory`/`name``ending`, where a server has chosen the name; raises BadAnswer unless it is an id or slug.
+
+    None of those leads out of a directory, and none begins with a dot.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadAnswer("path_outside", f"the server calls something {name!r:.100}: no file is named like that")
+    return directory / f"{name}{ending}"

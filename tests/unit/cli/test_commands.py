@@ -523,3 +523,7 @@ def test_the_roots_of_regions_are_shown_and_kept_as_they_were_signed(
     assert done.exit_code == 0, done.stderr
     assert (tmp_path / "roots" / "us.root").read_text() == note
     assert "us\t2\tAAAA" in done.stdout
+    api.lists("/platform/audit/roots", root | {"region": "../escaped"})
+    done = tenantry("audit", "roots", "--to", str(tmp_path / "roots"))
+    assert (done.exit_code, "path_outside" in done.stderr) == (1, True), done.stderr
+    assert not (tmp_path / "escaped.root").exists()

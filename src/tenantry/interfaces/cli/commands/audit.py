@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from tenantry.client.errors import BadRequest
+from tenantry.client.saving import file_below
 from tenantry.interfaces.cli.commands.audit_stream import STREAMS
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, Invocation, command
 from tenantry.interfaces.cli.note_files import NoteFiles
@@ -138,7 +139,7 @@ def roots(
     if to is not None:
         to.mkdir(parents=True, exist_ok=True)
         for each in found:
-            (to / f"{each['region']}.root").write_text(each["note"], encoding="utf-8")
+            file_below(to, each["region"], ending=".root").write_text(each["note"], encoding="utf-8")
     cli.show_items(found, (("REGION", "region"), ("SIZE", "size"), ("ROOT", "root"), ("SIGNED BY", "signed_by")))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tenantry.client.errors import BadRequest
+from tenantry.client.saving import file_below
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_WORKSPACE, Invocation, command
 from tenantry.interfaces.cli.output import Format, say
 from tenantry.interfaces.cli.terminal import write
@@ -73,7 +74,7 @@ def export(
     to.mkdir(parents=True, exist_ok=True)
     count = 0
     for each in cli.client.evidence.export(cli.workspace):
-        replace_file(to / f"{each['id']}.json", _written(each["bundle"]))
+        replace_file(file_below(to, each["id"], ending=".json"), _written(each["bundle"]))
         count += 1
     cli.show({"directory": str(to), "bundles": count})
 

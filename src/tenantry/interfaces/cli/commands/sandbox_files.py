@@ -103,7 +103,7 @@ class _Copy:
         copied = 0
         for each in items:
             name = PurePosixPath(each["path"]).name
-            if name in ("", ".", "..") or "/" in name:
+            if name in ("", ".", "..") or "/" in name or "\0" in name:
                 raise BadRequest("name_unusable", f"a file there is called {name!r}")
             if each["kind"] == "directory":
                 copied += self._get_all(self._files.files(*self._at, each["path"])["items"], target / name)
