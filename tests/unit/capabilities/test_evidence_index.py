@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
@@ -141,6 +144,43 @@ def test_a_stripped_envelope_is_tampering_and_no_open_work(tmp_path: Path, signe
     put(tmp_path / "s", "one.json", stripped)
     [item] = scan(tmp_path / "s", signer)["items"]
     assert (item["state"], item["fault"]) == ("tampered", "evidence_unlocked")
+
+
+@pytest.mark.parametrize("kept", [("sha256", "locked_at"), ("sha256",), ("locked_at",)])
+@pytest.mark.parametrize("state", ["wip", None, "other"])
+def test_what_was_signed_is_no_open_work_whatever_it_says(
+    kept: tuple[str, ...], state: str | None, tmp_path: Path, signer: EvidenceSigner
+) -> None:
+    stripped = locked_bundle(signer, tenant=A) | {"envelope": None}
+    stripped["meta"] |= {"state": state} | {name: None for name in ("sha256", "locked_at") if name not in kept}
+    put(tmp_path / "s", "one.json", stripped)
+    [item] = scan(tmp_path / "s", signer)["items"]
+    assert (item["state"], item["fault"]) == ("tampered", "evidence_unlocked")
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """Whom modes of files bind, also where the tests are run by root."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.mark.usefixtures("ordinary_user")
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o100])
+def test_a_folder_that_may_not_be_read_is_listed(mode: int) -> None:
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        put(folder, "open.json", {"meta": {"tenant": TEN_A}})
+        put(folder, "sub/one.json", {"meta": {"tenant": TEN_B}})
+        (folder / "sub").chmod(mode)
+        found = scan(folder, None, TEN_A)
+        (folder / "sub").chmod(0o700)
+    name = "sub/one.json" if mode == 0o400 else "sub"
+    assert found["unreadable"] == [{"file": name, "fault": "bundle_unreadable"}]
+    assert [one["file"] for one in found["items"]] == ["open.json"]
 
 
 def test_what_says_it_is_tampered_stays_so(tmp_path: Path, signer: EvidenceSigner) -> None:

@@ -6,7 +6,8 @@
      "envelope": the DSSE envelope, or null while it is not locked}
 
 What is signed counts; `meta` is held against it. The keys in it are believed by nobody who knows them otherwise. Files
-of others may lie beside: of those `meta.tenant` is read, and what has no envelope is `wip`.
+of others may lie beside: of those `meta.tenant` is read. What has no envelope is `wip` only if `meta` has neither the
+SHA-256 nor the time of one: else the envelope was taken away.
 """
 
 from collections.abc import Mapping, Sequence
@@ -100,12 +101,14 @@ def tenant_in(bundle: Mapping[str, Any]) -> str:
 
 
 def state_of(bundle: Mapping[str, Any]) -> State:
-    """Tell what it says it is; what nothing was signed of is `wip`."""
+    """Tell what it says it is: `wip` where neither an envelope nor a trace of one shows that it was signed."""
     meta = bundle.get("meta")
-    said = meta.get("state") if isinstance(meta, dict) else None
+    told: Mapping[str, Any] = meta if isinstance(meta, dict) else {}
+    said = told.get("state")
     if said in (State.LOCKED.value, State.TAMPERED.value):
         return State(said)
-    return State.WIP if bundle.get("envelope") is None else State.LOCKED
+    signed = (bundle.get("envelope"), told.get("sha256"), told.get("locked_at"))
+    return State.WIP if signed == (None, None, None) else State.LOCKED
 
 
 def verify_bundle(bundle: Mapping[str, Any], *, keys: Sequence[VerifierKey] | None = None) -> Verified:

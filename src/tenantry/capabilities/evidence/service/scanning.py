@@ -1,5 +1,6 @@
 """An index of a directory of bundles: whose they are, and which do not hold. No server, no database."""
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,12 +22,14 @@ def scan_directory(
     """Index each `*.json` below a directory, in the order of their names; symbolic links and indexes are passed over.
 
     With `tenant` only what says it is of that one, which is asked before anything is verified; what cannot be read says
-    nothing and is listed in `unreadable`, whatever is asked for. `keys` None: each is believed by its own. Raises
-    OSError where the directory cannot be read.
+    nothing and is listed in `unreadable`, whatever is asked for, also a folder. `keys` None: each is believed by its
+    own. Raises OSError where the directory itself cannot be read.
     """
     items, unreadable = list[dict[str, Any]](), list[dict[str, str]]()
-    for file in _files(directory):
-        name = str(file.relative_to(directory))
+    files, closed = _found(directory)
+    unreadable += [{"file": _name(each, directory), "fault": "bundle_unreadable"} for each in closed]
+    for file in files:
+        name = _name(file, directory)
         try:
             bundle = read_bundle(_content(file))
         except EvidenceRefused as refused:
@@ -60,11 +63,28 @@ def by_tenant(seen: "Iterator[tuple[str, str]]") -> dict[str, dict[str, int]]:
     return dict(sorted(found.items()))
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    next(directory.iterdir(), None)  # one that is not there, or may not be read, says so
-    for file in sorted(directory.rglob("*.json")):
-        if file.is_file() and not file.is_symlink():
-            yield file
+def _found(directory: Path) -> tuple[list[Path], list[Path]]:
+    """Give the files, and the folders that cannot be looked into, each in the order of their names."""
+    files, closed, waiting = list[Path](), list[Path](), [directory]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for each in entries:
+                    if each.is_dir(follow_symlinks=False):
+                        waiting.append(Path(each))
+                    elif each.name.endswith(".json") and each.is_file(follow_symlinks=False):
+                        files.append(Path(each))
+        except OSError:
+            if folder == directory:
+                raise
+            closed.append(folder)
+    return sorted(files), sorted(closed)
+
+
+def _name(file: Path, directory: Path) -> str:
+    r"""Give its name from there on; bytes of it that are no UTF-8 are written as escapes, `\xff`."""
+    return os.fsencode(file.relative_to(directory)).decode(errors="backslashreplace")
 
 
 def _content(file: Path) -> bytes:
