@@ -21,6 +21,7 @@ _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _SUFFIX_LENGTH: Final = 26
 _RANDOM_BITS: Final = 80
 _MAX_MILLISECONDS: Final = (1 << 48) - 1
+_LAST_MILLISECOND: Final = 253_402_300_799_999
 
 
 class Prefix(StrEnum):
@@ -74,8 +75,11 @@ def first_id_at(at: datetime) -> UUID:
 
 
 def moment_of(made: UUID) -> datetime:
-    """Tell when an id was made, to the millisecond, by the clock of who made it."""
-    return datetime.fromtimestamp((made.int >> _RANDOM_BITS) / 1000, UTC)
+    """Tell when an id was made, to the millisecond, by the clock of who made it; what no year can tell is cut to 9999.
+
+    An id has room for the year 10889, and anybody can write one.
+    """
+    return datetime.fromtimestamp(min(made.int >> _RANDOM_BITS, _LAST_MILLISECOND) / 1000, UTC)
 
 
 def suffix_of(uuid: UUID) -> str:

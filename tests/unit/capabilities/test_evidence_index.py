@@ -10,11 +10,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.capabilities.evidence_ground import AT, Json, locked_bundle, open_bundle, put, signer_at
+from tests.unit.capabilities.evidence_ground import AT, Json, locked_bundle, open_bundle, predicate_of, put, signer_at
 
-from tenantry.capabilities.evidence.service import bundle, scanning
+from tenantry.capabilities.evidence.service import bundle, scanning, statement
 from tenantry.capabilities.evidence.service.envelopes import EvidenceSigner
 from tenantry.capabilities.evidence.service.scanning import scan_directory
+from tenantry.capabilities.evidence.service.statement import written
+from tenantry.engines.merkle.errors import Malformed
 from tenantry.foundation.ids import Prefix, format_id, new_id
 
 A, B = new_id(), new_id()
@@ -181,6 +183,45 @@ def test_a_folder_that_may_not_be_read_is_listed(mode: int) -> None:
     name = "sub/one.json" if mode == 0o400 else "sub"
     assert found["unreadable"] == [{"file": name, "fault": "bundle_unreadable"}]
     assert [one["file"] for one in found["items"]] == ["open.json"]
+
+
+def test_no_file_ends_the_index_of_the_others(
+    tmp_path: Path, signer: EvidenceSigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "b"
+    put(folder, "sound.json", locked_bundle(signer, tenant=A))
+    for name, at in (("naive", "2020-01-01T00:00:00"), ("early", "0001-01-01T00:00:00+10:00"), ("none", "")):
+        timed = locked_bundle(signer, tenant=A)
+        timed["keys"][0]["valid_from"] = at
+        put(folder, f"{name}.json", timed)
+    predicate = predicate_of(A, new_id(), new_id(), new_id(), locked_at=written(AT))
+    monkeypatch.setattr(statement.Statement, "model_validate", lambda _form: None)  # a signer that signs anything
+    envelope = signer.signed(
+        statement.Statement.make(predicate | {"locked_at": "2026-13-45T99:99:99.000000+00:00"}, products=[])
+    )
+    monkeypatch.undo()
+    put(folder, "moment.json", {"envelope": envelope})
+    states = {one["file"]: (one["state"], one.get("fault")) for one in scan(folder, None)["items"]}
+    assert states == {
+        "sound.json": ("locked", None),
+        "moment.json": ("tampered", "key_unknown"),
+        **{f"{name}.json": ("tampered", "bundle_malformed") for name in ("naive", "early", "none")},
+    }
+    [moment] = [one for one in scan(folder, signer)["items"] if one["file"] == "moment.json"]
+    assert (moment["state"], moment["fault"]) == ("tampered", "statement_malformed")
+
+
+@pytest.mark.parametrize("error", [ValueError, OverflowError, RecursionError, KeyError, Malformed])
+def test_what_nobody_has_foreseen_is_tampering(
+    error: type[Exception], tmp_path: Path, signer: EvidenceSigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_arguments: Any, **_more: Any) -> Any:
+        raise error("of a form")
+
+    put(tmp_path / "b", "one.json", locked_bundle(signer, tenant=A))
+    monkeypatch.setattr(bundle, "require_signature", fails)
+    [item] = scan(tmp_path / "b", signer)["items"]
+    assert (item["state"], item["fault"]) == ("tampered", "bundle_malformed")
 
 
 def test_what_says_it_is_tampered_stays_so(tmp_path: Path, signer: EvidenceSigner) -> None:

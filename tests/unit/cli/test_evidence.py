@@ -1,6 +1,7 @@
 """Evidence on the command line: verified and indexed by commands that ask nobody; files are whole or absent."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,6 +115,15 @@ def test_without_a_directory_the_server_is_asked(api: "Api", tenantry: "Run") ->
     assert (done.exit_code, done.stdout) == (1, "ten_1\t3\t1\t1\t1\n")
     refused = tenantry("evidence", "index", "--tenant", "acme")
     assert (refused.exit_code, "directory_missing" in refused.stderr) == (2, True)
+
+
+def test_a_file_name_that_is_no_text_is_shown_escaped(signer: EvidenceSigner, tenantry: "Run", tmp_path: Path) -> None:
+    (tmp_path / "bundles").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path / "bundles") + b"/\xff.json")).write_text("{")
+    done = tenantry("evidence", "index", "bundles", "--out", "index.json")
+    assert (done.exit_code, "unreadable: \\xff.json" in done.stderr) == (1, True), done.stderr
+    assert json.loads(Path("index.json").read_text())["unreadable"][0]["file"] == "\\xff.json"
+    assert tenantry("evidence", "index", "bundles", "-o", "json").exit_code == 1
 
 
 def test_all_of_a_workspace_is_exported_to_files(

@@ -1,5 +1,6 @@
 """TypeIDs as the specification has them (https://github.com/jetify-com/typeid, valid.yml and invalid.yml)."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tenantry.foundation.errors import Invalid
-from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id, parse_suffix, suffix_of
+from tenantry.foundation.ids import Prefix, first_id_at, format_id, moment_of, new_id, parse_id, parse_suffix, suffix_of
 
 VALID = {
     "00000000000000000000000000": "00000000-0000-0000-0000-000000000000",
@@ -111,3 +112,10 @@ def test_a_prefix_names_one_noun() -> None:
     values = [prefix.value for prefix in Prefix]
     assert len(set(values)) == len(values)
     assert all(value.isascii() and value.isalpha() and value.islower() for value in values)
+
+
+def test_an_id_tells_when_it_was_made_and_no_id_has_none() -> None:
+    at = datetime(2026, 3, 1, 12, 0, 0, 123000, tzinfo=UTC)
+    assert moment_of(first_id_at(at)) == at
+    assert moment_of(UUID(int=0)) == datetime(1970, 1, 1, tzinfo=UTC)
+    assert moment_of(UUID(int=(1 << 128) - 1)) > datetime(9999, 12, 31, 23, tzinfo=UTC)

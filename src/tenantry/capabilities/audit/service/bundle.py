@@ -104,7 +104,7 @@ class BundleHeader:
                 form.get("erased", 0),
             )
             whole = is_size(header.size) and _is_erased(header) and header.line() == line
-        except (NotStrictError, NoteError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except (NotStrictError, NoteError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise BundleRefused("bundle_malformed", "the header cannot be read: it was altered or damaged") from error
         if not whole:
             raise BundleRefused("bundle_malformed", "the header is not as it was written: it was altered or damaged")

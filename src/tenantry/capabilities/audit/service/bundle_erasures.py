@@ -12,7 +12,7 @@ from tenantry.capabilities.audit.service.erasures import ERASED, Erasure, open_e
 from tenantry.engines.merkle.bulk import apart
 from tenantry.engines.merkle.errors import NoteError
 from tenantry.engines.merkle.notes import VerifierKey, canonical_base64
-from tenantry.engines.merkle.tree import TILE_HEIGHT, TILE_WIDTH, parents
+from tenantry.engines.merkle.tree import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, parents
 
 _CHUNK_BYTES: Final = 1 << 20
 # In canonical JSON no other member comes before it, and no text has a line feed.
@@ -27,7 +27,7 @@ def read_erased(path: Path, *, at: int, erased: int) -> Events | None:
         for _ in range(erased // TILE_WIDTH):
             line = file.read(leaf_bytes(TILE_WIDTH))
             hashes = canonical_base64(line.removesuffix(b"\n").decode("latin-1"))
-            if hashes is None or next(leaf_lines(hashes), b"") != line:
+            if hashes is None or len(hashes) != TILE_WIDTH * HASH_BYTES or next(leaf_lines(hashes), b"") != line:
                 return None
             level = apart(hashes)
             for _ in range(TILE_HEIGHT):

@@ -72,7 +72,7 @@ def hold_receipts(receipts: Sequence[Receipt], events: Events) -> Held:
                 )
             elif leaf in left:
                 found += 1
-            elif newest > receipt.made_at + _SKEW:
+            elif newest - receipt.made_at > _SKEW:
                 raise BundleRefused(
                     "event_unrecorded",
                     f"an event with a receipt of {receipt.made_at.isoformat()} is missing: it was removed before it was"

@@ -90,9 +90,10 @@ def _signed_leaves(path: Path, last: Checkpoint, *, offset: int) -> bytes | None
     with path.open("rb") as file:
         file.seek(start)
         for at in range(0, last.size, TILE_WIDTH):
-            line = file.read(leaf_bytes(min(TILE_WIDTH, last.size - at)))
+            count = min(TILE_WIDTH, last.size - at)
+            line = file.read(leaf_bytes(count))
             found = canonical_base64(line.removesuffix(b"\n").decode("latin-1"))
-            if found is None or next(leaf_lines(found), b"") != line:
+            if found is None or len(found) != count * HASH_BYTES or next(leaf_lines(found), b"") != line:
                 return None
             hashes += found
     signed = bytes(hashes)
@@ -152,30 +153,32 @@ def _narrowed(
         count = at + left.count  # there the leaf hashes begin
     good, last = _span(path, header, left, events, count, checkpoints, offset=offset, keys=keys)
     where = f"up to event {good} all is as signed; what is wrong lies between {good + 1} and {last}"
+    span = {"first": good + 1, "last": last}
+    if good == header.size:
+        where, span = "all events are as signed", {}
     lines, whole = _lines_in(path)
     expected = 1 + header.events + -(-header.size // TILE_WIDTH)
     if not whole or lines < expected:
         return BundleRefused(
             "bundle_cut",
             f"the file ends too early, or lines were removed: {lines} of {expected} are whole; {where}",
-            first=good + 1,
-            last=last,
+            **span,
         )
     if good < header.erased:
         return BundleRefused(
             "erasure_altered",
             f"leaf hashes of events that have left were altered, or events with them; {where}",
-            first=good + 1,
-            last=last,
+            **span,
         )
     if lines > expected:
         return BundleRefused(
             "bundle_overlong",
             f"the file has {lines} lines where {expected} were written; {where}",
-            first=good + 1,
-            last=last,
+            **span,
         )
-    return BundleRefused("events_altered", f"events and leaf hashes were altered; {where}", first=good + 1, last=last)
+    if good == header.size:
+        return BundleRefused("leaves_altered", f"leaf hashes were altered; {where}")
+    return BundleRefused("events_altered", f"events and leaf hashes were altered; {where}", **span)
 
 
 def _span(
@@ -189,7 +192,10 @@ def _span(
     offset: int,
     keys: Sequence[VerifierKey],
 ) -> tuple[int, int]:
-    """Tell up to which event all is as signed, and by which checkpoint, of the first `count` events, it is not."""
+    """Tell up to which event all is as signed, and by which checkpoint, of the first `count` events, it is not.
+
+    Where all are, both are the size.
+    """
     good = 0
     if header.erased and left.count == header.erased:
         good = header.erased if is_signed(path, header, left, keys=keys, offset=offset) else 0
@@ -198,7 +204,7 @@ def _span(
         if one.root != root and one.size > good:
             break
         good = max(good, one.size)
-    return good, next(one.size for one in checkpoints if one.size > good)
+    return good, next((one.size for one in checkpoints if one.size > good), header.size)
 
 
 def fault(kind: str, at: int, *, event: str | None) -> BundleRefused:

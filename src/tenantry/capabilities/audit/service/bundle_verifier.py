@@ -19,13 +19,24 @@ from tenantry.capabilities.audit.service.bundle_search import fault, first_bad, 
 from tenantry.capabilities.audit.service.erasures import Erasure
 from tenantry.engines.merkle.bulk_file import BIG_LINES
 from tenantry.engines.merkle.checkpoints import Checkpoint
-from tenantry.engines.merkle.errors import NoteError
+from tenantry.engines.merkle.errors import MerkleError, NoteError
 from tenantry.engines.merkle.notes import Note, VerifierKey
 from tenantry.engines.merkle.tree import EMPTY_ROOT, TILE_WIDTH
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, parse_id
 
 _PROCESSES: Final = 2
+_UNFORESEEN: Final = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    StopIteration,
+    MerkleError,
+)
+"""What no form that is read here should end in; whoever wrote the file must not choose how the command ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,20 @@ def verify_bundle(
     Raises OSError for a file that cannot be read, ChildProcessError, which says nothing of the log, when another
     process did not finish.
     """
+    try:
+        return _verified(path, keys=keys, witnessed=witnessed, receipts=receipts, processes=processes or _PROCESSES)
+    except _UNFORESEEN as error:
+        raise BundleRefused("bundle_malformed", "the file cannot be read as a bundle: it was altered") from error
+
+
+def _verified(
+    path: Path,
+    *,
+    keys: Sequence[VerifierKey] | None,
+    witnessed: Iterable[bytes],
+    receipts: Iterable[bytes],
+    processes: int,
+) -> BundleReport:
     with path.open("rb") as file:
         line = file.readline(MAX_HEADER_BYTES + 1)
     header = BundleHeader.parse(line)
@@ -77,7 +102,7 @@ def verify_bundle(
     checkpoints, signers = _opened(header, trusted)
     seen = _witnessed(header, trusted, witnessed)
     given = opened_receipts(header.origin, trusted, receipts)
-    events = _all_events(path, header, offset=len(line), processes=processes or _PROCESSES)
+    events = _all_events(path, header, offset=len(line), processes=processes)
     roots = dict(_roots(events, [one.size for one in (*checkpoints, *seen)])) if events else {}
     if events is None or (checkpoints and roots.get(header.size) != checkpoints[-1].root):
         raise first_bad(path, header, checkpoints, offset=len(line), keys=trusted)

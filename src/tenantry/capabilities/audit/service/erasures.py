@@ -63,11 +63,11 @@ class Erasure:
         if told is None or days is None:
             raise NoteError("no erasure: an origin, a size and a time, a root, days, each on a line of its own")
         try:
-            made_at = datetime.fromisoformat(told[2])
-        except ValueError:
+            made_at = datetime.fromisoformat(told[2]).astimezone(UTC)
+        except (ValueError, OverflowError):
             raise NoteError("no erasure: its second line has no time") from None
         erasure = cls(lines[0], made_at, int(told[1]), canonical_base64(lines[2]) or b"", int(days[1]))
-        if not made_at.tzinfo or erasure.text != text:
+        if erasure.text != text:
             raise NoteError("no erasure: its time is not in the form that a log writes")
         return erasure
 

@@ -65,11 +65,11 @@ class Receipt:
             raise NoteError(f"no receipt: an origin, a time and 1 to {MAX_EVENTS} events, each on a line of its own")
         origin, told, *events, _ = lines
         try:
-            made_at = datetime.fromisoformat(told.removeprefix(_WORD))
-        except ValueError:
+            made_at = datetime.fromisoformat(told.removeprefix(_WORD)).astimezone(UTC)
+        except (ValueError, OverflowError):
             raise NoteError("no receipt: its second line is no time") from None
         receipt = cls(origin, made_at, tuple(_event(line) for line in events))
-        if not made_at.tzinfo or receipt.text != text:
+        if receipt.text != text:
             raise NoteError("no receipt: its time is not in the form that a log writes")
         return receipt
 

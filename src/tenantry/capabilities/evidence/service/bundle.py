@@ -12,7 +12,7 @@ SHA-256 nor the time of one: else the envelope was taken away.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from tenantry.capabilities.evidence.service.envelopes import (
 )
 from tenantry.capabilities.evidence.service.statement import Statement, written
 from tenantry.capabilities.evidence.types import Evidence, State
-from tenantry.engines.merkle.errors import NoteError
+from tenantry.engines.merkle.errors import MerkleError, NoteError
 from tenantry.engines.merkle.notes import VerifierKey
 from tenantry.foundation.ids import Prefix, format_id
 from tenantry.kit.strict_json import NotStrictError, parse_json
@@ -35,6 +35,8 @@ UNKNOWN: Final = "unknown"
 """What a tenant is called that a bundle does not name."""
 _MEMBERS: Final = {"form", "meta", "keys", "envelope"}
 _BARE: Final = {"envelope"}
+_UNFORESEEN: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MerkleError)
+"""What no form that is read here should end in: one file must not end the index of a directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,13 @@ def verify_bundle(bundle: Mapping[str, Any], *, keys: Sequence[VerifierKey] | No
     `keys` are the installation's, as the caller knows them; None: those in the bundle. Raises EvidenceRefused, whose
     code says what does not hold: `evidence_unlocked` where nothing was signed.
     """
+    try:
+        return _verified(bundle, keys)
+    except _UNFORESEEN as error:
+        raise EvidenceRefused("bundle_malformed", "it cannot be read as a bundle: it was altered") from error
+
+
+def _verified(bundle: Mapping[str, Any], keys: Sequence[VerifierKey] | None) -> Verified:
     if bundle.get("envelope") is None:
         raise EvidenceRefused("evidence_unlocked", "it was not locked when it was exported: nothing is signed of it")
     envelope = read_envelope(bundle["envelope"])
@@ -158,7 +167,7 @@ def _own_keys(bundle: Mapping[str, Any]) -> list[VerifierKey]:
             VerifierKey.parse(one["key"], valid_from=_read(one["valid_from"]), valid_until=_read(one["valid_until"]))
             for one in bundle.get("keys", [])
         ]
-    except (NoteError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (NoteError, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise EvidenceRefused("bundle_malformed", "its keys cannot be read: it was altered or damaged") from error
 
 
@@ -167,4 +176,8 @@ def _written(at: datetime | None) -> str | None:
 
 
 def _read(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    if text is None:
+        return None
+    if (at := datetime.fromisoformat(text)).tzinfo is None:
+        raise ValueError("a time without its offset")
+    return at.astimezone(UTC)
