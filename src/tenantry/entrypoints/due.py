@@ -6,7 +6,7 @@ what has become due meanwhile. Several at once share the work: who finds a row l
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -40,7 +40,7 @@ _LEAST_SECONDS: Final = 0.1
 _RETRY: Final = timedelta(seconds=5)
 _BATCH: Final = 200
 _DUE: Final = """select '{table}' as about, tenant_id, {id} as id, due_at from {schema}.{table}
-                 where due_at is not null order by due_at limit {batch}"""
+                 where due_at is not null and tenant_id <> all($1::uuid[]) order by due_at limit {batch}"""
 
 _log = structlog.get_logger(__name__)
 
@@ -111,11 +111,14 @@ class DueRound:
                 self.rounds.stir(place)
         async for place, pool, schemas in self.rounds.databases():
             self._next.pop(place, None)
-            try:
-                found = [due_at for schema in schemas if (due_at := await self._pass_place(pool, schema)) is not None]
-            except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
-                _log.warning("due.place_unavailable", place=place, reason=type(error).__name__)
-                found = [self._clock.now() + _RETRY]
+            found: list[datetime] = []
+            for schema in schemas:
+                try:
+                    due_at = await self._pass_place(pool, schema)
+                except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
+                    _log.warning("due.place_unavailable", place=place, reason=type(error).__name__)
+                    due_at = self._clock.now() + _RETRY
+                found += [] if due_at is None else [due_at]
             if found:
                 self._next[place] = min(found)
         ahead = [(due_at - self._clock.now()).total_seconds() for due_at in self._next.values()]
@@ -127,26 +130,38 @@ class DueRound:
             f"({_DUE.format(table=table, id=name, schema=schema, batch=_BATCH)})"
             for table, name in (APPROVALS_DUE, GRANTS_DUE)
         )
-        async with platform_session(pool) as connection:
-            items = [_Item(**row) for row in await connection.fetch(asked)]
-        now = self._clock.now()
-        late = [item for item in items if item.due_at <= now]
-        passed = [await self._pass_item(item) for item in late]
-        if sum(passed) >= _BATCH:
-            return now
-        # What could not be passed is tried again soon, and does not keep the loop busy.
-        retry = [now + _RETRY] if not all(passed) else []
-        return min([*retry, *(item.due_at for item in items if item.due_at > now)], default=None)
+        waiting = set[UUID]()
+        while True:
+            async with platform_session(pool) as connection:
+                items = [_Item(**row) for row in await connection.fetch(asked, list(waiting))]
+            now = self._clock.now()
+            late = [item for item in items if item.due_at <= now]
+            held_up = await self._pass_items(late)
+            waiting |= held_up
+            if len(late) < _BATCH:
+                # What could not be passed is tried again soon, and does not keep the loop busy.
+                retry = [now + _RETRY] if waiting else []
+                return min([*retry, *(item.due_at for item in items if item.due_at > now)], default=None)
+            if not held_up:  # nobody is in the way of what is left: it has the next round
+                return now
 
-    async def _pass_item(self, item: _Item) -> bool:
-        scope = TenantScope(tenant_id=item.tenant_id, region=self._cell.region, actor=SYSTEM)
-        try:
-            async with self._cell.session(scope, lifecycle=True) as session:
-                await self._pass[item.about](session, item.id)
-        except TenantryError as error:  # on the move, or erased: what is left is due where it arrives
-            _log.info("due.postponed", about=item.about, tenant=item.tenant_id.hex, code=error.code)
-            return False
-        return True
+    async def _pass_items(self, items: Sequence[_Item]) -> set[UUID]:
+        """Let these happen; tells the tenants of which some could not."""
+        refused, faulty = set[UUID](), set[UUID]()
+        for item in items:
+            if item.tenant_id in refused:
+                continue
+            scope = TenantScope(tenant_id=item.tenant_id, region=self._cell.region, actor=SYSTEM)
+            try:
+                async with self._cell.session(scope, lifecycle=True) as session:
+                    await self._pass[item.about](session, item.id)
+            except TenantryError as error:  # on the move, or erased: what is left is due where it arrives
+                _log.info("due.postponed", about=item.about, tenant=item.tenant_id.hex, code=error.code)
+                refused.add(item.tenant_id)
+            except Exception as error:  # noqa: BLE001 - one tenant's trouble must not keep the others waiting
+                _log.error("due.fault", about=item.about, tenant=item.tenant_id.hex, kind=type(error).__name__)
+                faulty.add(item.tenant_id)
+        return refused | faulty
 
     async def _pass_approval(self, session: TenantSession, approval_id: UUID) -> None:
         audit = AuditService(session=session, clock=self._clock)

@@ -45,7 +45,7 @@ _BATCH: Final = 200
 _AT_ONCE: Final = 50
 """Pieces of one workspace that are one transaction."""
 _DUE: Final = """select tenant_id, workspace_id, evidence_id, due_at from {schema}.evidence
-                 where due_at is not null order by due_at limit {batch}"""
+                 where due_at is not null and tenant_id <> all($1::uuid[]) order by due_at limit {batch}"""
 _OLD: Final = """select distinct tenant_id, workspace_id from {schema}.evidence
                  where state <> 'wip' and ended_at <= $1"""
 
@@ -127,14 +127,16 @@ class EvidenceRound:
             if place != SHARED:  # one that a tenant has for itself is else visited from time to time only
                 self.locking.stir(place)
         async for place, pool, schemas in self.locking.databases():
-            try:
-                found = [await self._pass_place(pool, schema) for schema in schemas]
-            except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
-                _log.warning("evidence.place_unavailable", place=place, reason=type(error).__name__)
-                self._next[place] = now + _RETRY
-                continue
-            passed += sum(number for number, _ in found)
-            if ahead := [due_at for _, due_at in found if due_at is not None]:
+            ahead: list[datetime] = []
+            for schema in schemas:
+                try:
+                    number, due_at = await self._pass_place(pool, schema)
+                except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
+                    _log.warning("evidence.place_unavailable", place=place, reason=type(error).__name__)
+                    number, due_at = 0, now + _RETRY
+                passed += number
+                ahead += [] if due_at is None else [due_at]
+            if ahead:
                 self._next[place] = min(ahead)
         return passed
 
@@ -142,48 +144,71 @@ class EvidenceRound:
         """Collect what is over in each workspace that may have any; tells how many were deleted."""
         before, deleted = self._clock.now() - timedelta(days=max(1, self._floor_days)), 0
         async for place, pool, schemas in self.collecting.databases():
-            try:
-                places = [each for schema in schemas for each in await self._old(pool, schema, before)]
-            except (TenantryError, asyncpg.PostgresError) as error:
-                _log.warning("evidence.place_unavailable", place=place, reason=type(error).__name__)
-                continue
-            for tenant_id, workspace_id in places:
-                deleted += await self._collect(tenant_id, workspace_id)
+            for schema in schemas:
+                try:
+                    places = await self._old(pool, schema, before)
+                except (TenantryError, asyncpg.PostgresError) as error:
+                    _log.warning("evidence.place_unavailable", place=place, reason=type(error).__name__)
+                    continue
+                for tenant_id, workspace_id in places:
+                    deleted += await self._collect(tenant_id, workspace_id)
         return deleted
 
     async def _pass_place(self, pool: "Pool", schema: str) -> tuple[int, datetime | None]:
-        """Pass what is due in one schema; tells of how many, and the next date there."""
-        async with platform_session(pool) as connection:
-            rows = await connection.fetch(_DUE.format(schema=schema, batch=_BATCH))
-        now = self._clock.now()
-        late: dict[_Place, list[UUID]] = {}
-        for row in rows:
-            if row["due_at"] <= now:
-                late.setdefault((row["tenant_id"], row["workspace_id"]), []).append(row["evidence_id"])
-        for (tenant_id, workspace_id), ids in late.items():
-            for first in range(0, len(ids), _AT_ONCE):
-                await self._pass(tenant_id, workspace_id, ids[first : first + _AT_ONCE])
-        passed = sum(map(len, late.values()))
-        if passed >= _BATCH:
-            return passed, now
-        ahead = [row["due_at"] for row in rows if row["due_at"] > now]
-        # What was passed over, or is not ready, is looked at again soon.
-        return passed, min([*ahead, *([now + timedelta(seconds=_LOCK_SECONDS)] if passed else [])], default=None)
+        """Give each tenant of one schema that has anything due a turn; tells of how many, and the next date there.
 
-    async def _pass(self, tenant_id: UUID, workspace_id: UUID, ids: list[UUID]) -> None:
-        """Pass these together; where one of them cannot be, each by itself, and that one much later."""
+        A turn is a batch at most, and one a round: whoever has more, or cannot be served now, waits for the next.
+        """
+        served, passed = set[UUID](), 0
+        while True:
+            async with platform_session(pool) as connection:
+                rows = await connection.fetch(_DUE.format(schema=schema, batch=_BATCH), list(served))
+            now = self._clock.now()
+            late = [row for row in rows if row["due_at"] <= now]
+            turns: dict[UUID, dict[UUID, list[UUID]]] = {}
+            for row in late:
+                spaces = turns.setdefault(row["tenant_id"], {})
+                spaces.setdefault(row["workspace_id"], []).append(row["evidence_id"])
+            for tenant_id, spaces in turns.items():
+                await self._turn(tenant_id, spaces)
+            served |= turns.keys()
+            passed += len(late)
+            if len(late) < _BATCH:
+                ahead = [row["due_at"] for row in rows if row["due_at"] > now]
+                # What was passed over, or is not ready, is looked at again soon.
+                soon = [now + timedelta(seconds=_LOCK_SECONDS)] if passed else []
+                return passed, min([*ahead, *soon], default=None)
+
+    async def _turn(self, tenant_id: UUID, spaces: Mapping[UUID, list[UUID]]) -> None:
+        """Pass what is due in the workspaces of a tenant, until it is refused."""
         try:
-            await self._pass_together(tenant_id, workspace_id, ids)
+            for workspace_id, ids in spaces.items():
+                for first in range(0, len(ids), _AT_ONCE):
+                    if not await self._pass(tenant_id, workspace_id, ids[first : first + _AT_ONCE]):
+                        return
+        except Exception as error:  # noqa: BLE001 - one tenant's trouble must not keep the others waiting
+            _log.error("evidence.tenant_waits", tenant=tenant_id.hex, kind=type(error).__name__)
+
+    async def _pass(self, tenant_id: UUID, workspace_id: UUID, ids: list[UUID]) -> bool:
+        """Pass these together; where one of them cannot be, each by itself, and that one much later.
+
+        False where the tenant is refused: what it has is due where it arrives, or later.
+        """
+        try:
+            return await self._pass_together(tenant_id, workspace_id, ids)
         except Exception as error:  # noqa: BLE001 - what cannot be read, of whomever, must not keep the others
             if len(ids) > 1:
                 for each in ids:
-                    await self._pass(tenant_id, workspace_id, [each])
-                return
+                    if not await self._pass(tenant_id, workspace_id, [each]):
+                        return False
+                return True
             _log.error("evidence.fault", tenant=tenant_id.hex, evidence=ids[0].hex, kind=type(error).__name__)
             later, locker = self._clock.now() + _FAULTY, self._lockers[self._cell.region]
-            await self._within(tenant_id, workspace_id, lambda session: locker.postpone(session, ids, until=later))
+            return await self._within(
+                tenant_id, workspace_id, lambda session: locker.postpone(session, ids, until=later)
+            )
 
-    async def _pass_together(self, tenant_id: UUID, workspace_id: UUID, ids: list[UUID]) -> None:
+    async def _pass_together(self, tenant_id: UUID, workspace_id: UUID, ids: list[UUID]) -> bool:
         locker = self._lockers[self._cell.region]
         keys: list[VerifierKey] = [key for each in self._lockers.values() for key in each.signer.verifier_keys()]
 
@@ -193,7 +218,7 @@ class EvidenceRound:
             await examiner.examine_and_note(ids, keyset=keyset)
             await locker.lock(session, ids, keyset=keyset)
 
-        await self._within(tenant_id, workspace_id, work)
+        return await self._within(tenant_id, workspace_id, work)
 
     async def _collect(self, tenant_id: UUID, workspace_id: UUID) -> int:
         deleted = 0
@@ -204,16 +229,22 @@ class EvidenceRound:
             collector = EvidenceCollector(session=session, audit=audit, floor_days=self._floor_days, clock=self._clock)
             deleted = (await collector.collect(workspace_id=workspace_id, dry_run=False)).deleted
 
-        await self._within(tenant_id, workspace_id, work)
+        try:
+            await self._within(tenant_id, workspace_id, work)
+        except Exception as error:  # noqa: BLE001 - one tenant's trouble must not keep the others waiting
+            _log.error("evidence.tenant_waits", tenant=tenant_id.hex, kind=type(error).__name__)
         return deleted
 
-    async def _within(self, tenant_id: UUID, workspace_id: UUID, work: _Work) -> None:
+    async def _within(self, tenant_id: UUID, workspace_id: UUID, work: _Work) -> bool:
+        """Work in a session of the tenant's; False where it is refused."""
         scope = TenantScope(tenant_id=tenant_id, region=self._cell.region, actor=SYSTEM, workspace_id=workspace_id)
         try:
             async with self._cell.session(scope, lifecycle=True) as session:
                 await work(session)
         except TenantryError as error:  # on the move, or erased: what is left is due where it arrives
             _log.info("evidence.postponed", tenant=tenant_id.hex, code=error.code)
+            return False
+        return True
 
     async def _old(self, pool: "Pool", schema: str, before: datetime) -> list[_Place]:
         async with platform_session(pool) as connection:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from tenantry.capabilities.access.service import GRANT_KIND, GrantFacts
@@ -136,8 +137,11 @@ class NoticeLoop:
     async def look(self) -> None:
         """Announce all that is new, and begin as much of what is due as there is room for."""
         async for place, pool, schema in self._rounds.waiting("outbox", "notification_deliveries"):
-            await self._announce(pool, schema)
-            await self._begin(place, pool, schema)
+            try:
+                await self._announce(pool, schema)
+                await self._begin(place, pool, schema)
+            except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
+                _log.warning("notices.place_unavailable", place=place, reason=type(error).__name__)
 
     async def settled(self) -> None:
         """Wait until nothing is being sent."""

@@ -47,7 +47,7 @@ class ReconcileRound:
         self._cell = cell
         self._seconds = seconds
         self._clock = clock
-        self._since: dict[str, datetime] = {}
+        self._since: dict[tuple[str, str], datetime] = {}
 
     async def run(self) -> None:
         await forever("reconcile", self.go_round, seconds=self._seconds)
@@ -56,21 +56,22 @@ class ReconcileRound:
         """Reconcile whoever has used something since the last round, at first everybody; tells how many repairs."""
         repaired = 0
         async for place, pool, schemas in self.rounds.databases():
-            begun = self._clock.now()
-            try:
-                busy = [tenant_id for schema in schemas for tenant_id in await self._busy(pool, place, schema)]
-            except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
-                _log.warning("reconcile.place_unavailable", place=place, reason=type(error).__name__)
-                continue
-            for tenant_id in busy:
-                repaired += await self._reconcile(tenant_id)
-            self._since[place] = begun - _OVERLAP
+            for schema in schemas:
+                at, begun = (place, schema), self._clock.now()
+                try:
+                    busy = await self._busy(pool, at)
+                except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
+                    _log.warning("reconcile.place_unavailable", place=place, reason=type(error).__name__)
+                    continue
+                for tenant_id in busy:
+                    repaired += await self._reconcile(tenant_id)
+                self._since[at] = begun - _OVERLAP
         return repaired
 
-    async def _busy(self, pool: "Pool", place: str, schema: str) -> "list[UUID]":
-        since = self._since.get(place, datetime.fromtimestamp(0, tz=self._clock.now().tzinfo))
+    async def _busy(self, pool: "Pool", at: tuple[str, str]) -> "list[UUID]":
+        since = self._since.get(at, datetime.fromtimestamp(0, tz=self._clock.now().tzinfo))
         async with platform_session(pool) as connection:
-            return [row["tenant_id"] for row in await connection.fetch(_BUSY.format(schema=schema), since)]
+            return [row["tenant_id"] for row in await connection.fetch(_BUSY.format(schema=at[1]), since)]
 
     async def _reconcile(self, tenant_id: "UUID") -> int:
         scope = TenantScope(tenant_id=tenant_id, region=self._cell.region, actor=SYSTEM)
@@ -79,4 +80,6 @@ class ReconcileRound:
                 return len(await Reconciler(session=session, subjects=_SUBJECTS, clock=self._clock).run())
         except TenantryError as error:  # on the move, or erased
             _log.info("reconcile.postponed", tenant=tenant_id.hex, code=error.code)
-            return 0
+        except Exception as error:  # noqa: BLE001 - one tenant's trouble must not keep the others waiting
+            _log.error("reconcile.fault", tenant=tenant_id.hex, kind=type(error).__name__)
+        return 0

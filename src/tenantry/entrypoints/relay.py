@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from tenantry.capabilities.access.types.grants import (
@@ -18,6 +19,7 @@ from tenantry.entrypoints.rounds import Rounds
 from tenantry.foundation import outbox
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.platform_session import platform_session
+from tenantry.foundation.errors import TenantryError
 from tenantry.foundation.outbox import OutboxEvent
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
@@ -54,26 +56,43 @@ class Relay:
         self._wake.set()
 
     async def run(self) -> None:
-        await forever("relay", self._look, seconds=_LOOK_SECONDS, wake=self._wake)
+        await forever("relay", self.look, seconds=_LOOK_SECONDS, wake=self._wake)
 
-    async def _look(self) -> None:
-        async for _, pool, schema in self._rounds.waiting("outbox"):
-            await self._deliver(pool, schema)
+    async def look(self) -> None:
+        """Deliver all that is new; what cannot be delivered now is tried again at the next look."""
+        async for place, pool, schema in self._rounds.waiting("outbox"):
+            try:
+                await self._deliver(pool, schema)
+            except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
+                _log.warning("relay.place_unavailable", place=place, reason=type(error).__name__)
 
     async def _deliver(self, pool: "Pool", schema: str) -> None:
+        """Deliver the news of one place, each tenant's in their order, until it cannot be told just now."""
+        waiting = set[UUID]()
         while True:
             async with platform_session(pool, schema=schema) as connection:
-                events = await outbox.take(connection, topics=_TOPICS)
+                events = await outbox.take(connection, topics=_TOPICS, without=waiting)
                 for event in events:
-                    if event.topic == TENANT_CHANGED:
-                        await self._offboarding.follow(event.tenant_id, region=self._cell.region)
-                    elif event.topic == GRANT_ENDED:
-                        await self._grants.follow(event.tenant_id, event.payload)
-                    else:
-                        await self._stop_what_runs(event)
+                    if event.tenant_id in waiting:
+                        continue
+                    try:
+                        await self._follow(event)
+                    except Exception as error:  # noqa: BLE001 - one tenant's trouble must not silence the others
+                        code = error.code if isinstance(error, TenantryError) else type(error).__name__
+                        _log.warning("relay.tenant_waits", tenant=str(event.tenant_id), topic=event.topic, code=code)
+                        waiting.add(event.tenant_id)
+                        continue
                     await outbox.settle(connection, event)
             if not events:
                 return
+
+    async def _follow(self, event: OutboxEvent) -> None:
+        if event.topic == TENANT_CHANGED:
+            await self._offboarding.follow(event.tenant_id, region=self._cell.region)
+        elif event.topic == GRANT_ENDED:
+            await self._grants.follow(event.tenant_id, event.payload)
+        else:
+            await self._stop_what_runs(event)
 
     async def _stop_what_runs(self, event: OutboxEvent) -> None:
         """Stop everything of a closed tenant or workspace."""
