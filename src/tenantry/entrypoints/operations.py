@@ -6,7 +6,7 @@ from typing import Final
 
 from tenantry.capabilities.audit.service import AuditArrival
 from tenantry.capabilities.notifications.service import NoticeArrival
-from tenantry.capabilities.sandboxes.service import JobArrival, JobStopper, KeptInspection, SandboxDrain
+from tenantry.capabilities.sandboxes.service import ImageArrival, JobArrival, JobStopper, KeptInspection, SandboxDrain
 from tenantry.capabilities.tenants.service import (
     LEASE,
     Erasures,
@@ -94,6 +94,7 @@ def _imports(parts: Parts, log: OperationLog, access: Mapping[str, MoverAccess])
         ),
         arrivals=(
             JobArrival(settings=parts.settings.jobs, clock=parts.clock),
+            ImageArrival(libraries=parts.libraries, clock=parts.clock),
             NoticeArrival(),
             AuditArrival(notaries=parts.notaries, clock=parts.clock),
         ),

@@ -44,7 +44,7 @@ def test_an_image_is_pulled_run_and_pulled_again_for_nothing(
     assert first.status_code == 201, first.text
     image = first.json()
     assert (image["name"], image["digest"], image["source"]) == (name, shell.digest, "registry")
-    assert image["size_bytes"] == sum(map(len, shell.blobs.values()))
+    assert image["size_bytes"] > sum(map(len, shell.blobs.values())), "what its root takes"
     for called in (name, f"{name}@{shell.digest}"):
         job = ground.run("/bin/sh", "-c", 'echo "$FROM_IMAGE"', image=called)
         assert (job["status"], job["image_digest"]) == ("succeeded", shell.digest)

@@ -4,6 +4,7 @@ JailUnavailable(Unavailable)   this machine cannot hold a sandbox now; fields: r
 SpecInvalid(Invalid)           a spec breaks a rule; fields: field, rule
 ImageInvalid(Invalid)          an archive or directory is no image one may trust; fields: rule
 TreeInvalid(Invalid)           a tree that is carried is none one may trust, or does not fit; fields: rule
+ImageTooLarge(ImageInvalid)    its root takes more than there is room for; attribute: bytes
 ImageNotFound(NotFound)        no image has that digest
 SandboxBusy(Conflict)          asked of a living sandbox what only a dead one answers
 SandboxEnded(Conflict)         asked of a dead sandbox what only a living one does
@@ -30,6 +31,14 @@ class SpecInvalid(Invalid):
 class ImageInvalid(Invalid):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message, layer="jail", rule=code)
+
+
+class ImageTooLarge(ImageInvalid):
+    """`bytes` is what its root takes, or what it took at least when its unpacking was ended."""
+
+    def __init__(self, size: int, *, most: int) -> None:
+        super().__init__("image_too_large", f"its root takes at least {size} bytes, and there is room for {most}")
+        self.bytes = size
 
 
 class TreeInvalid(Invalid):

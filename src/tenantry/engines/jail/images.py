@@ -14,20 +14,31 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from tenantry.engines.jail import host_image
 from tenantry.engines.jail.directory_image import copy_directory, tree_digest
 from tenantry.engines.jail.docker_archive import read_docker_archive
-from tenantry.engines.jail.errors import ImageInvalid, ImageNotFound
+from tenantry.engines.jail.errors import ImageInvalid, ImageNotFound, ImageTooLarge
 from tenantry.engines.jail.layers import read_directory_archive
 from tenantry.engines.jail.oci_layout import read_oci_layout
 from tenantry.engines.jail.skeleton import furnish_root
-from tenantry.engines.jail.tree import Caps, TreeWriter
+from tenantry.engines.jail.tree import Caps, TreeWriter, stored_bytes
 from tenantry.engines.jail.types import ImageRoot
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class StagedImage:
+    """An image that is unpacked and not in the store yet; `bytes` is what its root takes (`stored_bytes`)."""
+
+    digest: str
+    bytes: int
+    admit: Callable[[], ImageRoot]
+    """Puts it into the store; blocking, a moment. Once, and before the block ends that gave it."""
 
 
 class ImageStore:
@@ -56,17 +67,8 @@ class ImageStore:
 
         Raises ImageInvalid when it breaks a rule; then, as after a crash, nothing of it is kept. Retry is safe.
         """
-        bounds = caps or Caps()
-        with self._staging() as staging:
-            with _writer(staging / "rootfs", bounds) as writer:
-                if isinstance(source, Path):
-                    with source.open("rb") as opened:
-                        image = read_docker_archive(opened, writer=writer, caps=bounds)
-                else:
-                    image = read_docker_archive(source, writer=writer, caps=bounds)
-            furnish_root(staging / "rootfs")
-            self._admit(staging, image.digest, name=_tag(image.name), env=image.env, workdir=image.workdir)
-        return self.resolve(image.digest)
+        with self.staged_docker_archive(source, caps=caps) as image:
+            return image.admit()
 
     def import_oci_layout(
         self,
@@ -80,28 +82,64 @@ class ImageStore:
 
         `unpacked` is told how many layers are, after each.
         """
+        with self.staged_oci_layout(source, name=name, caps=caps, unpacked=unpacked) as image:
+            return image.admit()
+
+    def import_directory_archive(self, source: Path, *, caps: Caps | None = None) -> ImageRoot:
+        """Import a tar of a root directory; its digest is that of what was unpacked. Raises as above."""
+        with self.staged_directory_archive(source, caps=caps) as image:
+            return image.admit()
+
+    @contextmanager
+    def staged_docker_archive(self, source: Path | BinaryIO, *, caps: Caps | None = None) -> Iterator[StagedImage]:
+        """Unpack, and give what may be admitted within the block: of anything else nothing outlives it.
+
+        Raises as `import_docker_archive`, and ImageTooLarge where it takes more than `caps.stored_bytes`. The block may
+        be entered and left in different threads.
+        """
+        bounds = caps or Caps()
+        opening = source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source)
+        with opening as opened, self._staging() as staging:
+            with _writer(staging / "rootfs", bounds) as writer:
+                image = read_docker_archive(opened, writer=writer, caps=bounds)
+            yield self._staged(
+                staging, bounds, digest=image.digest, name=image.name, env=image.env, workdir=image.workdir
+            )
+
+    @contextmanager
+    def staged_oci_layout(
+        self,
+        source: Path,
+        *,
+        name: str = "",
+        caps: Caps | None = None,
+        unpacked: Callable[[int], object] | None = None,
+    ) -> Iterator[StagedImage]:
+        """Unpack a layout as above; `unpacked` as `import_oci_layout` has it."""
         bounds = caps or Caps()
         with self._staging() as staging:
             with _writer(staging / "rootfs", bounds) as writer:
                 image = read_oci_layout(source, writer=writer, caps=bounds, unpacked=unpacked)
-            furnish_root(staging / "rootfs")
-            self._admit(staging, image.digest, name=_tag(name or image.name), env=image.env, workdir=image.workdir)
-        return self.resolve(image.digest)
+            yield self._staged(
+                staging, bounds, digest=image.digest, name=name or image.name, env=image.env, workdir=image.workdir
+            )
 
-    def import_directory_archive(self, source: Path, *, caps: Caps | None = None) -> ImageRoot:
-        """Import a tar of a root directory; its digest is that of what was unpacked. Raises as above."""
+    @contextmanager
+    def staged_directory_archive(self, source: Path, *, caps: Caps | None = None) -> Iterator[StagedImage]:
+        """Unpack a tar of a root directory as above."""
         bounds = caps or Caps()
         with self._staging() as staging:
             with _writer(staging / "rootfs", bounds) as writer, source.open("rb") as opened:
                 read_directory_archive(opened, writer=writer, caps=bounds)
-            return self._admit_tree(staging)
+            yield self._staged(staging, bounds)
 
     def import_directory(self, path: Path, *, name: str = "", caps: Caps | None = None) -> ImageRoot:
         """Copy a root file system from this machine; its digest is that of the copy. Raises as above."""
+        bounds = caps or Caps()
         with self._staging() as staging:
-            with _writer(staging / "rootfs", caps or Caps()) as writer:
+            with _writer(staging / "rootfs", bounds) as writer:
                 copy_directory(path, writer=writer)
-            return self._admit_tree(staging, name=name)
+            return self._staged(staging, bounds, name=name).admit()
 
     def restore(
         self, digest: str, source: BinaryIO, *, about: Mapping[str, object], caps: Caps | None = None
@@ -115,18 +153,18 @@ class ImageStore:
         if self._place(digest).is_dir():
             return self.resolve(digest)
         env, workdir = about.get("env"), about.get("workdir")
+        bounds = caps or Caps()
         with self._staging() as staging:
-            with _writer(staging / "rootfs", caps or Caps()) as writer:
-                read_directory_archive(source, writer=writer, caps=caps or Caps())
-            furnish_root(staging / "rootfs")
-            self._admit(
+            with _writer(staging / "rootfs", bounds) as writer:
+                read_directory_archive(source, writer=writer, caps=bounds)
+            return self._staged(
                 staging,
-                digest,
-                name=_tag(str(about.get("name", ""))),
+                bounds,
+                digest=digest,
+                name=str(about.get("name", "")),
                 env={str(key): str(value) for key, value in env.items()} if isinstance(env, dict) else {},
                 workdir=str(workdir or "/"),
-            )
-        return self.resolve(digest)
+            ).admit()
 
     def resolve(self, digest: str) -> ImageRoot:
         """Return the image of that digest; raises ImageNotFound, for a malformed one too."""
@@ -177,11 +215,29 @@ class ImageStore:
             raise ImageNotFound(digest[:80])
         return self._images / digest.removeprefix("sha256:")
 
-    def _admit_tree(self, staging: Path, *, name: str = "") -> ImageRoot:
-        furnish_root(staging / "rootfs")
-        digest = tree_digest(staging / "rootfs")
-        self._admit(staging, digest, name=_tag(name))
-        return self.resolve(digest)
+    def _staged(
+        self,
+        staging: Path,
+        caps: Caps,
+        *,
+        digest: str = "",
+        name: str = "",
+        env: Mapping[str, str] | None = None,
+        workdir: str = "/",
+    ) -> StagedImage:
+        """Furnish and measure what was unpacked; without a digest it is named by its content."""
+        root = staging / "rootfs"
+        furnish_root(root)
+        size = stored_bytes(root)
+        if caps.stored_bytes is not None and size > caps.stored_bytes:
+            raise ImageTooLarge(size, most=caps.stored_bytes)
+        named = digest or tree_digest(root)
+
+        def admit() -> ImageRoot:
+            self._admit(staging, named, name=_tag(name), env=env, workdir=workdir)
+            return self.resolve(named)
+
+        return StagedImage(named, size, admit)
 
     def _admit(
         self, staging: Path, digest: str, *, name: str, env: Mapping[str, str] | None = None, workdir: str = "/"

@@ -66,6 +66,8 @@ class CappedHeader(tarfile.TarInfo):
         if any(name.startswith(_SPARSE) for name in headers):
             raise _sparse()
         super()._apply_pax_info(headers, *more)  # type: ignore[misc]
+        if self.size < 0:
+            raise ImageInvalid("image_archive_malformed", "a member of less than nothing")
 
     def _refuse(self, *_: object) -> None:
         raise _sparse()

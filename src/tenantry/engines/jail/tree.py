@@ -6,10 +6,10 @@ import shutil
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, TypeAlias
 
-from tenantry.engines.jail.errors import ImageInvalid
+from tenantry.engines.jail.errors import ImageInvalid, ImageTooLarge
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -19,6 +19,7 @@ _MAX_PATH: Final = 3072  # with the store's own before it, still below what the 
 _MAX_TARGET: Final = 4095
 _MAX_DEPTH: Final = 128
 _CHUNK: Final = 1 << 18
+BLOCK: Final = 4096
 
 
 Written: TypeAlias = dict[str, "Written"]
@@ -27,11 +28,49 @@ Written: TypeAlias = dict[str, "Written"]
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What one image may amount to. `bytes` counts unpacked file content of all layers, removed files included."""
+    """What one image may amount to. `bytes` counts unpacked file content of all layers, removed files included.
+
+    `stored_bytes` is how much room there is, None for any: of all that is written too, as it lies there meanwhile, in
+    the blocks of `stored_bytes`.
+    """
 
     bytes: int = 16 << 30
     files: int = 500_000
     file_bytes: int = 8 << 30
+    stored_bytes: int | None = None
+
+
+def in_blocks(size: int) -> int:
+    """Tell what an entry takes: whole blocks of 4 KiB, at least one, which stands for its name and inode."""
+    return max(1, -(-size // BLOCK)) * BLOCK
+
+
+def stored_bytes(root: Path) -> int:
+    """Tell what a tree takes, the same on every file system: the blocks of each entry, and of a file with several names
+    its content once. Blocking, some microseconds for each entry; the tree must stand still meanwhile.
+    """
+    place = os.open(root, _DIRECTORY)
+    try:
+        return _stored(place, set())
+    finally:
+        os.close(place)
+
+
+def _stored(place: int, seen: set[int]) -> int:
+    total = 0
+    for name in os.listdir(place):
+        status = os.stat(name, dir_fd=place, follow_symlinks=False)
+        again = status.st_nlink > 1 and status.st_ino in seen
+        total += in_blocks(status.st_size if stat.S_ISREG(status.st_mode) and not again else 0)
+        if stat.S_ISDIR(status.st_mode):
+            below = os.open(name, _DIRECTORY, dir_fd=place)
+            try:
+                total += _stored(below, seen)
+            finally:
+                os.close(below)
+        elif status.st_nlink > 1:
+            seen.add(status.st_ino)
+    return total
 
 
 def split_path(text: str) -> tuple[str, ...]:
@@ -66,9 +105,10 @@ class TreeWriter:
         self._caps = caps
         self._bytes = 0
         self._files = 0
+        self._stored = 0
 
     def directory(self, parts: Sequence[str], mode: int) -> None:
-        self.count()
+        self._made()
         if not parts:
             return
         parent = self._parent(parts)
@@ -83,10 +123,10 @@ class TreeWriter:
             os.close(parent)
 
     def file(self, parts: Sequence[str], *, source: BinaryIO, size: int, mode: int, mtime: float) -> None:
-        self.count()
-        if size > self._caps.file_bytes or self._bytes + size > self._caps.bytes:
+        if size < 0 or size > self._caps.file_bytes or self._bytes + size > self._caps.bytes:
             raise ImageInvalid("image_too_large", f"more than {self._caps.bytes} bytes, or a file above the cap")
         self._bytes += size
+        self._made(size)
         parent = self._parent(parts)
         try:
             self._clear(parent, parts[-1])
@@ -98,7 +138,7 @@ class TreeWriter:
             os.close(parent)
 
     def symlink(self, parts: Sequence[str], target: str) -> None:
-        self.count()
+        self._made()
         check_link_target(parts, target)
         parent = self._parent(parts)
         try:
@@ -109,7 +149,7 @@ class TreeWriter:
 
     def hardlink(self, parts: Sequence[str], target: Sequence[str]) -> None:
         """Link to a regular file already written; anything else is `image_link_unsafe`."""
-        self.count()
+        self._made()
         if not target or tuple(parts) == tuple(target):
             raise ImageInvalid("image_link_unsafe", f"link to nothing: {'/'.join(parts)[:200]!r}")
         source = self._parent(target, make=False)
@@ -161,10 +201,17 @@ class TreeWriter:
             os.close(place)
 
     def count(self) -> None:
-        """Count an entry, as each directory that is made on the way; raises ImageInvalid `image_too_many_files`."""
+        """Count an entry that leaves nothing; raises ImageInvalid `image_too_many_files`."""
         self._files += 1
         if self._files > self._caps.files:
             raise ImageInvalid("image_too_many_files", f"more than {self._caps.files} entries")
+
+    def _made(self, size: int = 0) -> None:
+        """Count an entry that takes room, also a directory on the way; raises ImageTooLarge where there is none."""
+        self.count()
+        self._stored += in_blocks(size)
+        if self._caps.stored_bytes is not None and self._stored > self._caps.stored_bytes:
+            raise ImageTooLarge(self._stored, most=self._caps.stored_bytes)
 
     def _parent(self, parts: Sequence[str], *, make: bool = True) -> int:
         if not parts:
@@ -182,7 +229,7 @@ class TreeWriter:
                 except FileNotFoundError:
                     if not make:
                         raise
-                    self.count()
+                    self._made()
                     os.mkdir(part, 0o755, dir_fd=above)
                     current = os.open(part, _DIRECTORY, dir_fd=above)
                     os.fchmod(current, 0o755)

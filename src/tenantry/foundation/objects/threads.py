@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from typing import ParamSpec, TypeVar
 
 _Given = ParamSpec("_Given")
@@ -25,6 +26,16 @@ async def in_thread(call: Callable[_Given, _Got], *arguments: _Given.args, **fie
         if not running.cancelled():
             running.exception()
         raise
+
+
+@contextlib.asynccontextmanager
+async def entered_in_thread(manager: AbstractContextManager[_Got]) -> AsyncIterator[_Got]:
+    """Enter and leave what blocks, each in a thread; that one ends is waited for also by a cancelled waiter."""
+    stack = contextlib.ExitStack()
+    try:
+        yield await in_thread(stack.enter_context, manager)
+    finally:
+        await in_thread(stack.close)
 
 
 async def pieces(content: AsyncIterator[bytes] | bytes, *, size: int) -> AsyncIterator[bytes]:

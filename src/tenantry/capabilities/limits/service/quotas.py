@@ -106,6 +106,19 @@ class QuotaService:
         if not granted:
             raise quota_contended()
 
+    async def room(self, quota: Quota, *, workspace_id: UUID) -> int | None:
+        """Tell how much is left of a quota for a workspace (storage in bytes), None where nothing bounds it.
+
+        Nothing is held by it, and others may take it meanwhile: `reserve` decides.
+        """
+        held = await self.limits_in(workspace_id)
+        left = [
+            most - each.counted.taken
+            for each in await self.standings(workspace_id)
+            if each.counted.quota is quota and (most := held.most(quota, each.effective.holder)) is not None
+        ]
+        return max(0, min(left)) if left else None
+
     async def take_row(self, quota: Quota, count: Count, *, whole_tenant: Callable[[], TenantSession]) -> None:
         """Refuse one more row of what a quota of the tenant stands for than its most, one transaction after the other.
 

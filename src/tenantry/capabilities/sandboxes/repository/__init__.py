@@ -23,8 +23,10 @@ from tenantry.capabilities.sandboxes.repository.images import (
     delete_image,
     find_image,
     insert_image,
+    list_digests,
     list_images,
     list_wanted_digests,
+    set_image_size,
     size_images,
 )
 from tenantry.capabilities.sandboxes.repository.jobs import (
@@ -110,6 +112,7 @@ __all__ = [
     "list_artifacts_of",
     "list_claimed_artifacts",
     "list_claimed_trees",
+    "list_digests",
     "list_for_purge",
     "list_images",
     "list_jobs",
@@ -135,6 +138,7 @@ __all__ = [
     "request_cancellation",
     "set_expiry",
     "set_grant",
+    "set_image_size",
     "settle_remote_entries",
     "settle_remote_shares",
     "size_images",

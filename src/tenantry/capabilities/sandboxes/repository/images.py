@@ -74,6 +74,23 @@ async def list_wanted_digests(session: TenantSession) -> set[str]:
     return {row["digest"] for row in rows}
 
 
+async def list_digests(session: TenantSession) -> list[tuple[UUID, str]]:
+    """List all images of the tenant by the digests of their roots."""
+    rows = await session.fetch(
+        "select image_id, digest from images where tenant_id = $1 order by image_id", session.scope.tenant_id
+    )
+    return [(row["image_id"], row["digest"]) for row in rows]
+
+
+async def set_image_size(session: TenantSession, image_id: UUID, size: int) -> None:
+    await session.execute(
+        "update images set size_bytes = $3 where tenant_id = $1 and image_id = $2",
+        session.scope.tenant_id,
+        image_id,
+        size,
+    )
+
+
 async def size_images(session: TenantSession, ids: Sequence[UUID]) -> dict[UUID, int]:
     rows = await session.fetch(
         "select image_id, size_bytes from images where tenant_id = $1 and image_id = any ($2::uuid[])",

@@ -1,6 +1,6 @@
 """The face of sandboxes: jobs, images, their content, and what a worker runs."""
 
-from tenantry.capabilities.sandboxes.service.arrival import JobArrival
+from tenantry.capabilities.sandboxes.service.arrival import ImageArrival, JobArrival
 from tenantry.capabilities.sandboxes.service.content import JobContent
 from tenantry.capabilities.sandboxes.service.content_kind import JobContentKind
 from tenantry.capabilities.sandboxes.service.dispatch import Dispatcher
@@ -39,6 +39,7 @@ __all__ = [
     "PORT_TOKEN",
     "Dispatcher",
     "Door",
+    "ImageArrival",
     "ImageLibrary",
     "ImagePulls",
     "ImageService",

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -13,20 +14,22 @@ from tenantry.capabilities.policies.errors import policy_denied
 from tenantry.capabilities.policies.service import PolicyService
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.errors import image_name_taken, image_too_large, pull_timed_out
+from tenantry.capabilities.sandboxes.service.image_room import caps_within, refuse_root
 from tenantry.capabilities.sandboxes.service.images import ImageLibrary
 from tenantry.capabilities.sandboxes.service.judging import detail_of
 from tenantry.capabilities.sandboxes.service.pull_progress import PullTeller, Tell
 from tenantry.capabilities.sandboxes.types import IMAGE, Image
 from tenantry.capabilities.tenants.service import WorkspaceService
-from tenantry.engines.jail.errors import ImageNotFound
-from tenantry.engines.jail.images import ImageStore
+from tenantry.engines.jail.errors import ImageNotFound, ImageTooLarge
+from tenantry.engines.jail.images import ImageStore, StagedImage
 from tenantry.engines.jail.registries import ANY, Credentials, Registries, pullable
+from tenantry.engines.jail.tree import Caps, stored_bytes
 from tenantry.engines.jail.types import ImageRoot
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id
 from tenantry.foundation.image_settings import ANY_REGISTRY, PLAIN, ImageSettings
-from tenantry.foundation.objects.threads import in_thread
+from tenantry.foundation.objects.threads import entered_in_thread, in_thread
 
 if TYPE_CHECKING:
     from tenantry.engines.jail.registry import Resolved
@@ -106,12 +109,12 @@ class ImagePulls:
             if before is not None and before.digest == resolved.digest and root is not None:
                 return before
             await self._judge(name, resolved.digest, workspace_id=workspace_id)
-            await self._require_room(resolved.manifest.size_bytes, workspace_id)
-            if root is None:
-                root = await self._fetch(store, calls, resolved, name=name, deadline=deadline, teller=teller)
-            teller.storing(resolved.manifest)
-            await in_thread(os.utime, root.path.parent)  # imported now, to the sweep, even if it was here before
-            return await self._keep(name, resolved, workspace_id=workspace_id)
+            caps = await self._require_room(resolved.manifest.size_bytes, workspace_id, before)
+            if root is not None:
+                teller.storing(resolved.manifest)
+                return await self._keep_present(name, root, workspace_id=workspace_id)
+            fetched = self._fetched(store, calls, resolved, name=name, caps=caps, deadline=deadline, teller=teller)
+            return await self._keep_fetched(name, fetched, workspace_id=workspace_id)
 
     async def _judge(self, name: str, digest: str | None, *, workspace_id: UUID) -> None:
         workspace = await self._workspaces.get(workspace_id)
@@ -127,43 +130,72 @@ class ImagePulls:
             raise image_name_taken(name)
         return image
 
-    async def _require_room(self, size: int, workspace_id: UUID) -> None:
-        """Refuse what there is no room for before it is fetched; that it is held comes with its row."""
+    async def _require_room(self, size: int, workspace_id: UUID, before: Image | None) -> Caps:
+        """Refuse what has no room before it is fetched, `size` bytes as the registry has it; tell the room of its root.
+
+        That this is held comes with its row.
+        """
         if size > self._most_bytes:
             raise image_too_large(size, most=self._most_bytes)
         await self._quotas.reserve(new_id(), {Quota.STORAGE: size}, kind=IMAGE, workspace_id=workspace_id)
         await self._session.rollback()
+        freed = 0 if before is None else before.size_bytes
+        caps = await caps_within(self._quotas, workspace_id=workspace_id, freed=freed)
+        await self._session.rollback()
+        return caps
 
-    async def _fetch(
+    @contextlib.asynccontextmanager
+    async def _fetched(
         self,
         store: ImageStore,
         calls: "RegistryCalls",
         resolved: "Resolved",
         *,
         name: str,
+        caps: Caps,
         deadline: float,
         teller: PullTeller,
-    ) -> ImageRoot:
+    ) -> AsyncIterator[StagedImage]:
+        """Give what may be admitted within the block; nothing else of it is kept."""
         from tenantry.engines.jail.registry import download
 
-        received = contextlib.ExitStack()
-        try:
-            folder = await in_thread(received.enter_context, store.receiving())
-            async with asyncio.timeout_at(deadline):
-                await download(calls, resolved, into=folder, progress=teller.fetched)
-                teller.unpacking()
-                return await in_thread(store.import_oci_layout, folder, name=name, unpacked=teller.unpacked)
-        except TimeoutError:
-            raise pull_timed_out(self._settings.pull_seconds) from None
-        finally:
-            await in_thread(received.close)
+        async with contextlib.AsyncExitStack() as stack:
+            folder = await stack.enter_async_context(entered_in_thread(store.receiving()))
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await download(calls, resolved, into=folder, progress=teller.fetched)
+                    teller.unpacking()
+                    staged = store.staged_oci_layout(folder, name=name, caps=caps, unpacked=teller.unpacked)
+                    found = await stack.enter_async_context(entered_in_thread(staged))
+            except TimeoutError:
+                raise pull_timed_out(self._settings.pull_seconds) from None
+            teller.storing(resolved.manifest)
+            yield found
 
-    async def _keep(self, name: str, resolved: "Resolved", *, workspace_id: UUID) -> Image:
+    async def _keep_fetched(
+        self, name: str, fetched: contextlib.AbstractAsyncContextManager[StagedImage], *, workspace_id: UUID
+    ) -> Image:
+        """Put a root into the store once its room is held; where there is none, Exhausted, and nothing is kept."""
+        try:
+            async with fetched as found:
+                image = await self._keep(name, found.digest, found.bytes, workspace_id=workspace_id)
+                root = await in_thread(found.admit)
+                await in_thread(os.utime, root.path.parent)
+                return image
+        except ImageTooLarge as error:
+            await refuse_root(self._quotas, error.bytes, workspace_id=workspace_id)
+
+    async def _keep_present(self, name: str, root: ImageRoot, *, workspace_id: UUID) -> Image:
+        await in_thread(os.utime, root.path.parent)  # imported now, to the sweep, though it was here before
+        size = await in_thread(stored_bytes, root.path)
+        return await self._keep(name, root.digest, size, workspace_id=workspace_id)
+
+    async def _keep(self, name: str, digest: str, size: int, *, workspace_id: UUID) -> Image:
         image = Image(
             image_id=new_id(),
             name=name,
-            digest=resolved.digest,
-            size_bytes=resolved.manifest.size_bytes,
+            digest=digest,
+            size_bytes=size,
             source=SOURCE,
             created_at=self._clock.now(),
             created_by=self._session.scope.actor.id,

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -13,13 +13,17 @@ from tenantry.capabilities.limits.service import QuotaService, give_back, settle
 from tenantry.capabilities.limits.types.quotas import Quota
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.errors import image_name_taken, image_not_found
+from tenantry.capabilities.sandboxes.service.image_room import caps_within, refuse_root
 from tenantry.capabilities.sandboxes.types import HOST_IMAGE, IMAGE, Image
-from tenantry.engines.jail.images import ImageStore
+from tenantry.engines.jail.errors import ImageTooLarge
+from tenantry.engines.jail.images import ImageStore, StagedImage
+from tenantry.engines.jail.tree import Caps
 from tenantry.engines.jail.types import ImageRoot
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
+from tenantry.foundation.objects.threads import entered_in_thread, in_thread
 
 
 class ImageLibrary:
@@ -88,27 +92,31 @@ class ImageService:
     async def import_archive(self, *, workspace_id: UUID, name: str, source: str, archive: Path) -> Image:
         """Import a tar of `docker save`, of an OCI layout or of a directory; raises Invalid for a hostile one.
 
-        Raises Conflict `name_taken`, and Exhausted `quota_exceeded` where there is no room for it; the sweep then
-        removes what was extracted.
+        Its size is what its root takes. Raises Conflict `name_taken`, and Exhausted `quota_exceeded` where there is no
+        room for it: of what is refused nothing is kept.
         """
         if name == HOST_IMAGE or await repository.find_image(self._session, workspace_id=workspace_id, name=name):
             raise image_name_taken(name)
+        caps = await caps_within(self._quotas, workspace_id=workspace_id)
         # Extraction takes seconds: no transaction stays open meanwhile.
         await self._session.rollback()
         store = await self._library.store(self._session.scope.tenant_id)
-        extract: dict[str, Callable[[Path], ImageRoot]] = {
-            "docker_archive": store.import_docker_archive,
-            "oci_layout": store.import_oci_layout,
-            "directory": store.import_directory_archive,
-        }
-        root = await asyncio.to_thread(extract[source], archive)
-        await asyncio.to_thread(os.utime, root.path.parent)  # imported now, to the sweep, even if it was here before
-        size = await asyncio.to_thread(archive.stat)
+        try:
+            async with entered_in_thread(_staged(store, source, archive, caps)) as found:
+                image = await self._keep(found, workspace_id=workspace_id, name=name, source=source)
+                root = await in_thread(found.admit)
+                # Imported now, to the sweep, even if it was here before.
+                await in_thread(os.utime, root.path.parent)
+                return image
+        except ImageTooLarge as error:
+            await refuse_root(self._quotas, error.bytes, workspace_id=workspace_id)
+
+    async def _keep(self, found: StagedImage, *, workspace_id: UUID, name: str, source: str) -> Image:
         image = Image(
             image_id=new_id(),
             name=name,
-            digest=root.digest,
-            size_bytes=size.st_size,
+            digest=found.digest,
+            size_bytes=found.bytes,
             source=source,
             created_at=self._clock.now(),
             created_by=self._session.scope.actor.id,
@@ -144,3 +152,11 @@ class ImageService:
             resource_id=format_id(Prefix.IMAGE, image.image_id),
             details={"name": image.name, "digest": image.digest},
         )
+
+
+def _staged(store: ImageStore, source: str, archive: Path, caps: Caps) -> AbstractContextManager[StagedImage]:
+    if source == "docker_archive":
+        return store.staged_docker_archive(archive, caps=caps)
+    if source == "oci_layout":
+        return store.staged_oci_layout(archive, caps=caps)
+    return store.staged_directory_archive(archive, caps=caps)

@@ -32,7 +32,7 @@ class ImageAnswer(Answer):
     id: str
     name: str
     digest: str
-    size_bytes: int
+    size_bytes: int = Field(description="what its root takes, unpacked: each entry in whole blocks of 4 KiB")
     source: str
     created_at: Moment
     created_by: str
