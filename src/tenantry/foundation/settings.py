@@ -83,6 +83,8 @@ class ServerSettings(Frozen):
     """WebSockets, and streams in and out of sandboxes, that one server process holds open for one tenant."""
     stream_idle_seconds: int = Field(default=3600, ge=1)
     """When a WebSocket is ended over which nothing has come either way."""
+    upload_idle_seconds: int = Field(default=60, ge=1)
+    """When an upload is ended of which nothing has come; one that is slow may go on."""
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

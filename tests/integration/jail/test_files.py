@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -310,3 +311,66 @@ async def test_a_target_that_fails_is_told(prison: Any) -> None:
         with pytest.raises(OSError, match="full"):
             await room.sandbox.save(Full(), max_bytes=MIB)  # type: ignore[arg-type]
         assert stat.S_ISDIR((await asyncio.to_thread(room.sandbox.files.stat, "")).mode | stat.S_IFDIR)
+
+
+# Threads
+
+
+async def test_what_waits_for_a_store_holds_up_no_other_sandbox(prison: Any) -> None:
+    """Ten saves and ten starts of which each waits: more than there are threads that all share."""
+    free = threading.Event()
+
+    class Slow(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            assert free.wait(60)
+            return len(data)
+
+    def late() -> io.BytesIO:
+        assert free.wait(60)
+        return io.BytesIO(bytes(10240))
+
+    async with kept(prison) as room, asyncio.TaskGroup() as group:
+        try:
+            saves = [group.create_task(room.sandbox.save(Slow(), max_bytes=MIB)) for _ in range(10)]  # type: ignore[arg-type]
+            starts = [group.create_task(_filled(prison, Fill.from_archive(late))) for _ in range(10)]
+            await asyncio.wait((*saves, *starts), timeout=1)
+            async with asyncio.timeout(15), kept(prison) as other:
+                assert (await other.sh("echo on")).out == "on\n"
+        finally:
+            free.set()
+
+
+async def _filled(prison: Any, tree: Fill) -> None:
+    async with kept(prison, workspace=tree):
+        pass
+
+
+async def test_a_file_written_in_pieces_is_there_whole_or_not_at_all(prison: Any) -> None:
+    thread = asyncio.to_thread
+    async with kept(prison, limits=Limits(disk_mib=8, timeout_seconds=60)) as room:
+        files = room.sandbox.files
+        writer = files.writer("f", most_bytes=4, mode=0o600)
+        await thread(writer.begin)
+        await thread(writer.write, b"ab")
+        assert (await room.sh("ls")).out == "outputs\n"
+        await thread(writer.write, b"cd")
+        assert (await thread(writer.finish)).size_bytes == 4
+        await thread(writer.discard)
+        assert (await room.sh("cat f; stat -c %a f; ls -A")).out == "abcd600\nf\noutputs\n"
+        for last in (b"abc", None):
+            writer = files.writer("f", most_bytes=4)
+            await thread(writer.begin)
+            await thread(writer.write, b"xy")
+            if last is not None:
+                with pytest.raises(FileFull):
+                    await thread(writer.write, last)
+            await thread(writer.discard)
+            await thread(writer.discard)
+        writer = files.writer("not/there", most_bytes=4)
+        with pytest.raises(FileMissing):
+            await thread(writer.begin)
+        await thread(writer.discard)
+        assert (await room.sh("cat f; ls -A")).out == "abcdf\noutputs\n"

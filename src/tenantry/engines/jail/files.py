@@ -11,8 +11,9 @@ import secrets
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, BinaryIO, Final, cast
 
 from tenantry.engines.jail.beneath import open_below, rename_new
@@ -107,34 +108,23 @@ class SandboxFiles:
                 raise FileConflict("not_a_file", "what is there is no regular file", path=path)
         return os.fdopen(found, "rb")
 
+    def writer(self, path: str, *, mode: int = 0o644, most_bytes: int) -> "FileWriter":
+        """Give what writes a file as its pieces come; this alone blocks nothing."""
+        return FileWriter(partial(self._within, path), path, uid=self._uid, mode=mode, most_bytes=most_bytes)
+
     def write(self, path: str, content: BinaryIO | Iterable[bytes], *, mode: int = 0o644, most_bytes: int) -> FileInfo:
         """Put a file there at once, in place of one that was; nothing is changed when it fails.
 
         Raises FileFull `file_too_large` above `most_bytes`, `workspace_full` when there is no room for it.
         """
-        parts = _named(path)
-        temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
-        with self._within(path) as root:
-            folder = open_below(root, parts[:-1], _FOLDER)
-            try:
-                target = os.open(temporary, _NEW, 0o600, dir_fd=folder)
-            except BaseException:
-                os.close(folder)
-                raise
+        target = self.writer(path, mode=mode, most_bytes=most_bytes)
         try:
-            with _explained(path):
-                _fill(target, content, path, most_bytes)  # with the caller's rights: it may read elsewhere
-                with filesystem_identity(self._uid):
-                    os.fchmod(target, mode & 0o777)
-                    os.rename(temporary, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
-            return _told(parts, os.fstat(target))
-        except BaseException:
-            with filesystem_identity(self._uid), suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
+            target.begin()
+            for piece in _pieces(content):
+                target.write(piece)
+            return target.finish()
         finally:
-            os.close(target)
-            os.close(folder)
+            target.discard()
 
     def make_directory(self, path: str) -> FileInfo:
         """Make a directory and those above it; one that is there is no error."""
@@ -174,7 +164,7 @@ class SandboxFiles:
         """Tell what happens below a directory of /workspace from the first step on, until the sandbox is dead.
 
         At most 512 directories are watched: beyond, and when more happens than is read, an `overflow` says so.
-        Close the iterator to end it. Raises at the first step what `list` raises, and FileFull `watches_exhausted` for
+        Close the iterator to end it. Raises at the first step what `list` raises, FileFull `watches_exhausted` for
         more than 8 at a time.
         """
         parts = parse_path(path)
@@ -221,6 +211,63 @@ class SandboxFiles:
     def _within(self, path: str) -> Iterator[int]:
         with self._held() as root, _explained(path), filesystem_identity(self._uid):
             yield root
+
+
+class FileWriter:
+    """A file that is not in its place yet: `begin`, `write` each piece, `finish`, and `discard` always, at last.
+
+    Each blocks for a moment, so give it a thread, one after the other. Raises what `SandboxFiles.write` does.
+    """
+
+    def __init__(
+        self,
+        within: Callable[[], AbstractContextManager[int]],
+        path: str,
+        *,
+        uid: int | None,
+        mode: int,
+        most_bytes: int,
+    ) -> None:
+        self._within = within
+        self._path = path
+        self._parts = _named(path)
+        self._uid = uid
+        self._mode = mode & 0o777
+        self._left = self._most = most_bytes
+        self._temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
+        self._folder = self._target = -1
+        self._placed = False
+
+    def begin(self) -> None:
+        with self._within() as root:
+            self._folder = open_below(root, self._parts[:-1], _FOLDER)
+            self._target = os.open(self._temporary, _NEW, 0o600, dir_fd=self._folder)
+
+    def write(self, piece: bytes) -> None:
+        self._left -= len(piece)
+        if self._left < 0:
+            raise FileFull("file_too_large", f"more than {self._most} bytes", path=self._path)
+        rest = memoryview(piece)
+        with _explained(self._path):
+            while rest:
+                rest = rest[os.write(self._target, rest) :]
+
+    def finish(self) -> FileInfo:
+        """Put it in its place, of one that was there too."""
+        with _explained(self._path), filesystem_identity(self._uid):
+            os.fchmod(self._target, self._mode)
+            os.rename(self._temporary, self._parts[-1], src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self._placed = True
+        return _told(self._parts, os.fstat(self._target))
+
+    def discard(self) -> None:
+        """Let go of it, and leave nothing of one that was not finished; idempotent."""
+        if self._target >= 0 and not self._placed:
+            with filesystem_identity(self._uid), suppress(OSError):
+                os.unlink(self._temporary, dir_fd=self._folder)
+        for descriptor in {self._target, self._folder} - {-1}:
+            os.close(descriptor)
+        self._target = self._folder = -1
 
 
 def parse_path(path: str) -> tuple[str, ...]:
@@ -287,21 +334,11 @@ def _moment(seconds: float) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
 
-def _fill(target: int, content: BinaryIO | Iterable[bytes], path: str, most_bytes: int) -> None:
-    chunks: Iterable[bytes]
-    if hasattr(content, "read"):
-        source = cast("BinaryIO", content)
-        chunks = iter(lambda: source.read(_CHUNK), b"")
-    else:
-        chunks = content
-    written = 0
-    for chunk in chunks:
-        written += len(chunk)
-        if written > most_bytes:
-            raise FileFull("file_too_large", f"more than {most_bytes} bytes", path=path)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(target, rest) :]
+def _pieces(content: BinaryIO | Iterable[bytes]) -> Iterable[bytes]:
+    if not hasattr(content, "read"):
+        return content
+    source = cast("BinaryIO", content)
+    return iter(lambda: source.read(_CHUNK), b"")
 
 
 def _delete_tree(folder: int, name: str) -> None:

@@ -29,6 +29,7 @@ from tenantry.engines.jail.sandbox import Sandbox, read_lines
 from tenantry.engines.jail.seccomp import filter_sha256
 from tenantry.engines.jail.trees import SavedTree
 from tenantry.engines.jail.types import CERTIFICATES, MIB, Attach, Ending, InputFile, Listeners
+from tenantry.foundation.threads import in_own_thread
 
 _SETUP_SECONDS: Final = 60.0
 _FILTER_SECONDS: Final = 10.0
@@ -151,8 +152,8 @@ class Furnisher:
         if spec.workspace is None:
             return None
         work = spec.workspace.ready(parts.workspace, uid=parts.uid, max_bytes=spec.limits.disk_mib * MIB)
-        # Shielded: once both ends are held, what holds them has to come to its end.
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(parts.threads, work))
+        # Shielded: once both ends are held, what holds them has to come to its end. It may wait for a store.
+        return await asyncio.shield(in_own_thread(work))
 
     async def _listen(self, parts: Parts) -> Listeners | None:
         network, inode = parts.spec.network, parts.init_report.get("net-namespace")

@@ -25,6 +25,7 @@ from tenantry.engines.jail.parts import Parts
 from tenantry.engines.jail.receipt import Receipt
 from tenantry.engines.jail.trees import SavedTree, pack
 from tenantry.engines.jail.types import HOST_PORTS, MOST_PORT, Ending, Outcome, Usage
+from tenantry.foundation.threads import in_own_thread
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _MISSING = {errno.ENOENT, errno.ENOTDIR}
@@ -54,6 +55,7 @@ class Sandbox:
         self._executions: set[Execution] = set()
         self._entering: set[asyncio.Future[None]] = set()
         self._files: SandboxFiles | None = None
+        self._saving = asyncio.Lock()
         self.verified = False
         self.filled: SavedTree | None = None
 
@@ -89,7 +91,7 @@ class Sandbox:
         root = self._parts.workspace
         if root < 0:
             return Artifacts([], [])
-        return await self.in_thread(
+        return await in_own_thread(
             lambda: collect(root, patterns=globs, max_files=max_files, max_bytes=max_bytes, uid=self._parts.uid)
         )
 
@@ -171,9 +173,20 @@ class Sandbox:
         """Write an archive of /workspace that a `Fill` takes, while it lives or after.
 
         A living one stands still meanwhile where the kernel can freeze it (cgroup v2); otherwise each file is as it is
-        met. What is above `max_bytes` is left out and told. `target` is written to in a thread. Raises SandboxEnded
-        once closed, OSError where `target` does.
+        met. What is above `max_bytes` is left out and told. `target` is written to and flushed in a thread of its own,
+        which may wait for whoever takes that; the next save waits for it. Raises SandboxEnded once closed, OSError
+        where `target` does.
         """
+        await self._saving.acquire()
+        try:
+            saving = self._saved(target, max_bytes=max_bytes)
+        except BaseException:
+            self._saving.release()
+            raise
+        saving.add_done_callback(lambda _: self._saving.release())
+        return await asyncio.shield(saving)
+
+    def _saved(self, target: BinaryIO, *, max_bytes: int) -> asyncio.Future[SavedTree]:
         if self._parts.workspace < 0 or self._closing is not None:
             raise SandboxEnded("save")
         root, uid, group = os.dup(self._parts.workspace), self._parts.uid, self._parts.cgroup
@@ -181,11 +194,13 @@ class Sandbox:
         def work() -> SavedTree:
             try:
                 with group.frozen():
-                    return pack(root, uid, target, max_bytes=max_bytes)
+                    saved = pack(root, uid, target, max_bytes=max_bytes)
+                target.flush()
+                return saved
             finally:
                 os.close(root)
 
-        return await asyncio.shield(self.in_thread(work))
+        return in_own_thread(work)
 
     def remains(self) -> tuple[int, int | None] | None:
         """Give what it left in /workspace, by a new descriptor that is the taker's to close, and the uid to read it as.

@@ -56,7 +56,7 @@ class PortCall:
     async def _feed(self, request: Request, most_bytes: int) -> None:
         # A port that has answered, or gone, takes no more; what it has said counts.
         with contextlib.suppress(ConnectionError, h11.LocalProtocolError):
-            async for part in uploaded(request, most_bytes):
+            async for part in uploaded(request, most_bytes, idle_seconds=ANSWER_SECONDS):
                 self._writer.write(self._http.send(h11.Data(data=part)) or b"")
                 await self._writer.drain()
             self._writer.write(self._http.send(h11.EndOfMessage()) or b"")

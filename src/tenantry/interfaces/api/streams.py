@@ -47,11 +47,21 @@ async def hung_up(request: Request) -> None:
     raise _gone()
 
 
-async def uploaded(request: Request, most: int) -> AsyncIterator[bytes]:
-    """Give a body as it comes; raises Invalid `body_too_large`, `caller_gone`."""
-    size = 0
+async def uploaded(request: Request, most: int, *, idle_seconds: float) -> AsyncIterator[bytes]:
+    """Give a body as it comes, in however long; raises Invalid `body_too_large`, `caller_gone`, and `body_slow` when
+    nothing of it comes for `idle_seconds`.
+    """
+    size, parts = 0, request.stream()
     try:
-        async for part in request.stream():
+        while True:
+            try:
+                async with asyncio.timeout(idle_seconds):
+                    part = await anext(parts, None)
+            except TimeoutError:
+                why = f"body: nothing of it has come for {idle_seconds:g} s: send it again"
+                raise Invalid("body_slow", why, layer="api", limit=idle_seconds) from None
+            if part is None:
+                return
             size += len(part)
             if size > most:
                 raise Invalid("body_too_large", f"body: larger than {most} bytes", layer="api", limit=most)

@@ -19,6 +19,7 @@ from tenantry.engines.envelope.streams import open_stream, seal_stream
 from tenantry.engines.rules.types import Phase
 from tenantry.foundation.errors import Gone
 from tenantry.foundation.objects.ports import ObjectStore
+from tenantry.foundation.objects.threads import in_thread
 
 _CHUNK: Final = 256 << 10
 _HEAD_LENGTH: Final = 4
@@ -90,7 +91,7 @@ class JobContent:
 
         async def chunks() -> AsyncIterator[bytes]:
             nonlocal size
-            while size < limit and (chunk := source.read(min(_CHUNK, limit - size))):
+            while size < limit and (chunk := await in_thread(source.read, min(_CHUNK, limit - size))):
                 size += len(chunk)
                 digest.update(chunk)
                 yield chunk

@@ -29,7 +29,8 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.ids import Prefix, format_id, new_id
 from tenantry.foundation.image_settings import ANY_REGISTRY, PLAIN, ImageSettings
-from tenantry.foundation.objects.threads import entered_in_thread, in_thread
+from tenantry.foundation.objects.threads import in_thread
+from tenantry.foundation.threads import entered_in_thread
 
 if TYPE_CHECKING:
     from tenantry.engines.jail.registry import Resolved

@@ -5,6 +5,7 @@ import contextlib
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -23,7 +24,10 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, new_id, parse_id
-from tenantry.foundation.objects.threads import entered_in_thread, in_thread
+from tenantry.foundation.objects.threads import in_thread
+from tenantry.foundation.threads import Lines, entered_in_thread
+
+_IMPORTS: Final = 2
 
 
 class ImageLibrary:
@@ -35,6 +39,8 @@ class ImageLibrary:
         self._host: ImageRoot | None = None
         self._stores: dict[UUID, ImageStore] = {}
         self._pulling: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        self.imports = Lines(each=_IMPORTS)
+        """By tenant, for archives that are extracted here."""
 
     def directory(self, tenant_id: UUID) -> Path:
         return self._home / self._region / format_id(Prefix.TENANT, tenant_id) / "images"
@@ -102,7 +108,10 @@ class ImageService:
         await self._session.rollback()
         store = await self._library.store(self._session.scope.tenant_id)
         try:
-            async with entered_in_thread(_staged(store, source, archive, caps)) as found:
+            async with (
+                self._library.imports.turn(self._session.scope.tenant_id),
+                entered_in_thread(_staged(store, source, archive, caps)) as found,
+            ):
                 image = await self._keep(found, workspace_id=workspace_id, name=name, source=source)
                 root = await in_thread(found.admit)
                 # Imported now, to the sweep, even if it was here before.

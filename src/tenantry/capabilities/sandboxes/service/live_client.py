@@ -143,7 +143,7 @@ class LiveFiles:
     ) -> FileInfo:
         """Write a file, whole or not at all; gives what is there then."""
         line, _ = await self._client.open(self._place, "write", path=path, mode=mode, most_bytes=most_bytes)
-        answer = asyncio.create_task(answered(line.reader, seconds=_SAVE_SECONDS))
+        answer = asyncio.create_task(answered(line.reader, seconds=None))
         try:
             with contextlib.suppress(ConnectionError):  # refused meanwhile: the answer says why
                 async for chunk in content:
@@ -153,7 +153,7 @@ class LiveFiles:
                         break
                 else:
                     await send(line.writer, Kind.END)
-            return file_of((await answer)["file"])
+            return file_of((await _soon(answer))["file"])
         finally:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
@@ -223,6 +223,15 @@ class LiveClient:
             _log.warning("link.refused", why="the worker is on another machine, and worker_link is not set here")
             raise PermissionError("there is no way to that worker")
         return await self._caller.connect(address, seconds=_CONNECT_SECONDS)
+
+
+async def _soon(answer: "asyncio.Task[dict[str, Any]]") -> dict[str, Any]:
+    """Wait for the answer to what has been sent whole, however long that took."""
+    try:
+        async with asyncio.timeout(_SAVE_SECONDS):
+            return await answer
+    except TimeoutError as error:
+        raise link_lost() from error
 
 
 async def _content(line: _Line) -> AsyncIterator[bytes]:

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
 
 from tenantry.capabilities.sandboxes.errors import content_not_kept, link_lost, port_refused
-from tenantry.capabilities.sandboxes.service.bridging import reading
 from tenantry.capabilities.sandboxes.service.link_sockets import Door, accept_loop, while_there
 from tenantry.capabilities.sandboxes.service.live_exec import serve_exec
 from tenantry.capabilities.sandboxes.service.live_protocol import (
@@ -24,7 +24,6 @@ from tenantry.capabilities.sandboxes.service.live_protocol import (
     told_of,
 )
 from tenantry.capabilities.sandboxes.service.live_room import LiveEntry, LiveRoom, told_tree
-from tenantry.engines.jail.file_types import FileInfo
 from tenantry.foundation.errors import Fault, Invalid, TenantryError
 from tenantry.kit.frames import FrameError
 
@@ -111,82 +110,84 @@ async def _exec(
 
 
 async def _list(
-    _room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
+    room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
 ) -> None:
-    found = await asyncio.to_thread(entry.sandbox.files.list, asked["path"])
+    found = await room.in_thread(entry, partial(entry.sandbox.files.list, asked["path"]))
     await send_json(writer, Kind.OK, {"items": [told_file(each) for each in found]})
 
 
 async def _stat(
-    _room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
+    room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
 ) -> None:
-    found = await asyncio.to_thread(entry.sandbox.files.stat, asked["path"])
+    found = await room.in_thread(entry, partial(entry.sandbox.files.stat, asked["path"]))
     await send_json(writer, Kind.OK, {"file": told_file(found)})
 
 
 async def _read(
-    _room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
+    room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
 ) -> None:
     files, path = entry.sandbox.files, asked["path"]
-    source = await asyncio.to_thread(files.open, path)
+    source = await room.in_thread(entry, partial(files.open, path))
     with contextlib.closing(source):
-        await send_json(writer, Kind.OK, {"file": told_file(await asyncio.to_thread(files.stat, path))})
-        while piece := await asyncio.to_thread(source.read, PIECE_BYTES):
+        found = await room.in_thread(entry, partial(files.stat, path))
+        await send_json(writer, Kind.OK, {"file": told_file(found)})
+        while piece := await room.in_thread(entry, partial(source.read, PIECE_BYTES)):
             entry.touch()
             await send(writer, Kind.DATA, piece)
         await send(writer, Kind.END)
 
 
 async def _write(
-    _room: LiveRoom,
+    room: LiveRoom,
     entry: LiveEntry,
     asked: Mapping[str, Any],
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:
-    async def pieces() -> AsyncIterator[bytes]:
-        while True:
-            frame = await read_frame(reader)
-            if frame is None or frame.kind not in (Kind.DATA, Kind.END):
-                raise link_lost()  # what broke off is not a file
-            if frame.kind == Kind.END:
-                return
-            entry.touch()
-            yield frame.payload
-
-    async def opened() -> AsyncIterator[bytes]:
-        return pieces()
-
-    most = asked["most_bytes"] or _MOST_FILE_BYTES
-    loop, files = asyncio.get_running_loop(), entry.sandbox.files
+    """Write each piece by a call of its own: no thread waits for what is still to come."""
+    most = int(asked["most_bytes"] or _MOST_FILE_BYTES)
+    target = entry.sandbox.files.writer(asked["path"], mode=int(asked["mode"]), most_bytes=most)
     await send_json(writer, Kind.OK, {})
+    try:
+        await room.in_thread(entry, target.begin)
+        async for piece in _pieces(reader):
+            entry.touch()
+            await room.in_thread(entry, partial(target.write, piece))
+        found = await room.in_thread(entry, target.finish)
+    finally:
+        await asyncio.shield(room.in_thread(entry, target.discard))
+    await send_json(writer, Kind.OK, {"file": told_file(found)})
 
-    def write() -> FileInfo:
-        with contextlib.closing(reading(opened, loop)) as content:
-            return files.write(asked["path"], content, mode=int(asked["mode"]), most_bytes=int(most))
 
-    await send_json(writer, Kind.OK, {"file": told_file(await asyncio.to_thread(write))})
+async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while True:
+        frame = await read_frame(reader)
+        if frame is None or frame.kind not in (Kind.DATA, Kind.END):
+            raise link_lost()  # what broke off is not a file
+        if frame.kind == Kind.END:
+            return
+        yield frame.payload
 
 
 async def _make_directory(
-    _room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
+    room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
 ) -> None:
-    await asyncio.to_thread(entry.sandbox.files.make_directory, asked["path"])
+    await room.in_thread(entry, partial(entry.sandbox.files.make_directory, asked["path"]))
     await send_json(writer, Kind.OK, {})
 
 
 async def _delete(
-    _room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
+    room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
 ) -> None:
-    files, recursive = entry.sandbox.files, bool(asked["recursive"])
-    await asyncio.to_thread(lambda: files.delete(asked["path"], recursive=recursive))
+    recursive = bool(asked["recursive"])
+    await room.in_thread(entry, partial(entry.sandbox.files.delete, asked["path"], recursive=recursive))
     await send_json(writer, Kind.OK, {})
 
 
 async def _move(
-    _room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
+    room: LiveRoom, entry: LiveEntry, asked: Mapping[str, Any], _reader: object, writer: asyncio.StreamWriter
 ) -> None:
-    await asyncio.to_thread(entry.sandbox.files.move, asked["path"], asked["target"])
+    await room.in_thread(entry, partial(entry.sandbox.files.move, asked["path"], asked["target"]))
     await send_json(writer, Kind.OK, {})
 
 

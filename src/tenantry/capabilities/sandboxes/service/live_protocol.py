@@ -111,7 +111,7 @@ def error_of(told: Mapping[str, Any]) -> TenantryError:
     return made(str(told["code"]), str(told["message"]), layer=str(told["layer"]), **fields)
 
 
-async def answered(reader: asyncio.StreamReader, *, seconds: float) -> dict[str, Any]:
+async def answered(reader: asyncio.StreamReader, *, seconds: float | None) -> dict[str, Any]:
     """Wait for OK; raises what the other side refused with, Unavailable `sandbox_away`."""
     try:
         async with asyncio.timeout(seconds):

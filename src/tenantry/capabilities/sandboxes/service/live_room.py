@@ -3,9 +3,9 @@
 import asyncio
 import base64
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from tenantry.capabilities.sandboxes.errors import sandbox_not_running
@@ -14,10 +14,18 @@ from tenantry.capabilities.sandboxes.service.live_content import LiveContent
 from tenantry.capabilities.sandboxes.types.living import KeptTree, LiveState
 from tenantry.engines.jail.backend import Running
 from tenantry.foundation.clock import Clock
+from tenantry.foundation.threads import Lines, Turns
 from tenantry.kit.masking.stream import Mask
 
 _FAREWELL_SECONDS: Final = 1.0
 """How long who speaks with a dead sandbox has for the last words."""
+_THREADS: Final = 16
+_EACH: Final = 2
+"""Threads that all have for files of running sandboxes, and one tenant."""
+_SAVES: Final = 4
+"""Trees of one tenant that are saved at a time."""
+
+_Got = TypeVar("_Got")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +96,12 @@ class LiveRoom:
         """Where the link of this worker listens, as jobs tell it, once it does."""
         self.clock = clock
         self._entries: dict[UUID, LiveEntry] = {}
+        self._turns = Turns(threads=_THREADS, each=_EACH, name="live-files")
+        self._saves = Lines(each=_SAVES)
+
+    async def in_thread(self, entry: LiveEntry, call: Callable[[], _Got]) -> _Got:
+        """Do something with the files of one, which may take long and waits for nobody outside of this machine."""
+        return await self._turns.run(entry.tenant_id, call)
 
     def enter(self, entry: LiveEntry) -> None:
         self._entries[entry.job_id] = entry
@@ -109,6 +123,10 @@ class LiveRoom:
 
         Nothing is left of what fails. Raises what the engine and the object store raise.
         """
+        async with self._saves.turn(entry.tenant_id):
+            return await self._kept(entry, tree_id)
+
+    async def _kept(self, entry: LiveEntry, tree_id: UUID) -> KeptTree:
         key, wrapped = await self.content.make_tree_key(tenant_id=entry.tenant_id, tree_id=tree_id)
         bridge = Writing(asyncio.get_running_loop())
         storing = asyncio.create_task(
@@ -146,7 +164,6 @@ class LiveRoom:
         target = bridge.buffered()
         try:
             saved = await entry.sandbox.save(target, max_bytes=entry.most_kept_bytes)
-            await asyncio.to_thread(target.flush)
         except BaseException as error:
             if storing.done() and not storing.cancelled() and (failed := storing.exception()) is not None:
                 raise failed from error

@@ -8,6 +8,7 @@ import os
 import tarfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from tenantry.engines.jail.docker.engine import Engine, EngineRefusedError
 from tenantry.engines.jail.docker.keeper import PLACE, keeper
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.types import ImageRoot
+from tenantry.foundation.threads import in_own_thread
 
 _LABEL: Final = "tenantry.image"
 _PLACE_LABEL: Final = "tenantry.root"
@@ -88,7 +90,7 @@ class Roots:
 async def _archive(root: Path, programs: Mapping[str, bytes]) -> AsyncIterator[bytes]:
     """Write the tar in one thread and read it here, so that none of it lies anywhere."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    writing = asyncio.create_task(asyncio.to_thread(_write, root, programs, writer))
+    writing = in_own_thread(partial(_write, root, programs, writer))  # it waits for the engine
     try:
         while chunk := await asyncio.to_thread(os.read, reader, _CHUNK):
             yield chunk

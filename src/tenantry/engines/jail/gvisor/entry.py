@@ -27,6 +27,7 @@ from tenantry.engines.jail.parts import Parts
 from tenantry.engines.jail.sandbox import Sandbox
 from tenantry.engines.jail.trees import SavedTree
 from tenantry.engines.jail.types import MIB, Attach, Ending, Listeners
+from tenantry.foundation.threads import in_own_thread
 
 _SETUP_SECONDS: Final = 60.0
 _DEATH_SECONDS: Final = 1.0
@@ -116,7 +117,7 @@ class Entry:
             return None
         most = parts.spec.limits.disk_mib * MIB
         work = parts.spec.workspace.ready(parts.workspace, uid=parts.uid, max_bytes=most)
-        return await asyncio.shield(self._in_thread(work))  # once both ends are held, it has to come to its end
+        return await asyncio.shield(in_own_thread(work))  # once both ends are held, it has to come to its end
 
     async def _bring(self, steps: Steps, outputs: Sequence[int]) -> Guest:
         """Go on to the end even if nobody waits for it any more: half of a guest nobody could close."""

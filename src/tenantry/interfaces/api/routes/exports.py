@@ -16,6 +16,7 @@ from tenantry.interfaces.api.routes.operations import OperationAnswer, render
 from tenantry.interfaces.api.routes.tenants import BootstrapKey
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer
+from tenantry.interfaces.api.streams import uploaded
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
@@ -87,9 +88,9 @@ async def import_tenant(
     unit = unit_of(request)
     if request.headers.get("content-type", "").partition(";")[0].strip() != _TAR:
         raise Invalid("content_type_unsupported", f"Content-Type: send {_TAR}", layer="api")
-    key = read_key(request.headers.get("x-export-key", ""))
+    key, server = read_key(request.headers.get("x-export-key", "")), unit.runtime.settings.server
     operation, owner_key = await unit.runtime.imports.request(
-        request.stream(),
+        uploaded(request, server.max_upload_bytes, idle_seconds=server.upload_idle_seconds),
         key=key,
         region=region,
         isolation=Isolation(isolation) if isolation else None,

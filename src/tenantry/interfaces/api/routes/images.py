@@ -16,9 +16,11 @@ from tenantry.capabilities.sandboxes.types import Image
 from tenantry.engines.jail.registries import Credentials
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, format_id, parse_id
+from tenantry.foundation.settings import ServerSettings
 from tenantry.interfaces.api.progress import in_events
 from tenantry.interfaces.api.routing import RouteRegistry
 from tenantry.interfaces.api.schema import Answer, Body, CursorText, Limit, Moment, Page, after, page
+from tenantry.interfaces.api.streams import uploaded
 from tenantry.interfaces.api.unit import Unit, unit_of
 
 routes = RouteRegistry()
@@ -74,7 +76,7 @@ async def import_image(
         raise Invalid("content_type_unsupported", "Content-Type: send application/x-tar", layer="api")
     with tempfile.TemporaryDirectory(prefix="import-", dir=await _incoming(unit)) as folder:
         archive = Path(folder) / "archive.tar"
-        await _receive(request, archive, limit=unit.runtime.settings.server.max_upload_bytes)
+        await _receive(request, archive, server=unit.runtime.settings.server)
         image = await unit.images.import_archive(
             workspace_id=unit.workspace_id, name=name, source=_SOURCES[format], archive=archive
         )
@@ -145,13 +147,9 @@ async def _incoming(unit: Unit) -> Path:
     return folder
 
 
-async def _receive(request: Request, archive: Path, *, limit: int) -> None:
-    size = 0
+async def _receive(request: Request, archive: Path, *, server: ServerSettings) -> None:
     with await asyncio.to_thread(archive.open, "xb") as file:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise Invalid("body_too_large", f"body: larger than {limit} bytes", layer="api", limit=limit)
+        async for part in uploaded(request, server.max_upload_bytes, idle_seconds=server.upload_idle_seconds):
             await asyncio.to_thread(file.write, part)
 
 

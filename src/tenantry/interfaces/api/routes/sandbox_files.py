@@ -215,12 +215,14 @@ async def write_file(
     path: Annotated[PathText, Query(min_length=1)],
     mode: Annotated[str, Query(pattern=r"^0?[0-7]{3}$", description="permission bits, octal")] = "644",
 ) -> FileAnswer:
-    """Write a file, the body, whole or not at all, in place of one that was."""
+    """Write a file, the body, whole or not at all, in place of one that was; it may come slowly, but has to come."""
     unit = unit_of(request)
-    most = unit.runtime.settings.server.max_upload_bytes
+    server = unit.runtime.settings.server
+    most = server.max_upload_bytes
     files = await _changing(unit, sandbox, kind="write", path=path)
     with unit.runtime.seats.taken(unit.scope.tenant_id):
-        writing = files.write(path, uploaded(request, most), int(mode, 8), most_bytes=most)
+        body = uploaded(request, most, idle_seconds=server.upload_idle_seconds)
+        writing = files.write(path, body, int(mode, 8), most_bytes=most)
         return render(await first_of(writing, stay(unit)))
 
 
