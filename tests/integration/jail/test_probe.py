@@ -6,7 +6,7 @@ from tests.prisons import BINARIES
 
 from tenantry.engines.jail.errors import JailUnavailable
 from tenantry.engines.jail.jail import Jail
-from tenantry.engines.jail.probe import probe
+from tenantry.engines.jail.probe import look_at_watches, probe
 
 
 @pytest.mark.parametrize("prison", sorted(BINARIES), indirect=True)
@@ -70,6 +70,17 @@ async def test_every_switch_against_user_namespaces_is_told(tmp_path: Path, name
         name
     ]
     assert all(result.remedy for result in told)
+
+
+def test_few_watches_are_told_with_their_remedy(tmp_path: Path) -> None:
+    place = tmp_path / "fs/inotify/max_user_instances"
+    assert look_at_watches(tmp_path).ok
+    place.parent.mkdir(parents=True)
+    for value, ok in (("128", True), ("64", False)):
+        place.write_text(value + "\n")
+        told = look_at_watches(tmp_path)
+        assert (told.code, told.ok, told.fault) == ("watches_few", ok, False)
+        assert told.remedy == "sysctl -w fs.inotify.max_user_instances=1024"
 
 
 async def test_a_sandbox_that_is_none_is_never_trusted(tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
 """What is told of changes in a living sandbox's /workspace."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from tests.integration.jail.living import Room, kept
 
-from tenantry.engines.jail.errors import FileFull, FileMissing, FileRefused
+from tenantry.engines.jail.errors import FileFull, FileMissing, FileRefused, WatchesExhausted
 from tenantry.engines.jail.file_types import ChangeKind, FileChange
 from tenantry.engines.jail.types import Limits
-from tenantry.engines.jail.watching import MOST_DIRECTORIES
+from tenantry.engines.jail.watching import MOST_DIRECTORIES, Watcher, fair_share
 
+NOBODYS = 3_999_999_999
+"""A user that is nobody's."""
 CREATED, MODIFIED, DELETED, MOVED = ChangeKind.CREATED, ChangeKind.MODIFIED, ChangeKind.DELETED, ChangeKind.MOVED
 
 
@@ -124,9 +128,43 @@ async def test_it_ends_with_the_sandbox(prison: Any) -> None:
 async def test_how_many_watch_at_a_time_is_bounded(prison: Any) -> None:
     async with kept(prison) as room:
         watching = [await begun(room) for _ in range(8)]
-        with pytest.raises(FileFull):
+        with pytest.raises(FileFull) as refused:
             await anext(room.sandbox.files.watch())
+        assert refused.value.code == "watch_limit"
         for changes, _ in watching:
             await changes.aclose()  # type: ignore[attr-defined]
         changes, _ = await begun(room)
         await changes.aclose()  # type: ignore[attr-defined]
+
+
+def test_where_the_kernel_gives_no_more_it_is_told_and_nothing_stays_open() -> None:
+    """As a user of its own, whose instances nobody else has."""
+    if os.geteuid() != 0:
+        pytest.skip("another user can be had by root alone")
+    child = os.fork()
+    if child == 0:
+        code = 4
+        with suppress(BaseException):
+            code = _watched_out()
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _watched_out() -> int:
+    """Watch until no more can be; gives 0 when that is told as it should be, once and again after one has ended."""
+    os.setresuid(NOBODYS, NOBODYS, NOBODYS)
+    root = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    held: list[Watcher] = []
+    for _ in range(2):
+        before = len(os.listdir("/proc/self/fd"))
+        try:
+            while len(held) < 4 * fair_share() + 8:
+                before = len(os.listdir("/proc/self/fd"))
+                held.append(Watcher(root, uid=None))
+        except WatchesExhausted as error:
+            if error.code != "watches_exhausted" or len(os.listdir("/proc/self/fd")) != before:
+                return 2
+            held.pop().close()
+            continue
+        return 3
+    return 0

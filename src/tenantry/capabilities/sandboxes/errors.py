@@ -1,6 +1,6 @@
 """What jobs and images refuse."""
 
-from tenantry.foundation.errors import Conflict, Gone, Invalid, NotFound, Precondition, Unavailable
+from tenantry.foundation.errors import Conflict, Exhausted, Gone, Invalid, NotFound, Precondition, Unavailable
 
 
 def job_not_found() -> NotFound:
@@ -223,6 +223,15 @@ def link_lost() -> Unavailable:
         "sandbox_away",
         "the worker of this sandbox does not answer: look at the sandbox, and try again while it runs",
         layer="sandboxes",
+    )
+
+
+def watch_limit(most: int) -> Exhausted:
+    return Exhausted(
+        "watch_limit",
+        f"{most} watches of this tenant are open on the machine of this sandbox: end one",
+        layer="sandboxes",
+        limit=most,
     )
 
 

@@ -13,6 +13,7 @@ FileMissing(NotFound)          nothing is there; fields: path, as of the next th
 FileConflict(Conflict)         something else is there than was asked for
 FileRefused(Denied)            it lies behind a link, or the sandbox's user may not
 FileFull(Exhausted)            too large, too many, or no room
+WatchesExhausted(Unavailable)  the kernel lets this user watch nothing more; fields: remedy, retry_after
 """
 
 from tenantry.foundation.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unavailable
@@ -86,3 +87,14 @@ class FileRefused(Denied):
 class FileFull(Exhausted):
     def __init__(self, code: str, message: str, *, path: str) -> None:
         super().__init__(code, message, layer="jail", path=path)
+
+
+class WatchesExhausted(Unavailable):
+    def __init__(self) -> None:
+        super().__init__(
+            "watches_exhausted",
+            "the machine of this sandbox can watch nothing more at present: try again later",
+            layer="jail",
+            remedy="for its operator: sysctl -w fs.inotify.max_user_instances=1024",
+            retry_after=10,
+        )

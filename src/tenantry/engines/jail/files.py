@@ -164,12 +164,12 @@ class SandboxFiles:
         """Tell what happens below a directory of /workspace from the first step on, until the sandbox is dead.
 
         At most 512 directories are watched: beyond, and when more happens than is read, an `overflow` says so.
-        Close the iterator to end it. Raises at the first step what `list` raises, FileFull `watches_exhausted` for
-        more than 8 at a time.
+        Close the iterator to end it. Raises at the first step what `list` raises, FileFull `watch_limit` for more than
+        8 at a time, and WatchesExhausted.
         """
         parts = parse_path(path)
         if self._watchers >= _MOST_WATCHERS:
-            raise FileFull("watches_exhausted", f"{_MOST_WATCHERS} watch this sandbox already", path=path)
+            raise FileFull("watch_limit", f"{_MOST_WATCHERS} watch this sandbox already: end one", path=path)
         self._watchers += 1
         try:
             with self._held() as root:

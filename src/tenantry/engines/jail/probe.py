@@ -20,6 +20,7 @@ from tenantry.engines.jail.types import Limits, Spec, Stream
 from tenantry.foundation.errors import TenantryError
 
 _SYSCTL: Final = Path("/proc/sys")
+_FEW_WATCHES: Final = 128
 _LOOK: Final = """
 import ctypes, socket
 libc = ctypes.CDLL(None, use_errno=True)
@@ -47,6 +48,7 @@ async def probe(home: Path, *, bubblewrap: Path | None = None, sysctl: Path = _S
     """Look at the machine, then run the real chain below `home` and read back what it made. Raises nothing."""
     results = [_platform(), _machine(), await asyncio.to_thread(_bubblewrap, bubblewrap)]
     results += _user_namespaces(sysctl)
+    results.append(look_at_watches(sysctl))
     results.append(await asyncio.to_thread(_cgroups))
     return results + await _chain(home, bubblewrap)
 
@@ -105,6 +107,15 @@ def _user_namespaces(sysctl: Path) -> list[ProbeResult]:
         )
     )
     return results
+
+
+def look_at_watches(sysctl: Path = _SYSCTL) -> ProbeResult:
+    """Look at how many inotify instances the kernel gives one user: each watch of a sandbox's files is one."""
+    name = "fs/inotify/max_user_instances"
+    value = _read(sysctl / name)
+    enough = not value.isdecimal() or int(value) >= _FEW_WATCHES
+    detail = f"{name}={value or 'absent'}, a quarter of it for one tenant's watches of files"
+    return ProbeResult("watches_few", enough, detail, f"sysctl -w {name.replace('/', '.')}=1024", required=False)
 
 
 def _read(path: Path) -> str:

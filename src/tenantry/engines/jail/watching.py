@@ -8,9 +8,11 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from tenantry.engines.jail.beneath import open_below
+from tenantry.engines.jail.errors import WatchesExhausted
 from tenantry.engines.jail.file_types import ChangeKind, FileChange
 from tenantry.engines.jail.identity import filesystem_identity
 from tenantry.engines.jail.output import ready_to_read
@@ -31,17 +33,34 @@ _EVENT: Final = struct.Struct("iIII")
 _READ_BYTES: Final = 1 << 16
 _MOST_READS: Final = 16
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+_NONE_LEFT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_INSTANCES: Final = Path("/proc/sys/fs/inotify/max_user_instances")
+_USUAL_INSTANCES: Final = 128
+_SHARES: Final = 4
 InThread = Callable[[Callable[[], Any]], "asyncio.Future[Any]"]
+
+
+def fair_share() -> int:
+    """Tell how many watches one tenant may have at a time in one process: a quarter of what the kernel gives its user.
+
+    Each watch is an inotify instance, and the kernel counts those of a user, which is the same for all tenants.
+    """
+    most = _USUAL_INSTANCES
+    with suppress(OSError, ValueError):
+        most = int(_INSTANCES.read_text())
+    return max(1, most // _SHARES)
 
 
 class Watcher:
     """`begin` and `take` block a little, so give them a thread; `close` waits for the one that is at work."""
 
     def __init__(self, root: int, *, uid: int | None) -> None:
-        """Keep a descriptor of its own of `root`. Raises OSError when this machine watches too much already."""
+        """Keep a descriptor of its own of `root`. Raises WatchesExhausted when the kernel gives no more instances."""
         self.queue = _LIBC.inotify_init1(_NONBLOCK_CLOEXEC)
         if self.queue < 0:
             number = ctypes.get_errno()
+            if number in _NONE_LEFT:
+                raise WatchesExhausted
             raise OSError(number, os.strerror(number))
         self._root = os.dup(root)
         self._uid = uid

@@ -192,13 +192,20 @@ async def _move(
 
 
 async def _watch(
-    _room: LiveRoom,
+    room: LiveRoom,
     entry: LiveEntry,
     asked: Mapping[str, Any],
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:
     """Tell of changes until the other side hangs up; a watch by itself is no traffic, what it tells is."""
+    with room.watched(entry):
+        await _watched(entry, asked, reader, writer)
+
+
+async def _watched(
+    entry: LiveEntry, asked: Mapping[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     changes = aiter(entry.sandbox.files.watch(asked["path"]))
     gone = asyncio.create_task(read_frame(reader))
     coming = asyncio.ensure_future(anext(changes, None))

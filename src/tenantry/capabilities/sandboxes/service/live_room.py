@@ -3,16 +3,18 @@
 import asyncio
 import base64
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from tenantry.capabilities.sandboxes.errors import sandbox_not_running
+from tenantry.capabilities.sandboxes.errors import sandbox_not_running, watch_limit
 from tenantry.capabilities.sandboxes.service.bridging import Writing
 from tenantry.capabilities.sandboxes.service.live_content import LiveContent
 from tenantry.capabilities.sandboxes.types.living import KeptTree, LiveState
 from tenantry.engines.jail.backend import Running
+from tenantry.engines.jail.watching import fair_share
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.threads import Lines, Turns
 from tenantry.kit.masking.stream import Mask
@@ -98,6 +100,7 @@ class LiveRoom:
         self._entries: dict[UUID, LiveEntry] = {}
         self._turns = Turns(threads=_THREADS, each=_EACH, name="live-files")
         self._saves = Lines(each=_SAVES)
+        self._watches: Counter[UUID] = Counter()
 
     async def in_thread(self, entry: LiveEntry, call: Callable[[], _Got]) -> _Got:
         """Do something with the files of one, which may take long and waits for nobody outside of this machine."""
@@ -117,6 +120,19 @@ class LiveRoom:
         if entry is None or entry.sandbox_id != sandbox_id:
             raise sandbox_not_running(LiveState.STOPPED)
         return entry
+
+    @contextlib.contextmanager
+    def watched(self, entry: LiveEntry) -> Iterator[None]:
+        """Count a watch of its tenant; raises Exhausted `watch_limit` for one more than its share of this machine's."""
+        tenant_id, most = entry.tenant_id, fair_share()
+        if self._watches[tenant_id] >= most:
+            raise watch_limit(most)
+        self._watches[tenant_id] += 1
+        try:
+            yield
+        finally:
+            self._watches[tenant_id] -= 1
+            self._watches += Counter()  # keeps those that have any
 
     async def keep(self, entry: LiveEntry, tree_id: UUID) -> KeptTree:
         """Seal and store /workspace as it is, alive or dead; the row is the caller's to write.

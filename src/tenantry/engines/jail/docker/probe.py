@@ -7,7 +7,7 @@ from pathlib import Path
 from tenantry.engines.jail.docker.backend import DockerBackend, check_engine
 from tenantry.engines.jail.docker.engine import Engine, EngineRefusedError
 from tenantry.engines.jail.errors import JailUnavailable
-from tenantry.engines.jail.probe import ProbeResult, look_inside, told
+from tenantry.engines.jail.probe import ProbeResult, look_at_watches, look_inside, told
 from tenantry.engines.jail.syscalls import MACHINES
 from tenantry.foundation.errors import TenantryError
 
@@ -29,6 +29,7 @@ async def look_at_engine(socket: Path, runtime: str | None) -> list[ProbeResult]
     name = platform.machine()
     results = [
         ProbeResult("architecture", name in MACHINES, name, f"there are tables for {', '.join(MACHINES)} only"),
+        look_at_watches(),
         _socket(socket),
     ]
     return results + await _engine(socket, runtime) if results[-1].ok else results
