@@ -1,6 +1,7 @@
 """What is said over the link to a running sandbox: programs, files, ports, and what none of it lets out."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -16,11 +17,13 @@ from tenantry.capabilities.sandboxes.types.living import LivePlace
 from tenantry.engines.jail.exec_types import TerminalSize
 from tenantry.engines.jail.file_types import ChangeKind, FileKind
 from tenantry.engines.jail.types import Ending, Stream
+from tenantry.engines.jail.watching import fair_share
 from tenantry.entrypoints.runtime import Parts, open_parts
-from tenantry.foundation.errors import Conflict, NotFound, TenantryError, Unavailable
+from tenantry.foundation.errors import Conflict, Exhausted, NotFound, TenantryError, Unavailable
 from tenantry.foundation.ids import new_id
 
 SECRET = "correct-horse-battery"
+MOST_WATCHED = 64
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +255,20 @@ async def test_a_stop_ends_what_is_spoken_and_says_so(live: LiveGround, parts: P
     with pytest.raises(Conflict):
         await run_in(place, "true")
     assert workers_of(live.ground.installation)
+
+
+@pytest.mark.skipif(fair_share() > MOST_WATCHED, reason="there is too much to watch here")
+async def test_watches_of_all_sandboxes_of_a_tenant_are_bounded_together(make_ground: MakeGround, parts: Parts) -> None:
+    live, share = LiveGround(make_ground()), fair_share()
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(share // 8 + 1):
+            made = await asyncio.to_thread(live.run, f"watched{number}")
+            stack.push_async_callback(asyncio.to_thread, live.client.delete, f"{live.path}/{made['id']}")
+            files = await LiveClient().files(await place_of(parts, live.ground, made))
+            for _ in range(min(8, share - 8 * number)):
+                watching = asyncio.ensure_future(anext(await files.watch("")))
+                stack.callback(watching.cancel)
+        with pytest.raises(Exhausted) as refused:
+            await files.watch("")
+        assert (refused.value.code, refused.value.layer) == ("watch_limit", "sandboxes")
+        assert refused.value.fields["limit"] == share
