@@ -19,7 +19,7 @@ from typing import IO, BinaryIO, Final, Protocol, Self, cast
 from tenantry.engines.jail.budget import Budget
 from tenantry.engines.jail.errors import ImageInvalid, TreeInvalid
 from tenantry.engines.jail.identity import filesystem_identity
-from tenantry.engines.jail.layers import UNREADABLE, CappedHeader, HashedReader
+from tenantry.engines.jail.layers import UNREADABLE, CappedArchive, HashedReader
 from tenantry.engines.jail.planting import Entry, Kind, Planter
 from tenantry.engines.jail.walking import (
     MOST_ENTRIES,
@@ -222,7 +222,7 @@ def _archived(source: Path | Callable[[], BinaryIO], max_bytes: int, _: list[Ski
 
 
 def _members(reader: HashedReader) -> Iterator[Entry]:
-    with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", tarinfo=CappedHeader, errorlevel=2) as archive:
+    with CappedArchive.open(fileobj=cast("IO[bytes]", reader), mode="r|", errorlevel=2) as archive:
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]
             moment = int(member.mtime * _SECOND)
