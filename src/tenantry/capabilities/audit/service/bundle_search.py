@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tenantry.capabilities.audit.errors import BundleRefused
 from tenantry.capabilities.audit.service.bundle import BundleHeader, leaf_bytes, leaf_lines
@@ -152,8 +152,8 @@ def _narrowed(
             return fault(kind, at + header.erased, event=id_of(line))
         count = at + left.count  # there the leaf hashes begin
     good, last = _span(path, header, left, events, count, checkpoints, offset=offset, keys=keys)
+    span: dict[str, Any] = {"first": good + 1, "last": last}
     where = f"up to event {good} all is as signed; what is wrong lies between {good + 1} and {last}"
-    span = {"first": good + 1, "last": last}
     if good == header.size:
         where, span = "all events are as signed", {}
     lines, whole = _lines_in(path)
