@@ -1,7 +1,11 @@
 """Whoever wrote a bundle chooses neither how the verifier ends nor how long it takes."""
 
+import io
+import tracemalloc
 from base64 import b64encode
 from dataclasses import replace
+from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,14 +22,17 @@ from tests.unit.capabilities.bundles import (
     good,
     id_of,
     refusal,
+    root_of,
 )
 from tests.unit.capabilities.test_audit_erasures import erased_bundle, erasure
 
-from tenantry.capabilities.audit.service import bundle_verifier
+from tenantry.capabilities.audit.service import bundle_erasures, bundle_verifier
+from tenantry.capabilities.audit.service.bundle import MAX_KEYS
 from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
 from tenantry.capabilities.audit.service.erasures import Erasure
 from tenantry.capabilities.audit.service.receipts import Receipt
 from tenantry.engines.merkle.errors import Malformed, NoteError
+from tenantry.engines.merkle.notes import VerifierKey
 from tenantry.engines.merkle.tree import leaf_hash
 from tenantry.foundation.ids import Prefix, format_id
 
@@ -98,3 +105,62 @@ def test_what_nobody_has_foreseen_is_a_refusal(
 
     monkeypatch.setattr(bundle_verifier, "_opened", fails)
     assert refusal(file, good()).code == "bundle_malformed"
+
+
+def test_a_key_is_asked_for_only_by_what_it_has_signed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all keys for each checkpoint: a header has room for thousands of both."""
+    asked: list[str] = []
+    counts = VerifierKey.counts
+
+    def noted(key: VerifierKey, at: datetime) -> bool:
+        asked.append(key.name)
+        return counts(key, at)
+
+    monkeypatch.setattr(VerifierKey, "counts", noted)
+    bundle = Bundle()
+    others = tuple(VerifierKey(f"other.example/{at}", sha256(bytes([at])).digest()) for at in range(200))
+    bundle.header = replace(bundle.header, keys=(*others, KEEPER.key))
+    file.write_bytes(b"".join(bundle.lines()))
+    assert verify_bundle(file, witnessed=[KEEPER.note(1, root_of(EVENTS[:1]))]).witnessed == 1
+    assert set(asked) == {KEEPER.key.name}
+    assert verify_bundle(file, keys=[*others, KEEPER.key, KEEPER.key]).pinned
+
+
+def test_a_header_has_so_many_keys_and_each_once(file: Path) -> None:
+    bundle = Bundle()
+    others = tuple(VerifierKey(f"other.example/{at}", sha256(b"%d" % at).digest()) for at in range(MAX_KEYS))
+    bundle.header = replace(bundle.header, keys=(KEEPER.key, *others[1:]))
+    file.write_bytes(b"".join(bundle.lines()))
+    assert verify_bundle(file).size == SIZE
+    twice = replace(KEEPER.key, valid_until=BEGAN + timedelta(days=9))
+    for keys in ((KEEPER.key, *others), (KEEPER.key, twice)):
+        bundle.header = replace(bundle.header, keys=keys)
+        assert refusal(file, b"".join(bundle.lines())).code == "bundle_malformed"
+
+
+def test_what_says_that_it_tells_of_an_erasure_is_read_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lines begin like one: no part of the file is read anew for each."""
+    read = [0]
+
+    class Counted(io.BufferedReader):
+        def read(self, size: int | None = -1, /) -> bytes:
+            content = super().read(size)
+            read[0] += len(content)
+            return content
+
+    lines = erased_bundle(signed=False).lines()
+    lines[1 + SIZE - 256 : 1 + SIZE - 256] = [b'{"action":"audit.erased",\n'] * 5000
+    file.write_bytes(b"".join(lines))
+    told = bundle_erasures._told
+    monkeypatch.setattr(Path, "open", lambda path, _mode="rb": Counted(io.FileIO(path)))
+    assert len(list(told(file, offset=len(lines[0]), end=file.stat().st_size))) == 5000
+    assert read[0] <= 2 * file.stat().st_size
+
+
+def test_a_header_is_bounded(file: Path) -> None:
+    brackets = b'{"a":[' + b"[]," * (6 << 20) + b"[]]}\n"
+    tracemalloc.start()
+    assert refusal(file, brackets).code == "bundle_malformed"
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 32 << 20

@@ -14,6 +14,7 @@ from binascii import Error as NoBase64
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from typing import Final, Self
 
@@ -158,7 +159,7 @@ class Note:
         none has signed, when a signature of one of them is bad, and when two of them cannot be told apart.
         """
         known: dict[tuple[str, bytes], VerifierKey] = {}
-        for key in keys:
+        for key in keys.of(self) if isinstance(keys, KeyRing) else keys:
             if (at is None or key.counts(at)) and known.setdefault((key.name, key.key_id), key).public != key.public:
                 raise NoteError("two keys have one name and id")
         found: dict[VerifierKey, None] = {}
@@ -172,6 +173,22 @@ class Note:
         if not found:
             raise NoteError("no known key has signed")
         return tuple(found)
+
+
+class KeyRing(tuple[VerifierKey, ...]):  # noqa: SLOT001 - it keeps its index
+    """Keys that are found by name and id: for many notes and many keys, whoever has chosen their number."""
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, bytes], list[VerifierKey]]:
+        places: dict[tuple[str, bytes], list[VerifierKey]] = {}
+        for key in dict.fromkeys(self):
+            places.setdefault((key.name, key.key_id), []).append(key)
+        return places
+
+    def of(self, note: Note) -> list[VerifierKey]:
+        """Give those that the note names as its signers, which proves nothing."""
+        named = dict.fromkeys((one.name, one.key_id) for one in note.signatures)
+        return [key for place in named for key in self._places.get(place, ())]
 
 
 def _signature(line: str) -> Signature:

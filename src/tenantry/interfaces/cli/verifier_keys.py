@@ -11,7 +11,7 @@ from tenantry.client.errors import BadRequest
 if TYPE_CHECKING:
     from tenantry.engines.merkle.notes import VerifierKey
 
-_MAX_FILE_BYTES: Final = 64 << 20
+_MAX_FILE_BYTES: Final = 16 << 20
 
 KeyOption = Annotated[
     list[str] | None, typer.Option("--key", metavar="NAME+ID+KEY", help="a key as you know it; repeat")
@@ -45,7 +45,7 @@ def keys_in(lines: Sequence[str], where: str) -> "Iterator[VerifierKey]":
 
 
 def read_file(file: Path) -> bytes:
-    """Read at most 64 MiB; raises BadRequest."""
+    """Read at most 16 MiB; raises BadRequest."""
     try:
         with file.open("rb") as content:
             read = content.read(_MAX_FILE_BYTES + 1)

@@ -26,7 +26,9 @@ FORM: Final = 1
 ERASED_FORM: Final = 2
 """Of a bundle with the member `erased`."""
 KIND: Final = "tenantry/audit-bundle"
-MAX_HEADER_BYTES: Final = 64 << 20
+MAX_HEADER_BYTES: Final = 4 << 20
+"""A log writes at most 1000 checkpoints there, of some 400 bytes each; JSON may cost thirty times its size to read."""
+MAX_KEYS: Final = 1000
 _MEMBERS: Final = {"form", "kind", "tenant", "region", "origin", "size", "keys", "checkpoints", "sum"}
 
 
@@ -46,7 +48,7 @@ class BundleHeader:
     region        of the key that signed the last checkpoint
     origin        the log's, `INSTALLATION/TENANT`; its keys are called `INSTALLATION/REGION`
     size          how many events the log has had
-    keys          the log's verifier keys, with the times they count for
+    keys          the log's verifier keys, at most MAX_KEYS and each once, with the times they count for
     checkpoints   ascending by size; the last has `size`. Only a bundle of no events may have none.
     erased        how many of the events, from the first on, have left: whole tiles of 256. Not there if none have.
 
@@ -103,7 +105,9 @@ class BundleHeader:
                 tuple(BundleCheckpoint(_read(one["made_at"]), one["note"].encode()) for one in form["checkpoints"]),
                 form.get("erased", 0),
             )
-            whole = is_size(header.size) and _is_erased(header) and header.line() == line
+            whole = (
+                is_size(header.size) and _is_erased(header) and _are_told_apart(header.keys) and header.line() == line
+            )
         except (NotStrictError, NoteError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise BundleRefused("bundle_malformed", "the header cannot be read: it was altered or damaged") from error
         if not whole:
@@ -166,6 +170,10 @@ def _members(form: object) -> set[str]:
 
 def _is_erased(header: BundleHeader) -> bool:
     return is_size(header.erased) and header.erased % TILE_WIDTH == 0 and header.erased <= header.size
+
+
+def _are_told_apart(keys: tuple[VerifierKey, ...]) -> bool:
+    return len(keys) <= MAX_KEYS and len({(key.name, key.key_id) for key in keys}) == len(keys)
 
 
 def _written(at: datetime | None) -> str | None:

@@ -92,12 +92,11 @@ def _told(path: Path, *, offset: int, end: int) -> Iterator[bytes]:
             file.seek(at)
             chunk = file.read(min(_CHUNK_BYTES, end - at) + len(_MARK) - 1)
             found = chunk.find(_MARK)
-            if found < 0:
-                at += _CHUNK_BYTES
-                continue
-            file.seek(at + found + 1)
-            yield file.readline(MAX_LINE_BYTES).removesuffix(b"\n")
-            at += found + 1
+            while found >= 0:
+                file.seek(at + found + 1)
+                yield file.readline(MAX_LINE_BYTES).removesuffix(b"\n")
+                found = chunk.find(_MARK, found + 1)
+            at += _CHUNK_BYTES
 
 
 def _claims(line: bytes, erased: int) -> bool:

@@ -20,7 +20,7 @@ from tenantry.capabilities.audit.service.erasures import Erasure
 from tenantry.engines.merkle.bulk_file import BIG_LINES
 from tenantry.engines.merkle.checkpoints import Checkpoint
 from tenantry.engines.merkle.errors import MerkleError, NoteError
-from tenantry.engines.merkle.notes import Note, VerifierKey
+from tenantry.engines.merkle.notes import KeyRing, Note, VerifierKey
 from tenantry.engines.merkle.tree import EMPTY_ROOT, TILE_WIDTH
 from tenantry.foundation.errors import Invalid
 from tenantry.foundation.ids import Prefix, parse_id
@@ -98,7 +98,7 @@ def _verified(
     with path.open("rb") as file:
         line = file.readline(MAX_HEADER_BYTES + 1)
     header = BundleHeader.parse(line)
-    trusted = header.keys if keys is None else tuple(keys)
+    trusted = KeyRing(header.keys if keys is None else keys)
     checkpoints, signers = _opened(header, trusted)
     seen = _witnessed(header, trusted, witnessed)
     given = opened_receipts(header.origin, trusted, receipts)
@@ -143,7 +143,7 @@ def _all_events(path: Path, header: BundleHeader, *, offset: int, processes: int
     return part.joined(events) if part else None
 
 
-def _opened(header: BundleHeader, keys: Sequence[VerifierKey]) -> tuple[list[Checkpoint], tuple[str, ...]]:
+def _opened(header: BundleHeader, keys: KeyRing) -> tuple[list[Checkpoint], tuple[str, ...]]:
     """Open the header's checkpoints; gives them and the names of who signed."""
     installation, _, tenant = header.origin.rpartition("/")
     if not installation or tenant != header.tenant or not _is_tenant(tenant):
@@ -164,7 +164,7 @@ def _opened(header: BundleHeader, keys: Sequence[VerifierKey]) -> tuple[list[Che
     return checkpoints, tuple(names)
 
 
-def _witnessed(header: BundleHeader, keys: Sequence[VerifierKey], notes: Iterable[bytes]) -> list[Checkpoint]:
+def _witnessed(header: BundleHeader, keys: KeyRing, notes: Iterable[bytes]) -> list[Checkpoint]:
     seen, foreign = list[Checkpoint](), False
     for note in notes:
         if note.partition(b"\n")[0] == header.origin.encode():
@@ -186,16 +186,15 @@ def _witnessed(header: BundleHeader, keys: Sequence[VerifierKey], notes: Iterabl
 
 
 def _open(
-    raw: bytes, origin: str, keys: Sequence[VerifierKey], *, at: datetime | None, which: str
+    raw: bytes, origin: str, keys: KeyRing, *, at: datetime | None, which: str
 ) -> tuple[Checkpoint, tuple[VerifierKey, ...]]:
     try:
         note = Note.parse(raw)
         checkpoint = Checkpoint.parse(note.text)
     except NoteError as error:
         raise BundleRefused("checkpoint_malformed", f"{which} is no signed checkpoint") from error
-    counted = [key for key in keys if at is None or key.counts(at)]
-    signed = {(one.name, one.key_id) for one in note.signatures}
-    if not any((key.name, key.key_id) in signed for key in counted):
+    counted = [key for key in keys.of(note) if at is None or key.counts(at)]
+    if not counted:
         raise BundleRefused(
             "checkpoint_unknown_key",
             f"{which} is signed by no key that counted then: it is not the log's, or a key is missing",
