@@ -7,7 +7,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.capabilities.bundles import BEGAN, KEEPER, NAME, ORIGIN, STRANGER, Bundle, event, refusal, uuid_at
+from tests.unit.capabilities.bundles import (
+    BEGAN,
+    KEEPER,
+    NAME,
+    ORIGIN,
+    STRANGER,
+    Bundle,
+    event,
+    refusal,
+    root_of,
+    uuid_at,
+)
 
 from tenantry.capabilities.audit.service.bundle_verifier import verify_bundle
 from tenantry.capabilities.audit.service.receipts import MAX_EVENTS, Receipt
@@ -124,6 +135,14 @@ def test_a_receipt_counts_only_if_the_log_has_signed_it(file: Path) -> None:
     assert verify_bundle(file, receipts=[other, receipt(1)]).receipts == 1
 
 
-def test_an_empty_log_has_lost_nothing_yet(file: Path) -> None:
-    file.write_bytes(b"".join(Bundle([], ()).lines()))
-    assert verify_bundle(file, receipts=[receipt(1)]).pending == 1
+def test_of_nothing_that_is_signed_nothing_is_shown(file: Path) -> None:
+    """Anybody can write a bundle of no events: it must not pass where keys or receipts are brought along."""
+    empty = b"".join(Bundle([], ()).lines())
+    assert refusal(file, empty, receipts=[receipt(1)]).code == "checkpoint_missing"
+    assert refusal(file, empty, keys=[KEEPER.key]).code == "checkpoint_missing"
+    assert verify_bundle(file).size == 0
+    signed = Bundle([], ())
+    signed.notes = [KEEPER.note(0, root_of([]))]
+    file.write_bytes(b"".join(signed.lines()))
+    report = verify_bundle(file, keys=[KEEPER.key], receipts=[receipt(1)])
+    assert (report.pinned, report.size, report.pending) == (True, 0, 1)

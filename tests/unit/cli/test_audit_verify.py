@@ -133,6 +133,13 @@ def test_what_a_witness_leaves_is_taken_as_it_is(bundle: Path, tenantry: "Run") 
     assert (done.exit_code, "log_rolled_back" in done.stderr) == (2, True)
 
 
+def test_events_that_are_pending_are_told(bundle: Path, tenantry: "Run") -> None:
+    Path("receipt").write_bytes(KEEPER.signs(Receipt(ORIGIN, BEGAN, ((id_of(700), bytes(32)),)).text))
+    done = tenantry("audit", "verify", "acme.audit", "--receipt", "receipt")
+    assert (done.exit_code, "pending\t1\n" in done.stdout) == (0, True)
+    assert "1 events with receipts are not in it" in done.stderr
+
+
 def test_receipts_are_taken_as_they_are_kept(bundle: Path, tenantry: "Run") -> None:
     kept = [
         KEEPER.signs(Receipt(origin, BEGAN, ((id_of(5), leaf_hash(EVENTS[4])),)).text).decode()

@@ -44,7 +44,7 @@ class BundleReport:
     """What was verified.
 
     root        of the tree over all events, 32 bytes in hexadecimal
-    made_at     when the log says it signed the last checkpoint; None for an empty log without one
+    made_at     when the log says it signed the last checkpoint; None for an empty log without one, by its own word
     keys        names of the keys that signed checkpoints
     pinned      whether the caller brought the keys; else they are the bundle's own, which anybody may have made
     witnessed   how many checkpoints from elsewhere agree
@@ -102,6 +102,8 @@ def _verified(
     checkpoints, signers = _opened(header, trusted)
     seen = _witnessed(header, trusted, witnessed)
     given = opened_receipts(header.origin, trusted, receipts)
+    if not checkpoints and (keys is not None or given):
+        raise BundleRefused("checkpoint_missing", "no checkpoint: nothing here is signed by a key that you know")
     events = _all_events(path, header, offset=len(line), processes=processes)
     roots = dict(_roots(events, [one.size for one in (*checkpoints, *seen)])) if events else {}
     if events is None or (checkpoints and roots.get(header.size) != checkpoints[-1].root):

@@ -289,6 +289,8 @@ def verify(
     cli.show({**_shown(report), "unreadable": unreadable})
     if cli.output is Format.TABLE and unreadable:
         say(f"{unreadable} lines of --checkpoint and --receipt cannot be read, and were passed over")
+    if cli.output is Format.TABLE and report.pending:
+        say(f"{report.pending} events with receipts are not in it, and may be younger: verify a later export as well")
     if cli.output is Format.TABLE and not report.pinned:
         say("the keys are the bundle's own: name those that you know with --key or --keys-file")
 
