@@ -10,7 +10,8 @@ _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _NOT_UNICAST: Final = tuple(
     ipaddress.IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 )
-_RELAYS: Final = ipaddress.IPv4Network("192.88.99.0/24")
+# Protocols' own addresses, dummies and anycasts of translators among them (RFC 6890), and relays of 6to4.
+_NOT_HOSTS: Final = tuple(ipaddress.IPv4Network(network) for network in ("192.0.0.0/24", "192.88.99.0/24"))
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -21,7 +22,8 @@ def is_public(address: Ip) -> bool:
     that hold an IPv4 one (mapped, NAT64, 6to4, Teredo) are none, whatever they hold.
     """
     if isinstance(address, ipaddress.IPv4Address):
-        return address.is_global and not address.is_multicast and address not in _RELAYS
+        reserved = address.is_multicast or any(address in network for network in _NOT_HOSTS)
+        return address.is_global and not reserved
     if address.scope_id is not None or address not in _GLOBAL_UNICAST:
         return False
     return address.is_global and not any(address in network for network in _NOT_UNICAST)
