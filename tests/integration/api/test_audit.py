@@ -108,6 +108,18 @@ def test_since_is_inclusive_and_until_exclusive(quiet: Tenant) -> None:
     assert since | until == {event["id"] for event in _events(quiet, action="workspace.created")}
 
 
+@pytest.mark.parametrize("more", [{}, {"q": "workspace"}, {"order": "sequence"}])
+def test_the_ends_of_the_calendar_are_times_as_any(quiet: Tenant, more: dict[str, str]) -> None:
+    quiet.workspace(f"of all times {more}")
+    _eventually(quiet, 1, action="workspace.created", **more)
+    early, late = {"since": "0001-01-01T00:00:00Z"}, {"until": "9999-12-31T23:59:59Z"}
+    known = {event["id"] for event in _events(quiet, action="workspace.created", **more)}
+    found = _events(quiet, action="workspace.created", **early, **late, **more)
+    assert known <= {event["id"] for event in found}
+    nothing = {"since": late["until"], "until": early["since"]}
+    assert _events(quiet, action="workspace.created", **nothing, **more) == []
+
+
 def test_pages_of_the_trail_are_newest_first_and_whole(quiet: Tenant) -> None:
     for number in range(4):
         quiet.workspace(f"paged {number}")

@@ -8,7 +8,7 @@ names the blocks of 64 places in which all of them stand; what the index does no
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -41,6 +41,7 @@ _TAIL: Final = 512
 """Places that the index does not know yet, looked at by one statement."""
 _SLACK: Final = timedelta(days=1)
 """How much later than it occurred an event may have got its id or its place."""
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC) + _SLACK, datetime.max.replace(tzinfo=UTC) - _SLACK
 _ID: Final = re.compile(r"[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}")
 
 
@@ -63,8 +64,8 @@ async def search(session: TenantSession, query: AuditFilter, *, position: str | 
     await repository.walk_indexes(session)
     if kind in ("p", "u") or (not kind and entries and leading is None):
         return await _by_words(session, query, entries, position=position, limit=limit)
-    after = first_id_at(query.since - _SLACK) if query.since else None
-    before = UUID(hex=told) if told else first_id_at(query.until + _SLACK) if query.until else None
+    after = _id_before(query.since) if query.since else None
+    before = UUID(hex=told) if told else _id_behind(query.until) if query.until else None
     events, further = await repository.find_newest(
         session, query, leading=leading, after=after, before=before, limit=limit + 1
     )
@@ -95,6 +96,16 @@ async def search_sequence(session: TenantSession, query: AuditFilter, *, after: 
     return Found(tuple(events), str(last) if last < size else None, last)
 
 
+def _id_before(at: datetime) -> UUID:
+    """Give an id below those of all events that occurred from then on, also for the first day of the calendar."""
+    return first_id_at(max(at, _FIRST) - _SLACK)
+
+
+def _id_behind(at: datetime) -> UUID:
+    """Give an id above those of all events that occurred before, also for the last day of the calendar."""
+    return first_id_at(min(at, _LAST) + _SLACK)
+
+
 async def _by_words(
     session: TenantSession, query: AuditFilter, entries: list[str], *, position: str | None, limit: int
 ) -> Found:
@@ -111,11 +122,11 @@ async def _by_words(
         floor, head = await _head(session, query, told, waiting=waiting, size=size)
         below = floor + 1
         if query.until is not None:
-            below = min(below, await repository.find_place_at(session, first_id_at(query.until + _SLACK)) or below)
+            below = min(below, await repository.find_place_at(session, _id_behind(query.until)) or below)
     shown = {event.event_id for event in head}
     look = _Look(session, query, entries, extent=extent, below=below, shown=shown)
     if query.since is not None:
-        first = await repository.find_place_at(session, first_id_at(query.since - _SLACK)) or size + 1
+        first = await repository.find_place_at(session, _id_before(query.since)) or size + 1
         look.lowest = max(look.lowest, first)
     found = [*head, *await look.take(limit + 1 - len(head))]
     if len(found) > limit:
