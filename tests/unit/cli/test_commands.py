@@ -146,6 +146,26 @@ ANSWERS: list[tuple[tuple[str, ...], str, str, Any]] = [
     (("audit", "stream", "pause", "ast_1"), "POST", "/audit/streams/ast_1/pause", {}),
     (("audit", "stream", "resume", "ast_1"), "POST", "/audit/streams/ast_1/resume", {}),
     (("audit", "stream", "replay", "ast_1", "--after", "7"), "POST", "/audit/streams/ast_1/replay", {"after": 7}),
+    (
+        (
+            "audit",
+            "stream",
+            "update",
+            "ast_1",
+            "--name",
+            "n",
+            "--format",
+            "ocsf",
+            "--action",
+            "job.",
+            "--rotate-secret",
+        ),
+        "PATCH",
+        "/audit/streams/ast_1",
+        {"name": "n", "format": "ocsf", "filter": {"actions": ["job."]}, "rotate_secret": True},
+    ),
+    (("audit", "stream", "update", "ast_1", "--everything"), "PATCH", "/audit/streams/ast_1", {"filter": {}}),
+    (("audit", "anchor", "acme"), "GET", "/tenants/acme/audit-root", None),
     (("audit", "stream", "remove", "ast_1"), "DELETE", "/audit/streams/ast_1", None),
     (
         ("notification", "channel", "test", "nch_1", "--tenant", "acme"),
@@ -511,6 +531,29 @@ def test_the_trail_is_followed_by_the_sequence_from_where_the_page_before_has_en
     assert "\u001b" not in done.stdout
     assert [asked.query["after"] for asked in api.asked] == ["7", "8"]
     assert {(asked.query["order"], asked.query["action"]) for asked in api.asked} == {("sequence", "job.")}
+
+
+def test_the_keys_of_a_log_are_printed_for_a_file(api: "Api", tenantry: "Run") -> None:
+    keys = [{"key": f"log.example/us+{at}{at}000000+AAAA", "valid_from": None, "valid_until": None} for at in (1, 2)]
+    api.on("GET", "/audit/checkpoint", {"origin": "log.example/ten_1", "size": 1, "keys": keys})
+    assert tenantry("audit", "keys").stdout == "".join(f"{one['key']}\n" for one in keys)
+    assert json.loads(tenantry("audit", "keys", "--output", "json").stdout) == {"keys": keys}
+
+
+def test_a_change_of_a_stream_says_what_changes(api: "Api", tenantry: "Run", tmp_path: "Path") -> None:
+    api.on("PATCH", "/audit/streams/ast_1", {"id": "ast_1", "secret": "s3cret"})
+    (tmp_path / "address.txt").write_text("https://siem.example/in\n")
+    done = tenantry("audit", "stream", "update", "ast_1", "--address-file", str(tmp_path / "address.txt"))
+    assert (done.exit_code, "keep the secret" in done.stderr) == (0, True), done.stderr
+    assert api.to("PATCH", "/audit/streams/ast_1").json == {"address": "https://siem.example/in"}
+    (tmp_path / "address.txt").write_text("\n")
+    for options, code in (
+        ((), "change_missing"),
+        (("--everything", "--outcome", "denied"), "filter_unclear"),
+        (("--address-file", str(tmp_path / "address.txt")), "address_missing"),
+    ):
+        refused = tenantry("audit", "stream", "update", "ast_1", *options)
+        assert (refused.exit_code, code in refused.stderr) == (2, True), refused.stderr
 
 
 def test_the_roots_of_regions_are_shown_and_kept_as_they_were_signed(

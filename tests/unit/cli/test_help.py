@@ -80,9 +80,9 @@ def test_the_surface_is_the_one_promised() -> None:
         evidence list, evidence get, evidence export, evidence lock, evidence index, evidence gc, evidence keys,
         evidence verify, evidence schema, evidence hold place, evidence hold list, evidence hold release,
         audit checkpoint, audit consistency, audit export, audit get, audit proof, audit query, audit days, audit day,
-        audit roots, audit verify, audit forget, audit forgettings,
+        audit roots, audit anchor, audit keys, audit verify, audit forget, audit forgettings,
         audit stream create, audit stream list, audit stream get, audit stream pause, audit stream resume,
-        audit stream replay, audit stream remove,
+        audit stream replay, audit stream update, audit stream remove,
         notification channel create, notification channel list, notification channel test,
         notification channel remove, notification deliveries
     """

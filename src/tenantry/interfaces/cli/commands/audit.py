@@ -1,3 +1,4 @@
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -10,6 +11,7 @@ from tenantry.interfaces.cli.commands.audit_stream import STREAMS
 from tenantry.interfaces.cli.invocation import IN_PAGES, IN_PLACE, Invocation, command
 from tenantry.interfaces.cli.note_files import NoteFiles
 from tenantry.interfaces.cli.output import Format, say, show_json_line, show_line
+from tenantry.interfaces.cli.terminal import write
 from tenantry.interfaces.cli.verifier_keys import KeyOption, KeysFileOption, keys_in, read_file, read_keys
 
 if TYPE_CHECKING:
@@ -141,6 +143,32 @@ def roots(
         for each in found:
             file_below(to, each["region"], ending=".root").write_text(each["note"], encoding="utf-8")
     cli.show_items(found, (("REGION", "region"), ("SIZE", "size"), ("ROOT", "root"), ("SIGNED BY", "signed_by")))
+
+
+@command(GROUP, "anchor", example="tenantry audit anchor acme --output json")
+def anchor(
+    cli: Invocation, tenant: Annotated[str, typer.Argument(metavar="TENANT", help="id or slug of an organisation")]
+) -> None:
+    """Prove that a tenant's newest checkpoint is in its region's log, under a signed root; for the operator.
+
+    The leaf is that of the checkpoint's text, its path leads to the root's note (RFC 9162). Who has kept roots of the
+    region sees that no other log was shown to the tenant.
+    """
+    cli.show(cli.client.audit.anchor(tenant))
+
+
+@command(GROUP, "keys", example="tenantry audit keys")
+def keys(cli: Invocation) -> None:
+    """Print the keys that the log is signed by, for --keys-file: take them once, from a server that you trust.
+
+    They are those of the tenant's region. Where the tenant comes from another region, or a key was rotated away, keep
+    the lines that you had as well: what was signed then still counts by them.
+    """
+    found = cli.client.audit.checkpoint()["keys"]
+    if cli.output is Format.JSON:
+        cli.show({"keys": found})
+    else:
+        write(sys.stdout, "".join(f"{each['key']}\n" for each in found))
 
 
 @command(GROUP, "export", example="tenantry audit export --to acme.audit")

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from tenantry.client.errors import BadRequest
+from tenantry.client.log_types import AuditStream
+from tenantry.interfaces.cli.commands.tenant import IfMatchOption
 from tenantry.interfaces.cli.invocation import IN_PAGES, Invocation, command
 from tenantry.interfaces.cli.output import Format, say
 from tenantry.interfaces.cli.secret_input import read_secret
@@ -13,6 +15,11 @@ from tenantry.interfaces.cli.secret_input import read_secret
 STREAMS = typer.Typer(help="Events sent on as they come: to a webhook, files, or the objects.", no_args_is_help=True)
 
 StreamArgument = Annotated[str, typer.Argument(metavar="STREAM", help="id")]
+ActionsOption = Annotated[
+    list[str] | None, typer.Option("--action", help="these alone; login. is all of logins; repeat")
+]
+OutcomesOption = Annotated[list[str] | None, typer.Option("--outcome", help="success, denied or error alone; repeat")]
+TypesOption = Annotated[list[str] | None, typer.Option("--resource-type", help="these alone; repeat")]
 _ID = "ast_01h455vb4pex5vsknk084sn02q"
 
 
@@ -30,13 +37,9 @@ def create(
     directory: Annotated[
         str | None, typer.Option("--directory", help="of files: a name in audit.stream_directories")
     ] = None,
-    actions: Annotated[
-        list[str] | None, typer.Option("--action", help="these alone; login. is all of logins; repeat")
-    ] = None,
-    outcomes: Annotated[
-        list[str] | None, typer.Option("--outcome", help="success, denied or error alone; repeat")
-    ] = None,
-    resource_types: Annotated[list[str] | None, typer.Option("--resource-type", help="these alone; repeat")] = None,
+    actions: ActionsOption = None,
+    outcomes: OutcomesOption = None,
+    resource_types: TypesOption = None,
     after: Annotated[
         int | None, typer.Option("--after", min=0, help="begin behind this place, 0: with the first event; else now")
     ] = None,
@@ -53,19 +56,56 @@ def create(
     address = None
     if kind == "webhook" and not (address := read_secret("Address", address_file)):
         raise BadRequest("address_missing", "no address was given", remedy="--address-file FILE, or on standard input")
-    wanted = {"actions": actions, "outcomes": outcomes, "resource_types": resource_types}
     stream = cli.client.audit_streams.create(
         name=name,
         kind=kind,
         format=form,
         address=address,
         directory=directory,
-        filter={each: values for each, values in wanted.items() if values},
+        filter=_filter(actions, outcomes, resource_types),
         after=after,
     )
-    cli.show(stream)
-    if stream.get("secret") and cli.output is Format.TABLE:
-        say("keep the secret now: it is not shown again")
+    _show_with_secret(cli, stream)
+
+
+@command(STREAMS, "update", example=f"tenantry audit stream update {_ID} --action login. --outcome denied")
+def update(
+    cli: Invocation,
+    stream: StreamArgument,
+    *,
+    name: Annotated[str | None, typer.Option("--name", help="another name")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="cloudevents, or ocsf (1.5.0)")] = None,
+    actions: ActionsOption = None,
+    outcomes: OutcomesOption = None,
+    resource_types: TypesOption = None,
+    everything: Annotated[bool, typer.Option("--everything", help="send all events on: no filter any more")] = False,
+    address_file: Annotated[
+        Path | None, typer.Option("--address-file", help="file with a webhook's new URL", exists=True, dir_okay=False)
+    ] = None,
+    rotate_secret: Annotated[
+        bool, typer.Option("--rotate-secret", help="of a webhook: sign by a new one, shown once")
+    ] = False,
+    if_match: IfMatchOption = None,
+) -> None:
+    """Change a stream where it is; what is not named stays.
+
+    Of --action, --outcome and --resource-type those given are the whole filter from now on. Its place stays: to send
+    again what another filter would have passed, use `replay`.
+    """
+    wanted = _filter(actions, outcomes, resource_types)
+    if everything and wanted:
+        raise BadRequest("filter_unclear", "--everything takes no --action, --outcome or --resource-type")
+    changes: dict[str, object] = {"name": name, "format": form, "rotate_secret": rotate_secret or None}
+    if address_file is not None and not (address := read_secret("Address", address_file)):
+        raise BadRequest("address_missing", f"{address_file} is empty")
+    if address_file is not None:
+        changes["address"] = address
+    if everything or wanted:
+        changes["filter"] = wanted
+    changes = {each: value for each, value in changes.items() if value is not None}
+    if not changes:
+        raise BadRequest("change_missing", "nothing says what to change", remedy="see --help")
+    _show_with_secret(cli, cli.client.audit_streams.update(stream, changes, if_match=if_match))
 
 
 @command(STREAMS, "list", options=IN_PAGES, example="tenantry audit stream list")
@@ -117,3 +157,16 @@ def replay(
 def remove(cli: Invocation, stream: StreamArgument) -> None:
     """Remove a stream. What it has written stays where it is."""
     cli.show(cli.client.audit_streams.remove(stream), done=f"removed {stream}")
+
+
+def _filter(
+    actions: list[str] | None, outcomes: list[str] | None, resource_types: list[str] | None
+) -> dict[str, list[str]]:
+    wanted = {"actions": actions, "outcomes": outcomes, "resource_types": resource_types}
+    return {each: values for each, values in wanted.items() if values}
+
+
+def _show_with_secret(cli: Invocation, stream: AuditStream) -> None:
+    cli.show(stream)
+    if stream.get("secret") and cli.output is Format.TABLE:
+        say("keep the secret now: it is not shown again")
