@@ -275,6 +275,35 @@ async def test_a_damaged_tree_grows_no_further_and_holds_up_nobody_else(
     assert await places(database, tenant) == list(range(1, 7))
 
 
+async def test_a_tree_that_was_set_back_as_a_whole_holds_up_nobody_else(
+    cell: Cell, database: Database, sealers: "Pool"
+) -> None:
+    """Size and right edge agree, as in a backup of one table: it looks sound, and its next places are taken."""
+    tenant, others = await database.make_tenant(rows=0), [await database.make_tenant(rows=0) for _ in range(3)]
+    await write_many(cell, tenant, 3)
+    await seal_all(sealers)
+    head = "select size, frontier from tenantry.audit_heads where tenant_id = $1"
+    set_back = "update tenantry.audit_heads set size = $2, frontier = $3 where tenant_id = $1"
+    async with database.connected("superuser") as connection:
+        old = await connection.fetchrow(head, tenant)
+        await write_many(cell, tenant, 2)
+        await seal_all(sealers)
+        new = await connection.fetchrow(head, tenant)
+        assert old is not None
+        assert new is not None
+        await connection.execute(set_back, tenant, *old)
+        for each in (others[0], tenant, *others[1:]):
+            await write_many(cell, each, 2)
+        passed_over: set[UUID] = set()
+        async with platform_session(sealers) as sealing:
+            await seal(sealing, passed_over=passed_over)
+        assert passed_over == {tenant}
+        assert [await places(database, each) for each in others] == [[1, 2]] * 3
+        await connection.execute(set_back, tenant, *new)
+    await seal_all(sealers)
+    assert await places(database, tenant) == list(range(1, 8))
+
+
 async def test_an_event_that_is_made_to_wait_again_gets_no_second_place_and_holds_up_nobody(
     cell: Cell, database: Database, sealers: "Pool"
 ) -> None:

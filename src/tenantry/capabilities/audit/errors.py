@@ -27,6 +27,10 @@ class WitnessSilent(Unavailable):
         super().__init__("witness_silent", f"checkpoints cannot be appended to {place}: {reason}", layer="audit")
 
 
+class NotGrown(Exception):
+    """The database takes no places for some of these events; it says so by this SQLSTATE."""
+
+
 class BundleRefused(Invalid):
     """An audit bundle is not what the log has signed.
 

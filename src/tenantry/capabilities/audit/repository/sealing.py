@@ -1,17 +1,40 @@
 """SQL of the sealer."""
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+import asyncpg
+
+from tenantry.capabilities.audit.errors import NotGrown
 from tenantry.capabilities.audit.repository.columns import unzipped
 from tenantry.capabilities.audit.types import Growth
 
 if TYPE_CHECKING:
-    import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
     Sealing = PoolConnectionProxy[asyncpg.Record]
+
+_GROWN: Final = """
+    with sealed as (
+        delete from audit_unsealed u using unnest($1::uuid[], $3::uuid[]) s (tenant_id, event_id)
+        where u.tenant_id = s.tenant_id and u.event_id = s.event_id
+    ), grown as (
+        insert into audit_heads (tenant_id, size, frontier)
+        select tenant_id, size, frontier
+        from unnest($5::uuid[], $6::bigint[], $7::bytea[]) h (tenant_id, size, frontier)
+        on conflict (tenant_id) do update set size = excluded.size, frontier = excluded.frontier
+    ), unsigned as (
+        insert into audit_unsigned (tenant_id) select unnest($5::uuid[]) on conflict do nothing
+    ), tiled as (
+        insert into audit_tiles (tenant_id, level, position, hash)
+        select tenant_id, level, position, hash
+        from unnest($8::uuid[], $9::smallint[], $10::bigint[], $11::bytea[]) t (tenant_id, level, position, hash)
+    )
+    insert into audit_sequence (tenant_id, sequence, event_id, leaf)
+    select tenant_id, sequence, event_id, leaf
+    from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bytea[]) s (tenant_id, sequence, event_id, leaf)"""
+_REFUSED: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.RaiseError)
 
 
 async def pass_gate(connection: "Sealing") -> None:
@@ -21,22 +44,27 @@ async def pass_gate(connection: "Sealing") -> None:
 
 async def find_waiting(
     connection: "Sealing", *, limit: int, passed_over: Collection[UUID]
-) -> "list[tuple[UUID, UUID, bytes]]":
+) -> "list[tuple[UUID, UUID, bytes | None]]":
     """Tenant, event and leaf of waiting events in the order of their ids, but those of tenants that are passed over.
 
-    Of what has its place already, whoever let it wait again, only the waiting ends here.
+    Of what has its place already, whoever let it wait again, only the waiting ends here. None for the leaf of an event
+    that is gone.
     """
     rows = await connection.fetch(
         """
-        with again as (
-            delete from audit_unsealed u using audit_sequence s
-            where s.tenant_id = u.tenant_id and s.event_id = u.event_id and u.tenant_id <> all($2::uuid[])
+        with bite as materialized (
+            select tenant_id, event_id from audit_unsealed
+            where tenant_id <> all($2::uuid[]) order by event_id limit $1
+        ), again as (
+            delete from audit_unsealed u using bite b, audit_sequence s
+            where u.tenant_id = b.tenant_id and u.event_id = b.event_id
+              and s.tenant_id = b.tenant_id and s.event_id = b.event_id
             returning u.tenant_id, u.event_id
         )
-        select u.tenant_id, u.event_id, e.leaf
-        from audit_unsealed u join audit_events e on e.tenant_id = u.tenant_id and e.event_id = u.event_id
-        where u.tenant_id <> all($2::uuid[]) and u.event_id not in (select event_id from again)
-        order by u.event_id limit $1
+        select b.tenant_id, b.event_id, e.leaf
+        from bite b left join audit_events e on e.tenant_id = b.tenant_id and e.event_id = b.event_id
+        where (b.tenant_id, b.event_id) not in (select tenant_id, event_id from again)
+        order by b.event_id
         """,
         limit,
         list(passed_over),
@@ -64,7 +92,9 @@ async def find_sealed_leaves(connection: "Sealing", tenant_id: UUID, *, after: i
 
 
 async def write_growth(connection: "Sealing", grown: Sequence[Growth]) -> None:
-    """Give events their places, and heads and tiles what their trees have become, in one statement.
+    """Give events their places, and heads and tiles what their trees have become, in one statement, or none of it.
+
+    Raises NotGrown where a row is refused, be it of one tenant alone; the transaction goes on without any.
 
     Runs as `tenantry_sealer` behind the gate. An event whose transaction is still open is sealed by a later call; it
     then stands behind younger ones, which is what its commit order says.
@@ -78,26 +108,8 @@ async def write_growth(connection: "Sealing", grown: Sequence[Growth]) -> None:
     ]
     heads = [(g.tenant_id, g.frontier.size, g.frontier.to_bytes()) for g in grown]
     columns = (*unzipped(placed, 4), *unzipped(heads, 3), *unzipped(tiles, 4))
-    await connection.execute(
-        """
-        with sealed as (
-            delete from audit_unsealed u using unnest($1::uuid[], $3::uuid[]) s (tenant_id, event_id)
-            where u.tenant_id = s.tenant_id and u.event_id = s.event_id
-        ), grown as (
-            insert into audit_heads (tenant_id, size, frontier)
-            select tenant_id, size, frontier
-            from unnest($5::uuid[], $6::bigint[], $7::bytea[]) h (tenant_id, size, frontier)
-            on conflict (tenant_id) do update set size = excluded.size, frontier = excluded.frontier
-        ), unsigned as (
-            insert into audit_unsigned (tenant_id) select unnest($5::uuid[]) on conflict do nothing
-        ), tiled as (
-            insert into audit_tiles (tenant_id, level, position, hash)
-            select tenant_id, level, position, hash
-            from unnest($8::uuid[], $9::smallint[], $10::bigint[], $11::bytea[]) t (tenant_id, level, position, hash)
-        )
-        insert into audit_sequence (tenant_id, sequence, event_id, leaf)
-        select tenant_id, sequence, event_id, leaf
-        from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bytea[]) s (tenant_id, sequence, event_id, leaf)
-        """,
-        *columns,
-    )
+    try:
+        async with connection.transaction():
+            await connection.execute(_GROWN, *columns)
+    except _REFUSED as error:
+        raise NotGrown(error.sqlstate or "") from error

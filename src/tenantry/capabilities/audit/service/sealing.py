@@ -1,11 +1,13 @@
 """What the sealer does: a place for each event, and the tree of each tenant grown by it."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import structlog
 
 from tenantry.capabilities.audit import repository
+from tenantry.capabilities.audit.errors import NotGrown
 from tenantry.capabilities.audit.types import Growth
 from tenantry.engines.merkle.errors import MerkleError, OutOfTree
 from tenantry.engines.merkle.tree import Frontier, TileHashes
@@ -31,7 +33,7 @@ async def seal(
     passed_over = set() if passed_over is None else passed_over
     await repository.pass_gate(connection)
     waiting = await repository.find_waiting(connection, limit=limit, passed_over=passed_over)
-    events: dict[UUID, list[tuple[UUID, bytes]]] = {}
+    events: dict[UUID, list[tuple[UUID, bytes | None]]] = {}
     for tenant_id, event_id, leaf in waiting:
         events.setdefault(tenant_id, []).append((event_id, leaf))
     heads = await repository.find_heads(connection, events)
@@ -42,16 +44,38 @@ async def seal(
         except MerkleError as error:
             _log.error("audit.tree_damaged", tenant=str(tenant_id), reason=str(error), events=len(theirs))
             passed_over.add(tenant_id)
-    await repository.write_growth(connection, grown)
+    passed_over |= await _written(connection, grown)
     return len(waiting)
+
+
+async def _written(connection: "PoolConnectionProxy[asyncpg.Record]", grown: Sequence[Growth]) -> set[UUID]:
+    """Write what has grown, and where the database refuses that, what is left without those for whose sake it does.
+
+    A tree that was set back as a whole looks sound, and grows into places that are taken. Tells whose are passed over.
+    """
+    if not grown:
+        return set()
+    try:
+        await repository.write_growth(connection, grown)
+    except NotGrown as error:
+        if len(grown) == 1:
+            [one] = grown
+            _log.error("audit.tree_damaged", tenant=str(one.tenant_id), sqlstate=str(error), events=len(one.events))
+            return {one.tenant_id}
+        half = len(grown) // 2
+        return await _written(connection, grown[:half]) | await _written(connection, grown[half:])
+    return set()
 
 
 async def _grown(
     connection: "PoolConnectionProxy[asyncpg.Record]",
     tenant_id: UUID,
-    events: list[tuple[UUID, bytes]],
+    waiting: list[tuple[UUID, bytes | None]],
     head: tuple[int, bytes | None],
 ) -> Growth:
+    events = [(event_id, leaf) for event_id, leaf in waiting if leaf is not None]
+    if len(events) < len(waiting):
+        raise OutOfTree(f"{len(waiting) - len(events)} events that wait for a place are gone")
     size, stored = head
     tiles: tuple[TileHashes, ...] = ()
     if stored is None:  # sealed before there were trees
