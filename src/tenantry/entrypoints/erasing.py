@@ -35,7 +35,7 @@ _log = structlog.get_logger(__name__)
 def erasing_loops(cell: Cell, parts: Parts, *, stack: AsyncExitStack) -> list[Coroutine[object, object, None]]:
     """Make the loop of a cell; where the installation keeps events for ever it ends what was signed away before."""
     dsn = parts.addresses.cells[cell.region].sealer
-    rounds = Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock)
+    rounds = Rounds(dsn, region=cell.region, directory=parts.directory, clock=parts.clock, lock_seconds=None)
     stack.push_async_callback(rounds.close)
     erasing = ErasingRound(rounds, make_eraser(cell, parts), days=parts.settings.audit.retention_days)
     return [forever("erase", erasing.run, seconds=lambda: _SOON if erasing.waiting else _SECONDS)]

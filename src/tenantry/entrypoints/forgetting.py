@@ -65,10 +65,11 @@ class ForgettingRound:
         """Give each tenant that has a request a turn, until none is due."""
         async for place, pool, schema in self.rounds.waiting("audit_forgettings"):
             resting: set[UUID] = set()
-            while due := await self._due(pool, schema, without=resting):
-                for each in due:
-                    if not await self._tried(place, pool, schema, each):
-                        resting.add(each.tenant_id)
+            with self.rounds.attempt(place, schema):
+                while due := await self._due(pool, schema, without=resting):
+                    for each in due:
+                        if not await self._tried(place, pool, schema, each):
+                            resting.add(each.tenant_id)
 
     async def _due(self, pool: "Pool", schema: str, *, without: Collection[UUID]) -> list[DueForgetting]:
         async with platform_session(pool, schema=schema) as connection:

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from tenantry.capabilities.access.service import GRANT_KIND, GrantFacts
@@ -137,11 +136,9 @@ class NoticeLoop:
     async def look(self) -> None:
         """Announce all that is new, and begin as much of what is due as there is room for."""
         async for place, pool, schema in self._rounds.waiting("outbox", "notification_deliveries"):
-            try:
+            with self._rounds.attempt(place, schema):
                 await self._announce(pool, schema)
                 await self._begin(place, pool, schema)
-            except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
-                _log.warning("notices.place_unavailable", place=place, reason=type(error).__name__)
 
     async def settled(self) -> None:
         """Wait until nothing is being sent."""

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from tenantry.capabilities.access.types.grants import (
@@ -61,10 +60,8 @@ class Relay:
     async def look(self) -> None:
         """Deliver all that is new; what cannot be delivered now is tried again at the next look."""
         async for place, pool, schema in self._rounds.waiting("outbox"):
-            try:
+            with self._rounds.attempt(place, schema):
                 await self._deliver(pool, schema)
-            except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
-                _log.warning("relay.place_unavailable", place=place, reason=type(error).__name__)
 
     async def _deliver(self, pool: "Pool", schema: str) -> None:
         """Deliver the news of one place, each tenant's in their order, until it cannot be told just now."""

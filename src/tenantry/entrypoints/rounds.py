@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -29,6 +29,12 @@ _QUIET_SECONDS: Final = 20.0
 _IDLE_SECONDS: Final = 5.0
 _MOST_IDLE: Final = 4
 """Connections to tenants' own databases that one loop keeps for a moment, however many such tenants there are."""
+LOCK_SECONDS: Final = 0.5
+"""How long a loop that goes from place to place waits for a lock in one of them."""
+_OF_THE_DATABASE: Final = ("08", "53", "57P")
+"""Classes of errors: connections, resources, a server that starts or stops."""
+_LEAST_REST: Final = 1.0
+_MOST_REST: Final = 5.0
 _HAS_ROWS: Final = "select '{schema}' as name where {some}"
 
 _log = structlog.get_logger(__name__)
@@ -43,10 +49,22 @@ class Rounds:
     """
 
     def __init__(
-        self, dsn: str, *, region: str, directory: Directory, clock: Clock, look_seconds: float = _LOOK_SECONDS
+        self,
+        dsn: str,
+        *,
+        region: str,
+        directory: Directory,
+        clock: Clock,
+        look_seconds: float = _LOOK_SECONDS,
+        lock_seconds: float | None = LOCK_SECONDS,
     ) -> None:
-        """`look_seconds`: how old what the directory said may be; a loop that is woken by news wants 0."""
+        """`look_seconds`: how old what the directory said may be; a loop that is woken by news wants 0.
+
+        `lock_seconds`: how long its statements wait for a lock; None for a loop that would wait much longer for its
+        next turn.
+        """
         self._dsn = dsn
+        self._lock_seconds = lock_seconds
         self.region = region
         self._directory = directory
         self._clock = clock
@@ -57,6 +75,7 @@ class Rounds:
         self._places: tuple[str, ...] = (SHARED,)
         self._looked_at = float("-inf")
         self._visit_at: dict[str, float] = {}
+        self._resting: dict[tuple[str, str], float] = {}
 
     def stir(self, place: str) -> None:
         """Visit a database next time: something was done there."""
@@ -100,25 +119,66 @@ class Rounds:
             yield connection
 
     async def waiting(self, *tables: str) -> AsyncIterator["tuple[str, Pool, str]"]:
-        """Give the database and schema of each place where one of the tables has rows; one statement a database."""
+        """Give the database and schema of each place where one of the tables has rows; one statement a database.
+
+        Where that statement fails for one schema's sake, each is asked by itself, and those that rest are not asked.
+        """
         async for place, pool, schemas in self.databases():
-            asked = " union all ".join(
-                _HAS_ROWS.format(
-                    schema=schema, some=" or ".join(f"exists (select from {schema}.{table})" for table in tables)
-                )
-                for schema in schemas
+            for name in await self._ask(place, pool, self._awake(place, schemas), tables):
+                yield place, pool, name
+
+    @contextmanager
+    def attempt(self, place: str, schema: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """Log what goes wrong in the block, and leave the schema alone ten times as long as it has held up the others.
+
+        That is a second at least and five at most. `but` is raised as it is.
+        """
+        began = self._clock.monotonic()
+        try:
+            yield
+        except but:
+            raise
+        except Exception as error:  # noqa: BLE001 - one place's trouble must not keep the others waiting
+            _log_trouble(place, schema, error)
+            self._rest(place, schema, began=began)
+
+    def _rest(self, place: str, schema: str, *, began: float) -> None:
+        now = self._clock.monotonic()
+        self._resting[place, schema] = until = now + min(max(_LEAST_REST, 10 * (now - began)), _MOST_REST)
+        if place in self._visit_at:
+            self._visit_at[place] = until
+
+    def _awake(self, place: str, schemas: Sequence[str]) -> list[str]:
+        now = self._clock.monotonic()
+        for key in [key for key, until in self._resting.items() if until <= now]:
+            del self._resting[key]
+        return [schema for schema in schemas if (place, schema) not in self._resting]
+
+    async def _ask(self, place: str, pool: "Pool", schemas: Sequence[str], tables: Sequence[str]) -> list[str]:
+        """List the schemas where one of the tables has rows."""
+        if not schemas:
+            return []
+        asked = " union all ".join(
+            _HAS_ROWS.format(
+                schema=schema, some=" or ".join(f"exists (select from {schema}.{table})" for table in tables)
             )
-            try:
-                with database_errors():
-                    found = await pool.fetch(asked)
-            except (TenantryError, asyncpg.PostgresError) as error:
-                # One that has just been removed: the directory tells at the next look.
-                _log.warning("place.unavailable", place=place, reason=type(error).__name__)
-                self._looked_at = float("-inf")
+            for schema in schemas
+        )
+        began = self._clock.monotonic()
+        try:
+            with database_errors():
+                return [row["name"] for row in await pool.fetch(asked)]
+        except (TenantryError, asyncpg.PostgresError) as error:
+            self._looked_at = float("-inf")  # one that has just been removed: the directory tells at the next look
+            of_a_schema = _is_of_a_schema(error)
+            if of_a_schema and len(schemas) > 1:
+                return [name for schema in schemas for name in await self._ask(place, pool, [schema], tables)]
+            _log_trouble(place, schemas[0], error)
+            if of_a_schema and place == SHARED:
+                self._rest(place, schemas[0], began=began)
+            else:
                 await self._drop(place)
-                continue
-            for row in found:
-                yield place, pool, row["name"]
+            return []
 
     async def close(self) -> None:
         for pool in self._pools.values():
@@ -159,11 +219,30 @@ class Rounds:
 
     async def _open(self, place: str) -> "Pool":
         idle = 60.0 if place == SHARED else _IDLE_SECONDS
-        return await open_pool(dsn_at(self._dsn, place), search_path=SHARED, min_size=0, max_size=1, idle_seconds=idle)
+        return await open_pool(
+            dsn_at(self._dsn, place),
+            search_path=SHARED,
+            min_size=0,
+            max_size=1,
+            idle_seconds=idle,
+            lock_seconds=self._lock_seconds,
+        )
 
     async def _drop(self, place: str) -> None:
         if (pool := self._pools.pop(place, None)) is not None:
             await pool.close()
+
+
+def _is_of_a_schema(error: Exception) -> bool:
+    """Say whether a statement failed that others of the same database may pass: for a lock, or for what it names."""
+    cause = error.__cause__ if isinstance(error, TenantryError) else error
+    state = getattr(cause, "sqlstate", None) or ""
+    return isinstance(cause, asyncpg.PostgresError) and not state.startswith(_OF_THE_DATABASE)
+
+
+def _log_trouble(place: str, schema: str, error: Exception) -> None:
+    reason = error.code if isinstance(error, TenantryError) else type(error).__name__
+    _log.warning("place.unavailable", place=place, schema=schema, reason=reason)
 
 
 def follow_moves(cell: Cell) -> None:

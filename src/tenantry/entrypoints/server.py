@@ -175,9 +175,10 @@ async def _loops_of(
 
 
 async def _forget_old_keys(rounds: Rounds) -> None:
-    async for _, pool, schema in rounds.waiting("idempotency_records"):
-        async with platform_session(pool, schema=schema) as connection:
-            await idempotency.forget_old(connection)
+    async for place, pool, schema in rounds.waiting("idempotency_records"):
+        with rounds.attempt(place, schema):
+            async with platform_session(pool, schema=schema) as connection:
+                await idempotency.forget_old(connection)
 
 
 def main(home: Path, port: int | None) -> int:

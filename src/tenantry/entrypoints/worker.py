@@ -38,7 +38,7 @@ from tenantry.entrypoints.rounds import Rounds, follow_moves, tidy_places
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
-from tenantry.foundation.database.places import PLACE_NEWS
+from tenantry.foundation.database.places import PLACE_NEWS, SHARED
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.errors import Fault, TenantryError
 from tenantry.foundation.settings import Settings, load_settings
@@ -69,12 +69,11 @@ async def work(settings: Settings, region: str) -> None:
         cell = parts.cells.get(region)
         jail = await stack.enter_async_context(await open_backend(settings))
         _require_isolation(jail, settings)
-        pool = await open_pool(parts.addresses.cells[region].dispatcher, search_path="queue", max_size=4)
+        dsn = parts.addresses.cells[region].dispatcher
+        pool = await open_pool(dsn, search_path="queue", max_size=4)
         stack.push_async_callback(pool.close)
         rounds, purging = (
-            Rounds(
-                parts.addresses.cells[region].dispatcher, region=region, directory=parts.directory, clock=parts.clock
-            )
+            Rounds(dsn, region=region, directory=parts.directory, clock=parts.clock, lock_seconds=None)
             for _ in range(2)
         )
         stack.push_async_callback(rounds.close)
@@ -190,8 +189,9 @@ def _require_isolation(jail: Backend, settings: Settings) -> None:
 async def _purge(rounds: Rounds, *, queue: "Pool", cell: Cell, kinds: Mapping[str, ContentKind], clock: Clock) -> int:
     """Forget what is due, in each database of the cell."""
     purged = 0
-    async for _, pool, _ in rounds.databases():
-        purged += await purge_due(pool, queue=queue, cell=cell, kinds=kinds, clock=clock, keeping=LegalHolds())
+    async for place, pool, _ in rounds.databases():
+        with rounds.attempt(place, SHARED):
+            purged += await purge_due(pool, queue=queue, cell=cell, kinds=kinds, clock=clock, keeping=LegalHolds())
     return purged
 
 

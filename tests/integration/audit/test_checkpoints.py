@@ -52,8 +52,8 @@ def witness(tmp_path: Path) -> WitnessFile:
 
 
 async def sign_all(pool: "Pool", notary: Notary, witness: WitnessFile) -> None:
-    looked_at = 1
-    while looked_at:
+    looked_at: UUID | None = UUID(int=0)
+    while looked_at is not None:
         async with platform_session(pool) as connection:
             looked_at = await sign_grown(connection, notary=notary, witness=witness, limit=2)
 

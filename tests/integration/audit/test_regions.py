@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from tests.integration.audit.test_checkpoints import checkpoints, witnessed
@@ -60,8 +61,9 @@ class Regions:
         return made
 
     async def sign(self, region: str) -> None:
-        signed, append = 1, partial(self.logs.append, region)
-        while signed:
+        append = partial(self.logs.append, region)
+        signed: UUID | None = UUID(int=0)
+        while signed is not None:
             async with platform_session(self.pools[region]) as connection:
                 signed = await sign_grown(
                     connection, notary=self.notaries[region], witness=self.witnesses[region], append=append

@@ -157,11 +157,14 @@ async def open_pool(
     min_size: int = 1,
     max_size: int = 10,
     idle_seconds: float = 60.0,
+    lock_seconds: float | None = None,
 ) -> SessionPool:
     """Open a pool; raises Unavailable `database_unavailable` with the cause when nothing answers.
 
-    `pg_temp` stands last in `search_path`: first, a temporary table could shadow a real one.
+    `pg_temp` stands last in `search_path`: first, a temporary table could shadow a real one. `lock_seconds`: how long
+    its statements wait for a lock at most; without it, as long as they may take at all.
     """
+    waiting = {} if lock_seconds is None else {"lock_timeout": f"{int(lock_seconds * 1000)}ms"}
     with database_errors():
         pool = SessionPool(
             dsn,
@@ -177,7 +180,7 @@ async def open_pool(
             record_class=asyncpg.Record,
             connection_class=QuietConnection,
             init=_prepare,
-            server_settings={"search_path": f"{search_path}, pg_temp", "timezone": "UTC", "jit": "off"},
+            server_settings={"search_path": f"{search_path}, pg_temp", "timezone": "UTC", "jit": "off", **waiting},
             timeout=ACQUIRE_SECONDS,
         )
         await pool

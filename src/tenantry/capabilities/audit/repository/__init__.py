@@ -1,8 +1,9 @@
 """All SQL of the audit trail."""
 
 from tenantry.capabilities.audit.repository.checkpoints import (
+    end_unsigned,
+    find_unsigned,
     insert_checkpoints,
-    take_unsigned,
     thin_checkpoints,
 )
 from tenantry.capabilities.audit.repository.erasing import (
@@ -123,6 +124,7 @@ __all__ = [
     "cut_day",
     "delete_day",
     "delete_stream",
+    "end_unsigned",
     "extend_days",
     "find_blocks",
     "find_checkpoint",
@@ -150,6 +152,7 @@ __all__ = [
     "find_sealed_target",
     "find_stream",
     "find_unsealed",
+    "find_unsigned",
     "find_waiting",
     "forget_named",
     "forget_personal",
@@ -192,7 +195,6 @@ __all__ = [
     "take_region_head",
     "take_region_note",
     "take_seen_root",
-    "take_unsigned",
     "thin_checkpoints",
     "thin_region_roots",
     "trace_resources",

@@ -1,6 +1,6 @@
 """SQL of whoever signs checkpoints."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -15,17 +15,32 @@ if TYPE_CHECKING:
     Sealing = PoolConnectionProxy[asyncpg.Record]
 
 
-async def take_unsigned(connection: "Sealing", *, limit: int) -> dict[UUID, tuple[int, bytes | None]]:
-    """Size and right edge of trees that have grown since their last checkpoint, which is taken to be made now."""
+async def find_unsigned(
+    connection: "Sealing", *, after: UUID | None, limit: int
+) -> dict[UUID, tuple[int | None, bytes | None]]:
+    """Size and right edge of trees that have grown since their last checkpoint, in the order of their tenants."""
     rows = await connection.fetch(
-        """with taken as (
-               delete from audit_unsigned u using (select tenant_id from audit_unsigned order by tenant_id limit $1) t
-               where u.tenant_id = t.tenant_id returning u.tenant_id
-           )
-           select h.tenant_id, h.size, h.frontier from taken t join audit_heads h on h.tenant_id = t.tenant_id""",
+        """select u.tenant_id, h.size, h.frontier
+           from (select tenant_id from audit_unsigned where $1::uuid is null or tenant_id > $1
+                 order by tenant_id limit $2) u
+           left join audit_heads h on h.tenant_id = u.tenant_id
+           order by u.tenant_id""",
+        after,
         limit,
     )
     return {row["tenant_id"]: (row["size"], row["frontier"]) for row in rows}
+
+
+async def end_unsigned(connection: "Sealing", sizes: Mapping[UUID, int | None]) -> None:
+    """Let these trees be signed again once they have grown beyond these sizes; behind the gate."""
+    await connection.execute(
+        """delete from audit_unsigned u using unnest($1::uuid[], $2::bigint[]) s (tenant_id, size)
+           where u.tenant_id = s.tenant_id
+             and not exists (select from audit_heads h where h.tenant_id = s.tenant_id
+                             and h.size is distinct from s.size)""",
+        list(sizes),
+        list(sizes.values()),
+    )
 
 
 async def insert_checkpoints(connection: "Sealing", made: Sequence[SignedCheckpoint]) -> None:

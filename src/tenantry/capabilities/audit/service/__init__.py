@@ -1,7 +1,7 @@
 """The audit trail: record, query, seal, follow, stream."""
 
 from tenantry.capabilities.audit.service.bundle import BundleHeader, LeafLines
-from tenantry.capabilities.audit.service.checkpoints import Notary, WitnessFile, sign_grown
+from tenantry.capabilities.audit.service.checkpoints import Notary, Witness, WitnessFile, sign_grown
 from tenantry.capabilities.audit.service.days import DayService, DayWriter, key_of, list_due_days, stands
 from tenantry.capabilities.audit.service.erasing import Eraser, list_erasable, oldest_kept
 from tenantry.capabilities.audit.service.events import AuditService, make_event
@@ -46,6 +46,7 @@ __all__ = [
     "StreamService",
     "Streaming",
     "TargetSeals",
+    "Witness",
     "WitnessFile",
     "collecting",
     "end_forgetting",

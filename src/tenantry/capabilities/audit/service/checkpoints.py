@@ -154,30 +154,41 @@ async def sign_grown(
     append: Appender | None = None,
     thin: bool = False,
     limit: int = _LIMIT,
-) -> int:
-    """Sign a checkpoint for each tree that has grown since its last; tells how many were looked at.
+    after: UUID | None = None,
+) -> UUID | None:
+    """Sign a checkpoint for each tree that has grown since its last, of tenants behind `after` in the order of ids.
 
-    In one transaction behind the sealers' gate. The witness is told, and the region's log grows by `append`, before it
-    commits: what is signed is true by then, since the tree is, and a crash in between makes the same checkpoint once
-    more. A damaged tree is not signed for. `thin` also lets go of old checkpoints of the same trees, but one an hour:
-    the last of each begins with all before it, and the witness has every one.
+    Tells of the last that was looked at; None where there was none. Who goes on behind it ends, however busy they are.
+
+    In one transaction, which the sealers' gate is only passed in when the witness was told, and the region's log has
+    grown by `append`: nobody waits for those. What is signed is true by then, since the tree was, and grows only; a
+    crash in between, or another that signs, makes the same checkpoint once more. A damaged tree is not signed for.
+    `thin` also lets go of old checkpoints of the same trees, but one an hour: the last of each begins with all before
+    it, and the witness has every one.
     """
-    await repository.pass_gate(connection)
-    grown = await repository.take_unsigned(connection, limit=limit)
+    grown = await repository.find_unsigned(connection, after=after, limit=limit)
+    if not grown:
+        return None
     made = await asyncio.to_thread(_signed, grown, notary, witness)  # signing and syncing hold up no request
+    if made and append is not None:
+        await append(made)
+    await repository.pass_gate(connection)
     if made:
-        if append is not None:
-            await append(made)
         await repository.insert_checkpoints(connection, made)
         if thin:
             before = notary.clock.now() - KEPT
             await repository.thin_checkpoints(connection, [one.tenant_id for one in made], before=before)
-    return len(grown)
+    await repository.end_unsigned(connection, {tenant_id: size for tenant_id, (size, _) in grown.items()})
+    return list(grown)[-1]
 
 
-def _signed(grown: Mapping[UUID, tuple[int, bytes | None]], notary: Notary, witness: Witness) -> list[SignedCheckpoint]:
+def _signed(
+    grown: Mapping[UUID, tuple[int | None, bytes | None]], notary: Notary, witness: Witness
+) -> list[SignedCheckpoint]:
     made = []
     for tenant_id, (size, stored) in grown.items():
+        if size is None:
+            continue
         try:
             made.append(notary.signed(tenant_id, Frontier.counted(stored or b"", size)))
         except MerkleError as error:
