@@ -66,7 +66,7 @@ def make_runtime(parts: Parts) -> Runtime:
         notaries=parts.notaries,
         region_logs=make_region_logs(parts),
         lockers=make_lockers(parts),
-        trails=make_trails(parts.cells, directory=parts.directory, settings=settings.audit, clock=clock),
+        trails=make_trails(parts.cells, directory=parts.directory, settings=settings, clock=clock),
         comments={region: ApprovalComments(keyring=keyring) for region, keyring in parts.keyrings.items()},
         content=parts.content,
         kept=parts.kept,

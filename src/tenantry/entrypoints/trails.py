@@ -1,10 +1,10 @@
 """What records reads and refusals, of each cell, and what signs and witnesses its logs."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from tenantry.capabilities.audit.service import AuditTrail, Notary, WitnessFile
 from tenantry.capabilities.tenants.service import Directory
-from tenantry.foundation.audit_settings import AuditSettings
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cells
 from tenantry.foundation.log_keys import LogKeys
@@ -15,16 +15,23 @@ from tenantry.foundation.signatures import Signer
 _NAME_LENGTH = 16
 
 
-def make_trails(cells: Cells, *, directory: Directory, settings: AuditSettings, clock: Clock) -> dict[str, AuditTrail]:
+_LOCK_SECONDS: Final = 2.0
+"""What waits longer for a lock waits for its next turn, and leaves the connection to others."""
+_FLUSHED_AT_ONCE: Final = 4
+
+
+def make_trails(cells: Cells, *, directory: Directory, settings: Settings, clock: Clock) -> dict[str, AuditTrail]:
+    """Make what records reads and refusals; of the connections of a cell they take half at most."""
     return {
         cell.region: AuditTrail(
             region=cell.region,
-            open_session=lambda scope: cells.session(scope, lifecycle=True),
+            open_session=lambda scope: cells.session(scope, lifecycle=True, lock_seconds=_LOCK_SECONDS),
             find_region=directory.find_region,
             clock=clock,
-            flush_seconds=settings.flush_seconds,
-            capacity=settings.buffer_events,
-            sample_reads=settings.sample_reads,
+            flush_seconds=settings.audit.flush_seconds,
+            capacity=settings.audit.buffer_events,
+            sample_reads=settings.audit.sample_reads,
+            at_once=min(_FLUSHED_AT_ONCE, settings.database.pool_size // 2),
         )
         for cell in cells
     }

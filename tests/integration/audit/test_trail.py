@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
@@ -16,6 +16,9 @@ from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import ErrorKind, Unavailable
 from tenantry.foundation.scope import TenantScope
+
+if TYPE_CHECKING:
+    from tenantry.foundation.database.pool import Connection
 
 pytestmark = pytest.mark.xdist_group("audit")
 
@@ -36,7 +39,7 @@ def make_trail(
 
     def open_session(scope: TenantScope) -> TenantSession:
         gate(scope)
-        return cell.session(scope, lifecycle=True)
+        return cell.session(scope, lifecycle=True, lock_seconds=2.0)
 
     return AuditTrail(
         region="us",
@@ -189,6 +192,64 @@ async def test_an_error_of_ours_in_one_tenants_events_does_not_end_the_trail(cel
     finally:
         await trail.stop()
     assert await kept(cell, sound) == things(2)
+
+
+async def hanging(connection: "Connection", trail: AuditTrail, tenants: list[UUID]) -> None:
+    """Let the inserts of these wait: what they are about to write is there already, and not committed."""
+    await connection.execute("set local session_replication_role = replica")
+    for tenant in tenants:
+        await connection.execute(
+            """insert into tenantry.audit_events (tenant_id, event_id, occurred_at, actor_type, actor_id, action,
+                   resource_type, resource_id, outcome, canonical, leaf)
+               values ($1, $2, now(), 'x', 'x', 'x', 'x', 'x', 'success', '', decode(repeat('00', 32), 'hex'))""",
+            tenant,
+            trail._waiting[tenant][0].event.event_id,
+        )
+
+
+@pytest.mark.parametrize("count", [1, 6])
+async def test_a_tenant_whose_writes_hang_holds_up_no_other(count: int, cell: Cell, database: Database) -> None:
+    """Six hang, which is more than are flushed at once, then one is served as soon as these give up."""
+    stuck = [await database.make_tenant(rows=0) for _ in range(count)]
+    sound, loop = await database.make_tenant(rows=0), asyncio.get_running_loop()
+    trail = make_trail(cell)
+    for tenant in stuck:
+        note(trail, tenant, 0)
+    async with database.connected("superuser") as connection:
+        blocking = connection.transaction()
+        await blocking.start()
+        await hanging(connection, trail, stuck)
+        trail.start()
+        await until(lambda: len(trail._writing) == count)
+        took = []
+        for number in range(10):
+            began = loop.time()
+            note(trail, sound, number)
+            await until(lambda: sound not in trail._waiting)
+            took.append(loop.time() - began)
+        assert set(trail._waiting) == set(stuck)
+        assert not await trail.flush(), "one that is asked for waits, and says what could not be written"
+        await blocking.rollback()
+    await trail.stop()
+    assert max(took) < (1.0 if count == 1 else 6.0), took
+    assert sum(took) < (1.0 if count == 1 else 8.0), took
+    assert await kept(cell, sound) == things(10)
+    for tenant in stuck:
+        assert await kept(cell, tenant) == things(1)
+
+
+async def test_what_waits_at_a_flush_is_written_by_it_also_behind_one_under_way(cell: Cell, database: Database) -> None:
+    tenant = await database.make_tenant(rows=0)
+    trail = make_trail(cell, capacity=3000)
+    note(trail, tenant, 0)
+    flushes = [asyncio.create_task(trail.flush())]
+    await asyncio.sleep(0)
+    for number in range(1, 5):
+        note(trail, tenant, number)
+        flushes.append(asyncio.create_task(trail.flush()))
+        await asyncio.sleep(0)
+    assert all(await asyncio.gather(*flushes))
+    assert await kept(cell, tenant) == things(5)
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,12 @@ class Cell:
         place = self.places.known(tenant_id)
         return place is not None and is_schema(place.name) and self.link.fresh
 
-    def session(self, scope: TenantScope, *, lifecycle: bool = False, beside: bool = False) -> TenantSession:
+    def session(
+        self, scope: TenantScope, *, lifecycle: bool = False, beside: bool = False, lock_seconds: float | None = None
+    ) -> TenantSession:
         """Open a session at the tenant's place; no connection is taken before its first query.
 
-        `beside` where whoever opens it may hold another, see `TenantSession`.
+        `beside` where whoever opens it may hold another; this and `lock_seconds`: see `TenantSession`.
         """
         # A link that has measured the database's clock keeps contexts valid on machines whose clocks disagree.
         self.signer.clock_offset = self.link.clock_offset
@@ -58,6 +60,7 @@ class Cell:
             scope=scope,
             lifecycle=lifecycle,
             beside=beside,
+            lock_seconds=lock_seconds,
             keeper=self.keeper,
             vault=self.vault,
         )
@@ -135,8 +138,11 @@ class Cells:
     def __iter__(self) -> Iterator[Cell]:
         return iter(self._cells.values())
 
-    def session(self, scope: TenantScope, *, lifecycle: bool = False, beside: bool = False) -> TenantSession:
-        return self.get(scope.region).session(scope, lifecycle=lifecycle, beside=beside)
+    def session(
+        self, scope: TenantScope, *, lifecycle: bool = False, beside: bool = False, lock_seconds: float | None = None
+    ) -> TenantSession:
+        cell = self.get(scope.region)
+        return cell.session(scope, lifecycle=lifecycle, beside=beside, lock_seconds=lock_seconds)
 
     async def close(self) -> None:
         for cell in self:

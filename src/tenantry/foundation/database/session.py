@@ -45,6 +45,7 @@ class TenantSession:
 
     `lifecycle` is the platform's own work on a tenant (create, suspend, resume, erase): it passes a suspended state.
     `beside` says that a transaction which is open may wait for this one: it takes a connection that is kept for such.
+    `lock_seconds` is how long its statements wait for a lock; without it, as long as they may take at all.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class TenantSession:
         "_forwards",
         "_keeper",
         "_lifecycle",
+        "_lock_seconds",
         "_place",
         "_places",
         "_signer",
@@ -73,6 +75,7 @@ class TenantSession:
         scope: TenantScope,
         lifecycle: bool = False,
         beside: bool = False,
+        lock_seconds: float | None = None,
         at: Place | None = None,
         keeper: ChangeKeeper | None = None,
         vault: Vault | None = None,
@@ -83,6 +86,7 @@ class TenantSession:
         self._keeper = keeper
         self._lifecycle = lifecycle
         self._beside = beside
+        self._lock_seconds = lock_seconds
         self._connection: PoolConnectionProxy[asyncpg.Record] | None = None
         self._after_commit: list[Callable[[], None]] = []
         self._forwards: set[tuple[str, str | None]] = set()
@@ -250,9 +254,10 @@ class TenantSession:
         tenant_id = self.scope.tenant_id
         # Found once: what follows a commit stays where it began.
         place = self._place = self._place or self._places.known(tenant_id) or await self._places.find(tenant_id)
+        patience = "" if self._lock_seconds is None else f"; SET LOCAL lock_timeout = {int(self._lock_seconds * 1000)}"
         connection = await place.pool.take(beside=self._beside)
         try:
-            await connection.execute(f"BEGIN; SET LOCAL app.ctx = '{context}'")
+            await connection.execute(f"BEGIN; SET LOCAL app.ctx = '{context}'{patience}")
         except BaseException:
             await place.pool.release(connection)
             raise

@@ -21,6 +21,8 @@ from tenantry.foundation.telemetry import AUDIT_WAITING
 
 _BATCH: Final = 1000
 _RETRY_SECONDS: Final = 0.5
+_REST_RATIO: Final = 4
+"""Rest to work of a tenant whose events cannot be written: the most of what is flushed at once that it takes."""
 
 _log = structlog.get_logger(__name__)
 
@@ -29,8 +31,9 @@ class AuditTrail:
     """The bounded group commit of one cell, for events that have no transaction of their own: reads and refusals.
 
     A crash loses at most `flush_seconds` of them. Each tenant's events are flushed in a transaction bound to that
-    tenant, so one that cannot be written holds up nobody else. They wait until they are known to be kept, and count
-    towards `capacity` that long.
+    tenant, by a task of its own, so one that cannot be written, or hangs, holds up nobody else: at most `at_once` are
+    flushed at a time, and who has failed is left alone for a while, the longer the longer it took. They wait until they
+    are known to be kept, and count towards `capacity` that long.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class AuditTrail:
         flush_seconds: float,
         capacity: int,
         sample_reads: float = 1.0,
+        at_once: int = 4,
     ) -> None:
+        """`open_session` opens one that does not wait for a lock for long. `at_once`: fewer than it has connections."""
         self._region = region
         self._open_session = open_session
         self._find_region = find_region
@@ -54,7 +59,9 @@ class AuditTrail:
         self._waiting: dict[UUID, list[repository.ReadyEvent]] = {}
         self._count = 0
         self._wake = asyncio.Event()
-        self._flushing = asyncio.Lock()
+        self._room = asyncio.Semaphore(at_once)
+        self._writing: dict[UUID, asyncio.Task[bool]] = {}
+        self._resting: set[UUID] = set()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -117,12 +124,40 @@ class AuditTrail:
 
     async def flush(self) -> bool:
         """Write all that waits now; tells whether all of it was written."""
-        async with self._flushing:
-            written = [await self._flush_tenant(tenant_id) for tenant_id in list(self._waiting)]
-        AUDIT_WAITING.labels(self._region).set(self._count)
-        return all(written)
+        return all(await asyncio.gather(*(self._flush_tenant(tenant_id) for tenant_id in list(self._waiting))))
 
     async def _flush_tenant(self, tenant_id: UUID) -> bool:
+        while (begun := self._writing.get(tenant_id)) is not None:  # before the last of what waits now, perhaps
+            await asyncio.wait((begun,))
+        # Not broken off with whoever waits for it: its commit could not be told then.
+        return tenant_id not in self._waiting or await asyncio.shield(self._begin(tenant_id))
+
+    def _begin(self, tenant_id: UUID) -> asyncio.Task[bool]:
+        self._writing[tenant_id] = task = asyncio.create_task(self._turn(tenant_id), name="audit-trail-flush")
+        return task
+
+    async def _turn(self, tenant_id: UUID) -> bool:
+        """Write what waits of a tenant; where that fails, it rests before it is tried again without being asked."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with self._room:
+                began = loop.time()
+                written = await self._write(tenant_id)
+        finally:
+            del self._writing[tenant_id]
+        AUDIT_WAITING.labels(self._region).set(self._count)
+        if not written:
+            self._resting.add(tenant_id)
+            loop.call_later(max(_RETRY_SECONDS, _REST_RATIO * (loop.time() - began)), self._rested, tenant_id)
+        elif tenant_id in self._waiting:  # more has come meanwhile
+            self._wake.set()
+        return written
+
+    def _rested(self, tenant_id: UUID) -> None:
+        self._resting.discard(tenant_id)
+        self._wake.set()
+
+    async def _write(self, tenant_id: UUID) -> bool:
         scope = TenantScope(tenant_id=tenant_id, region=self._region, actor=SYSTEM)
         waiting = self._waiting[tenant_id]
         left = len(waiting)  # what comes meanwhile waits for the next flush, else a busy tenant has one commit an event
@@ -166,6 +201,5 @@ class AuditTrail:
             await self._wake.wait()
             self._wake.clear()
             await asyncio.sleep(self._flush_seconds)
-            if not await self.flush() and not self._stopping:
-                self._wake.set()
-                await asyncio.sleep(_RETRY_SECONDS)
+            for tenant_id in self._waiting.keys() - self._writing.keys() - self._resting:
+                self._begin(tenant_id)
