@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from tests.integration.streams.conftest import Home, House, Json, index_all
 
+from tenantry.capabilities.audit import repository
 from tenantry.capabilities.audit.service import AuditService, DayWriter, forget, key_of
 from tenantry.capabilities.audit.types.streams import DueDay
 from tenantry.entrypoints.audit_followers import AuditFollowers
@@ -236,3 +237,85 @@ async def test_what_is_about_persons_leaves_a_closed_day_when_it_is_forgotten(ac
     assert line["withheld"] == ["details.address"]
     await write_all(house, following)
     assert await stored(acme, day) == content
+
+
+@pytest.mark.parametrize("end", ["noted", "raised"])
+async def test_a_file_that_is_put_late_brings_nothing_back(acme: Home, end: str) -> None:
+    """It is made, and closed, by another process meanwhile, without what was forgotten: made anew, and by one alone."""
+    house = acme.house
+    await acme.record("one", address="jo@example.com")
+    following = house.following()
+    await house.seal()
+    await index_all(following)
+    day = (await day_of(acme))["day"]
+    tomorrow = date.fromisoformat(day) + timedelta(days=1)
+    over = datetime.combine(tomorrow, datetime.min.time(), UTC) + timedelta(minutes=11)
+    house.clock.ahead += over - house.clock.now()
+
+    class Late:
+        """A store that has all of the content, and is slow to let it stand."""
+
+        def __init__(self, inner: ObjectStore) -> None:
+            self._inner = inner
+
+        async def put(self, tenant_id: UUID, key: str, content: AsyncIterator[bytes]) -> ObjectStat:
+            pieces = [piece async for piece in content]
+            async for _, connection in house._visits("us", "audit_heads"):
+                await forget(connection, tenant_id=acme.tenant_id, before=house.clock.now(), now=house.clock.now())
+            await write_all(house, following)
+            assert (await _known(acme, day))["closed_at"] is not None
+            assert b"jo@example.com" not in await stored(acme, day)
+
+            async def again() -> AsyncIterator[bytes]:
+                for piece in pieces:
+                    yield piece
+
+            stat = await self._inner.put(tenant_id, key, again())
+            if end == "raised":
+                raise TimeoutError
+            return stat
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._inner, name)
+
+    objects: Any = Late(house.parts.objects["us"])
+    writer = DayWriter(cell=house.parts.cells.get("us"), objects=objects, clock=house.clock, day_seconds=60.0)
+    due = DueDay(acme.tenant_id, date.fromisoformat(day))
+    if end == "raised":
+        with pytest.raises(TimeoutError):
+            await writer.write(due)
+    else:
+        assert not await writer.write(due)
+    assert b"jo@example.com" in await stored(acme, day), "as it was put"
+    following.days._resting.clear()
+    await write_all(house, following)
+    content = await stored(acme, day)
+    assert b"jo@example.com" not in content
+    known = await _known(acme, day)
+    assert (known["sha256"], known["closed_at"] is None) == (hashlib.sha256(content).hexdigest(), False)
+
+
+async def test_whoever_lost_a_lease_takes_none_from_another(acme: Home) -> None:
+    """Else two that are slow would each undo what the other has done, for ever."""
+    house = acme.house
+    await acme.record("one")
+    following = house.following()
+    await house.seal()
+    await index_all(following)
+    day = date.fromisoformat((await day_of(acme))["day"])
+    now = house.clock.now() + timedelta(minutes=5)
+    leases = [now + timedelta(minutes=each) for each in (15, 16, 17)]
+    async with house.parts.cells.session(acme.scope) as session:
+        epochs = []
+        for lease in leases[:2]:
+            claimed = await repository.claim_day(session, day, now=now, until=lease)
+            assert claimed is not None
+            epochs.append(claimed[1])
+            if lease is leases[0]:
+                await repository.reopen_days(session, due_at=now)  # as who forgets does
+        assert await repository.reopen_day(session, day, epoch=epochs[0], lease=leases[0], now=now)
+        assert await repository.claim_day(session, day, now=now, until=leases[2]) is None, "the second is still at it"
+        assert await repository.reopen_day(session, day, epoch=epochs[1], lease=leases[1], now=now)
+        claimed = await repository.claim_day(session, day, now=now, until=leases[2])
+        assert claimed is not None
+        assert not await repository.reopen_day(session, day, epoch=claimed[1], lease=leases[2], now=now)

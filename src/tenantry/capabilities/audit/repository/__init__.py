@@ -39,6 +39,7 @@ from tenantry.capabilities.audit.repository.following import (
     list_unindexed,
     lock_index,
     note_day,
+    reopen_day,
     reopen_days,
 )
 from tenantry.capabilities.audit.repository.forgettings import (
@@ -186,6 +187,7 @@ __all__ = [
     "note_sent",
     "pass_gate",
     "pause_all",
+    "reopen_day",
     "reopen_days",
     "require_writable",
     "sign_away",

@@ -145,6 +145,24 @@ async def note_day(
     return row is not None
 
 
+async def reopen_day(session: TenantSession, day: date, *, epoch: int, lease: datetime, now: datetime) -> bool:
+    """Have a day's file written again, after a write under a lease that was lost; False when it was not.
+
+    Whoever has a lease may not note the day any more, and keeps it until it ends, so that no two go on by turns.
+    """
+    row = await session.fetchrow(
+        """update audit_days set written = 0, closed_at = null, due_at = $5, epoch = epoch + 1,
+               lease_until = case when lease_until <> $4 then lease_until end
+           where tenant_id = $1 and day = $2 and epoch <> $3 returning day""",
+        session.scope.tenant_id,
+        day,
+        epoch,
+        lease,
+        now,
+    )
+    return row is not None
+
+
 async def reopen_days(session: TenantSession, *, due_at: datetime) -> None:
     """Have all files of the tenant's days written again."""
     await session.execute(

@@ -3,7 +3,8 @@
 A file is made of what the database has of the day, and replaces the one before as a whole: a crash at any moment leaves
 the old or the new, no half line and no event twice. It is due some time after its last event, later the bigger it is,
 and once more when its day (UTC, by `occurred_at`) is over: then it is read back, and closed with its digest.
-An event that commits after that opens the day again, and so does who forgets something that it says.
+An event that commits after that opens the day again, and so does who forgets something that it says, and who finds
+that its lease was lost while it wrote.
 """
 
 import asyncio
@@ -59,30 +60,43 @@ class DayWriter:
         Raises what the session and the store raise: it is due again when the lease ends.
         """
         now = self._clock.now()
+        lease = now + _LEASE
         async with self._session(due.tenant_id) as session:
-            claimed = await repository.claim_day(session, due.day, now=now, until=now + _LEASE)
+            claimed = await repository.claim_day(session, due.day, now=now, until=lease)
         if claimed is None:
             return False
         day, epoch = claimed
         over = datetime.combine(due.day, datetime.min.time(), UTC) + timedelta(days=1) + _AFTER_MIDNIGHT
-        if day.written < day.last or not await stands(self._objects, due.tenant_id, day):
-            written = await self._written(due.tenant_id, day)
-            next_at: datetime | None = self._clock.now() + self._again if written is None else max(over, now)
-            day = written or day
-        else:
-            day = replace(day, closed_at=self._clock.now() if now >= over else None)
-            next_at = None if day.closed_at else over
+        try:
+            if day.written < day.last or not await stands(self._objects, due.tenant_id, day):
+                written = await self._written(due.tenant_id, day)
+                next_at: datetime | None = self._clock.now() + self._again if written is None else max(over, now)
+                day = written or day
+            else:
+                day = replace(day, closed_at=self._clock.now() if now >= over else None)
+                next_at = None if day.closed_at else over
+        except Exception:  # what was put may stand all the same
+            await self._mend(due, epoch=epoch, lease=lease)
+            raise
         again_at = self._clock.now() + self._again
         try:
             async with self._session(due.tenant_id) as session:
                 noted = await repository.note_day(session, day, epoch=epoch, due_at=next_at, reopened_due_at=again_at)
-                if not noted and await repository.find_day(session, due.day) is None:
-                    await self._objects.delete(due.tenant_id, key_of(due.day))  # erased meanwhile, with all its events
-                return noted
+            if not noted:
+                await self._mend(due, epoch=epoch, lease=lease)
         except Denied:
             # Deleted meanwhile, perhaps erased: what came after that would stay behind. A suspended one's is made anew.
             await self._objects.delete(due.tenant_id, key_of(due.day))
             raise
+        return noted
+
+    async def _mend(self, due: DueDay, *, epoch: int, lease: datetime) -> None:
+        """Have the file made anew if the lease was lost: what was put late may say what was forgotten meanwhile."""
+        async with self._session(due.tenant_id) as session:
+            if await repository.reopen_day(session, due.day, epoch=epoch, lease=lease, now=self._clock.now()):
+                return
+            if await repository.find_day(session, due.day) is None:
+                await self._objects.delete(due.tenant_id, key_of(due.day))  # erased meanwhile, with all its events
 
     async def _written(self, tenant_id: UUID, day: AuditDay) -> AuditDay | None:
         """Write the file from one transaction; None while the tenant's objects must stay as they are."""
