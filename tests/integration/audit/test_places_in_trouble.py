@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 from tests.integration.audit.test_checkpoints import CLOCK, checkpoints, notary
 from tests.integration.audit.test_sealer import places, seal_all, sealers, write_many
 from tests.integration.database.ground import Database
@@ -168,6 +169,28 @@ async def test_a_signer_ends_however_busy_a_log_is_and_nobody_waits_for_its_witn
         assert witness.told == size
         assert [one.size for one in await checkpoints(database, tenant)] == list(range(1, size + 1))
     assert await places(database, tenant) == [1, 2, 3]
+
+
+async def test_a_damaged_tree_is_told_of_once_and_not_looked_at_in_each_round(
+    cell: Cell, database: Database, behind: "Connection", rounds: Rounds, sealers: "Pool"
+) -> None:
+    tenant, other = await database.make_tenant(rows=0), await database.make_tenant(rows=0)
+    await write_many(cell, tenant, 1)
+    await seal_all(sealers)
+    damage = "update tenantry.audit_heads set frontier = $2 where tenant_id = $1"
+    sound = await behind.fetchval("select frontier from tenantry.audit_heads where tenant_id = $1", tenant)
+    await behind.execute(damage, tenant, b"")
+    await write_many(cell, tenant, 1)
+    damaged = sealing.Damaged(CLOCK)
+    with capture_logs() as told:
+        for number in range(4):
+            await write_many(cell, other, 1)
+            await sealing.seal_all(rounds, damaged)
+            assert len(await places(database, other)) == number + 1
+    assert [line["tenant"] for line in told if line["event"] == "audit.tree_damaged"] == [str(tenant)]
+    await behind.execute(damage, tenant, sound)
+    await sealing.seal_all(rounds, sealing.Damaged(CLOCK))
+    assert await places(database, tenant) == [1, 2]
 
 
 def test_a_tree_that_was_found_damaged_is_looked_at_again_after_a_minute() -> None:
