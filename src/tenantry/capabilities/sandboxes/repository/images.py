@@ -74,12 +74,13 @@ async def list_wanted_digests(session: TenantSession) -> set[str]:
     return {row["digest"] for row in rows}
 
 
-async def list_digests(session: TenantSession) -> list[tuple[UUID, str]]:
-    """List all images of the tenant by the digests of their roots."""
+async def list_image_sizes(session: TenantSession) -> list[tuple[UUID, str, int]]:
+    """List all images of the tenant, each with the digest of its root and what it counts for."""
     rows = await session.fetch(
-        "select image_id, digest from images where tenant_id = $1 order by image_id", session.scope.tenant_id
+        "select image_id, digest, size_bytes from images where tenant_id = $1 order by image_id",
+        session.scope.tenant_id,
     )
-    return [(row["image_id"], row["digest"]) for row in rows]
+    return [(row["image_id"], row["digest"], row["size_bytes"]) for row in rows]
 
 
 async def set_image_size(session: TenantSession, image_id: UUID, size: int) -> None:

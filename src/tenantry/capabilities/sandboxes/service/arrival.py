@@ -39,18 +39,18 @@ class ImageArrival:
 
     async def arrive(self, session: TenantSession) -> None:
         """Count of each image what its root takes here, whatever its row says; one without a root stays as it is."""
-        images = await repository.list_digests(session)
+        images = await repository.list_image_sizes(session)
         if not images:
             return
         store = await self._libraries[session.scope.region].store(session.scope.tenant_id)
         sizes: dict[str, int | None] = {}
-        for digest in {digest for _, digest in images}:
+        for digest in {digest for _, digest, _ in images}:
             try:
                 root = await in_thread(store.resolve, digest)
                 sizes[digest] = await in_thread(stored_bytes, root.path)
             except ImageNotFound:
                 sizes[digest] = None
-        for image_id, digest in images:
-            if (size := sizes[digest]) is not None:
+        for image_id, digest, told in images:
+            if (size := sizes[digest]) is not None and size != told:
                 await repository.set_image_size(session, image_id, size)
                 await keep_only(session, image_id, {Quota.STORAGE: size}, clock=self._clock)
