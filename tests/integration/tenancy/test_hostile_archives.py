@@ -231,8 +231,14 @@ def _after_manifest(archive: bytes) -> bytes:
     return packed({**members_of(archive), "objects/late": b""})
 
 
+def _within_a_member(archive: bytes) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        largest = max(opened, key=lambda member: member.size)
+    return archive[: largest.offset_data + largest.size // 2]
+
+
 WHOLE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "cut short": (lambda archive: archive[: len(archive) // 2], "cut"),
+    "cut short": (_within_a_member, "cut"),
     "without its end": (lambda archive: archive[:-1024], "head"),
     "with something after its end": (lambda archive: archive + b"more", "end"),
     "a member twice": (_twice, "name"),

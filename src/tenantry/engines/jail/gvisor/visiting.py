@@ -13,11 +13,13 @@ from tenantry.engines.jail.exec_types import ExecOutcome, ExecSpec
 from tenantry.engines.jail.gvisor.guest import Guest
 from tenantry.engines.jail.gvisor.rooms import Room
 from tenantry.engines.jail.gvisor.steps import Bounds, ReadBack, steps_of_exec, steps_of_signal
+from tenantry.engines.jail.output import readable
 from tenantry.engines.jail.receipt import Receipt
 from tenantry.engines.jail.types import Ending, Spec
 
 _SECONDS: Final = 30.0
 _KILL: Final = 9
+_DEATH_SECONDS: Final = 1.0
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _MISSING: Final = frozenset({2, 20})  # ENOENT, ENOTDIR
 
@@ -135,12 +137,24 @@ class Hall:
             visitor.left.set_result(None)
             return
         await guest.ended()
+        if guest.may_be_lost():  # then the sandbox's kernel is gone in a moment
+            await self._gone()
         told = guest.told() if is_running(self._room.handle) else {}
         if visitor.inside and is_running(self._room.handle):
             await self._signal(visitor.inside, _KILL)  # what it has left in its group goes with it
         self._visitors.pop(visitor.token, None)
         visitor.left.set_result(self._judged(visitor, told))
         await asyncio.to_thread(guest.close)
+
+    async def _gone(self) -> None:
+        """Wait a moment for the end of the sandbox."""
+        with suppress(OSError, TimeoutError):
+            handle = os.dup(self._room.handle)
+            try:
+                async with asyncio.timeout(_DEATH_SECONDS):
+                    await readable(asyncio.get_running_loop(), handle)
+            finally:
+                os.close(handle)
 
     def _judged(self, visitor: Visitor, told: Mapping[str, object]) -> int | None:
         """Make a wait status of what the runtime and the stepper have told, or a refusal."""
