@@ -140,11 +140,11 @@ def test_all_of_a_workspace_is_exported_to_files(
 def test_no_export_leaves_its_directory(
     named: object, signer: EvidenceSigner, api: "Api", tenantry: "Run", tmp_path: Path
 ) -> None:
-    before = set(tmp_path.parent.rglob("*"))
+    before = set(tmp_path.rglob("*"))
     api.lists(f"{WS}/export", {"id": named, "bundle": locked_bundle(signer)})
     done = tenantry("evidence", "export", "--to", "deep/bundles")
     assert (done.exit_code, "path_outside" in done.stderr) == (1, True), done.stderr
-    assert set(tmp_path.parent.rglob("*")) - before == {tmp_path / "deep", tmp_path / "deep/bundles"}
+    assert set(tmp_path.rglob("*")) - before == {tmp_path / "deep", tmp_path / "deep/bundles"}
 
 
 def test_one_is_exported_by_the_job_it_is_of(signer: EvidenceSigner, api: "Api", tenantry: "Run") -> None:

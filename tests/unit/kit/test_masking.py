@@ -139,6 +139,10 @@ def test_a_value_of_several_lines_is_masked_line_by_line() -> None:
     assert masked == "  [masked]\n    [masked]\n"
 
 
+def test_the_line_feed_at_the_end_of_a_value_is_none_of_it() -> None:
+    assert Mask(["first-line&of-it\n"]).text("a first-line&of-it\nb\n") == "a [masked]\nb\n"
+
+
 def test_what_touches_or_overlaps_is_one_mark() -> None:
     mask = Mask(["abcdefgh", "efghijkl"])
     assert mask.text("1abcdefghijkl2") == "1[masked]2"

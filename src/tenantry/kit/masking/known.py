@@ -66,7 +66,7 @@ def _written(value: str) -> Iterator[str]:
     yield _MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", readable)
     shouted = _UNICODE.sub(lambda found: found[0].upper().replace("U", "u"), ascii_only).replace('\\"', "\\u0022")
     yield _WARY.sub(lambda found: f"\\u{ord(found[0]):04X}", shouted)
-    plain = html.escape(value, quote=False)
+    plain = html.escape(value.strip(), quote=False)
     yield plain
     for double, single in (("&quot;", "&#x27;"), ("&quot;", "&#39;"), ("&quot;", "&#039;"), ("&#34;", "&#39;")):
         yield plain.replace('"', double).replace("'", single)
