@@ -185,16 +185,23 @@ def _raw_terminal() -> Generator[None]:
 
 @contextmanager
 def _resizing(channel: "Channel") -> Generator[None]:
-    """Tell the other side when this terminal changes its size."""
+    """Tell the other side when this terminal changes its size.
+
+    It is looked at from time to time, too: a signal that comes while the main thread begins to wait is not handled
+    before there is output.
+    """
     changed = threading.Event()
     over = threading.Event()
 
     def follow() -> None:
-        with contextlib.suppress(ClientError):
-            while changed.wait() and not over.is_set():
+        told = 0, 0
+        with contextlib.suppress(ClientError, OSError):
+            while not over.is_set():
+                if (size := _size()) != told:
+                    channel.tell(resize={"rows": size[0], "columns": size[1]})
+                    told = size
+                changed.wait(_LOOK_SECONDS)
                 changed.clear()
-                rows, columns = _size()
-                channel.tell(resize={"rows": rows, "columns": columns})
 
     before = signal.signal(signal.SIGWINCH, lambda *_: changed.set())
     threading.Thread(target=follow, daemon=True).start()
