@@ -19,6 +19,7 @@ from tenantry.capabilities.audit.types import SignedCheckpoint, SignedRoot
 from tenantry.capabilities.tenants.service import Directory
 from tenantry.entrypoints import sealing
 from tenantry.entrypoints.rounds import LOCK_SECONDS, Rounds
+from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import schema_at
 from tenantry.foundation.database.platform_session import platform_session
@@ -194,7 +195,7 @@ async def test_a_damaged_tree_is_told_of_once_and_not_looked_at_in_each_round(
 
 
 def test_a_tree_that_was_found_damaged_is_looked_at_again_after_a_minute() -> None:
-    class Turned(type(CLOCK)):  # type: ignore[misc]
+    class Turned(SystemClock):
         ahead = 0.0
 
         def monotonic(self) -> float:

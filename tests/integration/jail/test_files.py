@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pytest
 from tests.integration.jail.living import heard, kept
@@ -332,9 +332,10 @@ async def test_what_waits_for_a_store_holds_up_no_other_sandbox(prison: Any) -> 
         assert free.wait(60)
         return io.BytesIO(bytes(10240))
 
+    slow = cast("BinaryIO", Slow())
     async with kept(prison) as room, asyncio.TaskGroup() as group:
         try:
-            saves = [group.create_task(room.sandbox.save(Slow(), max_bytes=MIB)) for _ in range(10)]  # type: ignore[arg-type]
+            saves = [group.create_task(room.sandbox.save(slow, max_bytes=MIB)) for _ in range(10)]
             starts = [group.create_task(_filled(prison, Fill.from_archive(late))) for _ in range(10)]
             await asyncio.wait((*saves, *starts), timeout=1)
             async with asyncio.timeout(15), kept(prison) as other:

@@ -215,17 +215,23 @@ async def test_a_tenant_that_is_deleted_while_its_file_is_written_keeps_none(hou
         await each.aclose()
 
 
+async def over_with_an_address(home: Home) -> tuple[AuditFollowers, str]:
+    """Record one, and let its day be over, with its file still to be written; gives who writes it, and the day."""
+    await home.record("one", address="jo@example.com")
+    following = home.house.following()
+    await home.house.seal()
+    await index_all(following)
+    day = (await day_of(home))["day"]
+    tomorrow = date.fromisoformat(day) + timedelta(days=1)
+    over = datetime.combine(tomorrow, datetime.min.time(), UTC) + timedelta(minutes=11)
+    home.house.clock.ahead += over - home.house.clock.now()
+    return following, day
+
+
 async def test_what_is_about_persons_leaves_a_closed_day_when_it_is_forgotten(acme: Home) -> None:
     """Red once where forgetting left the day as it was: the file would say for ever what the log has forgotten."""
     house = acme.house
-    await acme.record("one", address="jo@example.com")
-    following = house.following()
-    await house.seal()
-    await index_all(following)
-    day = (await day_of(acme))["day"]
-    tomorrow = date.fromisoformat(day) + timedelta(days=1)
-    over = datetime.combine(tomorrow, datetime.min.time(), UTC) + timedelta(minutes=11)
-    house.clock.ahead += over - house.clock.now()
+    following, day = await over_with_an_address(acme)
     await write_all(house, following)
     assert b"jo@example.com" in await stored(acme, day)
     async for _, connection in house._visits("us", "audit_heads"):
@@ -243,14 +249,7 @@ async def test_what_is_about_persons_leaves_a_closed_day_when_it_is_forgotten(ac
 async def test_a_file_that_is_put_late_brings_nothing_back(acme: Home, end: str) -> None:
     """It is made, and closed, by another process meanwhile, without what was forgotten: made anew, and by one alone."""
     house = acme.house
-    await acme.record("one", address="jo@example.com")
-    following = house.following()
-    await house.seal()
-    await index_all(following)
-    day = (await day_of(acme))["day"]
-    tomorrow = date.fromisoformat(day) + timedelta(days=1)
-    over = datetime.combine(tomorrow, datetime.min.time(), UTC) + timedelta(minutes=11)
-    house.clock.ahead += over - house.clock.now()
+    following, day = await over_with_an_address(acme)
 
     class Late:
         """A store that has all of the content, and is slow to let it stand."""
