@@ -78,9 +78,9 @@ async def test_who_holds_one_passes_those_that_wait_for_their_first(database: Da
 
 
 async def test_who_waited_in_vain_leaves_its_room(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "ACQUIRE_SECONDS", 0.01)
     async with database.cell(pool_size=2) as cell:
         held = await cell.pool.take()
+        monkeypatch.setattr(pools, "ACQUIRE_SECONDS", 0.01)  # now that it is connected, which takes the time it takes
         with pytest.raises(TimeoutError):
             await cell.pool.take()
         await cell.pool.shelve(held)

@@ -274,9 +274,9 @@ async def test_an_idle_connection_that_was_terminated_costs_one_request_at_most(
 async def test_no_free_connection_reads_as_unavailable(
     narrow: Cell, tenant: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tenantry.foundation.database.pool.ACQUIRE_SECONDS", 0.05)
     async with narrow.session(scope_of(tenant)) as session:
         await session.fetchval(COUNT)
+        monkeypatch.setattr("tenantry.foundation.database.pool.ACQUIRE_SECONDS", 0.05)
         with pytest.raises(Unavailable):
             async with narrow.session(scope_of(tenant)) as other:
                 await other.fetchval(COUNT)
