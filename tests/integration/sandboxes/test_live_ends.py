@@ -159,6 +159,20 @@ async def test_a_worker_that_dies_takes_its_sandboxes_along_and_what_was_kept_be
     await asyncio.to_thread(live.stopped, made)
 
 
+def test_a_worker_follows_a_dead_one_that_ran_sandboxes_of_a_tenant_with_its_own_database(
+    make_tenant: MakeTenant,
+) -> None:
+    """Red once where what was decided on there stayed to be decided on here, and the next worker never began."""
+    tenant = make_tenant(isolation="database_level")
+    workspace = tenant.workspace("dev", settings={})
+    live = LiveGround(Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace)))
+    made = live.run("orphaned")
+    os.kill(workers_of(tenant.installation)["us"], signal.SIGKILL)
+    assert live.until_status(made, "failed", seconds=40)["reason"] == "worker_lost"
+    assert live.done(made, "start", wait=60)["status"] == "running"
+    live.stopped(made)
+
+
 async def test_a_worker_that_stops_keeps_what_its_sandboxes_hold(live: LiveGround, parts: Parts) -> None:
     made = await asyncio.to_thread(live.run, "handed-over")
     files = await LiveClient().files(await place_of(parts, live.ground, made))

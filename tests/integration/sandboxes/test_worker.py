@@ -16,7 +16,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from tests.conftest import Installation
+from tests.conftest import Installation, MakeTenant
 from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground, until_async, workers_of
 
@@ -86,12 +86,15 @@ def ground(make_ground: MakeGround) -> Ground:
     return make_ground(region="eu")
 
 
+def rounds_of(parts: Parts) -> Rounds:
+    return Rounds(parts.addresses.cells["eu"].dispatcher, region="eu", directory=parts.directory, clock=parts.clock)
+
+
 def runner_of(parts: Parts, jail: Jail, content: JobContent | None = None, /, **settings: object) -> JobRunner:
-    cell, dispatcher = parts.cells.get("eu"), parts.addresses.cells["eu"].dispatcher
-    rounds = Rounds(dispatcher, region="eu", directory=parts.directory, clock=parts.clock)
+    cell = parts.cells.get("eu")
     workshop = Workshop(
         cell=cell,
-        relay=QueueRelay(cell=cell, databases=rounds),
+        relay=QueueRelay(cell=cell, databases=rounds_of(parts)),
         jail=jail,
         content=content or parts.content["eu"],
         secrets=SecretOpener(cell=cell, keyring=parts.keyrings["eu"], clock=parts.clock),
@@ -349,6 +352,46 @@ async def test_lost_jobs_of_a_tenant_whose_place_is_away_rest_and_hold_up_no_oth
     async with working(parts, pool, jail):
         job = await asyncio.to_thread(resting.ended, jobs[resting.tenant_id])
     assert (job["status"], job["reason"]) == ("failed", "worker_lost")
+
+
+async def test_claims_of_a_tenant_with_its_own_database_are_decided_on_here_too_before_a_relay_tells(
+    make_tenant: MakeTenant, parts: Parts, pool: "Pool", jail: Jail
+) -> None:
+    """Also one of a job that ended before it began, of which nothing lies there that a relay could tell."""
+    tenant = await asyncio.to_thread(make_tenant, region="eu", isolation="database_level")
+    workspace = tenant.workspace("dev", settings={})
+    ground = Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace))
+    begun, ended = ground.start("true"), ground.start("true")
+    relay = QueueRelay(cell=parts.cells.get("eu"), databases=(rounds := rounds_of(parts)))
+    await relay.relay()
+    first, second = await claim(pool), await claim(pool)
+    await relay.note(first)
+    await rounds.close()
+    assert await start(parts, ground, first)
+    assert ground.cancel(ended).json()["status"] == "cancelled"
+    for claimed in (first, second):
+        await lapse(pool, claimed)
+    async with asyncio.timeout(20), working(parts, pool, jail):
+        assert await QUEUE.sweep(pool) == []
+    assert (ground.job(begun)["reason"], ground.job(ended)["status"]) == ("worker_lost", "cancelled")
+
+
+async def test_a_sweep_ends_whatever_becomes_of_what_it_has_decided_on(
+    ground: Ground, parts: Parts, pool: "Pool", jail: Jail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = ground.start("true")
+    dead = await claim(pool)
+    await lapse(pool, dead)
+
+    async def settled(_runner: JobRunner, _lapsed: Lapsed) -> bool:
+        return True
+
+    monkeypatch.setattr(JobRunner, "settle_lapsed", settled)
+    async with asyncio.timeout(20), working(parts, pool, jail):
+        assert [lapsed.ticket for lapsed in await QUEUE.sweep(pool)] == [dead.ticket]
+    monkeypatch.undo()
+    async with working(parts, pool, jail):
+        assert (await asyncio.to_thread(ground.ended, job_id))["status"] == "succeeded"
 
 
 async def test_a_claim_that_was_never_begun_goes_back_and_runs_elsewhere(

@@ -212,15 +212,20 @@ class Dispatcher:
     async def _sweep(self) -> None:
         """Decide on claims whose worker has died: not begun goes back, begun is reported lost.
 
-        A tenant of which one cannot be decided on, as its place is away, rests until the next time.
+        A tenant of which one cannot be decided on, as its place is away, rests until the next time; so does one of
+        which one is still there after it was, so that this ends whatever becomes of them.
         """
         while await QUEUE.catch_up(self._pool):
             pass
         resting: set[UUID] = set()
+        decided: set[Ticket] = set()
         while found := await QUEUE.sweep(self._pool, without=resting):
+            resting |= {lapsed.levels[0] for lapsed in found if lapsed.ticket in decided}
+            decided |= {lapsed.ticket for lapsed in found}
             by_tenant: dict[UUID, list[Lapsed]] = {}
             for lapsed in found:
-                by_tenant.setdefault(lapsed.levels[0], []).append(lapsed)
+                if lapsed.levels[0] not in resting:
+                    by_tenant.setdefault(lapsed.levels[0], []).append(lapsed)
             settled = await asyncio.gather(*(self._settle(each) for each in by_tenant.values()))
             resting |= {tenant for tenant, done in zip(by_tenant, settled, strict=True) if not done}
 

@@ -10,13 +10,15 @@ a finished one is forgotten here last; a share is what it was last set to.
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final, Protocol
+from uuid import UUID
 
 from tenantry.capabilities.sandboxes import repository
 from tenantry.capabilities.sandboxes.service.queue import QUEUE
 from tenantry.capabilities.sandboxes.types import CANCELLATION, RemoteEntry, RemoteShare
-from tenantry.engines.fairqueue.types import Cancellation, Claim, Ticket
+from tenantry.engines.fairqueue.types import Cancellation, Claim, Lapsed, Ticket
 from tenantry.foundation.database.cells import Cell
 from tenantry.foundation.database.places import SHARED, is_schema
+from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.scope import SYSTEM, TenantScope
 
 if TYPE_CHECKING:
@@ -77,9 +79,8 @@ class QueueRelay:
 
     async def _tell_share(self, share: RemoteShare) -> None:
         """Set it in the cell's queue, and commit there before it is settled here."""
-        scope = TenantScope(tenant_id=share.tenant_id, region=self._cell.region, actor=SYSTEM)
         keys = (share.tenant_id,) if share.workspace_id is None else (share.tenant_id, share.workspace_id)
-        async with await self._cell.session_at(SHARED, scope, lifecycle=True) as session:
+        async with await self._at_the_queue(share.tenant_id, None) as session:
             connection = await session.connection()
             if await QUEUE.set_share(connection, keys=keys, weight=share.weight, most_running=share.most_running):
                 await repository.wake_workers(session, "")
@@ -87,23 +88,44 @@ class QueueRelay:
     async def note(self, claim: Claim) -> None:
         """Note a claim where the tenant's own transactions look; raises Unavailable: then the job must not begin."""
         # Of a place in the cell's database that it has left meanwhile, the start is refused, and this asked anew.
-        place = self._cell.places.known(claim.levels[0])
-        if place is None or not is_schema(place.name):
-            place = await self._cell.places.find(claim.levels[0])
-        if is_schema(place.name):
+        place = await self._own_database(claim.levels[0])
+        if place is None:
             return
-        async with self._databases.queue_of(place.name) as connection:
+        async with self._databases.queue_of(place) as connection:
             await repository.note_remote_claim(connection, claim.ticket)
+
+    async def finish(self, lapsed: Lapsed, *, used_slot_seconds: float) -> None:
+        """End a claim in the cell's queue that was decided on where its tenant's own entries are. Idempotent.
+
+        Until then it is one to decide on; and where nothing lies there any more, nobody else would tell.
+        """
+        tenant_id, workspace_id, _ = lapsed.levels
+        if await self._own_database(tenant_id) is None:
+            return
+        async with await self._at_the_queue(tenant_id, workspace_id) as session:
+            connection = await session.connection()
+            await QUEUE.finish(connection, ticket=lapsed.ticket, used_slot_seconds=used_slot_seconds)
+
+    async def _own_database(self, tenant_id: UUID) -> str | None:
+        """Name the place of a tenant's own database; None of one whose entries are in the cell's queue."""
+        place = self._cell.places.known(tenant_id)
+        if place is None or not is_schema(place.name):
+            place = await self._cell.places.find(tenant_id)
+        return None if is_schema(place.name) else place.name
+
+    async def _at_the_queue(
+        self, tenant_id: UUID, workspace_id: UUID | None
+    ) -> AbstractAsyncContextManager[TenantSession]:
+        """Open a session of a tenant where the cell's queue is."""
+        scope = TenantScope(tenant_id=tenant_id, region=self._cell.region, actor=SYSTEM, workspace_id=workspace_id)
+        return await self._cell.session_at(SHARED, scope, lifecycle=True)
 
     async def _tell(self, entry: RemoteEntry) -> bool:
         """Repeat one entry's state in the cell's queue; says whether it may be forgotten here.
 
         Commits there before it is settled here.
         """
-        scope = TenantScope(
-            tenant_id=entry.tenant_id, region=self._cell.region, actor=SYSTEM, workspace_id=entry.workspace_id
-        )
-        async with await self._cell.session_at(SHARED, scope, lifecycle=True) as session:
+        async with await self._at_the_queue(entry.tenant_id, entry.workspace_id) as session:
             connection = await session.connection()
             if entry.used_slot_seconds is not None:
                 ticket = Ticket(entry.tenant_id, entry.job_id, entry.attempt)

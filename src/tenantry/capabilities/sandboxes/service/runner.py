@@ -99,11 +99,11 @@ class JobRunner:
             if job is not None and job.sandbox_id is not None:
                 used = min(used, ESTIMATE_SECONDS)  # living is free, and what it worked nobody knows
             claim = await session.connection()
-            if not await QUEUE.finish(claim, ticket=lapsed.ticket, used_slot_seconds=max(0.0, used)):
-                return True
-            if job is not None and not job.status.ended:
+            mine = await QUEUE.finish(claim, ticket=lapsed.ticket, used_slot_seconds=max(0.0, used))
+            if mine and job is not None and not job.status.ended:
                 workshop = self._workshop
                 await end_job(session, job, lost_end(job), settings=workshop.settings, clock=workshop.clock)
+        await self._workshop.relay.finish(lapsed, used_slot_seconds=max(0.0, used))
         return True
 
     def _scope(self, levels: Levels) -> TenantScope:
