@@ -27,6 +27,7 @@ from tenantry.capabilities.sandboxes.service import (
     QueueRelay,
     SecretOpener,
     Workshop,
+    queue_relay,
     worker_identity,
 )
 from tenantry.capabilities.sandboxes.service.content import JobContent
@@ -41,6 +42,7 @@ from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts, open_parts
 from tenantry.foundation.clock import SystemClock
 from tenantry.foundation.database.embedded import EmbeddedPostgres
+from tenantry.foundation.database.places import database_of
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.errors import Unavailable
 from tenantry.foundation.ids import Prefix, new_id, parse_id
@@ -374,6 +376,35 @@ async def test_claims_of_a_tenant_with_its_own_database_are_decided_on_here_too_
     async with asyncio.timeout(20), working(parts, pool, jail):
         assert await QUEUE.sweep(pool) == []
     assert (ground.job(begun)["reason"], ground.job(ended)["status"]) == ("worker_lost", "cancelled")
+
+
+async def test_what_is_cancelled_and_runs_on_keeps_no_relay_and_hides_nothing_from_it(
+    make_tenant: MakeTenant, parts: Parts, pool: "Pool", jail: Jail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that is to end is told of until it has; red once where as many as a batch were told without an end."""
+    monkeypatch.setattr(queue_relay, "_BATCH", 1)
+    tenant = await asyncio.to_thread(make_tenant, region="eu", isolation="database_level")
+    workspace = tenant.workspace("dev", settings={})
+    ground = Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace))
+    running = ground.start("true")
+    relay = QueueRelay(cell=parts.cells.get("eu"), databases=(rounds := rounds_of(parts)))
+    await relay.relay()
+    first = await claim(pool)
+    await relay.note(first)
+    assert await start(parts, ground, first)
+    assert ground.cancel(running).json()["status"] == "running"
+    waiting = ground.start("true")
+    rounds.stir(database_of("eu", ground.tenant_id))
+    async with asyncio.timeout(20):
+        await relay.relay()
+    await rounds.close()
+    second = await claim(pool)
+    assert ground.cancel(waiting).json()["status"] == "cancelled"
+    for claimed in (first, second):
+        await lapse(pool, claimed)
+    async with asyncio.timeout(20), working(parts, pool, jail):
+        job = await asyncio.to_thread(ground.ended, running)
+    assert job["status"] == "cancelled"
 
 
 async def test_a_sweep_ends_whatever_becomes_of_what_it_has_decided_on(

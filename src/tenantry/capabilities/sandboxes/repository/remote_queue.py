@@ -34,12 +34,16 @@ async def is_queued(session: TenantSession, job_id: UUID) -> bool:
 
 
 async def lock_remote_entries(connection: "PoolConnectionProxy[asyncpg.Record]", *, limit: int) -> list[RemoteEntry]:
-    """Lock entries the cell's queue has yet to hear of, as the dispatcher; those somebody else has are his."""
+    """Lock entries the cell's queue has yet to hear of, as the dispatcher; those somebody else has are his.
+
+    Last come those it has heard of that are yet to end: they are told again each time.
+    """
     rows = await connection.fetch(
         """select tenant_id, workspace_id, principal_id, job_id, estimate_seconds, slots, labels, cancel_requested,
                   used_slot_seconds, attempt
            from entries where state = 'new' or cancel_requested or used_slot_seconds is not null
-           order by enqueued_at limit $1 for update skip locked""",
+           order by cancel_requested and used_slot_seconds is null and state <> 'new', enqueued_at
+           limit $1 for update skip locked""",
         limit,
     )
     return [RemoteEntry(**{**row, "labels": tuple(row["labels"])}) for row in rows]
@@ -47,13 +51,14 @@ async def lock_remote_entries(connection: "PoolConnectionProxy[asyncpg.Record]",
 
 async def settle_remote_entries(
     connection: "PoolConnectionProxy[asyncpg.Record]", entries: Sequence[RemoteEntry], *, gone: Sequence[UUID]
-) -> None:
-    """Forget what is over and mark the rest as told, in the transaction that locked them."""
+) -> bool:
+    """Forget what is over and mark the rest as told, in the transaction that locked them; False if all were already."""
     await connection.execute("delete from entries where job_id = any($1)", list(gone))
-    await connection.execute(
+    marked = await connection.execute(
         "update entries set state = 'queued' where state = 'new' and job_id = any($1)",
         [entry.job_id for entry in entries],
     )
+    return bool(gone) or marked != "UPDATE 0"
 
 
 async def lock_remote_shares(connection: "PoolConnectionProxy[asyncpg.Record]", *, limit: int) -> list[RemoteShare]:

@@ -53,13 +53,14 @@ class QueueRelay:
         async for place in self._databases.own_databases():
             told += await self._relay_shares(place)
             while True:
+                more = False
                 async with self._databases.queue_of(place) as connection:
                     entries = await repository.lock_remote_entries(connection, limit=_BATCH)
                     if entries:  # most looks find none: they end here
                         gone = [entry.job_id for entry in entries if await self._tell(entry)]
-                        await repository.settle_remote_entries(connection, entries, gone=gone)
+                        more = await repository.settle_remote_entries(connection, entries, gone=gone)
                 told += len(entries)
-                if len(entries) < _BATCH:
+                if len(entries) < _BATCH or not more:
                     break
         return told
 
