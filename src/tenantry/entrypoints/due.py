@@ -24,7 +24,7 @@ from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
-from tenantry.foundation.database.places import SHARED
+from tenantry.foundation.database.places import SHARED, tenant_at
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import TenantryError
@@ -116,7 +116,7 @@ class DueRound:
                 try:
                     due_at = await self._pass_place(pool, schema)
                 except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
-                    _log.warning("due.place_unavailable", place=place, reason=type(error).__name__)
+                    _log.warning("due.place_unavailable", place=tenant_at(place), reason=type(error).__name__)
                     due_at = self._clock.now() + _RETRY
                 found += [] if due_at is None else [due_at]
             if found:

@@ -20,6 +20,7 @@ from tenantry.entrypoints.loops import forever
 from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
 from tenantry.foundation.database.cells import Cell
+from tenantry.foundation.database.places import tenant_at
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.errors import TenantryError
 
@@ -73,7 +74,7 @@ class ErasingRound:
                 try:
                     more = await self._place(pool, schema)
                 except (TenantryError, asyncpg.PostgresError) as error:
-                    _log.warning("erasing.place_unavailable", place=place, reason=type(error).__name__)
+                    _log.warning("erasing.place_unavailable", place=tenant_at(place), reason=type(error).__name__)
                     continue
                 if more:
                     self._rounds.stir(place)

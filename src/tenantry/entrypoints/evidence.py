@@ -28,7 +28,7 @@ from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
-from tenantry.foundation.database.places import SHARED
+from tenantry.foundation.database.places import SHARED, tenant_at
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import TenantryError
@@ -132,7 +132,7 @@ class EvidenceRound:
                 try:
                     number, due_at = await self._pass_place(pool, schema)
                 except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
-                    _log.warning("evidence.place_unavailable", place=place, reason=type(error).__name__)
+                    _log.warning("evidence.place_unavailable", place=tenant_at(place), reason=type(error).__name__)
                     number, due_at = 0, now + _RETRY
                 passed += number
                 ahead += [] if due_at is None else [due_at]
@@ -148,7 +148,7 @@ class EvidenceRound:
                 try:
                     places = await self._old(pool, schema, before)
                 except (TenantryError, asyncpg.PostgresError) as error:
-                    _log.warning("evidence.place_unavailable", place=place, reason=type(error).__name__)
+                    _log.warning("evidence.place_unavailable", place=tenant_at(place), reason=type(error).__name__)
                     continue
                 for tenant_id, workspace_id in places:
                     deleted += await self._collect(tenant_id, workspace_id)

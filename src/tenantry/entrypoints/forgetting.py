@@ -32,7 +32,7 @@ from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
-from tenantry.foundation.database.places import PLACE_NEWS, SHARED
+from tenantry.foundation.database.places import PLACE_NEWS, SHARED, tenant_at
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import TenantryError
@@ -117,7 +117,7 @@ async def forget_old(rounds: Rounds, cell: Cell, *, days: int, clock: Clock) -> 
                 at = schema if place == SHARED else place
                 await _forget_old_at(at, pool, schema, cell, before=before, clock=clock)
             except (TenantryError, asyncpg.PostgresError) as error:
-                _log.warning("forgetting.place_unavailable", place=place, reason=type(error).__name__)
+                _log.warning("forgetting.place_unavailable", place=tenant_at(place), reason=type(error).__name__)
 
 
 async def _forget_old_at(at: str, pool: "Pool", schema: str, cell: Cell, *, before: datetime, clock: Clock) -> None:

@@ -20,7 +20,7 @@ from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import USAGE_SOURCES, Parts
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
-from tenantry.foundation.database.places import SHARED
+from tenantry.foundation.database.places import SHARED, tenant_at
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.session import TenantSession
 from tenantry.foundation.errors import TenantryError
@@ -88,7 +88,7 @@ class MeteringRound:
                 try:
                     asked = await _look(pool, schema, hour)
                 except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
-                    _log.warning("metering.place_unavailable", place=place, reason=type(error).__name__)
+                    _log.warning("metering.place_unavailable", place=tenant_at(place), reason=type(error).__name__)
                     continue
                 waiting |= asked[0]
                 finished |= asked[1]

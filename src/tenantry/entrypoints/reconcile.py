@@ -17,6 +17,7 @@ from tenantry.entrypoints.rounds import Rounds
 from tenantry.entrypoints.runtime import Parts
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
+from tenantry.foundation.database.places import tenant_at
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.errors import TenantryError
 from tenantry.foundation.scope import SYSTEM, TenantScope
@@ -61,7 +62,7 @@ class ReconcileRound:
                 try:
                     busy = await self._busy(pool, at)
                 except (TenantryError, asyncpg.PostgresError) as error:  # it keeps none of the others waiting
-                    _log.warning("reconcile.place_unavailable", place=place, reason=type(error).__name__)
+                    _log.warning("reconcile.place_unavailable", place=tenant_at(place), reason=type(error).__name__)
                     continue
                 for tenant_id in busy:
                     repaired += await self._reconcile(tenant_id)

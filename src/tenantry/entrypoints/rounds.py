@@ -14,7 +14,7 @@ from tenantry.capabilities.tenants.service import Directory
 from tenantry.capabilities.tenants.types import REVOCATIONS
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.cells import Cell
-from tenantry.foundation.database.places import SHARED, dsn_at, is_schema, schema_at
+from tenantry.foundation.database.places import SHARED, dsn_at, is_schema, schema_at, tenant_at
 from tenantry.foundation.database.platform_session import platform_session
 from tenantry.foundation.database.pool import database_errors, open_pool
 from tenantry.foundation.errors import TenantryError, Unavailable
@@ -242,7 +242,7 @@ def _is_of_a_schema(error: Exception) -> bool:
 
 def _log_trouble(place: str, schema: str, error: Exception) -> None:
     reason = error.code if isinstance(error, TenantryError) else type(error).__name__
-    _log.warning("place.unavailable", place=place, schema=schema, reason=reason)
+    _log.warning("place.unavailable", place=tenant_at(place), schema=schema, reason=reason)
 
 
 def follow_moves(cell: Cell) -> None:

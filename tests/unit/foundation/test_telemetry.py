@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tenantry.capabilities.identity.types import ScopeKind, make_credential
-from tenantry.foundation.ids import new_id
+from tenantry.foundation.database.places import SHARED, database_of, schema_of, tenant_at
+from tenantry.foundation.ids import Prefix, format_id, new_id
 from tenantry.foundation.telemetry import mask_secrets, trace_id_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -149,3 +150,12 @@ def test_one_that_the_standard_does_not_allow_is_replaced(traceparent: str | Non
     assert len(made) == 32
     assert set(made) <= set("0123456789abcdef")
     assert trace_id_of(traceparent) != made
+
+
+@pytest.mark.parametrize("region", ["us", "us-east"])
+def test_whose_a_place_is_can_be_read_where_the_name_of_its_database_looks_like_a_key(region: str) -> None:
+    tenant = new_id()
+    for name in (database_of(region, tenant), schema_of(tenant)):
+        assert masked(place=tenant_at(name)) == {"place": format_id(Prefix.TENANT, tenant)}
+    assert masked(place=database_of(region, tenant)) == {"place": "[masked]"}
+    assert tenant_at(SHARED) == SHARED

@@ -24,6 +24,7 @@ from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.link import Link
 from tenantry.foundation.database.pool import SessionPool, database_errors, open_pool
 from tenantry.foundation.errors import TenantryError
+from tenantry.foundation.ids import Prefix, format_id
 
 SHARED: Final = "tenantry"
 """The schema that tenants share; also the name of that place in the directory."""
@@ -66,6 +67,11 @@ def is_schema(name: str) -> bool:
 def schema_at(name: str) -> str:
     """Name the schema that holds the tables of a place."""
     return name if is_schema(name) else SHARED
+
+
+def tenant_at(name: str) -> str:
+    """Say whose a place is, for the log: the name of a database has the form of a key there, and is masked."""
+    return name if name == SHARED else format_id(Prefix.TENANT, UUID(hex=name.rpartition("_")[2]))
 
 
 def dsn_at(dsn: str, name: str) -> str:
