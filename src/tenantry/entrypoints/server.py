@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -44,7 +45,7 @@ from tenantry.foundation.files import replace_file
 from tenantry.foundation.settings import Settings, load_settings, plain_settings
 from tenantry.foundation.telemetry import configure_logging
 from tenantry.interfaces.api.app import create_app
-from tenantry.interfaces.api.protocol import SOCKET_OPTIONS, BoundedProtocol, SocketProtocol
+from tenantry.interfaces.api.protocol import SOCKET_OPTIONS, BoundedProtocol, CutStreams, SocketProtocol
 from tenantry.interfaces.api.runtime import Runtime
 
 _CROSS_SIGN_SECONDS: Final = 5.0
@@ -78,6 +79,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             timeout_graceful_shutdown=5,
             timeout_keep_alive=65,
         )
+        logging.getLogger("uvicorn.error").addFilter(CutStreams())
         server = uvicorn.Server(config)
         stack.enter_context(_announced(settings, listener))
         freeze_heap()

@@ -250,6 +250,10 @@ def test_a_token_ends_with_the_key_that_made_it_and_with_what_runs_through_it(li
             list(pieces)
         assert time.monotonic() - began < 1.5
     problem(bare(living, headers=headers), 401, "credential_refused")
+    home = ground.installation.home
+    lines = (home.parent / f"{home.name}.log").read_text().splitlines()
+    assert any('"api.stream_cut"' in line and '"credential_refused"' in line for line in lines)
+    assert not any("Exception in ASGI application" in line and "Unauthenticated" in line for line in lines)
 
 
 def test_a_token_is_of_one_start_of_its_sandbox(make_ground: MakeGround) -> None:

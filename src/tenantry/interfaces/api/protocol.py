@@ -6,13 +6,17 @@ A client certificate that the TLS layer has verified goes into the ASGI scope; n
 """
 
 import asyncio
+import logging
 import socket
 from typing import Any, Final
 
+import structlog
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request as Handshake
+
+from tenantry.foundation.errors import Fault, TenantryError
 
 HEAD_BYTES: Final = 32 << 10
 HEAD_SECONDS: Final = 15.0
@@ -57,6 +61,22 @@ _NO_HANDSHAKE: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%s" % (len(_MALFORMED), _MALFORMED)
 )
+
+_log = structlog.get_logger(__name__)
+
+
+class CutStreams(logging.Filter):
+    """For the log of uvicorn, to which what ends an answer in its middle is an error of ours.
+
+    A refusal cuts a stream so, and on purpose: what was said before is no whole answer, and must not read as one.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, TenantryError) or isinstance(error, Fault):
+            return True
+        _log.info("api.stream_cut", code=error.code)
+        return False
 
 
 class BoundedProtocol(HttpToolsProtocol):
