@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,7 @@ from tenantry.foundation.database.cells import Cell, open_cell
 from tenantry.foundation.database.context import derive_context_key
 from tenantry.foundation.database.embedded import EmbeddedPostgres
 from tenantry.foundation.database.migrate import CELL_SCHEMAS, DIRECTORY_SCHEMAS, install_context_key, migrate
-from tenantry.foundation.database.places import is_schema
+from tenantry.foundation.database.places import is_schema, tenant_at
 from tenantry.foundation.database.pool import open_pool
 from tenantry.foundation.database.roles import CELL_ROLES, DIRECTORY_ROLE, ROLES, prepare_cluster, prepare_database
 from tenantry.foundation.ids import new_id
@@ -42,6 +43,10 @@ from tenantry.foundation.secrets import Secrets, load_secrets
 from tenantry.foundation.settings import Settings, load_settings
 
 KEY_FILE: Final = "kms.key"
+_UNPREPARED: Final = """\
+tenantry: what {tenant} has for itself is not prepared, so that tenant is refused if this release is newer than it;
+  put it right and start again: {reason}
+"""
 _PLATFORM_ROLES: Final = ("platform-admin",)
 _PLATFORM_PERMISSIONS: Final = ("audit:read", "key:read", "key:admin")
 
@@ -97,14 +102,17 @@ async def _places(settings: Settings, secrets: Secrets, addresses: Addresses) ->
                 continue
             provisioner = provisioner_of(settings, region)
             await write_down(cell, home=settings.home)
-            places = await directory.list_places(region)
+            make = partial(provision, cell, provisioner=provisioner, region=region, context_master=secrets.context_key)
             if provisioner and await database_exists(provisioner, empty_database(region)):
-                places.append(empty_database(region))
-            for place in places:
-                if is_schema(place) or provisioner:
-                    await provision(
-                        cell, provisioner=provisioner, region=region, place=place, context_master=secrets.context_key
-                    )
+                await make(place=empty_database(region))
+            for place in await directory.list_places(region):
+                if not is_schema(place) and not provisioner:
+                    continue
+                try:
+                    await make(place=place)
+                except Exception as error:  # noqa: BLE001 - one tenant's must not keep all others from starting
+                    reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+                    sys.stderr.write(_UNPREPARED.format(tenant=tenant_at(place), reason=reason))
     finally:
         await directory.close()
 

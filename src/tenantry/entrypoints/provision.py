@@ -23,6 +23,7 @@ from tenantry.foundation.database.migrate import (
     head_revision,
     install_context_key,
     migrate,
+    noting,
     schema_statements,
 )
 from tenantry.foundation.database.places import SHARED, dsn_at, is_schema
@@ -105,6 +106,7 @@ class PlaceMaker:
             async with connection.transaction():
                 if await connection.fetchval("select to_regnamespace($1) is not null", place):
                     return False
+                statements.append(noting(head_revision("cell"), schema=TEMPLATE))
                 await connection.execute(";\n".join(statements).replace(TEMPLATE, place))
         finally:
             await connection.close()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
+    from tenantry.foundation.database.pool import Pool
+
 Line = Literal["cell", "directory"]
 CELL_SCHEMAS: Final = ("fence", "queue", "tenantry")
 DIRECTORY_SCHEMAS: Final = ("directory",)
@@ -43,13 +45,14 @@ async def migrate(owner_dsn: str, *, line: Line, revision: str = "head", schema:
             return
         from alembic.migration import MigrationContext
 
-        options = {"version_table_schema": schema or _VERSION_SCHEMA[line]}
+        options = {"version_table_schema": (within := schema or _VERSION_SCHEMA[line])}
         present = MigrationContext.configure(connection, opts=options).get_current_revision()
         target = known[0] if revision == "head" else revision
         if present and known.index(present) < known.index(target):
             command.downgrade(config, target)
         else:
             command.upgrade(config, target)
+        connection.exec_driver_sql(noting(target, schema=within))
 
     try:
         async with engine.begin() as connection:
@@ -85,6 +88,21 @@ async def schema_statements(owner_dsn: str) -> list[str]:
     table = f"create table {version} (version_num varchar(32) not null, {key})"
     head = head_revision("cell")
     return [*said, table, f"insert into {version} values ('{head}')"]  # noqa: S608 - the name of a file of ours
+
+
+def noting(revision: str, *, schema: str) -> str:
+    """Make the statement that notes a revision for those who may not read the table: see `cell_revision`."""
+    return f"comment on table {schema}.alembic_version is '{revision}'"
+
+
+async def cell_revision(pool: "Pool", *, schema: str | None = None) -> str | None:
+    """Tell at which revision the tables of a cell's database, or of one `schema` in it, are.
+
+    Empty where it was never noted, None where there are no tables.
+    """
+    asked = "select coalesce(obj_description(there, 'pg_class'), '') from to_regclass($1) there where there is not null"
+    noted: str | None = await pool.fetchval(asked, f"{schema or _VERSION_SCHEMA['cell']}.alembic_version")
+    return noted
 
 
 def head_revision(line: Line) -> str:

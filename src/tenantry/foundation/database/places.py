@@ -20,10 +20,13 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
+import asyncpg
+
 from tenantry.foundation.clock import Clock
 from tenantry.foundation.database.link import Link
-from tenantry.foundation.database.pool import SessionPool, database_errors, open_pool
-from tenantry.foundation.errors import TenantryError
+from tenantry.foundation.database.migrate import cell_revision, head_revision
+from tenantry.foundation.database.pool import SessionPool, database_errors, open_pool, tenant_moved
+from tenantry.foundation.errors import TenantryError, Unavailable
 from tenantry.foundation.ids import Prefix, format_id
 
 SHARED: Final = "tenantry"
@@ -36,6 +39,7 @@ _POOL_SIZE: Final = 4
 _IDLE_SECONDS: Final = 4.0
 _CACHED: Final = 100_000
 _SETTLED_SECONDS: Final = 10.0
+_BEHIND_SECONDS: Final = 60
 
 Locator = Callable[[UUID], Awaitable[str | None]]
 """Tells the name of a tenant's place; None for one the directory does not know."""
@@ -94,6 +98,7 @@ class Places:
         self._opened_at: dict[str, float] = {}
         self._known: OrderedDict[UUID, Place] = OrderedDict()
         self._opening = asyncio.Lock()
+        self._examined: set[str] = {SHARED}
 
     @property
     def shared(self) -> Place:
@@ -104,9 +109,15 @@ class Places:
         return self._known.get(tenant_id)
 
     async def find(self, tenant_id: UUID) -> Place:
-        """Tell a tenant's place; asks the directory when it is not known. Raises Unavailable when nobody answers."""
+        """Tell a tenant's place; asks the directory when it is not known.
+
+        Raises Unavailable when nobody answers, and `place_behind` for one whose tables are of an older release.
+        """
         name = (await self._locate(tenant_id) if self._locate else None) or SHARED
-        place = self._known[tenant_id] = self._open.get(name) or await self.open(name)
+        place = self._open.get(name) or await self.open(name)
+        if name not in self._examined:
+            await self._examine(place)
+        self._known[tenant_id] = place
         if len(self._known) > _CACHED:
             self._known.popitem(last=False)
         return place
@@ -139,8 +150,28 @@ class Places:
             self._opened_at[name] = self._clock.monotonic()
             return place
 
+    async def _examine(self, place: Place) -> None:
+        own = place.name if is_schema(place.name) else None
+        try:
+            with database_errors():
+                revision = await cell_revision(place.pool, schema=own)
+        except asyncpg.InvalidCatalogNameError:
+            revision = None
+        if revision is None:
+            raise tenant_moved()
+        if revision < head_revision("cell"):
+            raise Unavailable(
+                "place_behind",
+                "what this tenant has for itself is of an older release: it could not be brought to this one when "
+                "the installation was started, and its operator was told why",
+                layer="database",
+                retry_after=_BEHIND_SECONDS,
+            )
+        self._examined.add(place.name)
+
     async def _leave(self, name: str) -> None:
         """Close a place; tenants known to be there are asked for anew."""
+        self._examined.discard(name)
         place = self._open.pop(name)
         del self._opened_at[name]
         for tenant_id in [tenant for tenant, at in self._known.items() if at is place]:

@@ -23,6 +23,12 @@ SHELF_SECONDS: Final = 30.0
 _KEPT: Final = 5
 """One in so many connections is kept for whoever holds one already."""
 
+
+def tenant_moved() -> Unavailable:
+    """Tell of a place that its tenant has left, which this process has not heard yet."""
+    return Unavailable("tenant_moved", "this tenant has just moved: retry", layer="fence", retry_after=1)
+
+
 # What the fence raises (migration 0001). A forged or stale context is our bug or an attack: never shown as data.
 _FENCE_ERRORS: Final[dict[str, Callable[[], TenantryError]]] = {
     "TN001": lambda: Denied(
@@ -33,7 +39,7 @@ _FENCE_ERRORS: Final[dict[str, Callable[[], TenantryError]]] = {
     ),
     "TN003": lambda: Fault("context_refused", "the database refused the tenant context", layer="fence"),
     # What was cached of its place is dropped by the session; the next attempt finds the new one.
-    "TN005": lambda: Unavailable("tenant_moved", "this tenant has just moved: retry", layer="fence", retry_after=1),
+    "TN005": tenant_moved,
     "TN004": lambda: Denied("tenant_unknown", "no such tenant in this cell", layer="fence"),
 }
 
@@ -205,7 +211,8 @@ def _translated(error: asyncpg.PostgresError) -> TenantryError | None:
     state = getattr(error, "sqlstate", "") or ""
     if known := _FENCE_ERRORS.get(state):
         return known()
-    if state.startswith(("08", "57P")):  # connection exceptions; the server is shutting down or starting
+    # Connection exceptions; the server is shutting down or starting; the database is closed, else a fault of ours.
+    if state.startswith(("08", "57P")) or (state == "55000" and "accepting connections" in str(error)):
         return Unavailable("database_unavailable", "the database went away, retry", layer="database")
     if state in _RETRY_STATES:
         return Unavailable("database_unavailable", "the database gave this up, retry", layer="database")

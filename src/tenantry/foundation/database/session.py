@@ -15,8 +15,8 @@ import asyncpg
 from tenantry.foundation.changes import CHANGES, ChangeKeeper, require_name
 from tenantry.foundation.database.context import ContextSigner
 from tenantry.foundation.database.places import SHARED, Place, Places, is_schema
-from tenantry.foundation.database.pool import database_errors
-from tenantry.foundation.errors import Fault, TenantryError, Unavailable
+from tenantry.foundation.database.pool import database_errors, tenant_moved
+from tenantry.foundation.errors import Fault, TenantryError
 from tenantry.foundation.scope import TenantScope
 
 _ELSEWHERE: Final = frozenset({"tenant_moved", "tenant_unknown"})
@@ -234,11 +234,8 @@ class TenantSession:
             self._broken = self._connection is not None
             if self._place is None or self._place.name == SHARED:
                 raise
-            # The place has been removed after its tenant had left, which this process has not heard yet.
             self._places.forget(self.scope.tenant_id)
-            raise Unavailable(
-                "tenant_moved", "this tenant has just moved: retry", layer="fence", retry_after=1
-            ) from error
+            raise tenant_moved() from error
         except BaseException as error:
             self._broken = self._connection is not None
             if isinstance(error, TenantryError) and error.code in _ELSEWHERE:
