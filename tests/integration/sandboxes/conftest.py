@@ -13,8 +13,8 @@ MakeGround = Callable[..., Ground]
 def make_ground(make_tenant: MakeTenant) -> MakeGround:
     """Make a workspace in a tenant of its own; keywords are the workspace's settings."""
 
-    def make(*, region: str = "us", **settings: object) -> Ground:
-        tenant = make_tenant(region=region)
+    def make(*, region: str = "us", isolation: str | None = None, **settings: object) -> Ground:
+        tenant = make_tenant(region=region, isolation=isolation)
         workspace = tenant.workspace("dev", settings=settings)
         return Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace))
 

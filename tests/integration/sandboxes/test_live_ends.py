@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.conftest import MakeTenant
 from tests.integration.api.deciding import principal
 from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground, away, until, workers_of
@@ -51,15 +50,13 @@ def test_an_extension_reaches_it_while_it_runs(live: LiveGround) -> None:
 
 
 async def test_news_of_one_reach_it_while_anothers_tenant_has_no_database(
-    make_tenant: MakeTenant, live: LiveGround
+    make_ground: MakeGround, live: LiveGround
 ) -> None:
     """Red once where one was looked at after the other: behind the first that was not told, nobody was."""
-    tenant = await asyncio.to_thread(make_tenant, isolation="database_level")
-    workspace = tenant.workspace("dev", settings={})
-    other = LiveGround(Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace)))
+    other = LiveGround(await asyncio.to_thread(make_ground, isolation="database_level"))
     theirs = await asyncio.to_thread(other.run, "first")
     made = await asyncio.to_thread(live.run, "second", idle_seconds=0)
-    async with away(tenant):
+    async with away(other.ground.tenant):
         answer = live.client.patch(f"{live.path}/{made['id']}", json={"idle_seconds": 1})
         assert answer.status_code == 200, answer.text
         ended = await asyncio.to_thread(live.until_status, made, "stopped", seconds=10)
@@ -160,14 +157,12 @@ async def test_a_worker_that_dies_takes_its_sandboxes_along_and_what_was_kept_be
 
 
 def test_a_worker_follows_a_dead_one_that_ran_sandboxes_of_a_tenant_with_its_own_database(
-    make_tenant: MakeTenant,
+    make_ground: MakeGround,
 ) -> None:
     """Red once where what was decided on there stayed to be decided on here, and the next worker never began."""
-    tenant = make_tenant(isolation="database_level")
-    workspace = tenant.workspace("dev", settings={})
-    live = LiveGround(Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace)))
+    live = LiveGround(make_ground(isolation="database_level"))
     made = live.run("orphaned")
-    os.kill(workers_of(tenant.installation)["us"], signal.SIGKILL)
+    os.kill(workers_of(live.ground.installation)["us"], signal.SIGKILL)
     assert live.until_status(made, "failed", seconds=40)["reason"] == "worker_lost"
     assert live.done(made, "start", wait=60)["status"] == "running"
     live.stopped(made)

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from tests.conftest import Installation, MakeTenant
+from tests.conftest import Installation
 from tests.integration.sandboxes.conftest import MakeGround
 from tests.integration.sandboxes.ground import Ground, until_async, workers_of
 
@@ -357,12 +357,10 @@ async def test_lost_jobs_of_a_tenant_whose_place_is_away_rest_and_hold_up_no_oth
 
 
 async def test_claims_of_a_tenant_with_its_own_database_are_decided_on_here_too_before_a_relay_tells(
-    make_tenant: MakeTenant, parts: Parts, pool: "Pool", jail: Jail
+    make_ground: MakeGround, parts: Parts, pool: "Pool", jail: Jail
 ) -> None:
     """Also one of a job that ended before it began, of which nothing lies there that a relay could tell."""
-    tenant = await asyncio.to_thread(make_tenant, region="eu", isolation="database_level")
-    workspace = tenant.workspace("dev", settings={})
-    ground = Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace))
+    ground = await asyncio.to_thread(make_ground, region="eu", isolation="database_level")
     begun, ended = ground.start("true"), ground.start("true")
     relay = QueueRelay(cell=parts.cells.get("eu"), databases=(rounds := rounds_of(parts)))
     await relay.relay()
@@ -379,13 +377,11 @@ async def test_claims_of_a_tenant_with_its_own_database_are_decided_on_here_too_
 
 
 async def test_what_is_cancelled_and_runs_on_keeps_no_relay_and_hides_nothing_from_it(
-    make_tenant: MakeTenant, parts: Parts, pool: "Pool", jail: Jail, monkeypatch: pytest.MonkeyPatch
+    make_ground: MakeGround, parts: Parts, pool: "Pool", jail: Jail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A claim that is to end is told of until it has; red once where as many as a batch were told without an end."""
     monkeypatch.setattr(queue_relay, "_BATCH", 1)
-    tenant = await asyncio.to_thread(make_tenant, region="eu", isolation="database_level")
-    workspace = tenant.workspace("dev", settings={})
-    ground = Ground(tenant, workspace, tenant.as_role("workspace-admin", workspace))
+    ground = await asyncio.to_thread(make_ground, region="eu", isolation="database_level")
     running = ground.start("true")
     relay = QueueRelay(cell=parts.cells.get("eu"), databases=(rounds := rounds_of(parts)))
     await relay.relay()

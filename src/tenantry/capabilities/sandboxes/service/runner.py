@@ -95,15 +95,17 @@ class JobRunner:
             job = await repository.find_job(session, lapsed.ticket.entry, lock=True)
             if job is not None and job.status is JobStatus.QUEUED:
                 return False
-            used = (self._workshop.clock.now() - job.started_at).total_seconds() if job and job.started_at else 0.0
+            used = 0.0
+            if job is not None and job.started_at is not None:  # of one that has ended already the queue is yet to hear
+                used = max(0.0, ((job.finished_at or self._workshop.clock.now()) - job.started_at).total_seconds())
             if job is not None and job.sandbox_id is not None:
                 used = min(used, ESTIMATE_SECONDS)  # living is free, and what it worked nobody knows
             claim = await session.connection()
-            mine = await QUEUE.finish(claim, ticket=lapsed.ticket, used_slot_seconds=max(0.0, used))
+            mine = await QUEUE.finish(claim, ticket=lapsed.ticket, used_slot_seconds=used)
             if mine and job is not None and not job.status.ended:
                 workshop = self._workshop
                 await end_job(session, job, lost_end(job), settings=workshop.settings, clock=workshop.clock)
-        await self._workshop.relay.finish(lapsed, used_slot_seconds=max(0.0, used))
+        await self._workshop.relay.finish(lapsed, used_slot_seconds=used)
         return True
 
     def _scope(self, levels: Levels) -> TenantScope:
